@@ -1,0 +1,63 @@
+"""All errors of the three packages.
+
+    EdgeError
+    ├── UsageError (ValueError)            an option or argument that cannot work
+    ├── MissingFileError (FileNotFoundError)
+    ├── MissingExtraError (ImportError)    the package that does this job is not installed
+    ├── UnknownFormatError (ValueError)    a file suffix that no runtime opens
+    ├── ModelFileError (ValueError)        a model file that is damaged or not ours
+    ├── ImageError (ValueError)            an image that cannot be decoded or has a wrong shape
+    ├── SourceError (OSError)              a camera, stream or video that cannot be opened or read
+    ├── DataError (ValueError)             annotations or calibration data that cannot be used
+    └── GateError (RuntimeError)           a parity or accuracy gate failed (exit code 3)
+
+A message says what was expected, what came and what to do, in one line.
+"""
+
+from __future__ import annotations
+
+
+class EdgeError(Exception):
+    """Base of every error that a user can mend; the command line prints it as one line."""
+
+    exit_code = 1
+
+
+class UsageError(EdgeError, ValueError):
+    """An option or argument that cannot work."""
+
+    exit_code = 2
+
+
+class MissingFileError(EdgeError, FileNotFoundError):
+    """A file or folder that was named does not exist."""
+
+
+class MissingExtraError(EdgeError, ImportError):
+    """The package that does this job is not installed."""
+
+
+class UnknownFormatError(EdgeError, ValueError):
+    """A file suffix that no runtime opens."""
+
+
+class ModelFileError(EdgeError, ValueError):
+    """A model file or checkpoint that is damaged or was not made by edge-mrcnn."""
+
+
+class ImageError(EdgeError, ValueError):
+    """An image that cannot be decoded or has a wrong shape or type."""
+
+
+class SourceError(EdgeError, OSError):
+    """A camera, stream or video that cannot be opened or read."""
+
+
+class DataError(EdgeError, ValueError):
+    """Annotations or calibration data that cannot be used."""
+
+
+class GateError(EdgeError, RuntimeError):
+    """A parity or accuracy gate failed; what was made is kept under a name that says so."""
+
+    exit_code = 3

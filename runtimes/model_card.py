@@ -1,0 +1,87 @@
+"""What an artefact says of itself: the JSON that travels inside every model file.
+
+Runtimes read the card, so nothing about a model is configured twice. Where each format keeps it
+is written beside each runtime (ONNX metadata_props, OpenVINO rt_info, TFLite associated file).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from runtimes.errors import ModelFileError
+
+CARD_KEY = "edge_mrcnn"
+"""Name under which each format stores the card."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """One artefact: what it detects, what it takes, how it was made."""
+
+    format_version: int = 1
+    """Version of this record; readers refuse a newer one."""
+    name: str
+    """Preset or name of the architecture, such as "nano"."""
+    classes: tuple[str, ...]
+    """Class names; an output label indexes this list."""
+    category_ids: tuple[int, ...]
+    """The training data set's own category id of each class, for COCO results."""
+    input_size_hw: tuple[int, int]
+    """Height and width of the input tensor, in pixels."""
+    pad_rgb: tuple[int, int, int]
+    """Colour of the letterbox border, uint8 RGB."""
+    proposals: int
+    """P: region proposals that reach the box head."""
+    max_detections: int
+    """D: detections at most in one image."""
+    mask_size: int
+    """M: side of a mask, in cells."""
+    score_threshold: float
+    """Detections below this score are not produced, in [0, 1]."""
+    iou_threshold: float
+    """IoU above which the lower-scored box of a class is suppressed, in [0, 1]."""
+    target: str = "torch"
+    """"torch", "onnx", "openvino" or "tflite"."""
+    precision: str = "fp32"
+    """"fp32" or "int8"."""
+    parameters: int = 0
+    """Number of weights."""
+    checkpoint_sha256: str = ""
+    """Hash of the checkpoint file that was exported."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Provenance of the training: data, epochs, pruning, best AP."""
+    calibration: dict[str, Any] = field(default_factory=dict)
+    """Provenance of the quantization: manifest hash, image count, what stays float and why."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Packages that made the artefact, name to version."""
+
+    def to_json(self) -> str:
+        """The card as one JSON object with sorted keys."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Read a card.
+
+        Raises:
+            ModelFileError: If the text is not a card of a known version.
+        """
+        try:
+            record = json.loads(text)
+            version = record["format_version"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ModelFileError(f"expected a model card in JSON, got {text[:40]!r}") from error
+        if version > cls.format_version:
+            raise ModelFileError(f"model card version {version} is newer than {cls.format_version}: update edge-mrcnn")
+        known = {f.name for f in fields(cls)}
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k in known}
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ModelFileError(f"incomplete model card: {error}") from error
+
+    def updated(self, **changes: Any) -> ModelCard:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
