@@ -1,0 +1,3 @@
+from edge_mrcnn.cli import main
+
+main()

@@ -1,0 +1,70 @@
+"""The command line: `edge-mrcnn VERB`.
+
+The group knows each verb's module and help line and imports a verb only when it runs, so that
+`--help` answers at once and needs no torch (click, "Lazily Loading Subcommands").
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+
+import click
+
+from edge_mrcnn import __version__
+from runtimes.errors import EdgeError
+
+COMMANDS = {  # verb -> help line; the verb's module is edge_mrcnn.cli.<verb> and holds `command`
+    "train": "Train a Mask R-CNN on COCO-format data.",
+    "prune": "Remove channels from a checkpoint and fine-tune it.",
+    "export": "Write a checkpoint as ONNX, OpenVINO and TFLite, verified.",
+    "quantize": "Turn exported FP32 files into INT8.",
+    "predict": "Find objects in images; draw and write COCO results.",
+    "run": "Run a model live on a camera, stream or video.",
+    "report": "Compare artefacts with the FP32 model: AP, drop, size, latency.",
+    "models": "List presets and backbones with their cost.",
+    "demo": "The whole chain on generated pictures.",
+}
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are modules that are imported on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"edge_mrcnn.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edge-mrcnn")
+@click.option("-v", "--verbose", is_flag=True, help="Log what the libraries underneath say.")
+def group(verbose: bool) -> None:
+    """Train, prune, quantize and export a light Mask R-CNN, and run it on an edge camera."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+
+
+def main() -> None:
+    """Entry point: an `EdgeError` is one line on stderr and its exit code; Ctrl-C is 130."""
+    try:
+        group(standalone_mode=False)
+    except EdgeError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
