@@ -56,7 +56,7 @@ def group(verbose: bool) -> None:
 def main() -> None:
     """Entry point: an `EdgeError` is one line on stderr and its exit code; Ctrl-C is 130."""
     try:
-        group(standalone_mode=False)
+        code = group(standalone_mode=False)
     except EdgeError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
@@ -66,5 +66,5 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.exceptions.Exit as leave:
-        sys.exit(leave.exit_code)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
