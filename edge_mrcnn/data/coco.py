@@ -1,0 +1,187 @@
+"""COCO-format instance annotations, read once and cleaned, without torch.
+
+Source of the format: https://cocodataset.org/#format-data. Polygons, compressed and uncompressed RLE,
+crowds, sparse category ids, images without objects and degenerate masks are all normal input.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtimes.errors import DataError, MissingFileError
+
+log = logging.getLogger(__name__)
+
+Annotation = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """One picture of a data set."""
+
+    id: int
+    """The data set's own image id."""
+    path: Path
+    """Where the file should lie; it is not opened here."""
+    width: int
+    """Width in pixels, as the annotation states it."""
+    height: int
+    """Height in pixels, as the annotation states it."""
+
+
+@dataclass(frozen=True)
+class CocoData:
+    """One annotation file."""
+
+    path: Path
+    """The annotation file."""
+    images: tuple[CocoImage, ...]
+    """All images, those without objects included, in file order."""
+    categories: dict[int, str]
+    """Category id to name, in ascending order of id; ids may be sparse."""
+    by_image: dict[int, list[Annotation]] = field(repr=False)
+    """Cleaned annotations of each image; images without objects are absent."""
+    dropped: int = 0
+    """Annotations left out because their mask is empty or their box has no area."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Category names, ordered by id; a label indexes this."""
+        return tuple(self.categories.values())
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """Category ids, ordered; the id of label i is `category_ids[i]`."""
+        return tuple(self.categories)
+
+    def annotations(self, image_id: int) -> list[Annotation]:
+        """Objects of one image: compressed RLE, xywh box and area in pixels, iscrowd, category_id."""
+        return self.by_image.get(image_id, [])
+
+
+def find_annotations(path: str | Path, split: str) -> Path:
+    """The annotation file that a folder or file name means.
+
+    Args:
+        path: A JSON file, or a folder with `annotations/instances_<split>.json`.
+        split: "train", "val" or another name of a split.
+
+    Raises:
+        MissingFileError: If neither exists.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    file = path / "annotations" / f"instances_{split}.json"
+    if path.is_dir() and file.is_file():
+        return file
+    what = f"{file}: no such file" if path.is_dir() else f"{path}: no such file or folder"
+    raise MissingFileError(f"{what}; expected a COCO JSON file or a folder with annotations/instances_{split}.json")
+
+
+def load_coco(path: str | Path, split: str = "val") -> CocoData:
+    """Read COCO instance annotations.
+
+    Args:
+        path: A JSON file, or a folder with `annotations/instances_<split>.json` and `images/<split>/`.
+        split: Which split of a folder.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        DataError: If the file is not COCO instance JSON.
+    """
+    path = find_annotations(path, split)
+    record = _read_json(path)
+    categories = {int(c["id"]): str(c["name"]) for c in sorted(record["categories"], key=lambda c: int(c["id"]))}
+    folder = _image_folder(path)
+    images = tuple(
+        CocoImage(int(i["id"]), folder / i["file_name"], int(i["width"]), int(i["height"])) for i in record["images"]
+    )
+    sizes = {image.id: (image.height, image.width) for image in images}
+    by_image: dict[int, list[Annotation]] = {}
+    dropped = 0
+    for raw in record["annotations"]:
+        clean = _clean(raw, sizes, categories, path)
+        if clean is None:
+            dropped += 1
+        else:
+            by_image.setdefault(clean["image_id"], []).append(clean)
+    if dropped:
+        log.info("%s: %d annotations without a visible area were left out", path, dropped)
+    return CocoData(path, images, categories, by_image, dropped)
+
+
+def decode_mask(annotation: Annotation) -> np.ndarray:
+    """The (H, W) uint8 mask of a cleaned annotation, 1 inside the object."""
+    from pycocotools import mask as rle
+
+    mask: np.ndarray = rle.decode(annotation["segmentation"])
+    return mask
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected COCO annotations, but it is not JSON ({error})") from error
+    missing = {"images", "annotations", "categories"} - set(record if isinstance(record, dict) else ())
+    if missing:
+        raise DataError(f"{path}: expected COCO instance annotations, but {', '.join(sorted(missing))} is missing")
+    if not record["images"]:
+        raise DataError(f"{path}: it lists no images")
+    if not record["categories"]:
+        raise DataError(f"{path}: it lists no categories")
+    return dict(record)
+
+
+def _image_folder(annotation_file: Path) -> Path:
+    """`images/<split>` beside `annotations/`, else `images`, else the annotation file's own folder."""
+    split = annotation_file.stem.removeprefix("instances_")
+    root = annotation_file.parent.parent if annotation_file.parent.name == "annotations" else annotation_file.parent
+    candidates = (root / "images" / split, root / split, root / "images", annotation_file.parent)
+    return next((folder for folder in candidates if folder.is_dir()), candidates[0])
+
+
+def _clean(raw: Annotation, sizes: dict[int, tuple[int, int]], categories: dict[int, str], path: Path) -> Annotation | None:
+    """One annotation in the form that `CocoData.annotations` promises, or None if nothing of it is visible."""
+    try:
+        size, category = sizes[int(raw["image_id"])], int(raw["category_id"])
+    except KeyError as error:
+        raise DataError(f"{path}: annotation {raw.get('id', '?')} has no valid {error.args[0]}") from error
+    if category not in categories:
+        raise DataError(f"{path}: annotation {raw.get('id', '?')} has category_id {category}, which is not listed")
+    segmentation = _compress(raw.get("segmentation"), size)
+    if segmentation is None:
+        return None
+    from pycocotools import mask as rle
+
+    box = [float(v) for v in rle.toBbox(segmentation)]
+    if box[2] < 1 or box[3] < 1:
+        return None
+    return {
+        "id": int(raw.get("id", 0)),
+        "image_id": int(raw["image_id"]),
+        "category_id": category,
+        "segmentation": segmentation,
+        "bbox": [float(v) for v in raw.get("bbox") or box],
+        "area": float(raw.get("area") or rle.area(segmentation)),
+        "iscrowd": int(raw.get("iscrowd", 0)),
+    }
+
+
+def _compress(segmentation: Any, size_hw: tuple[int, int]) -> dict[str, Any] | None:
+    """Polygons or any RLE as one compressed RLE; None where there is no usable outline."""
+    from pycocotools import mask as rle
+
+    height, width = size_hw
+    if isinstance(segmentation, dict):
+        counts = segmentation["counts"]
+        return rle.frPyObjects(segmentation, height, width) if isinstance(counts, list) else dict(segmentation)
+    polygons = [p for p in segmentation or [] if len(p) >= 6]
+    return rle.merge(rle.frPyObjects(polygons, height, width)) if polygons else None
