@@ -1,0 +1,294 @@
+"""Scenes: objects lying on a surface, seen by a camera.
+
+A `Scene` is a description drawn at random; `draw_scene` turns it into a picture with exact masks, from any camera
+position. One affine map per object carries scale, turn, flip and the foreshortening of a camera that looks down at
+an angle, so one warp per object is all that is resampled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from edge_mrcnn.data.scenes.cutouts import CLASSES, Cutout, cut_objects
+from edge_mrcnn.data.scenes.surfaces import Surface, list_surfaces, pick_level, warp_surface
+
+REFERENCE_SIZE = 320
+"""Sizes below are given for a scene of this height and width, in pixels."""
+_SIZES = {"coin": (20, 105), "pebble": (18, 70), "cup": (85, 230), "photo": (80, 225)}
+_SHARES = (0.45, 0.3, 0.1, 0.15)
+_EMPTY_SHARE = 0.06
+_LEAST_VISIBLE = 0.4
+"""An object is left out rather than hidden further than this share of its area, by others or by the frame."""
+_LEAST_AREA = 60
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One object in a scene."""
+
+    cutout: Cutout
+    matrix: np.ndarray
+    """(2, 3) from pixels of the cut-out's first level to the scene."""
+    gain: np.ndarray
+    """(3,) factor on each colour."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Light and camera, the same for all that is in the picture."""
+
+    shadow_direction: np.ndarray
+    """(2,) x y, in sizes of the object per unit of its height."""
+    shadow_depth: float
+    """How dark a shadow is, in [0, 1]."""
+    light: np.ndarray
+    """(3, 3) factor on the picture, bilinear over a 3 x 3 grid: a lamp at one side, a dark corner."""
+    white: np.ndarray
+    """(3,) factor on each colour."""
+    blur: float
+    """Sigma of the defocus in pixels; 0 for none."""
+    noise: float
+    """Standard deviation of the sensor noise, in levels of 255."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A surface, objects from the bottom up, and how they are seen."""
+
+    surface: Surface
+    surface_matrix: np.ndarray
+    """(2, 3) from pixels of the surface's first level to the scene."""
+    surface_gain: np.ndarray
+    """(3,) factor on each colour of the surface."""
+    placements: tuple[Placement, ...]
+    look: Look
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the camera sees."""
+
+    image: np.ndarray
+    """(H, W, 3) uint8 RGB."""
+    owner: np.ndarray
+    """(H, W) int16: index of the placement that is visible at each pixel, -1 for the surface."""
+
+
+def draw_scene(
+    scene: Scene, size_hw: tuple[int, int], camera: np.ndarray | None = None, noise_seed: int = 0
+) -> Picture:
+    """Draw a scene.
+
+    Args:
+        scene: What to draw.
+        size_hw: Height and width of the picture.
+        camera: (2, 3) from the scene to the picture; the identity if None.
+        noise_seed: Picks the sensor noise.
+    """
+    ground = warp_surface(scene.surface, _through(camera, scene.surface_matrix), size_hw)
+    picture = Picture(_scale(ground, scene.surface_gain), np.full(size_hw, -1, np.int16))
+    for index, placement in enumerate(scene.placements):
+        stamp = _stamp(replace(placement, matrix=_through(camera, placement.matrix)), size_hw)
+        if stamp is not None:
+            _paste(picture, stamp, index, placement, scene.look)
+    return replace(picture, image=_expose(picture.image, scene.look, noise_seed))
+
+
+def make_scene(rng: np.random.Generator, held_out: bool, size_hw: tuple[int, int], count: int | None = None) -> Scene:
+    """Draw up a scene at random.
+
+    Args:
+        rng: Where chance comes from; the same state gives the same scene.
+        held_out: True to use the objects and surfaces kept for validation.
+        size_hw: Height and width of the scene; sizes of objects follow the smaller.
+        count: Number of objects tried; at random in 0..12 if None. Those that would hide others are left out.
+    """
+    unit = min(size_hw) / REFERENCE_SIZE
+    surfaces = list_surfaces(held_out)
+    surface = surfaces[rng.integers(len(surfaces))]
+    tilt = rng.uniform(0.78, 1)
+    if count is None:
+        count = 0 if rng.random() < _EMPTY_SHARE else 1 + int(11.99 * rng.beta(1.2, 1.6))
+    labels = sorted(rng.choice(len(CLASSES), size=count, p=_SHARES), key=lambda label: -label)
+    groups = cut_objects(held_out)
+    metal = 1 + rng.uniform(-0.1, 1) * np.array((0.1, 0, -0.28))  # from silver to brass
+    candidates = [_place(groups[label], rng, tilt, size_hw, unit, metal) for label in labels]
+    return Scene(
+        surface=surface,
+        surface_matrix=_lay_surface(surface, rng, tilt, size_hw, unit),
+        surface_gain=rng.uniform(0.65, 1.1) * (1 + 0.06 * rng.standard_normal(3)),
+        placements=_leave_out_hidden(candidates, size_hw),
+        look=_make_look(rng),
+    )
+
+
+def visible_masks(owner: np.ndarray, count: int) -> list[np.ndarray]:
+    """(H, W) bool mask of each placement; empty for one that is out of the frame."""
+    return [owner == index for index in range(count)]
+
+
+def _place(
+    group: tuple[Cutout, ...],
+    rng: np.random.Generator,
+    tilt: float,
+    size_hw: tuple[int, int],
+    unit: float,
+    metal: np.ndarray,
+) -> Placement:
+    cutout = group[rng.integers(len(group))]
+    name = CLASSES[cutout.label]
+    least, greatest = _SIZES[name]
+    scale = unit * least * (greatest / least) ** rng.beta(1.2, 1.2) / cutout.size
+    stands = name == "cup"  # photographed from the side already: it neither turns over nor foreshortens
+    turn = rng.uniform(-0.5, 0.5) if stands else rng.uniform(0, 2 * np.pi)
+    flip = rng.choice((-1, 1))
+    gain = rng.uniform(0.75, 1.15) * (metal if name == "coin" else 1 + 0.04 * rng.standard_normal(3))
+    centre = rng.uniform(-0.02, 1.02, 2) * size_hw[::-1]
+    matrix = _map_about(cutout.levels[0].shape, scale, turn, centre, flip=flip, tilt=1.0 if stands else tilt)
+    return Placement(cutout, matrix, gain)
+
+
+def _lay_surface(
+    surface: Surface, rng: np.random.Generator, tilt: float, size_hw: tuple[int, int], unit: float
+) -> np.ndarray:
+    scale = unit * rng.uniform(*surface.zoom)
+    h, w = surface.levels[0].shape[:2]
+    shift = rng.uniform(-0.5, 0.5, 2) * np.maximum(0, np.array((w, h)) * scale - size_hw[::-1])
+    centre = np.array(size_hw[::-1]) / 2 + shift
+    return _map_about((h, w), scale, rng.uniform(0, 2 * np.pi), centre, flip=rng.choice((-1, 1)), tilt=tilt)
+
+
+def _make_look(rng: np.random.Generator) -> Look:
+    angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 1.3)
+    light = rng.uniform(0.85, 1.12) * (1 + 0.22 * rng.standard_normal((3, 3)).clip(-2, 2) * rng.random())
+    return Look(
+        shadow_direction=reach * np.array((np.cos(angle), np.sin(angle))),
+        shadow_depth=rng.uniform(0.25, 0.7),
+        light=light.astype(np.float32),
+        white=1 + 0.03 * rng.standard_normal(3),
+        blur=max(0.0, rng.uniform(-0.8, 1.1)),
+        noise=rng.uniform(0.5, 6),
+    )
+
+
+def _map_about(
+    shape: tuple[int, ...], scale: float, turn: float, centre: np.ndarray, *, flip: float, tilt: float
+) -> np.ndarray:
+    """(2, 3) map that carries the middle of an image to `centre`: flip, scale, turn, then foreshorten."""
+    cos, sin = np.cos(turn), np.sin(turn)
+    linear = np.diag((1, tilt)) @ np.array(((cos, -sin), (sin, cos))) @ np.diag((flip * scale, scale))
+    middle = (np.array((shape[1], shape[0])) - 1) / 2
+    return np.column_stack((linear, centre - linear @ middle))
+
+
+def _through(camera: np.ndarray | None, matrix: np.ndarray) -> np.ndarray:
+    if camera is None:
+        return matrix
+    return np.column_stack((camera[:, :2] @ matrix[:, :2], camera[:, :2] @ matrix[:, 2] + camera[:, 2]))
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """A warped object with room for its shadow."""
+
+    left: int
+    top: int
+    rgba: np.ndarray
+    """(h, w, 4) uint8, premultiplied; may reach over the frame."""
+    size: float
+    """Longer side of the object in pixels."""
+    full_area: int
+    """Pixels of the whole object, inside the frame or not."""
+
+
+def _stamp(placement: Placement, size_hw: tuple[int, int]) -> _Stamp | None:
+    """Warp one object into the smallest window that holds it and its shadow; None if that misses the frame."""
+    cutout = placement.cutout
+    h, w = cutout.levels[0].shape[:2]
+    corners = np.array(((0, 0), (w, 0), (w, h), (0, h))) @ placement.matrix[:, :2].T + placement.matrix[:, 2]
+    low, high = corners.min(0), corners.max(0)
+    size = float((high - low).max())
+    room = 3 + cutout.height * size * 2
+    low, high = np.floor(low - room).astype(int), np.ceil(high + room).astype(int)
+    if (high <= 0).any() or (low >= size_hw[::-1]).any():
+        return None
+    level, matrix = pick_level(cutout.levels, placement.matrix)
+    matrix[:, 2] -= low
+    rgba = cv2.warpAffine(level, matrix, tuple(int(v) for v in high - low), flags=cv2.INTER_LINEAR)
+    return _Stamp(int(low[0]), int(low[1]), rgba, size, int(np.count_nonzero(rgba[..., 3] > 127)))
+
+
+def _leave_out_hidden(candidates: list[Placement], size_hw: tuple[int, int]) -> tuple[Placement, ...]:
+    """Keep, from the bottom up, each object that is visible itself and does not hide one below it."""
+    owner = np.full(size_hw, -1, np.int16)
+    kept: list[Placement] = []
+    full, visible = [], np.zeros(0, int)
+    for candidate in candidates:
+        stamp = _stamp(candidate, size_hw)
+        if stamp is None:
+            continue
+        inside, cut = _windows(stamp, size_hw)
+        solid = stamp.rgba[cut][..., 3] > 127
+        area = int(np.count_nonzero(solid))
+        hidden = np.bincount(owner[inside][solid] + 1, minlength=len(kept) + 1)[1:]
+        left = visible - hidden
+        touched = hidden > 0
+        if area < max(_LEAST_AREA, _LEAST_VISIBLE * stamp.full_area):
+            continue
+        if (left[touched] < np.maximum(_LEAST_AREA, _LEAST_VISIBLE * np.array(full, float)[touched])).any():
+            continue
+        owner[inside][solid] = len(kept)
+        kept.append(candidate)
+        full.append(stamp.full_area)
+        visible = np.append(left, area)
+    return tuple(kept)
+
+
+def _windows(stamp: _Stamp, size_hw: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where the stamp meets the picture: as slices of the picture and as slices of the stamp."""
+    h, w = stamp.rgba.shape[:2]
+    top, left = max(0, stamp.top), max(0, stamp.left)
+    bottom, right = min(size_hw[0], stamp.top + h), min(size_hw[1], stamp.left + w)
+    inside = (slice(top, bottom), slice(left, right))
+    cut = (slice(top - stamp.top, bottom - stamp.top), slice(left - stamp.left, right - stamp.left))
+    return inside, cut
+
+
+def _paste(picture: Picture, stamp: _Stamp, index: int, placement: Placement, look: Look) -> None:
+    inside, cut = _windows(stamp, picture.owner.shape)
+    rgba, shade = stamp.rgba[cut], _shade(stamp, placement.cutout.height, look)[cut]
+    alpha = rgba[..., 3:].astype(np.float32) / 255
+    behind = picture.image[inside] * (shade * (1 - alpha))
+    picture.image[inside] = np.clip(behind + rgba[..., :3] * placement.gain.astype(np.float32), 0, 255)
+    picture.owner[inside][rgba[..., 3] > 127] = index
+
+
+def _shade(stamp: _Stamp, height: float, look: Look) -> np.ndarray:
+    """(h, w, 1) float32 factor: a soft shadow thrown to one side, and a narrow dark line of contact all round."""
+    lift = height * stamp.size
+    dx, dy = look.shadow_direction * lift
+    alpha = stamp.rgba[..., 3]
+    moved = cv2.warpAffine(alpha, np.array(((1, 0, dx), (0, 1, dy))), alpha.shape[::-1])
+    thrown = cv2.GaussianBlur(moved, (0, 0), 0.6 + 0.35 * lift)
+    contact = cv2.GaussianBlur(alpha, (0, 0), 1.0 + 0.08 * lift)
+    dark = np.maximum(thrown.astype(np.float32), 0.8 * contact) / 255
+    return (1 - look.shadow_depth * dark)[..., None]
+
+
+def _scale(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    levels = np.arange(256)[:, None] * gain
+    return cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8)[None])
+
+
+def _expose(image: np.ndarray, look: Look, noise_seed: int) -> np.ndarray:
+    h, w = image.shape[:2]
+    if look.blur > 0.3:
+        image = cv2.GaussianBlur(image, (0, 0), look.blur)
+    light = cv2.resize(look.light, (w, h), interpolation=cv2.INTER_CUBIC)[..., None] * look.white.astype(np.float32)
+    noise = np.empty((h, w, 3), np.int8)
+    cv2.setRNGSeed(noise_seed)
+    cv2.randn(noise, 0, look.noise)
+    return np.clip(image * light + noise, 0, 255).astype(np.uint8)

@@ -1,0 +1,251 @@
+"""Objects cut out of photographs, with soft edges.
+
+    coin    24 coins of one photograph; each rim is traced as the best closed path around its centre
+    pebble  stones of the gravel photograph that a watershed separates cleanly
+    cup     the cup and saucer of the coffee photograph, in glazes of other hues
+    photo   prints with a white border: squares cut at random from whole photographs
+
+What training sees and what is held out is divided here: other coins (upper and lower rows), other stones (left and
+right half), other glazes and other prints. There is only one cup, so its shape is not new in validation.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from edge_mrcnn.data.scenes.photographs import read_photograph
+
+CLASSES = ("coin", "pebble", "cup", "photo")
+"""Class names; a label indexes this tuple, and the COCO category id is the label plus one."""
+
+COIN_ROW_SPLIT_Y = 152
+"""Rows of coins above this line of the photograph are for training, those below are held out, in pixels."""
+
+_ANGLES = 256
+_RIM_SAMPLES_PER_PIXEL = 4
+_TRAIN_HUES = (0, 12, 100, 125)
+_HELD_OUT_HUES = (55, 75)
+"""Shifts of the red glaze on OpenCV's hue circle, in [0, 180)."""
+_TRAIN_PRINTS = ("astronaut", "chelsea", "retina", "hubble")
+_HELD_OUT_PRINTS = ("camera", "rocket")
+_PRINTS_PER_PHOTOGRAPH = 4
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """One object without its surroundings."""
+
+    label: int
+    """Index into `CLASSES`."""
+    levels: tuple[np.ndarray, ...]
+    """(h, w, 4) uint8 RGBA with colours premultiplied by alpha; each level is half the size of the one before."""
+    height: float
+    """How far it rises above the surface, as a share of its own size: the length of its shadow."""
+
+    @property
+    def size(self) -> int:
+        """Longer side of the first level, in pixels."""
+        return max(self.levels[0].shape[:2])
+
+
+@functools.cache
+def cut_objects(held_out: bool) -> tuple[tuple[Cutout, ...], ...]:
+    """All cut-outs of one side of the division, by label; made once per process.
+
+    Args:
+        held_out: False for the objects of training, True for those of validation.
+    """
+    cutters: tuple[Callable[[bool], list[Cutout]], ...] = (cut_coins, cut_pebbles, cut_cups, cut_prints)
+    return tuple(tuple(cut(held_out)) for cut in cutters)
+
+
+def cut_coins(held_out: bool) -> list[Cutout]:
+    """The coins of the upper rows, or of the lower ones where `held_out`."""
+    photo = read_photograph("coins")
+    rims = [rim for rim in trace_coins() if (rim[:, 1].mean() > COIN_ROW_SPLIT_Y) == held_out]
+    return [_cut(photo, rim, "coin", height=0.05, inset=0.7) for rim in rims]
+
+
+@functools.cache
+def trace_coins() -> tuple[np.ndarray, ...]:
+    """Outline of each of the 24 coins, (256, 2) float64 x y in pixels of the coins photograph."""
+    grey = read_photograph("coins")[..., 0]
+    return tuple(_trace_rim(grey, centre, radius) for centre, radius in _find_coins(grey))
+
+
+def _find_coins(grey: np.ndarray) -> list[tuple[tuple[float, float], float]]:
+    """Centre and rough radius of each place with relief; brightness does not part the upper coins from their ground."""
+    smooth = cv2.GaussianBlur(grey, (0, 0), 1).astype(np.float32)
+    relief = cv2.magnitude(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
+    relief = np.clip(2 * cv2.GaussianBlur(relief, (0, 0), 1.5), 0, 255).astype(np.uint8)
+    _, mask = cv2.threshold(relief, 0, 255, cv2.THRESH_OTSU)
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(mask, contours, -1, 255, cv2.FILLED)
+    depth = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
+    count, cores = cv2.connectedComponents((depth > 12).astype(np.uint8))  # this deep, coins whose halos touch part
+    peaks = [cv2.minMaxLoc(depth, (cores == index).astype(np.uint8)) for index in range(1, count)]
+    return [(centre, radius) for _, radius, _, centre in peaks]
+
+
+def _trace_rim(grey: np.ndarray, centre: tuple[float, float], radius: float) -> np.ndarray:
+    """The closed path around `centre` where the picture falls most steeply from bright to dark.
+
+    Dynamic programming over (angle, radius) in polar coordinates: two laps, of which the middle one is closed.
+
+    Returns:
+        (256, 2) float64 x y.
+    """
+    pad, reach = 64, 1.35
+    framed = cv2.copyMakeBorder(cv2.GaussianBlur(grey, (0, 0), 0.7), pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    samples = int(radius * _RIM_SAMPLES_PER_PIXEL)
+    middle = (centre[0] + pad, centre[1] + pad)
+    polar = cv2.warpPolar(framed.astype(np.float32), (samples, _ANGLES), middle, radius * reach, cv2.WARP_POLAR_LINEAR)
+    fall = np.zeros_like(polar)
+    fall[:, 3:-3] = polar[:, :-6] - polar[:, 6:]
+    share = np.arange(samples) / samples * reach
+    gain = np.clip(fall, -20, 40) - 30 * np.abs(share - 0.99)
+    gain[:, share < 0.7] = -1e3
+    path = _best_path(np.vstack([gain, gain]), step_cost=4.0)
+    lap = np.roll(path[_ANGLES // 2 : _ANGLES // 2 + _ANGLES], _ANGLES // 2)
+    angle = np.arange(_ANGLES) / _ANGLES * 2 * np.pi
+    return np.asarray(centre) + (lap / samples * reach * radius)[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
+def _best_path(gain: np.ndarray, step_cost: float) -> np.ndarray:
+    """Column of each row on the path of greatest gain that moves by at most one column per row."""
+    rows, columns = gain.shape
+    total, came_from = gain.copy(), np.zeros((rows, columns), int)
+    for row in range(1, rows):
+        last = np.pad(total[row - 1], 1, constant_values=-np.inf)
+        choices = np.stack([last[:-2] - step_cost, last[1:-1], last[2:] - step_cost])
+        came_from[row] = np.arange(columns) + choices.argmax(0) - 1
+        total[row] += choices.max(0)
+    path = np.empty(rows, int)
+    path[-1] = total[-1].argmax()
+    for row in range(rows - 1, 0, -1):
+        path[row - 1] = came_from[row, path[row]]
+    return path
+
+
+def cut_pebbles(held_out: bool) -> list[Cutout]:
+    """Stones of the left half of the gravel, or of the right half where `held_out`."""
+    photo = read_photograph("gravel")
+    half = photo.shape[1] / 2
+    outlines = [outline for outline in _trace_stones() if (outline[:, 0].mean() > half) == held_out]
+    return [_cut(photo, outline, "pebble", height=0.18, inset=0.8) for outline in outlines]
+
+
+@functools.cache
+def _trace_stones() -> tuple[np.ndarray, ...]:
+    """Outlines of stones that lie whole and clean: convex, large, not at the border, (N, 2) float64 x y."""
+    from skimage.measure import regionprops  # the one place that needs scikit-image's code, not only its files
+    from skimage.segmentation import watershed
+
+    zoom = 2
+    grey = cv2.resize(read_photograph("gravel")[..., 0], None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
+    smooth = cv2.GaussianBlur(cv2.bilateralFilter(grey, 9, 40, 7), (0, 0), 2)
+    bright = (smooth > cv2.GaussianBlur(grey, (0, 0), 25).astype(int) - 8).astype(np.uint8)
+    bright = cv2.morphologyEx(bright, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
+    depth = cv2.distanceTransform(bright, cv2.DIST_L2, 5)
+    peaks = (depth == cv2.dilate(depth, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (17, 17)))) & (depth > 6)
+    _, seeds = cv2.connectedComponents(peaks.astype(np.uint8))
+    slope = cv2.magnitude(cv2.Scharr(smooth, cv2.CV_32F, 1, 0), cv2.Scharr(smooth, cv2.CV_32F, 0, 1)) / (32 * 255)
+    regions = watershed(slope - depth / 200, seeds, mask=bright > 0)
+    whole = [r for r in regionprops(regions) if _is_whole_stone(r.bbox, grey.shape)]
+    stones = [
+        r
+        for r in whole
+        if r.solidity > 0.93 and r.axis_minor_length > 20 and r.axis_major_length < 2 * r.axis_minor_length
+    ]
+    return tuple(_outline(regions == stone.label) / zoom for stone in stones)
+
+
+def _is_whole_stone(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> bool:
+    return box[0] > 2 and box[1] > 2 and box[2] < shape[0] - 2 and box[3] < shape[1] - 2
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return max(contours, key=len)[:, 0].astype(np.float64)
+
+
+def cut_cups(held_out: bool) -> list[Cutout]:
+    """The cup on its saucer in several glazes; `held_out` ones have hues that training never shows."""
+    photo = read_photograph("coffee")
+    hues = _HELD_OUT_HUES if held_out else _TRAIN_HUES
+    return [_cut(_turn_glaze(photo, hue), _trace_cup(), "cup", height=0.12, inset=0.8) for hue in hues]
+
+
+def _trace_cup() -> np.ndarray:
+    """Outline of saucer, cup rim and spoon, drawn by hand on the coffee photograph: (N, 2) float64 x y."""
+    zoom = 4
+    mask = np.zeros((400 * zoom, 600 * zoom), np.uint8)
+    for centre, axes, angle in (((278.5, 217.5), (201, 170), 0), ((290, 113), (118, 95), 0)):
+        scaled = [round(v * zoom) for v in (*centre, *axes)]
+        cv2.ellipse(mask, scaled[:2], scaled[2:], angle, 0, 360, 255, cv2.FILLED)
+    spoon = np.array([(398, 71), (404, 67.5), (414, 66.5), (423, 71), (424.5, 78), (420, 100), (415, 116), (400, 116)])
+    cv2.fillPoly(mask, [np.round(spoon * zoom).astype(np.int32)], 255)
+    return _outline(mask) / zoom
+
+
+def _turn_glaze(photo: np.ndarray, hue: int) -> np.ndarray:
+    """Give the red parts another hue; the coffee, the rim and the spoon keep theirs."""
+    hsv = cv2.cvtColor(photo, cv2.COLOR_RGB2HSV)
+    red = (((hsv[..., 0] < 9) | (hsv[..., 0] > 172)) & (hsv[..., 1] > 110)).astype(np.float32)
+    red = cv2.GaussianBlur(cv2.morphologyEx(red, cv2.MORPH_CLOSE, np.ones((3, 3))), (0, 0), 0.8)[..., None]
+    turned = hsv.copy()
+    turned[..., 0] = (turned[..., 0].astype(int) + hue) % 180
+    return (cv2.cvtColor(turned, cv2.COLOR_HSV2RGB) * red + photo * (1 - red)).astype(np.uint8)
+
+
+def cut_prints(held_out: bool) -> list[Cutout]:
+    """Paper prints with a white border, of photographs that the other side never shows."""
+    rng = np.random.default_rng(7 + held_out)
+    names = _HELD_OUT_PRINTS if held_out else _TRAIN_PRINTS
+    return [_print(read_photograph(name), rng) for name in names for _ in range(_PRINTS_PER_PHOTOGRAPH)]
+
+
+def _print(photo: np.ndarray, rng: np.random.Generator) -> Cutout:
+    tall, wide = photo.shape[:2]
+    h, w = int(tall * rng.uniform(0.55, 1)), int(wide * rng.uniform(0.55, 1))
+    y, x = rng.integers(tall - h + 1), rng.integers(wide - w + 1)
+    scale = 300 / max(h, w)
+    image = cv2.resize(photo[y : y + h, x : x + w], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    border = int(rng.uniform(9, 20))
+    paper = cv2.copyMakeBorder(image, *(border,) * 4, cv2.BORDER_CONSTANT, value=(246, 244, 238))
+    h, w = paper.shape[:2]
+    return _cut(paper, np.array([(0, 0), (w, 0), (w, h), (0, h)], float), "photo", height=0.02, inset=1.0)
+
+
+def _cut(photo: np.ndarray, outline: np.ndarray, name: str, *, height: float, inset: float) -> Cutout:
+    """Cut along an outline, leaving out the outermost `inset` pixels, where the photograph mixes in its ground.
+
+    The cut-out is made at twice the photograph's size, so that a smooth outline stays smooth when enlarged.
+    """
+    zoom, shift = 2, 4
+    low = np.floor(outline.min(0)).astype(int)
+    high = np.ceil(outline.max(0)).astype(int) + 1
+    low, high = np.maximum(low, 0), np.minimum(high, photo.shape[1::-1])
+    rgb = photo[low[1] : high[1], low[0] : high[0]]
+    rgb = cv2.resize(rgb, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
+    # a pixel's centre lies at (x + 0.5) * zoom - 0.5 of the enlarged grid
+    corners = ((outline - low + 0.5) * zoom - 0.5) * (1 << shift)
+    solid = np.zeros(rgb.shape[:2], np.uint8)
+    cv2.fillPoly(solid, [np.round(corners).astype(np.int32)], 255, cv2.LINE_8, shift)
+    solid = cv2.copyMakeBorder(solid, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    depth = cv2.distanceTransform(solid, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    alpha = np.clip((cv2.GaussianBlur(depth, (0, 0), 1) - inset * zoom + 1) / 2, 0, 1)[..., None]
+    rgba = np.concatenate([rgb * alpha, 255 * alpha], axis=2).round().astype(np.uint8)
+    return Cutout(CLASSES.index(name), _halve(rgba), height)
+
+
+def _halve(image: np.ndarray) -> tuple[np.ndarray, ...]:
+    levels = [image]
+    while max(levels[-1].shape) > 40:
+        levels.append(cv2.pyrDown(levels[-1], borderType=cv2.BORDER_REPLICATE))
+    return tuple(levels)
