@@ -1,0 +1,115 @@
+"""How far two models say the same about the same images, whatever the ground truth is.
+
+AP moves little when a few confident objects vanish; a user of the camera sees that at once. So objects of two models
+are matched one to one, and the images are ranked by what changed in them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle
+
+CONFIDENT = 0.5
+"""Score above which an object counts as seen, in [0, 1]."""
+SAME_OBJECT = 0.5
+"""Box IoU above which two boxes of one class are one object, in [0, 1]."""
+
+Result = dict[str, Any]
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A candidate's detections beside the reference's."""
+
+    objects: int
+    """Confident detections of the reference."""
+    found: float
+    """Share of them that the candidate also has, at whatever score; nan without any."""
+    mask_iou: float
+    """Mean mask IoU of the pairs; nan without any."""
+    score_shift: float
+    """Mean of candidate's minus reference's score over the pairs; nan without any."""
+    change: dict[int, float] = field(repr=False)
+    """Image id to what changed in it among confident objects: 0 nothing, 1 no pixel in common."""
+
+
+def compare(reference: Sequence[Result], candidate: Sequence[Result], image_ids: Iterable[int]) -> Agreement:
+    """Match two models' COCO results image by image.
+
+    Args:
+        reference: Results with box, compressed mask and score.
+        candidate: The same of another model.
+        image_ids: Images that both have seen.
+    """
+    ours, theirs = by_image(reference), by_image(candidate)
+    objects, found = 0, 0
+    ious: list[float] = []
+    shifts: list[float] = []
+    change: dict[int, float] = {}
+    for image_id in image_ids:
+        seen = confident(ours[image_id])
+        every = theirs[image_id]
+        pairs = match(seen, every)
+        objects, found = objects + len(seen), found + len(pairs)
+        ious += [mask_iou(seen[i], every[j]) for i, j in pairs]
+        shifts += [every[j]["score"] - seen[i]["score"] for i, j in pairs]
+        change[image_id] = image_change(seen, confident(every))
+    return Agreement(objects, found / objects if objects else np.nan, _mean(ious), _mean(shifts), change)
+
+
+def by_image(results: Iterable[Result]) -> defaultdict[int, list[Result]]:
+    """Results grouped by image, best score first."""
+    groups: defaultdict[int, list[Result]] = defaultdict(list)
+    for result in sorted(results, key=lambda r: -r["score"]):
+        groups[result["image_id"]].append(result)
+    return groups
+
+
+def confident(results: Iterable[Result]) -> list[Result]:
+    """Those that a viewer would be shown."""
+    return [r for r in results if r["score"] > CONFIDENT]
+
+
+def match(first: Sequence[Result], second: Sequence[Result]) -> list[Pair]:
+    """Pair objects of one class one to one, the largest box IoU first.
+
+    Returns:
+        Indices into `first` and `second`; the IoU of each pair exceeds `SAME_OBJECT`.
+    """
+    if not first or not second:
+        return []
+    ious = rle.iou([r["bbox"] for r in first], [r["bbox"] for r in second], [0] * len(second))
+    same_class = np.equal.outer([r["category_id"] for r in first], [r["category_id"] for r in second])
+    ious = np.where(same_class, ious, 0.0)
+    pairs = []
+    while ious.max() > SAME_OBJECT:
+        i, j = np.unravel_index(ious.argmax(), ious.shape)
+        pairs.append((int(i), int(j)))
+        ious[i, :] = ious[:, j] = 0.0
+    return pairs
+
+
+def mask_iou(first: Result, second: Result) -> float:
+    """IoU of two results' masks, in [0, 1]."""
+    return float(rle.iou([first["segmentation"]], [second["segmentation"]], [0])[0, 0])
+
+
+def image_change(first: Sequence[Result], second: Sequence[Result]) -> float:
+    """One minus the panoptic quality of two answers to one image: 0 the same, 1 nothing in common.
+
+    Source: Panoptic Segmentation, arXiv 1801.00868, section 4.2, with pairs by box.
+    """
+    if not first and not second:
+        return 0.0
+    shared = sum(mask_iou(first[i], second[j]) for i, j in match(first, second))
+    return 1.0 - 2.0 * shared / (len(first) + len(second))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")

@@ -1,0 +1,215 @@
+"""From opened models and data sets to the records of a report: one loop, same images, same metric, N runtimes."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.report.agreement import compare
+from edge_mrcnn.report.evaluate import Evaluation, Percentiles, evaluate, read_sized
+from edge_mrcnn.report.measure import (
+    describe_device,
+    describe_packages,
+    file_sha256,
+    file_size,
+    measure_latency,
+)
+from edge_mrcnn.report.metrics import drop_interval
+from edge_mrcnn.report.rows import Comparison, DataSet, Drop, Row, Score
+from runtimes.errors import DataError
+
+Say = Callable[[str, int, int], None]
+"""Called with what is being done, the number of steps done and the number of all."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """An opened model and the file it came from."""
+
+    path: Path
+    runtime: Any
+    """With `card` and `infer`; may have `device` (str) and `describe() -> dict[str, str]`."""
+
+    @property
+    def device(self) -> str:
+        """What it runs on: "cpu" unless the runtime says otherwise."""
+        return str(getattr(self.runtime, "device", "cpu"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """How thoroughly models are compared."""
+
+    title: str = "Accuracy report"
+    limit: int | None = None
+    """Images at most of each data set; all if None."""
+    max_drop: float | None = None
+    """Gate on the drop in box and mask AP, in [0, 1]; None for no gate."""
+    timed_images: int = 24
+    """Images that latency is measured on, at least 1."""
+    timed_rounds: int = 3
+    """Times that each of them is shown to each model; the median counts."""
+    resamples: int = 200
+    """Resampled image sets behind each interval of a drop."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A report's records, and the detections for its pictures."""
+
+    comparison: Comparison
+    evaluations: dict[str, list[Evaluation]] = field(repr=False)
+    """Data set label to one evaluation per row."""
+
+
+def compare_models(
+    models: Sequence[Model], data_sets: Mapping[str, CocoData], config: CompareConfig, *, say: Say | None = None
+) -> Measured:
+    """Evaluate every model on every data set, time them side by side, and count drops from the first model.
+
+    Args:
+        models: At least one; the first is the reference.
+        data_sets: Label to data set; the first one is what the gate and the latency use.
+        config: How thoroughly.
+        say: Told of progress.
+
+    Raises:
+        DataError: If a data set shares no class with a model, shows none of the shared ones, or if the models
+            would be measured on different classes.
+    """
+    names = unique_names([model.path for model in models])
+    evaluations = {
+        label: [
+            evaluate(model.runtime, data, limit=config.limit, progress=_progress(say, f"{name} on {label}"))
+            for model, name in zip(models, names, strict=True)
+        ]
+        for label, data in data_sets.items()
+    }
+    for label, runs in evaluations.items():
+        _check_comparable(label, data_sets[label], runs, names)
+    latencies = _time_models(models, next(iter(data_sets.values())), config, say)
+    scores = {label: _score_all(runs, config) for label, runs in evaluations.items()}
+    rows = tuple(
+        _make_row(model, name, latency, {label: column[index] for label, column in scores.items()})
+        for index, (model, name, latency) in enumerate(zip(models, names, latencies, strict=True))
+    )
+    comparison = Comparison(
+        title=config.title,
+        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        max_drop=config.max_drop,
+        data_sets=tuple(_describe_data(label, data, evaluations[label][0]) for label, data in data_sets.items()),
+        rows=rows,
+        device=describe_device(),
+        packages=describe_packages(),
+        timing={"images": config.timed_images, "rounds": config.timed_rounds},
+    )
+    return Measured(comparison, evaluations)
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """File names, with as many parent folders as it takes to tell them apart."""
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{path.name} ({number})" for number, path in enumerate(paths, start=1)]
+
+
+def score_of(evaluation: Evaluation, reference: Evaluation | None, resamples: int = 200) -> Score:
+    """One evaluation as a record, with its drop against another on the same images."""
+    names = evaluation.categories
+    own = Score(
+        box=evaluation.box,
+        mask=evaluation.mask,
+        box_per_class={names[c]: ap for c, ap in evaluation.box_per_class.items()},
+        mask_per_class={names[c]: ap for c, ap in evaluation.mask_per_class.items()},
+    )
+    if reference is None:
+        return own
+
+    def drop(ap: float, other: float, *results: Any) -> Drop:
+        return Drop(value=other - ap, interval=drop_interval(*results, samples=resamples))
+
+    return Score(
+        **{name: getattr(own, name) for name in ("box", "mask", "box_per_class", "mask_per_class")},
+        box_drop=drop(own.box.ap, reference.box.ap, reference.box_result, evaluation.box_result),
+        mask_drop=drop(own.mask.ap, reference.mask.ap, reference.mask_result, evaluation.mask_result),
+        agreement=compare(reference.results, evaluation.results, evaluation.image_ids),
+    )
+
+
+def _score_all(runs: Sequence[Evaluation], config: CompareConfig) -> list[Score]:
+    reference, *others = runs
+    return [score_of(reference, None), *(score_of(run, reference, config.resamples) for run in others)]
+
+
+def _check_comparable(label: str, data: CocoData, runs: Sequence[Evaluation], names: Sequence[str]) -> None:
+    reference = runs[0]
+    if not _count_objects(data, reference):
+        classes = ", ".join(reference.categories.values())
+        raise DataError(f"{label}: no object of the classes {classes} in {reference.images} images: nothing to measure")
+    for run, name in zip(runs, names, strict=True):
+        if run.categories != reference.categories:
+            raise DataError(
+                f"{label}: {name} is measured on {', '.join(run.categories.values())}, but {names[0]} on "
+                f"{', '.join(reference.categories.values())}: compare models of the same classes"
+            )
+
+
+def _count_objects(data: CocoData, evaluation: Evaluation) -> int:
+    return sum(
+        annotation["category_id"] in evaluation.categories and not annotation["iscrowd"]
+        for image_id in evaluation.image_ids
+        for annotation in data.annotations(image_id)
+    )
+
+
+def _time_models(
+    models: Sequence[Model], data: CocoData, config: CompareConfig, say: Say | None
+) -> list[dict[str, Percentiles]]:
+    images = [read_sized(image) for image in islice(data.images[: config.limit], config.timed_images)]
+    return measure_latency(
+        [model.runtime for model in models],
+        images,
+        rounds=config.timed_rounds,
+        progress=_progress(say, "latency, all models in turn"),
+    )
+
+
+def _make_row(model: Model, name: str, latency: dict[str, Percentiles], scores: dict[str, Score]) -> Row:
+    card = model.runtime.card
+    describe = getattr(model.runtime, "describe", None)
+    return Row(
+        name=name,
+        target=card.target,
+        precision=card.precision,
+        size_bytes=file_size(model.path),
+        sha256=file_sha256(model.path),
+        device=model.device,
+        input_size_hw=card.input_size_hw,
+        parameters=card.parameters,
+        latency=latency,
+        scores=scores,
+        runs_as=dict(describe()) if describe else {},
+        card=asdict(card),
+    )
+
+
+def _describe_data(label: str, data: CocoData, evaluation: Evaluation) -> DataSet:
+    return DataSet(
+        label=label,
+        file=str(data.path),
+        sha256=file_sha256(data.path),
+        images=evaluation.images,
+        objects=_count_objects(data, evaluation),
+        classes=tuple(evaluation.categories.values()),
+    )
+
+
+def _progress(say: Say | None, what: str) -> Callable[[int, int], None] | None:
+    return None if say is None else lambda done, total: say(what, done, total)

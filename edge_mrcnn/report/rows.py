@@ -1,0 +1,160 @@
+"""What a report says, as plain records; how it looks is `render`'s affair.
+
+AP and drops are in [0, 1] here and in the JSON; the tables show points, 100 times as much.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge_mrcnn.report.agreement import Agreement
+from edge_mrcnn.report.evaluate import Percentiles
+from edge_mrcnn.report.metrics import ApSummary
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drop:
+    """AP lost against the reference."""
+
+    value: float
+    """Reference's AP minus this model's, in [-1, 1]; negative is a gain."""
+    interval: Interval
+    """95 % of resampled image sets give a drop between these; nan where nothing can be resampled."""
+
+    def exceeds(self, limit: float) -> bool:
+        """Whether more is lost than allowed; a drop that cannot be measured counts as too much."""
+        return not self.value <= limit + 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One model on one data set."""
+
+    box: ApSummary
+    mask: ApSummary
+    box_drop: Drop | None = None
+    """None for the reference itself, as are the two below."""
+    mask_drop: Drop | None = None
+    agreement: Agreement | None = None
+    box_per_class: dict[str, float] = field(default_factory=dict)
+    """Class name to AP; nan where the data set shows none."""
+    mask_per_class: dict[str, float] = field(default_factory=dict)
+
+    def exceeds(self, limit: float) -> bool:
+        """Whether box or mask AP lost more than allowed."""
+        return any(drop is not None and drop.exceeds(limit) for drop in (self.box_drop, self.mask_drop))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One model."""
+
+    name: str
+    """File name, with its folder where two files share the name."""
+    target: str
+    """ "torch", "onnx", "openvino" or "tflite"."""
+    precision: str
+    """ "fp32" or "int8", as the card says."""
+    size_bytes: int
+    """All files of the model together."""
+    sha256: str
+    device: str
+    """What it ran on: "cpu" or the name of an accelerator."""
+    input_size_hw: tuple[int, int]
+    parameters: int
+    latency: dict[str, Percentiles]
+    """Stage to milliseconds; "total" is the wall time from frame to detections."""
+    scores: dict[str, Score]
+    """Data set label to accuracy; the first is the one that counts."""
+    runs_as: dict[str, str] = field(default_factory=dict)
+    """What the runtime says of itself: threads, precision in use, delegate."""
+    card: dict[str, Any] = field(default_factory=dict)
+    """The model card."""
+
+    @property
+    def score(self) -> Score:
+        """Accuracy on the data set that counts."""
+        return next(iter(self.scores.values()))
+
+    @property
+    def latency_ms(self) -> float:
+        """Median from frame to detections."""
+        return self.latency["total"].p50
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """What was measured on."""
+
+    label: str
+    file: str
+    """The annotation file."""
+    sha256: str
+    images: int
+    objects: int
+    """Annotated objects of the evaluated classes, crowds left out."""
+    classes: tuple[str, ...]
+    """The evaluated classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The whole report but its pictures."""
+
+    title: str
+    created: str
+    """ISO 8601 with time zone."""
+    max_drop: float | None
+    """Gate on box and mask AP of the first data set, in [0, 1]; None without one."""
+    data_sets: tuple[DataSet, ...]
+    rows: tuple[Row, ...]
+    """The reference first."""
+    device: dict[str, str]
+    packages: dict[str, str]
+    timing: dict[str, int]
+    """How the latency was taken: images, rounds."""
+
+    @property
+    def reference(self) -> Row:
+        """The model that drops are counted from."""
+        return self.rows[0]
+
+    @property
+    def candidates(self) -> tuple[Row, ...]:
+        """All but the reference."""
+        return self.rows[1:]
+
+    @property
+    def too_lossy(self) -> tuple[Row, ...]:
+        """Candidates that fail the gate; none without a gate."""
+        limit = self.max_drop
+        return () if limit is None else tuple(row for row in self.candidates if row.score.exceeds(limit))
+
+    @property
+    def speed_base(self) -> Row:
+        """Speed-ups are counted from the reference, or, if it ran elsewhere, from the first float model of the rest."""
+        here = [row for row in self.rows if row.device == self.rows[-1].device]
+        return next((row for row in here if row.precision == "fp32"), here[0])
+
+    def speed_up(self, row: Row) -> float | None:
+        """How many times as fast as `speed_base`; None on another device."""
+        base = self.speed_base
+        return base.latency_ms / row.latency_ms if row.device == base.device else None
+
+
+def drop_of(reference: float, candidate: float, interval: Interval) -> Drop:
+    """A drop from two APs; nan if either is."""
+    return Drop(value=reference - candidate, interval=interval)
+
+
+def without_nan(value: Any) -> Any:
+    """A JSON-ready copy in which nan is None."""
+    if isinstance(value, dict):
+        return {str(k): without_nan(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
