@@ -61,3 +61,9 @@ class GateError(EdgeError, RuntimeError):
     """A parity or accuracy gate failed; what was made is kept under a name that says so."""
 
     exit_code = 3
+
+
+def one_line(error: BaseException, limit: int = 160) -> str:
+    """What an SDK's error says, its white space folded and its length limited, to go into one of our messages."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."

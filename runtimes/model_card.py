@@ -38,6 +38,9 @@ class ModelCard:
     """D: detections at most in one image."""
     mask_size: int
     """M: side of a mask, in cells."""
+    mask_offset: float = 0.5
+    """Input pixels by which masks lie right of and below their boxes. Half a pixel is what training against
+    torchvision's mask targets gives (`project_masks_on_boxes` samples with `aligned=False`); 0 if targets are aligned."""
     score_threshold: float
     """Detections below this score are not produced, in [0, 1]."""
     iou_threshold: float
@@ -76,7 +79,7 @@ class ModelCard:
         if version > cls.format_version:
             raise ModelFileError(f"model card version {version} is newer than {cls.format_version}: update edge-mrcnn")
         known = {f.name for f in fields(cls)}
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k in known}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k in known}
         try:
             return cls(**values)
         except TypeError as error:
@@ -85,3 +88,10 @@ class ModelCard:
     def updated(self, **changes: Any) -> ModelCard:
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+
+def missing_card(path: object) -> ModelFileError:
+    """The error for a model file without a card."""
+    return ModelFileError(
+        f"{path}: no model card: damaged or not made by edge-mrcnn; make one with `edge-mrcnn export`"
+    )

@@ -1,0 +1,169 @@
+"""The face of every runtime: `infer` an RGB image, `close`.
+
+A backend adds `run`: the input tensor in, the raw outputs of the graph out. Letterboxing, dropping dead rows and
+mapping boxes back happen here, once for all.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.errors import ModelFileError
+from runtimes.model_card import ModelCard
+from runtimes.preprocess import letterbox
+from runtimes.types import Detections
+
+Array = NDArray[Any]
+
+
+class RawOutputs(NamedTuple):
+    """What the graph answers, in its own order; may be views into the runtime, valid until its next run."""
+
+    boxes: Array
+    """(D, 4) float32, x0 y0 x1 y1 in input pixels."""
+    scores: Array
+    """(D,) float32 in [0, 1]; dead rows are 0."""
+    labels: Array
+    """(D,) integer, 0-based."""
+    masks: Array
+    """(D, M, M) float32 probability of the box's own class."""
+
+
+class Runtime(ABC):
+    """An opened model. A context manager; not for use by several threads at once."""
+
+    def __init__(self, card: ModelCard) -> None:
+        self.card = card
+
+    @abstractmethod
+    def run(self, x: Array) -> RawOutputs:
+        """Run the graph on a (1, H, W, 3) uint8 RGB tensor of the card's size."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the runtime holds; a second call does nothing."""
+
+    def infer(self, image: Array) -> Detections:
+        """Find objects.
+
+        Args:
+            image: (h, w, 3) uint8 RGB, any size.
+
+        Returns:
+            Live detections in pixels of that image, sorted by score, with the time of each stage.
+
+        Raises:
+            ImageError: If the image has another shape or type.
+        """
+        start = time.perf_counter()
+        x, box = letterbox(image, self.card)
+        ready = time.perf_counter()
+        raw = self.run(x)
+        done = time.perf_counter()
+        live = raw.scores > 0
+        boxes, labels, masks = box.map_boxes(raw.boxes[live]), raw.labels[live].astype(np.int64), raw.masks[live]
+        end = time.perf_counter()
+        return Detections(
+            boxes_xyxy=boxes,
+            scores=raw.scores[live],
+            labels=labels,
+            mask_probs=masks,
+            image_size_hw=box.source_size_hw,
+            mask_offset_xy=box.map_offset(self.card.mask_offset),
+            names=self.card.classes,
+            category_ids=self.card.category_ids,
+            speed_ms={
+                "preprocess": 1e3 * (ready - start),
+                "inference": 1e3 * (done - ready),
+                "postprocess": 1e3 * (end - done),
+            },
+        )
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class FakeRuntime(Runtime):
+    """A runtime without a model: answers what it is told, after a set time. For tests and trials of the pipeline."""
+
+    def __init__(
+        self,
+        card: ModelCard | None = None,
+        respond: Callable[[Array], RawOutputs] | None = None,
+        *,
+        latency_s: float = 0.0,
+    ) -> None:
+        """Make one.
+
+        Args:
+            card: What it claims to be; by default a two-class model of 64 x 96 pixels.
+            respond: From the (1, H, W, 3) uint8 tensor to the raw outputs; by default one object in the middle.
+            latency_s: Time that every run takes, in seconds.
+        """
+        super().__init__(card or _FAKE_CARD)
+        self.is_closed = False
+        self._respond = respond or _find_middle
+        self._latency_s = latency_s
+
+    def run(self, x: Array) -> RawOutputs:
+        if self._latency_s:
+            time.sleep(self._latency_s)
+        return self._respond(x)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+_FAKE_CARD = ModelCard(
+    name="fake",
+    classes=("thing", "other"),
+    category_ids=(1, 2),
+    input_size_hw=(64, 96),
+    pad_rgb=(114, 114, 114),
+    proposals=4,
+    max_detections=4,
+    mask_size=14,
+    score_threshold=0.05,
+    iou_threshold=0.5,
+    target="fake",
+)
+
+
+def _find_middle(x: Array) -> RawOutputs:
+    """One disc of class 0 in the middle half of the input."""
+    height, width = x.shape[1:3]
+    axis = np.linspace(-1, 1, _FAKE_CARD.mask_size, dtype=np.float32)
+    disc = np.clip(1.5 - np.hypot(axis, axis[:, None]), 0, 1)
+    box = np.array([[width / 4, height / 4, width * 3 / 4, height * 3 / 4]], dtype=np.float32)
+    return RawOutputs(box, np.array([0.9], np.float32), np.array([0]), disc[None])
+
+
+def check_graph(path: object, card: ModelCard, input_shape: tuple[object, ...], outputs: set[str]) -> None:
+    """Raise ModelFileError unless a graph takes and gives what the contract says.
+
+    Args:
+        path: The model file, for the message.
+        card: Its card.
+        input_shape: Shape of the graph's input as the SDK states it.
+        outputs: Names of the graph's outputs.
+    """
+    expected = (1, *card.input_size_hw, 3)
+    if tuple(input_shape) != expected:
+        raise ModelFileError(
+            f"{path}: card says input {expected}, the graph takes {tuple(input_shape)}: export it again"
+        )
+    missing = set(RawOutputs._fields) - outputs
+    if missing:
+        raise ModelFileError(f"{path}: the graph has no output {', '.join(sorted(missing))}: export it again")

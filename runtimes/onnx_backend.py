@@ -1,0 +1,82 @@
+"""ONNX Runtime. The card is the metadata property "edge_mrcnn" of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from runtimes.base import Array, RawOutputs, Runtime, check_graph
+from runtimes.errors import ModelFileError, UsageError, one_line
+from runtimes.model_card import CARD_KEY, ModelCard, missing_card
+
+
+class OnnxRuntime(Runtime):
+    """An ONNX file, opened."""
+
+    def __init__(self, card: ModelCard, session: Any) -> None:
+        super().__init__(card)
+        self._session: Any = session
+        self._input = session.get_inputs()[0].name
+
+    def run(self, x: Array) -> RawOutputs:
+        return RawOutputs(*self._session.run(RawOutputs._fields, {self._input: x}))
+
+    def close(self) -> None:
+        self._session = None
+
+
+def open_model(
+    path: str | Path, *, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
+) -> OnnxRuntime:
+    """Open an ONNX file.
+
+    Args:
+        path: The file.
+        threads: CPU threads; ONNX Runtime's own choice if None.
+        providers: Execution providers in order of preference.
+
+    Raises:
+        ModelFileError: If the file is damaged or was not made by edge-mrcnn.
+        UsageError: If a provider is not in this build of ONNX Runtime.
+    """
+    available = onnxruntime.get_available_providers()
+    if unknown := set(providers) - set(available):
+        raise UsageError(f"{', '.join(sorted(unknown))}: not in this onnxruntime, which has {', '.join(available)}")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # a warning per start about devices of the board helps nobody
+    if threads:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    session = _open_session(path, options, providers)
+    card = _card_of(session, path)
+    check_graph(path, card, session.get_inputs()[0].shape, {output.name for output in session.get_outputs()})
+    return OnnxRuntime(card, session)
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """The card of an ONNX file.
+
+    Raises:
+        ModelFileError: If the file is damaged or was not made by edge-mrcnn.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return _card_of(_open_session(path, options, ("CPUExecutionProvider",)), path)
+
+
+def _open_session(path: str | Path, options: Any, providers: Sequence[str]) -> Any:
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime's errors have no common base but this
+        raise ModelFileError(f"{path}: ONNX Runtime cannot open it: {one_line(error)}") from error
+
+
+def _card_of(session: Any, path: str | Path) -> ModelCard:
+    text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+    if text is None:
+        raise missing_card(path)
+    return ModelCard.from_json(text)

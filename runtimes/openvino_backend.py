@@ -1,0 +1,115 @@
+"""OpenVINO. The card is the runtime information ["edge_mrcnn", "card"] of the model (`<rt_info>` in the .xml)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import openvino
+
+from runtimes.base import Array, RawOutputs, Runtime, check_graph
+from runtimes.errors import MissingFileError, ModelFileError, UsageError, one_line
+from runtimes.model_card import CARD_KEY, ModelCard, missing_card
+
+CARD_PATH = [CARD_KEY, "card"]
+"""Where the card lies in the model's runtime information."""
+PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16", "auto": None}
+"""Value of `precision` -> OpenVINO's INFERENCE_PRECISION_HINT; None leaves the choice to the device."""
+
+
+class OpenVinoRuntime(Runtime):
+    """An OpenVINO IR, compiled."""
+
+    def __init__(self, card: ModelCard, compiled: Any) -> None:
+        super().__init__(card)
+        self._request: Any = compiled.create_infer_request()
+        self._ports = [compiled.output(name) for name in RawOutputs._fields]
+
+    def run(self, x: Array) -> RawOutputs:
+        outputs = self._request.infer([x], share_inputs=True, share_outputs=True)
+        return RawOutputs(*(outputs[port] for port in self._ports))
+
+    def close(self) -> None:
+        self._request = None
+        self._ports = []
+
+
+def open_model(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    device: str = "CPU",
+    precision: str = "f32",
+    cache_dir: str | Path | None = None,
+) -> OpenVinoRuntime:
+    """Open an OpenVINO IR.
+
+    Args:
+        path: The .xml; its .bin lies beside it.
+        threads: CPU threads; OpenVINO's own choice if None.
+        device: OpenVINO's name of the device, such as "CPU" or "GPU".
+        precision: Of float layers: "f32" computes what the report measured; "auto" lets the device choose, which is
+            bf16 on many x86 and fp16 on Arm; "f16" and "bf16" ask for one.
+        cache_dir: Folder for compiled models, which makes the next start faster; none by default.
+
+    Raises:
+        ModelFileError: If a file is damaged or was not made by edge-mrcnn.
+        MissingFileError: If the .bin is not beside the .xml.
+        UsageError: If the device or precision is unknown.
+    """
+    config = _config(threads, precision, cache_dir)
+    core = openvino.Core()
+    if device.split(".")[0].split(":")[0] not in {*core.available_devices, "AUTO", "HETERO", "MULTI"}:
+        raise UsageError(f"device {device}: OpenVINO sees {', '.join(core.available_devices)} here")
+    model = _read_model(core, path)
+    card = _card_of(model, path)
+    _check_model(model, card, path)
+    try:
+        return OpenVinoRuntime(card, core.compile_model(model, device, config))
+    except RuntimeError as error:
+        raise ModelFileError(f"{path}: OpenVINO cannot compile it for {device}: {one_line(error)}") from error
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """The card of an OpenVINO IR.
+
+    Raises:
+        ModelFileError: If a file is damaged or was not made by edge-mrcnn.
+        MissingFileError: If the .bin is not beside the .xml.
+    """
+    return _card_of(_read_model(openvino.Core(), path), path)
+
+
+def _config(threads: int | None, precision: str, cache_dir: str | Path | None) -> dict[str, Any]:
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if hint := PRECISIONS[precision]:
+        config["INFERENCE_PRECISION_HINT"] = hint
+    if threads:
+        config["INFERENCE_NUM_THREADS"] = threads
+    if cache_dir:
+        config["CACHE_DIR"] = str(cache_dir)
+    return config
+
+
+def _read_model(core: Any, path: str | Path) -> Any:
+    weights = Path(path).with_suffix(".bin")
+    if not weights.is_file():
+        raise MissingFileError(f"{weights}: not found; an OpenVINO model is two files, keep the .bin beside the .xml")
+    try:
+        return core.read_model(str(path))
+    except RuntimeError as error:
+        raise ModelFileError(f"{path}: OpenVINO cannot read it: {one_line(error)}") from error
+
+
+def _card_of(model: Any, path: str | Path) -> ModelCard:
+    if not model.has_rt_info(CARD_PATH):
+        raise missing_card(path)
+    return ModelCard.from_json(model.get_rt_info(CARD_PATH).astype(str))
+
+
+def _check_model(model: Any, card: ModelCard, path: str | Path) -> None:
+    shape = model.input(0).get_partial_shape()
+    sizes = tuple(d.get_length() if d.is_static else "?" for d in shape)
+    check_graph(path, card, sizes, {name for port in model.outputs for name in port.get_names()})

@@ -1,0 +1,140 @@
+"""From a camera frame or an image file to the input tensor, and boxes back again.
+
+Training, calibration and every runtime call these same functions. Colour mean and scale are inside the graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.errors import ImageError, MissingFileError
+from runtimes.image_header import read_size
+from runtimes.model_card import ModelCard
+
+Array = NDArray[Any]
+
+MAX_PIXELS = 100_000_000
+"""Images that claim more pixels than this are refused before they are decoded."""
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """How an image was laid into the input: anchored top left, border right and below."""
+
+    scale_x: float
+    """Input pixels per source pixel, horizontally; exact after rounding."""
+    scale_y: float
+    """Input pixels per source pixel, vertically; exact after rounding."""
+    source_size_hw: tuple[int, int]
+    """Height and width of the source image, in pixels."""
+
+    def map_offset(self, offset: float) -> tuple[float, float]:
+        """An offset in input pixels, the same in x and y, as x y in source pixels."""
+        return offset / self.scale_x, offset / self.scale_y
+
+    def map_boxes(self, boxes: Array) -> Array:
+        """(N, 4) x0 y0 x1 y1 from input pixels to source pixels, clipped to the image; float32."""
+        height, width = self.source_size_hw
+        scale = np.array([self.scale_x, self.scale_y] * 2, dtype=np.float32)
+        limit = np.array([width, height] * 2, dtype=np.float32)
+        mapped: Array = np.clip(boxes / scale, 0, limit)
+        return mapped.astype(np.float32, copy=False)
+
+
+def letterbox(image: Array, card: ModelCard) -> tuple[Array, Letterbox]:
+    """The input tensor of a model.
+
+    Args:
+        image: (h, w, 3) uint8 RGB.
+        card: Card of the model: input size and border colour.
+
+    Returns:
+        (1, H, W, 3) uint8 RGB, and the way back.
+
+    Raises:
+        ImageError: If the image has another shape or type.
+    """
+    canvas, box = letterbox_image(image, card.input_size_hw, card.pad_rgb)
+    return canvas[None], box
+
+
+def letterbox_image(image: Array, size_hw: tuple[int, int], pad_rgb: tuple[int, int, int]) -> tuple[Array, Letterbox]:
+    """Resize an image to fit and fill the right and lower border.
+
+    Args:
+        image: (h, w, 3) uint8 RGB.
+        size_hw: Height and width to fill, in pixels.
+        pad_rgb: Colour of the border.
+
+    Returns:
+        (H, W, 3) uint8 RGB, and the way back.
+
+    Raises:
+        ImageError: If the image has another shape or type.
+    """
+    check_image(image)
+    source_h, source_w = image.shape[:2]
+    height, width = size_hw
+    scale = min(height / source_h, width / source_w)
+    new_h = min(height, max(1, round(source_h * scale)))
+    new_w = min(width, max(1, round(source_w * scale)))
+    if (new_h, new_w) != (source_h, source_w):
+        # Bilinear taps skip pixels when shrinking by more than two; area averaging does not.
+        image = cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR)
+    canvas = cv2.copyMakeBorder(image, 0, height - new_h, 0, width - new_w, cv2.BORDER_CONSTANT, value=pad_rgb)
+    return canvas, Letterbox(new_w / source_w, new_h / source_h, (source_h, source_w))
+
+
+def check_image(image: Array) -> None:
+    """Raise ImageError unless the image is (h, w, 3) uint8 and not empty."""
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"expected a numpy image (h, w, 3) uint8 RGB, got {type(image).__name__}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ImageError(f"expected an image (h, w, 3) uint8 RGB, got {image.shape} {image.dtype}")
+
+
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Array:
+    """Decode an image file, turned as its EXIF orientation says.
+
+    Args:
+        path: PNG, JPEG, WebP, BMP or TIFF.
+        max_pixels: Largest image, in pixels; checked in the header, before anything is decoded.
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        ImageError: If it is empty, damaged, too large or no image.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path}: no such image") from error
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+    return decode_image(data, name=str(path), max_pixels=max_pixels)
+
+
+def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Array:
+    """Decode the bytes of an image file; see `read_image`. `name` is for messages."""
+    size = read_size(data)
+    if size is None:
+        what = "an empty file" if not data else "something else or a damaged file"
+        raise ImageError(f"{name}: expected a PNG, JPEG, WebP, BMP or TIFF image, got {what}")
+    height, width = size
+    if height * width > max_pixels:
+        raise ImageError(f"{name}: image of {width} x {height} pixels exceeds the limit of {max_pixels:,} pixels")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError(f"{name}: image cannot be decoded") from error
+    if image is None:
+        raise ImageError(f"{name}: image cannot be decoded: the file is damaged")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

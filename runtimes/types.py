@@ -1,0 +1,187 @@
+"""What every runtime answers: the live detections of one image.
+
+Masks stay M x M until someone draws or evaluates them. Besides its own names, `Detections` answers the ones that
+people know from other tools (`.boxes.xyxy`, `.masks.data`, `.names`, `.orig_shape`, `.speed`, `.plot()`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from runtimes.errors import MissingExtraError
+from runtimes.postprocess import Region, encode_rle, fill_dense, outline, paste_mask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+
+class Boxes(NamedTuple):
+    """Boxes under the names people know."""
+
+    xyxy: Array
+    """(N, 4) float32, x0 y0 x1 y1 in pixels of the source image."""
+    conf: Array
+    """(N,) float32 scores in [0, 1]."""
+    cls: Array
+    """(N,) int64 labels, 0-based."""
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Masks at the resolution of the source image, made when they are asked for."""
+
+    regions: tuple[Region, ...]
+    """The pasted part of each mask, one per detection."""
+    image_size_hw: tuple[int, int]
+    """Height and width of the source image, in pixels."""
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    @cached_property
+    def data(self) -> Array:
+        """(N, H, W) bool, dense: N times the size of the image."""
+        return fill_dense(self.regions, self.image_size_hw)
+
+    @cached_property
+    def rle(self) -> list[dict[str, Any]]:
+        """N compressed COCO run-length encodings, `{"size": [H, W], "counts": str}`."""
+        return [encode_rle(region, self.image_size_hw) for region in self.regions]
+
+    @cached_property
+    def xy(self) -> list[Array]:
+        """N outlines, each (K, 2) float32 in pixels: the largest part of the mask; K is 0 when it is empty."""
+        return [outline(region) for region in self.regions]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Detections:
+    """The objects found in one image, sorted by score; empty when nothing was found."""
+
+    boxes_xyxy: Array
+    """(N, 4) float32, x0 y0 x1 y1 in pixels of the source image."""
+    scores: Array
+    """(N,) float32 in [0, 1]."""
+    labels: Array
+    """(N,) int64, 0-based index into `names`."""
+    mask_probs: Array
+    """(N, M, M) float32 in [0, 1], the probability of each cell of the box."""
+    image_size_hw: tuple[int, int]
+    """Height and width of the source image, in pixels."""
+    names: tuple[str, ...]
+    """Class names."""
+    category_ids: tuple[int, ...]
+    """The data set's own category id of each class."""
+    mask_offset_xy: tuple[float, float] = (0.0, 0.0)
+    """What to add to a box to get the frame that its mask fills, in pixels; see `ModelCard.mask_offset`."""
+    speed_ms: dict[str, float] = field(default_factory=dict)
+    """Milliseconds by stage: preprocess, inference, postprocess."""
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        side = self.mask_probs.shape[-1]
+        expect_shape("scores", self.scores, (count,))
+        expect_shape("boxes_xyxy", self.boxes_xyxy, (count, 4))
+        expect_shape("labels", self.labels, (count,))
+        expect_shape("mask_probs", self.mask_probs, (count, side, side))
+        if len(self.names) != len(self.category_ids):
+            raise ValueError(f"expected one category id per name, got {len(self.names)} and {len(self.category_ids)}")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: int | slice | Array | list[int]) -> Detections:
+        """The chosen rows: one row, a slice, a list of rows or a boolean mask; always `Detections` again."""
+        rows = [index] if isinstance(index, (int, np.integer)) else index
+        return replace(
+            self,
+            boxes_xyxy=self.boxes_xyxy[rows],
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            mask_probs=self.mask_probs[rows],
+        )
+
+    def __iter__(self) -> Iterator[Detections]:
+        return (self[row] for row in range(len(self)))
+
+    @property
+    def boxes(self) -> Boxes:
+        """Boxes, scores and labels together."""
+        return Boxes(self.boxes_xyxy, self.scores, self.labels)
+
+    @cached_property
+    def masks(self) -> Masks:
+        """Masks pasted into the source image, each once."""
+        frames = self.boxes_xyxy + np.array(self.mask_offset_xy * 2, dtype=np.float32)
+        pairs = zip(self.mask_probs, frames, strict=True)
+        return Masks(tuple(paste_mask(probs, box, self.image_size_hw) for probs, box in pairs), self.image_size_hw)
+
+    @property
+    def orig_shape(self) -> tuple[int, int]:
+        """Height and width of the source image, in pixels."""
+        return self.image_size_hw
+
+    @property
+    def speed(self) -> dict[str, float]:
+        """Milliseconds by stage."""
+        return self.speed_ms
+
+    def plot(self, image: Array) -> Array:
+        """A copy of the (H, W, 3) uint8 RGB image with the detections drawn on it."""
+        from runtimes.draw import draw_detections
+
+        picture: Array = draw_detections(image.copy(), self)
+        return picture
+
+    def to_supervision(self) -> Any:
+        """The same as `supervision.Detections`, with dense masks.
+
+        Raises:
+            MissingExtraError: If supervision is not installed.
+        """
+        try:
+            import supervision
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("to_supervision needs the package supervision: pip install supervision") from error
+        names = np.array([self.names[label] for label in self.labels], dtype=object)
+        return supervision.Detections(
+            xyxy=self.boxes_xyxy,
+            confidence=self.scores,
+            class_id=self.labels,
+            mask=self.masks.data,
+            data={"class_name": names},
+        )
+
+    def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
+        """COCO results: one record per detection, with the data set's own category ids.
+
+        Returns:
+            Records of `image_id`, `category_id`, `bbox` (x y w h in pixels), `score` and `segmentation`
+            (compressed RLE), ready for `json.dump`.
+        """
+        x0, y0, x1, y1 = self.boxes_xyxy.astype(np.float64).T
+        boxes_xywh = np.stack([x0, y0, x1 - x0, y1 - y0], axis=1).round(3).tolist()
+        rows = zip(self.labels.tolist(), boxes_xywh, self.scores.tolist(), self.masks.rle, strict=True)
+        return [
+            {
+                "image_id": image_id,
+                "category_id": self.category_ids[label],
+                "bbox": box,
+                "score": round(score, 6),
+                "segmentation": rle,
+            }
+            for label, box, score, rle in rows
+        ]
+
+
+def expect_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    """Raise ValueError with both shapes unless `array` has this one."""
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
