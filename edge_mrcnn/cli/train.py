@@ -1,0 +1,88 @@
+"""`edge-mrcnn train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_mrcnn.cli.options import image_size
+from edge_mrcnn.config import PRESETS, TrainConfig, preset
+from runtimes.errors import MissingFileError, UsageError
+
+DEFAULTS = TrainConfig()
+
+
+@click.command()
+@click.option("--data", required=True, help="COCO JSON, or a folder with annotations/instances_{train,val}.json.")
+@click.option("--val", help="COCO JSON for the AP of each epoch [default: the folder's val split, if it has one].")
+@click.option("--model", type=click.Choice(list(PRESETS)), default="nano", show_default=True, help="Preset.")
+@click.option("--backbone", help="Another backbone: see `edge-mrcnn models`.")
+@click.option("--backbone-weights", type=click.Path(), help="Local state dict of the backbone.")
+@click.option("--pretrained", is_flag=True, help="Download ImageNet weights of the backbone.")
+@click.option("--weights", type=click.Path(), help="Start from this checkpoint instead of a preset.")
+@click.option("--imgsz", callback=image_size, help="Input size, S or HxW, in multiples of 64.")
+@click.option("--epochs", type=int, default=DEFAULTS.epochs, show_default=True)
+@click.option("--batch", type=int, default=DEFAULTS.batch, show_default=True, help="Images in a step on one device.")
+@click.option("--lr", type=float, default=DEFAULTS.lr, help="Peak learning rate [default: by optimizer and batch].")
+@click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), default=DEFAULTS.optimizer, show_default=True)
+@click.option("--freeze-stages", type=int, default=0, show_default=True, help="Leading backbone stages; -1 for all.")
+@click.option("--freeze-norm", is_flag=True, help="Keep the backbone's BatchNorm statistics.")
+@click.option("--backbone-lr-factor", type=float, default=1.0, show_default=True)
+@click.option("--precision", type=click.Choice(["auto", "32", "bf16", "16"]), default="auto", show_default=True)
+@click.option("--workers", type=int, default=DEFAULTS.workers, show_default=True, help="Processes that load data.")
+@click.option("--eval-every", type=int, default=1, show_default=True, help="Epochs between two evaluations.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--devices", type=int, default=1, show_default=True, help="Processes on each node, one device each.")
+@click.option("--nodes", type=int, default=1, show_default=True, help="Machines.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted training in the output folder.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/train"), show_default=True)
+def command(
+    data: str, val: str | None, weights: str | None, output: Path, device: str, devices: int, nodes: int,
+    resume: bool, model: str, backbone: str | None, backbone_weights: str | None, pretrained: bool,
+    imgsz: tuple[int, int] | None, **settings: Any,
+) -> None:  # fmt: skip
+    """Train a Mask R-CNN on COCO-format data."""
+    config = TrainConfig(**settings)
+    if pretrained and backbone_weights:
+        raise UsageError("--pretrained and --backbone-weights exclude each other")
+    from edge_mrcnn.data.coco import load_coco
+    from edge_mrcnn.train.loop import train
+    from edge_mrcnn.train.start import continue_from, start_fresh
+
+    training = load_coco(data, "train")
+    validation = load_coco(val) if val else _val_split(data)
+    if weights:
+        checkpoint = continue_from(weights, training, imgsz)
+    else:
+        parts = preset(model).updated(backbone=backbone, image_size_hw=imgsz)
+        checkpoint = start_fresh(parts, training, config.seed, pretrained, backbone_weights)
+    click.echo(_headline(checkpoint, training, validation), err=True)
+    best = train(
+        checkpoint, training, output, config,
+        validation=validation, device=device, devices=devices, nodes=nodes, resume=resume,
+    )  # fmt: skip
+    click.echo(f"wrote {best}")
+    click.echo(f"next: edge-mrcnn export --weights {best} --target onnx,openvino,tflite")
+
+
+def _val_split(data: str) -> Any:
+    from edge_mrcnn.data.coco import load_coco
+
+    try:
+        return load_coco(data, "val") if Path(data).is_dir() else None
+    except MissingFileError:
+        return None
+
+
+def _headline(checkpoint: Any, training: Any, validation: Any) -> str:
+    parameters = sum(p.numel() for p in checkpoint.model.parameters())
+    objects = sum(map(len, training.by_image.values()))
+    held_out = f"{len(validation.images)} for validation" if validation else "none for validation"
+    size = "x".join(map(str, checkpoint.config.image_size_hw))
+    return (
+        f"{checkpoint.config.name} ({checkpoint.config.backbone}, {parameters / 1e6:.2f} M parameters, {size}) on "
+        f"{len(training.images)} images with {objects} objects of {len(training.classes)} classes; {held_out}"
+    )

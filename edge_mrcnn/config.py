@@ -1,0 +1,156 @@
+"""Settings of the model and the presets, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from runtimes.errors import ModelFileError, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The parts of a Mask R-CNN. A preset is one of these; every part can be named alone."""
+
+    name: str = "nano"
+    """Preset that this started from."""
+    image_size_hw: tuple[int, int] = (320, 320)
+    """Height and width of the letterboxed input in pixels, multiples of 64."""
+    backbone: str = "mobilenet_v3_large"
+    """Name in `edge_mrcnn.model.backbones.BACKBONES`, or "timm:<name>"."""
+    fpn_channels: int = 96
+    """Width of the feature pyramid."""
+    anchor_scale: float = 3.0
+    """Side of an anchor as a multiple of its level's stride."""
+    box_hidden: tuple[int, ...] = (256,)
+    """Widths of the fully connected layers of the box head."""
+    class_agnostic_boxes: bool = True
+    """One box regression for all classes, instead of one per class."""
+    mask_hidden: tuple[int, ...] = (64, 64, 64)
+    """Widths of the 3x3 convolutions of the mask head."""
+    proposals: int = 64
+    """P: region proposals that reach the box head at inference."""
+    proposals_per_level: int = 200
+    """Candidates that each pyramid level hands to the proposal NMS at inference."""
+    max_detections: int = 20
+    """D: detections at most in one image."""
+    score_threshold: float = 0.05
+    """Detections below this score are not produced, in [0, 1]."""
+    iou_threshold: float = 0.5
+    """IoU above which the lower-scored box of a class is suppressed, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        if any(side < 64 or side % 64 for side in self.image_size_hw):
+            raise UsageError(f"image size {self.image_size_hw}: expected positive multiples of 64")
+        if not (0 <= self.score_threshold < 1 and 0 < self.iou_threshold <= 1):
+            raise UsageError(f"thresholds must lie in [0, 1], got {self.score_threshold} and {self.iou_threshold}")
+        if min(self.proposals, self.proposals_per_level, self.max_detections) < 1:
+            raise UsageError("proposals and max_detections must be at least 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> ModelConfig:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ModelFileError: If a field is unknown.
+        """
+        unknown = set(record) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ModelFileError(f"the checkpoint has unknown settings {sorted(unknown)}: update edge-mrcnn")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+
+    def updated(self, **changes: Any) -> ModelConfig:
+        """A copy with some fields changed; None means "leave as it is"."""
+        return replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+
+PRESETS = {
+    "nano": ModelConfig(),
+    "nano-dense": ModelConfig(name="nano-dense", backbone="repvgg_lite"),
+    "small": ModelConfig(
+        name="small",
+        image_size_hw=(448, 448),
+        fpn_channels=112,
+        mask_hidden=(96, 96, 96),
+        proposals=100,
+        max_detections=50,
+    ),
+    "resnet50": ModelConfig(
+        name="resnet50",
+        image_size_hw=(832, 832),
+        backbone="torchvision_resnet50_fpn",
+        fpn_channels=256,
+        box_hidden=(1024, 1024),
+        class_agnostic_boxes=False,
+        mask_hidden=(256, 256, 256, 256),
+        proposals=1000,
+        proposals_per_level=1000,
+        max_detections=100,
+    ),
+}
+"""Preset name to its parts."""
+
+
+def preset(name: str) -> ModelConfig:
+    """The parts of a preset.
+
+    Raises:
+        UsageError: If there is no such preset.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model is trained."""
+
+    epochs: int = 12
+    """Passes over the training images."""
+    batch: int = 8
+    """Images in one step on one device."""
+    lr: float = 0.0
+    """Peak learning rate; 0 takes the optimizer's usual one for this batch (SGD: 0.02 for 16 images)."""
+    optimizer: str = "sgd"
+    """"sgd" (momentum 0.9) or "adamw"."""
+    weight_decay: float = 1e-4
+    """Decay of convolution and linear weights; normalisation and biases have none."""
+    warmup_steps: int = 100
+    """Steps of linear warm-up."""
+    ema: float = 0.998
+    """Decay of the moving average of the weights that is evaluated and saved; 0 turns it off."""
+    freeze_stages: int = 0
+    """Leading backbone stages that are not trained; -1 freezes the whole backbone."""
+    freeze_norm: bool = False
+    """Keep the BatchNorm statistics of the backbone, as is usual when it starts from published weights."""
+    backbone_lr_factor: float = 1.0
+    """Learning rate of the backbone relative to the rest."""
+    precision: str = "auto"
+    """"32", "bf16", "16" or "auto" (bf16 on CUDA, 32 on CPU)."""
+    workers: int = 2
+    """Processes that load data."""
+    seed: int = 0
+    """Seed of weights, order and augmentation."""
+    eval_every: int = 1
+    """Epochs between two evaluations on the validation split."""
+    eval_limit: int = 500
+    """Validation images at most in the evaluations during training."""
+    scale_jitter: tuple[float, float] = (0.6, 1.5)
+    """Range of the random scale relative to the letterboxed size."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    color_jitter: float = 0.25
+    """Strength of the random brightness, contrast and saturation, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or self.batch < 1:
+            raise UsageError(f"epochs {self.epochs} and batch {self.batch}: expected at least 0 and 1")
+        if self.optimizer not in ("sgd", "adamw"):
+            raise UsageError(f"optimizer {self.optimizer!r}: expected sgd or adamw")
+        if self.precision not in ("auto", "32", "bf16", "16"):
+            raise UsageError(f"precision {self.precision!r}: expected auto, 32, bf16 or 16")

@@ -1,0 +1,79 @@
+"""Augmentation of a picture with its masks together, in numpy and OpenCV.
+
+All randomness comes from the generator that is handed in, so a sample is a function of its seed.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from edge_mrcnn.config import TrainConfig
+
+
+def resize_masks(masks: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """(N, h, w) uint8 of 0 and 1 to (N, *size_hw), area-averaged and cut at one half."""
+    height, width = size_hw
+    resized = np.empty((len(masks), height, width), np.uint8)
+    for index, mask in enumerate(masks):
+        resized[index] = cv2.resize(mask * 255, (width, height), interpolation=cv2.INTER_AREA) > 127
+    return resized
+
+
+def random_view(
+    image: np.ndarray,
+    masks: np.ndarray,
+    size_hw: tuple[int, int],
+    pad_rgb: tuple[int, int, int],
+    config: TrainConfig,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A random scale, place and mirror image of a picture on a canvas ("large scale jitter", arXiv 2012.07177, 3).
+
+    Args:
+        image: (h, w, 3) uint8 RGB.
+        masks: (N, h, w) uint8 of 0 and 1.
+        size_hw: Canvas in pixels.
+        pad_rgb: Colour of what the picture does not cover.
+        config: Ranges and probabilities.
+        rng: Source of randomness.
+
+    Returns:
+        Image (H, W, 3) and masks (N, H, W), of the canvas.
+    """
+    height, width = size_hw
+    fit = min(height / image.shape[0], width / image.shape[1])
+    scale = fit * np.exp(rng.uniform(*np.log(config.scale_jitter)))
+    new_hw = tuple(max(1, round(side * scale)) for side in image.shape[:2])
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(image, new_hw[::-1], interpolation=interpolation)
+    masks = resize_masks(masks, new_hw)
+    source_y, target_y, rows = _place(new_hw[0], height, rng)
+    source_x, target_x, columns = _place(new_hw[1], width, rng)
+    canvas = np.full((height, width, 3), pad_rgb, np.uint8)
+    canvas_masks = np.zeros((len(masks), height, width), np.uint8)
+    take = np.s_[source_y : source_y + rows, source_x : source_x + columns]
+    put = np.s_[target_y : target_y + rows, target_x : target_x + columns]
+    canvas[put] = image[take]
+    canvas_masks[(slice(None), *put)] = masks[(slice(None), *take)]
+    if rng.random() < config.flip:
+        canvas, canvas_masks = canvas[:, ::-1], canvas_masks[:, :, ::-1]
+    return canvas, canvas_masks
+
+
+def _place(length: int, room: int, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Start in the picture, start on the canvas, and length of the part that is seen along one axis."""
+    if length >= room:
+        return int(rng.integers(0, length - room + 1)), 0, room
+    return 0, int(rng.integers(0, room - length + 1)), length
+
+
+def jitter_color(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Random contrast, brightness and saturation of a uint8 RGB image, each by at most `strength`."""
+    contrast, brightness, saturation = rng.uniform(-strength, strength, 3)
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
+    colors = gray + (image - gray) * np.float32(1 + saturation)
+    level = float(gray.mean())
+    colors = (colors - level) * np.float32(1 + contrast) + np.float32(level * (1 + brightness))
+    result: np.ndarray = colors.clip(0, 255).astype(np.uint8)
+    return result

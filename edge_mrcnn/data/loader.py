@@ -1,0 +1,66 @@
+"""The training loader: every epoch its own order and its own views, the same on every run of a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from edge_mrcnn.data.dataset import InstanceDataset, Sample, collate
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, index) in an order that depends on seed and epoch alone, a share of it to each process."""
+
+    def __init__(self, length: int, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
+        self.length = length
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length // self.world_size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = torch.randperm(self.length, generator=torch.Generator().manual_seed(self.seed * 100_003 + self.epoch))
+        mine = order[self.rank : len(self) * self.world_size : self.world_size]
+        return ((self.epoch, int(index)) for index in mine)
+
+
+class _Views(Dataset[Sample]):
+    """Adapter from (epoch, index) to a sample."""
+
+    def __init__(self, dataset: InstanceDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        return self.dataset.view(*key)
+
+
+def train_loader(dataset: InstanceDataset, *, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
+    """Batches for one process of a training.
+
+    Args:
+        dataset: Its config states batch size, workers and seed.
+        rank: This process among `world_size`.
+        world_size: Number of processes.
+    """
+    config = dataset.config
+    sampler = EpochSampler(len(dataset), config.seed, rank=rank, world_size=world_size)
+    return DataLoader(
+        _Views(dataset),
+        batch_size=min(config.batch, len(sampler)),
+        sampler=sampler,
+        num_workers=config.workers,
+        collate_fn=collate,
+        drop_last=True,
+        persistent_workers=config.workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        multiprocessing_context="forkserver" if config.workers else None,
+    )

@@ -1,0 +1,86 @@
+"""Backbones by name: an image in, three feature maps at strides 8, 16 and 32 out.
+
+A backbone is an `nn.Module` whose `forward` returns a list of maps, finest first, and that states
+`channels` and `strides` of them, so that nobody guesses (detectron2's ShapeSpec).
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from runtimes.errors import MissingFileError, ModelFileError, UsageError
+
+BACKBONES = {  # name -> "module:function"; the function takes `pretrained: bool`
+    "mobilenet_v3_large": "edge_mrcnn.model.backbones.mobilenet:mobilenet_v3_large",
+    "mobilenet_v3_small": "edge_mrcnn.model.backbones.mobilenet:mobilenet_v3_small",
+    "mobilenet_v2": "edge_mrcnn.model.backbones.mobilenet:mobilenet_v2",
+    "shufflenet_v2_x1_0": "edge_mrcnn.model.backbones.shufflenet:shufflenet_v2_x1_0",
+    "shufflenet_v2_x1_0_leaky": "edge_mrcnn.model.backbones.shufflenet:shufflenet_v2_x1_0_leaky",
+    "resnet18": "edge_mrcnn.model.backbones.resnet:resnet18",
+    "resnet50": "edge_mrcnn.model.backbones.resnet:resnet50",
+    "repvgg_lite": "edge_mrcnn.model.backbones.repvgg:repvgg_lite",
+}
+
+
+class Backbone(Protocol):
+    """What the feature pyramid asks of a backbone."""
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def stages(self) -> list[nn.Module]:
+        """Leading parts in order of depth, for freezing."""
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) float32 to maps (N, channels[i], H / strides[i], W / strides[i])."""
+
+
+def build_backbone(name: str, *, pretrained: bool = False, weights: str | Path | None = None) -> nn.Module:
+    """Build a backbone by name.
+
+    Args:
+        name: A key of `BACKBONES`, or "timm:<model>" for any timm model with `features_only`.
+        pretrained: Download the ImageNet weights of torchvision or timm.
+        weights: A local state dict instead; keys of a classifier that the backbone lacks are ignored.
+
+    Raises:
+        UsageError: If the name is unknown.
+        MissingFileError, ModelFileError: If the weights file is missing or does not fit.
+    """
+    if name.startswith("timm:"):
+        from edge_mrcnn.model.backbones.timm_features import timm_backbone
+
+        backbone = timm_backbone(name.removeprefix("timm:"), pretrained)
+    elif name in BACKBONES:
+        backbone = pkgutil.resolve_name(BACKBONES[name])(pretrained)
+    else:
+        raise UsageError(f"no backbone {name!r}; there are {', '.join(BACKBONES)} and timm:<name>")
+    if weights is not None:
+        load_backbone_weights(backbone, weights)
+    return backbone
+
+
+def load_backbone_weights(backbone: nn.Module, path: str | Path) -> None:
+    """Load a plain state dict; classifier keys that the backbone lacks are ignored, missing ones are not."""
+    import torch
+
+    if not Path(path).is_file():
+        raise MissingFileError(f"{path}: no such weights file")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ModelFileError(f"{path}: expected a state dict saved by torch.save ({type(error).__name__})") from error
+    net = getattr(backbone, "net", backbone)
+    try:
+        missing, _ = net.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise ModelFileError(
+            f"{path}: the weights do not fit the backbone: {str(error).splitlines()[1].strip()}"
+        ) from error
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing:
+        raise ModelFileError(f"{path}: {len(missing)} weights of the backbone are missing, such as {missing[0]}")

@@ -1,0 +1,129 @@
+"""Checkpoints: weights, architecture and provenance in one file that runs no code when it is read.
+
+The architecture is the config plus the shapes of the weights themselves, so a pruned model is an
+ordinary checkpoint: layers take the widths that the file has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+
+from edge_mrcnn.config import ModelConfig
+from edge_mrcnn.model.mask_rcnn import build_model
+from runtimes.errors import MissingFileError, ModelFileError
+
+FORMAT = "edge-mrcnn-checkpoint-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained model and what is known of it."""
+
+    model: MaskRCNN
+    """The model, in eval mode."""
+    config: ModelConfig
+    """Its parts."""
+    classes: tuple[str, ...]
+    """Class names; label i + 1 of the model is classes[i]."""
+    category_ids: tuple[int, ...]
+    """The data set's own id of each class."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Provenance: data, epochs, pruning, AP."""
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; a file that is there is replaced only when the new one is complete."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    record = {
+        "format": FORMAT,
+        "config": checkpoint.config.to_dict(),
+        "classes": list(checkpoint.classes),
+        "category_ids": list(checkpoint.category_ids),
+        "training": checkpoint.training,
+        "state_dict": {k: v.detach().cpu() for k, v in checkpoint.model.state_dict().items()},
+    }
+    torch.save(record, partial)
+    partial.replace(path)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        ModelFileError: If it is damaged or was not written by `save_checkpoint`.
+    """
+    if not Path(path).is_file():
+        raise MissingFileError(f"{path}: no such checkpoint")
+    try:
+        record = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for a damaged file
+        raise ModelFileError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ModelFileError(f"{path}: expected a checkpoint written by `edge-mrcnn train`, this is another file")
+    config = ModelConfig.from_dict(record["config"])
+    model = build_model(config, len(record["classes"]))
+    fit_widths(model, record["state_dict"])
+    model.load_state_dict(record["state_dict"])
+    return Checkpoint(
+        model=model.eval(),
+        config=config,
+        classes=tuple(record["classes"]),
+        category_ids=tuple(record["category_ids"]),
+        training=record["training"],
+    )
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hash of a file's bytes."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def fit_widths(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give each convolution, linear and BatchNorm layer the width that `state` has for it, in place."""
+    for name, module in model.named_modules():
+        weight = state.get(f"{name}.weight")
+        if weight is None or getattr(module, "weight", None) is None or module.weight.shape == weight.shape:
+            continue
+        _resize(module, weight)
+    _sync_attributes(model)
+
+
+def _resize(module: nn.Module, weight: Tensor) -> None:
+    for key, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+        if key == "weight":
+            module.weight = nn.Parameter(torch.empty_like(weight))
+        elif value.dim() == 1:
+            size = weight.shape[1] if isinstance(module, nn.ConvTranspose2d) else weight.shape[0]
+            resized = torch.empty(size, dtype=value.dtype)
+            setattr(module, key, nn.Parameter(resized) if isinstance(value, nn.Parameter) else resized)
+    _state_widths(module, weight)
+
+
+def _state_widths(module: nn.Module, weight: Tensor) -> None:
+    """Bring the attributes that describe a layer's widths in line with its weight."""
+    if isinstance(module, nn.ConvTranspose2d):
+        module.in_channels, module.out_channels = weight.shape[0], weight.shape[1]
+    elif isinstance(module, nn.Conv2d):
+        if module.groups > 1:  # depthwise: one group per channel
+            module.groups = weight.shape[0]
+        module.in_channels, module.out_channels = weight.shape[1] * module.groups, weight.shape[0]
+    elif isinstance(module, nn.Linear):
+        module.in_features, module.out_features = weight.shape[1], weight.shape[0]
+    elif isinstance(module, nn.BatchNorm2d):
+        module.num_features = weight.shape[0]
+
+
+def _sync_attributes(model: nn.Module) -> None:
+    """The pyramid states its width; after pruning that is the width of its last convolutions."""
+    layer = next(m for m in model.backbone.fpn.layer_blocks[0].modules() if isinstance(m, nn.Conv2d))
+    model.backbone.out_channels = layer.out_channels

@@ -1,0 +1,92 @@
+"""The torch model behind the face of a runtime, so that a report is one loop over N of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edge_mrcnn.model.checkpoint import Checkpoint, file_sha256, load_checkpoint
+from edge_mrcnn.model.mask_rcnn import PAD_RGB
+from runtimes.base import RawOutputs, Runtime
+from runtimes.errors import UsageError
+from runtimes.model_card import ModelCard
+
+
+def make_card(checkpoint: Checkpoint, *, sha256: str = "") -> ModelCard:
+    """The card that says of a checkpoint what an artefact made from it will say of itself."""
+    config = checkpoint.config
+    predictor = checkpoint.model.roi_heads.mask_predictor
+    mask_size = checkpoint.model.roi_heads.mask_roi_pool.output_size[0] * predictor.conv5_mask.stride[0]
+    return ModelCard(
+        name=config.name,
+        classes=checkpoint.classes,
+        category_ids=checkpoint.category_ids,
+        input_size_hw=config.image_size_hw,
+        pad_rgb=PAD_RGB,
+        proposals=config.proposals,
+        max_detections=config.max_detections,
+        mask_size=mask_size,
+        score_threshold=config.score_threshold,
+        iou_threshold=config.iou_threshold,
+        parameters=sum(p.numel() for p in checkpoint.model.parameters()),
+        checkpoint_sha256=sha256,
+        training=checkpoint.training,
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" takes CUDA when there is one.
+
+    Raises:
+        UsageError: If CUDA is asked for and there is none, or the name is unknown.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device cuda: torch sees no CUDA device here; use --device cpu")
+    return device
+
+
+class TorchRuntime(Runtime):
+    """A checkpoint run in FP32 by torchvision's own inference."""
+
+    def __init__(self, checkpoint: Checkpoint, *, device: str = "auto", sha256: str = "") -> None:
+        super().__init__(make_card(checkpoint, sha256=sha256))
+        self.device = pick_device(device)
+        self._model = checkpoint.model.to(self.device).eval()
+        self._size = self.card.mask_size
+
+    @torch.inference_mode()
+    def run(self, tensor: np.ndarray) -> RawOutputs:
+        """(1, H, W, 3) uint8 RGB to live rows; the masks are taken before they are pasted."""
+        images = torch.from_numpy(tensor).to(self.device).permute(0, 3, 1, 2)
+        model = self._model
+        batch, _ = model.transform(images)
+        features = model.backbone(batch.tensors)
+        proposals, _ = model.rpn(batch, features)
+        (found,), _ = model.roi_heads(features, proposals, batch.image_sizes)
+        return RawOutputs(
+            boxes=found["boxes"].cpu().numpy(),
+            scores=found["scores"].cpu().numpy(),
+            labels=found["labels"].cpu().numpy() - 1,
+            masks=found["masks"][:, 0].cpu().numpy().reshape(-1, self._size, self._size),
+        )
+
+    def close(self) -> None:
+        """Nothing to free beyond the object itself."""
+
+
+def load_reference(path: str | Path, device: str = "auto") -> TorchRuntime:
+    """Open a checkpoint as a runtime.
+
+    Raises:
+        MissingFileError, ModelFileError: If it is missing or not ours.
+        UsageError: If the device is not there.
+    """
+    return TorchRuntime(load_checkpoint(path), device=device, sha256=file_sha256(path))

@@ -1,0 +1,157 @@
+"""Training from COCO data to `best.pt`; Lightning owns the loop, the devices and the precision."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import lightning
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+
+from edge_mrcnn.config import TrainConfig
+from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.data.dataset import InstanceDataset
+from edge_mrcnn.data.loader import train_loader
+from edge_mrcnn.model.checkpoint import Checkpoint
+from edge_mrcnn.model.mask_rcnn import PAD_RGB
+from edge_mrcnn.reference import pick_device
+from edge_mrcnn.train.callbacks import BestCheckpoint, MovingAverage
+from edge_mrcnn.train.progress import EpochLines
+from edge_mrcnn.train.task import MaskRCNNTask
+from runtimes.errors import DataError, UsageError
+
+RESUME_FILE = "last.ckpt"
+
+
+def train(
+    checkpoint: Checkpoint,
+    data: CocoData,
+    output: str | Path,
+    config: TrainConfig,
+    *,
+    validation: CocoData | None = None,
+    device: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    resume: bool = False,
+    callbacks: tuple[Callback, ...] = (),
+) -> Path:
+    """Train a model and write `best.pt`, `last.pt`, `metrics.csv` and a TensorBoard log.
+
+    Args:
+        checkpoint: Model to start from, with its classes.
+        data: Training images.
+        output: Folder for everything that is written.
+        config: How to train.
+        validation: Images for AP; without them the newest weights count as the best.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        devices: Processes on each node, one device each.
+        nodes: Machines, started by torchrun or SLURM as Lightning documents it.
+        resume: Continue from `last.ckpt` in the folder: same order, same views, same optimizer state.
+        callbacks: Further Lightning callbacks.
+
+    Returns:
+        The path of `best.pt`.
+
+    Raises:
+        DataError: If the data has no object to learn from, or the loss is not finite.
+        UsageError: If a device or resume file is asked for that is not there.
+    """
+    output = Path(output)
+    _check(checkpoint, data, output, resume)
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    dataset = InstanceDataset(data, checkpoint.config.image_size_hw, PAD_RGB, config)
+    average = MovingAverage(checkpoint.model, config.ema) if config.ema else None
+    best = BestCheckpoint(
+        output, _with_provenance(checkpoint, data, config), validation, average,
+        every=config.eval_every, limit=config.eval_limit,
+    )  # fmt: skip
+    steps = max(1, len(dataset) // (config.batch * devices * nodes))
+    task = MaskRCNNTask(checkpoint.model, config, steps * config.epochs)
+    with quiet_lightning():
+        trainer = _trainer(output, config, device, devices, nodes, _callbacks(output, steps, average, best, callbacks))
+        loader = train_loader(dataset, rank=trainer.global_rank, world_size=trainer.world_size)
+        trainer.fit(task, loader, ckpt_path=output / RESUME_FILE if resume else None, weights_only=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return output / "best.pt"
+
+
+def _callbacks(
+    output: Path, steps: int, average: MovingAverage | None, best: BestCheckpoint, more: tuple[Callback, ...]
+) -> list[Callback]:
+    """In the order in which they run: the average follows a step before anything looks at it."""
+    resume = ModelCheckpoint(output, filename=Path(RESUME_FILE).stem, enable_version_counter=False)
+    return [*([average] if average else []), best, *more, EpochLines(steps), resume]
+
+
+def _trainer(
+    output: Path, config: TrainConfig, device: str, devices: int, nodes: int, callbacks: list[Callback]
+) -> lightning.Trainer:
+    where = pick_device(device)
+    on_cuda = where.type == "cuda"
+    precision = {"auto": "bf16-mixed" if on_cuda else "32", "32": "32", "bf16": "bf16-mixed", "16": "16-mixed"}
+    many = devices * nodes > 1
+    return lightning.Trainer(
+        accelerator="gpu" if on_cuda else "cpu",
+        devices=[where.index] if on_cuda and where.index is not None and not many else devices,
+        num_nodes=nodes,
+        strategy=DDPStrategy(find_unused_parameters=True) if many else "auto",
+        precision=precision[config.precision],
+        max_epochs=config.epochs,
+        gradient_clip_val=10.0,
+        logger=[CSVLogger(output, name="", version=""), TensorBoardLogger(output, name="", version="tensorboard")],
+        log_every_n_steps=10,
+        callbacks=callbacks,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _check(checkpoint: Checkpoint, data: CocoData, output: Path, resume: bool) -> None:
+    counts = dict.fromkeys(data.category_ids, 0)
+    for image in data.images:
+        for annotation in data.annotations(image.id):
+            counts[annotation["category_id"]] += not annotation["iscrowd"]
+    empty = [data.categories[category] for category, count in counts.items() if not count]
+    if len(empty) == len(counts):
+        raise DataError(f"{data.path}: no object has a usable outline, there is nothing to learn")
+    if empty:
+        raise DataError(
+            f"{data.path}: no object of category {', '.join(empty[:5])}: remove the category, or add objects of it"
+        )
+    if data.classes != checkpoint.classes:
+        raise DataError(
+            f"the model has classes {checkpoint.classes[:5]}, the data {data.classes[:5]}; use the same ones"
+        )
+    missing = [image.path for image in data.images if not image.path.is_file()]
+    if missing:
+        raise DataError(f"{data.path}: {len(missing)} image files are missing, such as {missing[0]}")
+    if resume and not (output / RESUME_FILE).is_file():
+        raise UsageError(f"--resume: {output / RESUME_FILE} is not there; start without it")
+
+
+def _with_provenance(checkpoint: Checkpoint, data: CocoData, config: TrainConfig) -> Checkpoint:
+    record = {
+        **checkpoint.training,
+        "data": data.path.name,
+        "images": len(data.images),
+        "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()},
+    }
+    return replace(checkpoint, training=record)
+
+
+class quiet_lightning(warnings.catch_warnings):  # noqa: N801 (a context manager reads best in lower case)
+    """Silence Lightning's hints about things that are as they are on purpose."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")

@@ -1,0 +1,53 @@
+"""Where a training starts: a preset with fresh weights, or an earlier checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
+
+from edge_mrcnn.config import ModelConfig
+from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.model.box_head import AgnosticBoxPredictor
+from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint
+from edge_mrcnn.model.mask_rcnn import LetterboxedInput, build_model
+
+
+def start_fresh(
+    config: ModelConfig, data: CocoData, seed: int, pretrained: bool, backbone_weights: str | Path | None
+) -> Checkpoint:
+    """A model of the given parts for the classes of the data; weights depend on the seed alone."""
+    torch.manual_seed(seed)
+    model = build_model(config, len(data.classes), pretrained=pretrained, backbone_weights=backbone_weights)
+    return Checkpoint(model=model, config=config, classes=data.classes, category_ids=data.category_ids)
+
+
+def continue_from(path: str | Path, data: CocoData, image_size_hw: tuple[int, int] | None = None) -> Checkpoint:
+    """An earlier checkpoint, for further training.
+
+    Classes that differ from the data's get fresh predictors; everything below them is kept.
+    """
+    checkpoint = load_checkpoint(path)
+    if image_size_hw:
+        config = checkpoint.config.updated(image_size_hw=image_size_hw)
+        checkpoint.model.transform = LetterboxedInput(image_size_hw)
+        checkpoint = replace(checkpoint, config=config)
+    if checkpoint.classes != data.classes:
+        _replace_predictors(checkpoint.model, len(data.classes) + 1)
+    return replace(checkpoint, classes=data.classes, category_ids=data.category_ids)
+
+
+def _replace_predictors(model: MaskRCNN, num_classes: int) -> None:
+    heads = model.roi_heads
+    width = heads.box_predictor.cls_score.in_features
+    predictor: type[nn.Module] = AgnosticBoxPredictor
+    if isinstance(heads.box_predictor, FastRCNNPredictor):
+        predictor = FastRCNNPredictor
+    heads.box_predictor = predictor(width, num_classes)
+    deconv = heads.mask_predictor.conv5_mask
+    heads.mask_predictor = MaskRCNNPredictor(deconv.in_channels, deconv.out_channels, num_classes)
