@@ -40,7 +40,7 @@ class ModelCard:
     """M: side of a mask, in cells."""
     mask_offset: float = 0.5
     """Input pixels by which masks lie right of and below their boxes. Half a pixel is what training against
-    torchvision's mask targets gives (`project_masks_on_boxes` samples with `aligned=False`); 0 if targets are aligned."""
+    torchvision's mask targets gives (`project_masks_on_boxes`, `aligned=False`); 0 if targets are aligned."""
     score_threshold: float
     """Detections below this score are not produced, in [0, 1]."""
     iou_threshold: float
