@@ -1,0 +1,95 @@
+"""How a report says its numbers: AP in points, signed changes, sizes, and the sentences around them."""
+
+from __future__ import annotations
+
+import math
+
+from edge_mrcnn.report.rows import Comparison, DataSet, Drop, Row
+
+NONE = "–"
+"""Stands where nothing can be measured."""
+
+
+def verdict(comparison: Comparison) -> str:
+    """The result in one sentence."""
+    count, failing = len(comparison.candidates), comparison.too_lossy
+    if not count:
+        return f"{comparison.reference.name} alone: nothing to compare."
+    worst_row, worst = largest_drop(comparison)
+    if comparison.max_drop is None:
+        return f"Largest loss among {_models(count)}: {100 * worst.value:.2f} AP ({worst_row.name})."
+    limit = f"{100 * comparison.max_drop:g} AP"
+    if failing:
+        return f"{len(failing)} of {_models(count)} lost more than {limit}: {', '.join(row.name for row in failing)}."
+    if count == 1:
+        return f"{worst_row.name} is within {limit} of {comparison.reference.name}."
+    return f"All {_models(count)} are within {limit} of {comparison.reference.name}."
+
+
+def describe_data(data: DataSet) -> str:
+    """How many images, objects and classes."""
+    classes = f"{len(data.classes)} classes" if len(data.classes) > 1 else f"class {data.classes[0]}"
+    return f"{data.images} images, {data.objects} objects, {classes}"
+
+
+def timing_note(comparison: Comparison) -> str:
+    """What the columns mean and where they were measured."""
+    timing = comparison.timing
+    return (
+        f"AP is COCO AP50:95 in points; Δ against {comparison.reference.name}. ms: median from frame to detections "
+        f"over {timing['images']} images, {timing['rounds']} rounds, all models in turn; speed-up over "
+        f"{comparison.speed_base.name}. {comparison.device['processor']}, {comparison.device['cores']} cores, "
+        f"{comparison.device['system']}."
+    )
+
+
+def points(ap: float | None, digits: int = 1) -> str:
+    """AP in [0, 1] as points."""
+    return NONE if ap is None or math.isnan(ap) else f"{100 * ap:.{digits}f}"
+
+
+def delta(drop: Drop | None) -> str:
+    """A drop as a change; see `signed_loss`."""
+    return NONE if drop is None else signed_loss(drop.value)
+
+
+def interval(drop: Drop | None) -> str:
+    """The change's interval in points, lower end first."""
+    if drop is None or any(math.isnan(end) for end in drop.interval):
+        return ""
+    low, high = drop.interval
+    return f"{signed_loss(high)} … {signed_loss(low)}"
+
+
+def megabytes(size_bytes: int) -> str:
+    """Millions of bytes."""
+    return f"{size_bytes / 1e6:.2f}" if size_bytes < 1e7 else f"{size_bytes / 1e6:.1f}"
+
+
+def times(factor: float | None) -> str:
+    """A speed-up."""
+    return NONE if factor is None else f"{factor:.2f}×"
+
+
+def share(value: float) -> str:
+    """A share as a percentage."""
+    return NONE if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def _models(count: int) -> str:
+    return "1 model" if count == 1 else f"{count} models"
+
+
+def largest_drop(comparison: Comparison) -> tuple[Row, Drop]:
+    """Where the candidates lost most, of box and mask AP on the first data set; nan counts most."""
+    scores = [(row, row.score) for row in comparison.candidates]
+    drops = [(row, drop) for row, score in scores for drop in (score.box_drop, score.mask_drop) if drop is not None]
+    return max(drops, key=lambda pair: math.inf if math.isnan(pair[1].value) else pair[1].value)
+
+
+def signed_loss(lost: float) -> str:
+    """Change in points with a true sign: a loss of 0.004 is −0.40."""
+    if math.isnan(lost):
+        return NONE
+    rounded = round(-100 * lost, 2)
+    return "0.00" if rounded == 0 else f"{rounded:+.2f}".replace("-", "−")
