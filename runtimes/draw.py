@@ -1,6 +1,152 @@
-from typing import Any
+"""Overlays: translucent masks with a crisp contour, label chips, a small panel of figures.
 
-from runtimes.types import Detections
+Drawing happens in place and only inside the boxes, so that it keeps up with a 1080p camera. Sizes follow the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.postprocess import Region, find_contours
+
+if TYPE_CHECKING:
+    from runtimes.types import Detections
+
+Array = NDArray[Any]
+Color = tuple[int, int, int]
+
+PALETTE: tuple[Color, ...] = (
+    (0, 158, 255),
+    (255, 159, 28),
+    (0, 201, 142),
+    (240, 98, 168),
+    (255, 221, 51),
+    (146, 104, 255),
+    (255, 89, 64),
+    (94, 214, 255),
+    (172, 220, 60),
+    (214, 176, 255),
+)
+"""RGB. Hues in the order of Okabe and Ito (distinct for colour-blind eyes), brighter, since they lie on photographs."""
+FONT = cv2.FONT_HERSHEY_DUPLEX
+FILL = 0.42
+"""Share of the colour in the fill of a mask; the rest is the picture."""
 
 
-def draw_detections(image: Any, d: Detections) -> Any: ...
+@dataclass(frozen=True)
+class Style:
+    """Sizes for one image, in pixels."""
+
+    line: int
+    """Width of contours."""
+    font_scale: float
+    """OpenCV's scale of the font."""
+    pad: int
+    """Space around text."""
+
+    @classmethod
+    def for_size(cls, height: int, width: int) -> Style:
+        """Sizes that look the same on a thumbnail and on a 4K frame."""
+        side = min(height, width)
+        return cls(max(1, round(side / 420)), max(0.34, side / 1500), max(2, round(side / 220)))
+
+
+def draw_detections(image: Array, found: Detections, *, by_instance: bool | None = None) -> Array:
+    """Draw detections into an image, the best on top.
+
+    Args:
+        image: (H, W, 3) uint8 RGB of the size that was inferred; changed in place.
+        found: Detections of that image.
+        by_instance: A colour per object instead of per class; by default only where the model knows one class.
+
+    Returns:
+        The same image.
+    """
+    style = Style.for_size(*image.shape[:2])
+    if by_instance is None:
+        by_instance = len(found.names) == 1
+    keys = range(len(found)) if by_instance else found.labels.tolist()
+    colors = [PALETTE[key % len(PALETTE)] for key in keys]
+    rows = range(len(found) - 1, -1, -1)
+    for row in rows:
+        fill_mask(image, found.masks.regions[row], colors[row])
+    for row in rows:
+        draw_outline(image, found.masks.regions[row], found.boxes_xyxy[row], colors[row], style)
+    for row in rows:
+        text = f"{found.names[found.labels[row]]} {found.scores[row]:.0%}"
+        draw_chip(image, text, found.boxes_xyxy[row], colors[row], style)
+    return image
+
+
+def fill_mask(image: Array, region: Region, color: Color) -> None:
+    """Tint the pixels of a mask."""
+    if not region.mask.any():
+        return
+    height, width = region.mask.shape
+    part = image[region.y : region.y + height, region.x : region.x + width]
+    tinted = cv2.LUT(part, _tint_table(color))
+    cv2.copyTo(tinted, region.mask.view(np.uint8), part)
+
+
+def _tint_table(color: Color) -> Array:
+    """(256, 1, 3) uint8: each level of each channel mixed with the colour."""
+    levels = np.arange(256, dtype=np.float32)[:, None, None]
+    return (levels * (1 - FILL) + np.array(color, np.float32) * FILL).round().astype(np.uint8)
+
+
+def draw_outline(image: Array, region: Region, box_xyxy: Array, color: Color, style: Style) -> None:
+    """Draw the contour of a mask, or the box of an object whose mask is empty."""
+    contours = find_contours(region)
+    if contours:
+        cv2.drawContours(image, contours, -1, color, style.line, cv2.LINE_AA)
+    else:
+        x0, y0, x1, y1 = (round(v) for v in box_xyxy.tolist())
+        cv2.rectangle(image, (x0, y0), (x1, y1), color, style.line)
+
+
+def draw_chip(image: Array, text: str, box_xyxy: Array, color: Color, style: Style) -> None:
+    """Write a label on a plate of the object's colour, above its box or, without room, inside it."""
+    height, width = image.shape[:2]
+    (text_w, text_h), baseline = cv2.getTextSize(text, FONT, style.font_scale, 1)
+    chip_w, chip_h = text_w + 2 * style.pad, text_h + baseline + style.pad
+    x0, y0 = round(float(box_xyxy[0])), round(float(box_xyxy[1]))
+    left = max(0, min(x0, width - chip_w))
+    top = y0 - chip_h if y0 >= chip_h else min(y0, height - chip_h)
+    cv2.rectangle(image, (left, top), (left + chip_w - 1, top + chip_h - 1), color, cv2.FILLED)
+    origin = (left + style.pad, top + style.pad // 2 + text_h)
+    cv2.putText(image, text, origin, FONT, style.font_scale, _text_color(color), 1, cv2.LINE_AA)
+
+
+def _text_color(color: Color) -> Color:
+    """Black or white, whichever is easier to read on this colour (Rec. 709 luma)."""
+    red, green, blue = color
+    return (16, 16, 16) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 110 else (255, 255, 255)
+
+
+def draw_panel(image: Array, lines: Sequence[str]) -> Array:
+    """Write lines of text on a dark translucent panel in the upper left corner, in place.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        lines: Text, top down.
+
+    Returns:
+        The same image.
+    """
+    style = Style.for_size(*image.shape[:2])
+    sizes = [cv2.getTextSize(line, FONT, style.font_scale, 1)[0] for line in lines]
+    step = max(height for _, height in sizes) + 2 * style.pad
+    margin = 2 * style.pad
+    right = margin + max(width for width, _ in sizes) + 2 * margin
+    part = image[margin : margin + step * len(lines) + margin, margin:right]
+    part[:] = part // 3
+    for number, line in enumerate(lines):
+        origin = (2 * margin, margin + step * (number + 1))
+        cv2.putText(image, line, origin, FONT, style.font_scale, (245, 245, 245), 1, cv2.LINE_AA)
+    return image

@@ -5,6 +5,7 @@ Work is done inside each box only; no dense (N, H, W) array is made unless it is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -47,23 +48,33 @@ def paste_mask(probs: Array, frame_xyxy: Array, image_size_hw: tuple[int, int]) 
     """
     height, width = image_size_hw
     x0, y0, x1, y1 = frame_xyxy.tolist()
-    left, weights_x = _tent_weights(x0, x1, width, probs.shape[1])
-    top, weights_y = _tent_weights(y0, y1, height, probs.shape[0])
-    return Region(left, top, weights_y @ probs @ weights_x.T >= MASK_THRESHOLD)
+    left, columns, share_x = _sample_axis(x0, x1, width, probs.shape[1])
+    top, rows, share_y = _sample_axis(y0, y1, height, probs.shape[0])
+    framed = np.pad(probs, 1)
+    wide = _lerp(framed[:, columns], framed[:, columns + 1], share_x)
+    return Region(left, top, _lerp(wide[rows], wide[rows + 1], share_y[:, None]) >= MASK_THRESHOLD)
 
 
-def _tent_weights(start: float, end: float, length: int, cells: int) -> tuple[int, Array]:
-    """Bilinear weights of the cells along one axis, for each pixel whose centre lies between start and end.
+def _sample_axis(start: float, end: float, length: int, cells: int) -> tuple[int, Array, Array]:
+    """Where to sample a mask with a border of one cell, along one axis, for each pixel with its centre in the frame.
 
     Returns:
-        The first pixel, and (pixels, cells) float32.
+        The first pixel; for each pixel the lower of its two cells, and the share of the upper one, float32.
     """
-    first = max(0, int(np.ceil(start - 0.5)))
-    stop = max(first, min(length, int(np.floor(end - 0.5)) + 1))
-    centres = np.arange(first, stop, dtype=np.float32) + np.float32(0.5 - start)
-    position = centres * np.float32(cells / max(end - start, 1e-6)) - np.float32(0.5)
-    distance = np.abs(position[:, None] - np.arange(cells, dtype=np.float32))
-    return first, np.maximum(np.float32(0), np.float32(1) - distance)
+    first = max(0, math.ceil(start - 0.5))
+    stop = max(first, min(length, math.floor(end - 0.5) + 1))
+    centres = np.arange(first, stop) + (0.5 - start)
+    position = centres * (cells / max(end - start, 1e-6)) + 0.5
+    lower = np.minimum(position.astype(np.intp), cells)
+    return first, lower, (position - lower).astype(np.float32)
+
+
+def _lerp(low: Array, high: Array, share: Array) -> Array:
+    """low + (high - low) * share; reuses the memory of `high`. Not a matrix product: those start threads."""
+    high -= low
+    high *= share
+    high += low
+    return high
 
 
 def fill_dense(regions: Sequence[Region], image_size_hw: tuple[int, int]) -> Array:

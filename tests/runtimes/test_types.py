@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from runtimes import Detections, FakeRuntime, MissingExtraError
+
+
+@pytest.fixture
+def found() -> Detections:
+    return Detections(
+        boxes_xyxy=np.array([[2, 3, 12, 9], [0, 0, 20, 16], [5, 5, 5, 5]], np.float32),
+        scores=np.array([0.9, 0.6, 0.3], np.float32),
+        labels=np.array([1, 0, 1]),
+        mask_probs=np.ones((3, 14, 14), np.float32),
+        image_size_hw=(16, 20),
+        names=("cat", "dog"),
+        category_ids=(17, 18),
+        speed_ms={"inference": 1.0},
+    )
+
+
+def test_rows_are_chosen_by_number_slice_list_or_condition(found):
+    assert len(found) == 3
+    assert found[1].scores.tolist() == found[1:2].scores.tolist() == pytest.approx([0.6])
+    assert found[found.scores > 0.5].labels.tolist() == [1, 0]
+    assert found[[2, 0]].scores.tolist() == pytest.approx([0.3, 0.9])
+    assert [len(one) for one in found] == [1, 1, 1]
+
+
+def test_answers_the_names_people_know(found):
+    assert found.boxes.xyxy is found.boxes_xyxy and found.boxes.conf is found.scores and found.boxes.cls is found.labels
+    assert (found.orig_shape, found.names[0], found.speed) == ((16, 20), "cat", {"inference": 1.0})
+    assert found.masks.data.shape == (3, 16, 20) and found.masks.data.dtype == bool
+    assert found.masks.data[0].sum() == 10 * 6
+    np.testing.assert_array_equal(np.ptp(found.masks.xy[0], axis=0), [9, 5])
+    assert found.masks.xy[2].shape == (0, 2)
+
+
+def test_coco_results_carry_the_ids_of_the_data_set(found):
+    results = json.loads(json.dumps(found.to_coco(42)))
+    assert [r["category_id"] for r in results] == [18, 17, 18]
+    assert results[0]["image_id"] == 42
+    assert results[0]["bbox"] == [2, 3, 10, 6]
+    assert results[0]["score"] == pytest.approx(0.9)
+    assert results[0]["segmentation"]["size"] == [16, 20]
+
+
+def test_coco_results_decode_to_the_masks(found):
+    coco = pytest.importorskip("pycocotools.mask")
+    decoded = [coco.decode(r["segmentation"]) for r in found.to_coco(1)]
+    np.testing.assert_array_equal(np.stack(decoded), found.masks.data)
+
+
+def test_wrong_shapes_are_printed(found):
+    with pytest.raises(ValueError, match=r"boxes_xyxy: expected shape \(3, 4\), got \(2, 4\)"):
+        Detections(**{**vars(found), "boxes_xyxy": found.boxes_xyxy[:2]})
+
+
+def test_plot_leaves_the_image_alone(found):
+    image = np.zeros((16, 20, 3), np.uint8)
+    picture = found.plot(image)
+    assert picture.any() and not image.any()
+
+
+def test_supervision_is_asked_for_by_name(found, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "supervision", None)
+    with pytest.raises(MissingExtraError, match="pip install supervision"):
+        found.to_supervision()
+
+
+def test_fake_runtime_keeps_the_contract():
+    with FakeRuntime() as runtime:
+        found = runtime.infer(np.zeros((128, 192, 3), np.uint8))
+        np.testing.assert_allclose(found.boxes_xyxy, [[48, 32, 144, 96]])
+    assert runtime.is_closed

@@ -1,0 +1,35 @@
+"""What a device installs imports without torch, torchvision and onnx."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BLOCK = "import sys; sys.modules.update(dict.fromkeys(['torch', 'torchvision', 'onnx']));"
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "runtimes",
+        "runtimes.onnx_backend",
+        "runtimes.openvino_backend",
+        "runtimes.tflite_backend",
+        "runtimes.stream",
+        "edge_mrcnn.cli",
+        "edge_mrcnn.cli.run",
+        "edge_mrcnn.cli.predict",
+    ],
+)
+def test_imports_without_torch(module):
+    subprocess.run([sys.executable, "-c", f"{BLOCK} import {module}"], check=True, cwd=ROOT)
+
+
+def test_package_imports_no_sdk():
+    sdks = "{'onnxruntime', 'openvino', 'ai_edge_litert', 'av', 'supervision'}"
+    code = f"import sys, runtimes, edge_mrcnn.cli; sys.exit(', '.join({sdks} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
