@@ -16,6 +16,7 @@ from edge_mrcnn import __version__
 from runtimes.errors import EdgeError
 
 COMMANDS = {  # verb -> help line; the verb's module is edge_mrcnn.cli.<verb> and holds `command`
+    "scenes": "Generate a data set of pictures to try everything with.",
     "train": "Train a Mask R-CNN on COCO-format data.",
     "prune": "Remove channels from a checkpoint and fine-tune it.",
     "export": "Write a checkpoint as ONNX, OpenVINO and TFLite, verified.",

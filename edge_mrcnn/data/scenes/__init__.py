@@ -7,6 +7,7 @@ licences, the cut-outs, the surfaces, the composition, the data set and the vide
 """
 
 from edge_mrcnn.data.scenes.cutouts import CLASSES
-from edge_mrcnn.data.scenes.dataset import Example, encode_jpeg, make_dataset, make_example
+from edge_mrcnn.data.scenes.dataset import Example, encode_jpeg, make_calibration_set, make_dataset, make_example
+from edge_mrcnn.data.scenes.video import render_video
 
-__all__ = ["CLASSES", "Example", "encode_jpeg", "make_dataset", "make_example"]
+__all__ = ["CLASSES", "Example", "encode_jpeg", "make_calibration_set", "make_dataset", "make_example", "render_video"]

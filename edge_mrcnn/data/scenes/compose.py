@@ -15,9 +15,8 @@ import numpy as np
 from edge_mrcnn.data.scenes.cutouts import CLASSES, Cutout, cut_objects
 from edge_mrcnn.data.scenes.surfaces import Surface, list_surfaces, pick_level, warp_surface
 
-REFERENCE_SIZE = 320
-"""Sizes below are given for a scene of this height and width, in pixels."""
-_SIZES = {"coin": (20, 105), "pebble": (18, 70), "cup": (85, 230), "photo": (80, 225)}
+_SIZES = {"coin": (20, 140), "pebble": (18, 70), "cup": (85, 230), "photo": (80, 225)}
+"""Range of the longer side of each class, in pixels of a scene of 320 x 320."""
 _SHARES = (0.45, 0.3, 0.1, 0.15)
 _EMPTY_SHARE = 0.06
 _LEAST_VISIBLE = 0.4
@@ -97,16 +96,18 @@ def draw_scene(
     return replace(picture, image=_expose(picture.image, scene.look, noise_seed))
 
 
-def make_scene(rng: np.random.Generator, held_out: bool, size_hw: tuple[int, int], count: int | None = None) -> Scene:
+def make_scene(
+    rng: np.random.Generator, *, held_out: bool, size_hw: tuple[int, int], unit: float = 1.0, count: int | None = None
+) -> Scene:
     """Draw up a scene at random.
 
     Args:
         rng: Where chance comes from; the same state gives the same scene.
         held_out: True to use the objects and surfaces kept for validation.
-        size_hw: Height and width of the scene; sizes of objects follow the smaller.
+        size_hw: Height and width of the scene.
+        unit: Factor on the sizes of objects and surface, which are given for a scene of 320 pixels.
         count: Number of objects tried; at random in 0..12 if None. Those that would hide others are left out.
     """
-    unit = min(size_hw) / REFERENCE_SIZE
     surfaces = list_surfaces(held_out)
     surface = surfaces[rng.integers(len(surfaces))]
     tilt = rng.uniform(0.78, 1)
@@ -114,7 +115,7 @@ def make_scene(rng: np.random.Generator, held_out: bool, size_hw: tuple[int, int
         count = 0 if rng.random() < _EMPTY_SHARE else 1 + int(11.99 * rng.beta(1.2, 1.6))
     labels = sorted(rng.choice(len(CLASSES), size=count, p=_SHARES), key=lambda label: -label)
     groups = cut_objects(held_out)
-    metal = 1 + rng.uniform(-0.1, 1) * np.array((0.1, 0, -0.28))  # from silver to brass
+    metal = 1 + rng.uniform(-0.1, 1) * np.array((0.13, -0.03, -0.28))  # from silver to brass
     candidates = [_place(groups[label], rng, tilt, size_hw, unit, metal) for label in labels]
     return Scene(
         surface=surface,
@@ -225,7 +226,8 @@ def _leave_out_hidden(candidates: list[Placement], size_hw: tuple[int, int]) -> 
     """Keep, from the bottom up, each object that is visible itself and does not hide one below it."""
     owner = np.full(size_hw, -1, np.int16)
     kept: list[Placement] = []
-    full, visible = [], np.zeros(0, int)
+    full: list[int] = []
+    visible = np.zeros(0, int)
     for candidate in candidates:
         stamp = _stamp(candidate, size_hw)
         if stamp is None:
@@ -288,7 +290,7 @@ def _expose(image: np.ndarray, look: Look, noise_seed: int) -> np.ndarray:
     if look.blur > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), look.blur)
     light = cv2.resize(look.light, (w, h), interpolation=cv2.INTER_CUBIC)[..., None] * look.white.astype(np.float32)
-    noise = np.empty((h, w, 3), np.int8)
     cv2.setRNGSeed(noise_seed)
-    cv2.randn(noise, 0, look.noise)
+    noise = np.empty((h, w, 3), np.int8)
+    cv2.randn(noise, np.zeros(3), np.full(3, look.noise))  # three times as fast as numpy's generator
     return np.clip(image * light + noise, 0, 255).astype(np.uint8)

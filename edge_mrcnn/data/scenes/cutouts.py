@@ -50,7 +50,7 @@ class Cutout:
     @property
     def size(self) -> int:
         """Longer side of the first level, in pixels."""
-        return max(self.levels[0].shape[:2])
+        return max(int(side) for side in self.levels[0].shape[:2])
 
 
 @functools.cache
@@ -89,7 +89,7 @@ def _find_coins(grey: np.ndarray) -> list[tuple[tuple[float, float], float]]:
     depth = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
     count, cores = cv2.connectedComponents((depth > 12).astype(np.uint8))  # this deep, coins whose halos touch part
     peaks = [cv2.minMaxLoc(depth, (cores == index).astype(np.uint8)) for index in range(1, count)]
-    return [(centre, radius) for _, radius, _, centre in peaks]
+    return [((float(x), float(y)), radius) for _, radius, _, (x, y) in peaks]
 
 
 def _trace_rim(grey: np.ndarray, centre: tuple[float, float], radius: float) -> np.ndarray:
@@ -185,7 +185,7 @@ def _trace_cup() -> np.ndarray:
     """Outline of saucer, cup rim and spoon, drawn by hand on the coffee photograph: (N, 2) float64 x y."""
     zoom = 4
     mask = np.zeros((400 * zoom, 600 * zoom), np.uint8)
-    for centre, axes, angle in (((278.5, 217.5), (201, 170), 0), ((290, 113), (118, 95), 0)):
+    for centre, axes, angle in (((278.5, 219.25), (201, 167.75), 8), ((290, 113), (118, 95), 0)):
         scaled = [round(v * zoom) for v in (*centre, *axes)]
         cv2.ellipse(mask, scaled[:2], scaled[2:], angle, 0, 360, 255, cv2.FILLED)
     spoon = np.array([(398, 71), (404, 67.5), (414, 66.5), (423, 71), (424.5, 78), (420, 100), (415, 116), (400, 116)])

@@ -14,29 +14,32 @@ import numpy as np
 from edge_mrcnn.data.scenes.compose import draw_scene, make_scene, visible_masks
 from edge_mrcnn.data.scenes.cutouts import CLASSES, COIN_ROW_SPLIT_Y, trace_coins
 from edge_mrcnn.data.scenes.photographs import read_photograph
-from runtimes.errors import MissingExtraError
+from quantize.calibration import describe_image, write_manifest
+from runtimes.errors import MissingExtraError, UsageError
 
+REFERENCE_SIZE = 320
+"""Height or width at which objects have their natural sizes; those of other pictures follow the smaller side."""
+LEAST_SIZE = 64
+"""Smallest height or width of a scene, in pixels."""
 SPLIT_STREAMS = {"train": 0, "val": 1, "calib": 2}
 """Each split draws its scenes from its own stream of chance, so none shares a scene with another."""
 
 REAL_CROPS = (  # (x0, y0, width, height, zoom) of the coins photograph, below the rows that training sees
     (0, 156, 384, 147, 1.5),
-    (8, 160, 190, 143, 2.0),
+    (8, 160, 176, 143, 2.0),
     (176, 156, 208, 147, 2.0),
-    (70, 158, 240, 145, 1.5),
-    (16, 160, 120, 120, 2.5),
+    (76, 158, 236, 145, 1.5),
+    (16, 160, 117, 120, 2.5),
     (180, 158, 130, 130, 2.5),
     (240, 154, 144, 144, 2.2),
     (10, 225, 200, 78, 2.2),
-    (130, 225, 200, 78, 2.2),
+    (137, 225, 194, 78, 2.2),
     (210, 230, 174, 73, 2.5),
     (10, 170, 200, 50, 3.0),
-    (120, 160, 128, 64, 3.0),
+    (126, 160, 123, 64, 3.0),
 )
 REAL_EMPTY = ("text", "camera", "rocket")
 """Photographs without any object of `CLASSES`, which training never shows: what is found there is false."""
-_LEAST_REAL_SHARE = 0.3
-"""Coins of which a crop shows less are not annotated; `REAL_CROPS` are chosen to cut few."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,13 @@ def make_dataset(
 
     Raises:
         MissingExtraError: If scikit-image or pycocotools is not installed.
-        UsageError: If there would be no scene at all.
+        UsageError: If a count is below one, the seed negative or the size too small.
     """
+    if min(train, val) < 1 or seed < 0 or min(size_hw) < LEAST_SIZE:
+        raise UsageError(
+            f"expected at least 1 scene per split, a seed >= 0 and sides >= {LEAST_SIZE}; "
+            f"got train={train}, val={val}, seed={seed}, size_hw={tuple(size_hw)}"
+        )
     total, done = train + val, 0
     for split, count in (("train", train), ("val", val)):
         scenes = (make_example(split, index, size_hw=size_hw, seed=seed) for index in range(count))
@@ -94,11 +102,48 @@ def make_dataset(
     list(_write_split(Path(folder), "real", make_real_examples()))
 
 
+def make_calibration_set(
+    folder: str | Path, *, count: int = 32, size_hw: tuple[int, int] = (320, 320), seed: int = 0
+) -> Path:
+    """Write a calibration set: scenes such as training sees, but none of those in `train` or `val`.
+
+    Args:
+        folder: Made if missing; gets `images/*.jpg` and `manifest.json`.
+        count: Number of pictures, at least one.
+        size_hw: Height and width of each in pixels.
+        seed: Any non-negative integer.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        MissingExtraError: If scikit-image is not installed.
+    """
+    folder = Path(folder)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    entries = []
+    for index in range(count):
+        example = make_example("calib", index, size_hw=size_hw, seed=seed)
+        file = f"images/{index:03d}.jpg"
+        (folder / file).write_bytes(encode_jpeg(example.image, example.jpeg_quality))
+        names = ", ".join(sorted({CLASSES[label] for label in example.labels})) or "nothing"
+        entries.append(
+            describe_image(
+                folder,
+                file,
+                source=f"generated from photographs in scikit-image: seed {seed}, split calib, scene {index}",
+                licence="composed of public domain, CC0 and unrestricted photographs, see README.md",
+                why=f"a scene such as training sees, with {names}",
+            )
+        )
+    return write_manifest(folder, entries)
+
+
 def make_example(split: str, index: int, *, size_hw: tuple[int, int] = (320, 320), seed: int = 0) -> Example:
     """Scene `index` of a split of `SPLIT_STREAMS`; only "val" shows what training does not."""
     stream = SPLIT_STREAMS[split]
     rng = np.random.default_rng((seed, stream, index))
-    scene = make_scene(rng, split == "val", size_hw)
+    scene = make_scene(rng, held_out=split == "val", size_hw=size_hw, unit=min(size_hw) / REFERENCE_SIZE)
     picture = draw_scene(scene, size_hw, noise_seed=int(rng.integers(1 << 31)))
     masks = visible_masks(picture.owner, len(scene.placements))
     labels = [placement.cutout.label for placement in scene.placements]
@@ -111,21 +156,20 @@ def make_real_examples() -> Iterator[Example]:
         crop = read_photograph("coins")[y : y + height, x : x + width]
         size = (round(width * zoom), round(height * zoom))
         image = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC)
-        masks = [mask for mask in _coin_masks(x, y, zoom, size) if mask is not None]
+        masks = [mask for mask in _coin_masks(x, y, zoom, size) if mask.any()]
         yield Example(image, masks, [CLASSES.index("coin")] * len(masks), jpeg_quality=92)
     for name in REAL_EMPTY:
         yield Example(read_photograph(name), [], [], jpeg_quality=92)
 
 
-def _coin_masks(x: int, y: int, zoom: float, size: tuple[int, int]) -> Iterator[np.ndarray | None]:
+def _coin_masks(x: int, y: int, zoom: float, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """(H, W) bool mask of each held-out coin in one crop; empty for those outside it."""
     for rim in trace_coins():
-        if rim[:, 1].mean() < COIN_ROW_SPLIT_Y:
-            continue
-        outline = ((rim - (x, y) + 0.5) * zoom - 0.5).astype(np.float32)
-        mask = np.zeros(size[::-1], np.uint8)
-        cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 1, cv2.LINE_8, 4)
-        shown = np.count_nonzero(mask) / cv2.contourArea(outline)
-        yield mask.astype(bool) if shown >= _LEAST_REAL_SHARE else None
+        if rim[:, 1].mean() > COIN_ROW_SPLIT_Y:
+            outline = (rim - (x, y) + 0.5) * zoom - 0.5
+            mask = np.zeros(size[::-1], np.uint8)
+            cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 1, cv2.LINE_8, shift=4)
+            yield mask.astype(bool)
 
 
 def _write_split(folder: Path, split: str, examples: Iterator[Example]) -> Iterator[None]:
@@ -149,7 +193,7 @@ def _write_split(folder: Path, split: str, examples: Iterator[Example]) -> Itera
         yield
     annotations = folder / "annotations"
     annotations.mkdir(exist_ok=True)
-    (annotations / f"instances_{split}.json").write_text(json.dumps(record, indent=None))
+    (annotations / f"instances_{split}.json").write_text(json.dumps(record))
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:

@@ -1,0 +1,33 @@
+"""`edge-mrcnn scenes`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from edge_mrcnn.cli.options import image_size
+
+
+@click.command()
+@click.option("--train", type=int, default=1200, show_default=True, help="Scenes to train on.")
+@click.option("--val", type=int, default=150, show_default=True, help="Scenes of other objects, to validate on.")
+@click.option("--imgsz", callback=image_size, default="320", show_default=True, help="Size of a scene, S or HxW.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--video", type=click.Path(path_type=Path), help="Also film a moving camera, as this .mp4 file.")
+@click.option("--seconds", type=float, default=20.0, show_default=True, help="Length of the video.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("scenes"), show_default=True)
+def command(
+    train: int, val: int, imgsz: tuple[int, int], seed: int, video: Path | None, seconds: float, output: Path
+) -> None:
+    """Generate a data set of real objects on real surfaces, without any download."""
+    from edge_mrcnn.data.scenes import make_dataset, render_video
+
+    with click.progressbar(length=train + val, label="scenes", file=sys.stderr) as bar:
+        make_dataset(output, train=train, val=val, size_hw=imgsz, seed=seed, progress=lambda done, total: bar.update(1))
+    click.echo(f"wrote {output}: {train} scenes to train on, {val} to validate on, and the photographs of `real`")
+    if video is not None:
+        render_video(video, seconds=seconds, seed=seed)
+        click.echo(f"wrote {video}")
+    click.echo(f"next: edge-mrcnn train --data {output} --imgsz {imgsz[0]}x{imgsz[1]}")

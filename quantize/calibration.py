@@ -1,0 +1,256 @@
+"""Calibration sets: the pictures from which INT8 ranges are measured.
+
+A set is a folder with a `manifest.json` that names each picture, its hash, where it comes from and why it is there;
+`calib_data/README.md` documents the format. A plain folder of pictures and the train split of a COCO data set serve
+too. Pictures are read one at a time and pass through `runtimes.preprocess`, the very code that a camera frame meets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.errors import DataError, MissingFileError, UsageError
+from runtimes.image_header import read_size
+from runtimes.model_card import ModelCard
+from runtimes.preprocess import letterbox, read_image
+
+Image = NDArray[np.uint8]
+
+MANIFEST_NAME = "manifest.json"
+MANIFEST_VERSION = 1
+"""Readers refuse a newer one."""
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationEntry:
+    """One picture of a manifest."""
+
+    file: str
+    """Path relative to the manifest, with forward slashes."""
+    sha256: str
+    """Hash of the file, 64 hexadecimal digits."""
+    width: int
+    """Width in pixels."""
+    height: int
+    """Height in pixels."""
+    source: str
+    """Where the picture comes from: camera, data set and id, or how it was generated."""
+    licence: str
+    """Under which terms it may be used."""
+    why: str
+    """What it adds to the set: a light, a size of object, an empty view."""
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Pictures to measure INT8 ranges on."""
+
+    path: Path
+    """The manifest, folder or annotation file that was loaded."""
+    files: tuple[Path, ...]
+    """The pictures, never empty."""
+    manifest_sha256: str
+    """Hash of the manifest file; without a manifest, of the pictures' names and sizes in bytes."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> CalibrationSet:
+        """Open a calibration set.
+
+        Args:
+            path: A manifest, a folder with a `manifest.json`, a COCO annotation file, a folder with
+                `annotations/instances_train.json` (its train split is used), or a folder of pictures.
+
+        Raises:
+            MissingFileError: If the path or a picture that a list names does not exist.
+            DataError: If a list cannot be read, names no picture, or a picture differs from its manifest.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise MissingFileError(f"{path}: no such calibration set; expected a manifest.json, pictures or COCO data")
+        if path.is_dir():
+            path = _find_list(path)
+        return _from_folder(path) if path.is_dir() else _from_list(path)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def images(self, limit: int | None = None, seed: int = 0) -> Iterator[Image]:
+        """Read pictures one at a time.
+
+        Args:
+            limit: At most so many, chosen at random; all if None.
+            seed: Same seed, same choice.
+
+        Yields:
+            (h, w, 3) uint8 RGB.
+
+        Raises:
+            UsageError: If the limit is below one.
+            ImageError: If a picture cannot be decoded.
+        """
+        return (read_image(file) for file in self.choose(limit, seed))
+
+    def tensors(self, card: ModelCard, limit: int | None = None, seed: int = 0) -> Iterator[Image]:
+        """The input tensors of a model, one at a time: (1, H, W, 3) uint8 RGB, letterboxed as the card says.
+
+        Arguments and errors are those of `images`.
+        """
+        return (letterbox(image, card)[0] for image in self.images(limit, seed))
+
+    def choose(self, limit: int | None = None, seed: int = 0) -> list[Path]:
+        """The files that `images` reads, in the set's order."""
+        if limit is not None and limit < 1:
+            raise UsageError(f"expected at least 1 calibration image, got a limit of {limit}")
+        count = len(self.files)
+        picked = np.random.default_rng(seed).permutation(count)[: count if limit is None else limit]
+        return [self.files[index] for index in sorted(picked)]
+
+
+def describe_image(folder: str | Path, file: str, *, source: str, licence: str, why: str) -> CalibrationEntry:
+    """The manifest's entry of a picture that lies in the set's folder.
+
+    Raises:
+        MissingFileError: If it does not exist.
+        DataError: If it is no picture.
+    """
+    path = Path(folder) / file
+    digest, (height, width) = _measure(path)
+    return CalibrationEntry(
+        file=PurePosixPath(file).as_posix(),
+        sha256=digest,
+        width=width,
+        height=height,
+        source=source,
+        licence=licence,
+        why=why,
+    )
+
+
+def write_manifest(folder: str | Path, entries: Iterable[CalibrationEntry]) -> Path:
+    """Write `manifest.json` into the set's folder and return its path.
+
+    Raises:
+        DataError: If there are no entries.
+    """
+    images = [asdict(entry) for entry in entries]
+    path = Path(folder) / MANIFEST_NAME
+    if not images:
+        raise DataError(f"{path}: expected at least one calibration image, got none")
+    text = json.dumps({"version": MANIFEST_VERSION, "images": images}, indent=1, ensure_ascii=False)
+    path.write_bytes(f"{text}\n".encode())  # bytes: line ends, and with them the hash, are the same everywhere
+    return path
+
+
+def read_manifest(path: str | Path) -> tuple[CalibrationEntry, ...]:
+    """The entries of a manifest; the pictures are not opened.
+
+    Raises:
+        DataError: If it is not a manifest of a known version, or an entry is incomplete or leaves its folder.
+    """
+    return _parse_manifest(Path(path), _read_json(Path(path)))
+
+
+def _find_list(folder: Path) -> Path:
+    """The manifest or the annotation file of a folder, else the folder itself."""
+    candidates = (folder / MANIFEST_NAME, folder / "annotations" / "instances_train.json")
+    return next((file for file in candidates if file.is_file()), folder)
+
+
+def _from_folder(folder: Path) -> CalibrationSet:
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+    return _from_files(folder, files, folder)
+
+
+def _from_list(path: Path) -> CalibrationSet:
+    record = _read_json(path)
+    if isinstance(record, dict) and "annotations" in record:
+        return _from_coco(path, record)
+    entries = _parse_manifest(path, record)
+    for entry in entries:
+        _verify(path, entry)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return CalibrationSet(path, tuple(path.parent / entry.file for entry in entries), digest)
+
+
+def _from_coco(path: Path, record: dict[str, Any]) -> CalibrationSet:
+    split = path.stem.removeprefix("instances_")
+    root = path.parent.parent if path.parent.name == "annotations" else path.parent
+    folders = (root / "images" / split, root / split, root / "images", path.parent)
+    folder = next((f for f in folders if f.is_dir()), path.parent)
+    try:
+        files = [folder / image["file_name"] for image in record["images"]]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: expected COCO annotations whose images have a file_name") from error
+    return _from_files(path, files, folder)
+
+
+def _from_files(path: Path, files: list[Path], folder: Path) -> CalibrationSet:
+    if not files:
+        raise DataError(f"{path}: no calibration images; put some there, 100 to 300 from your camera or train split")
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing is not None:
+        raise MissingFileError(f"{missing}: named by {path}, but there is no such picture")
+    listing = "\n".join(f"{file.relative_to(folder).as_posix()} {file.stat().st_size}" for file in files)
+    return CalibrationSet(path, tuple(files), hashlib.sha256(listing.encode()).hexdigest())
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path}: no such manifest") from error
+    except ValueError as error:
+        raise DataError(f"{path}: expected a calibration manifest or COCO annotations in JSON") from error
+
+
+def _parse_manifest(path: Path, record: Any) -> tuple[CalibrationEntry, ...]:
+    if not isinstance(record, dict) or "version" not in record or not isinstance(record.get("images"), list):
+        raise DataError(f'{path}: expected a manifest {{"version": 1, "images": [...]}}, see calib_data/README.md')
+    if record["version"] != MANIFEST_VERSION:
+        raise DataError(f"{path}: manifest version {record['version']}, expected {MANIFEST_VERSION}: update edge-mrcnn")
+    if not record["images"]:
+        raise DataError(f"{path}: the manifest lists no images; add some and write it again")
+    return tuple(_parse_entry(path, index, image) for index, image in enumerate(record["images"]))
+
+
+def _parse_entry(path: Path, index: int, image: Any) -> CalibrationEntry:
+    names = [field.name for field in fields(CalibrationEntry)]
+    missing = [name for name in names if not isinstance(image, dict) or name not in image]
+    if missing:
+        raise DataError(f"{path}: entry {index} lacks {', '.join(missing)}")
+    entry = CalibrationEntry(**{name: image[name] for name in names})
+    relative = PurePosixPath(str(entry.file))
+    if relative.is_absolute() or ".." in relative.parts:
+        raise DataError(f"{path}: entry {index} names {entry.file}, expected a path inside the manifest's folder")
+    return entry
+
+
+def _verify(path: Path, entry: CalibrationEntry) -> None:
+    file = path.parent / entry.file
+    digest, (height, width) = _measure(file)
+    if digest != entry.sha256:
+        raise DataError(f"{file}: its hash differs from {path.name}; restore the picture or write the manifest again")
+    if (height, width) != (entry.height, entry.width):
+        stated = f"{entry.width} x {entry.height}"
+        raise DataError(f"{file}: {width} x {height} pixels, but {path.name} says {stated}; write it again")
+
+
+def _measure(file: Path) -> tuple[str, tuple[int, int]]:
+    """Hash, and height and width in pixels, of a picture."""
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{file}: no such calibration image") from error
+    size = read_size(data)
+    if size is None:
+        raise DataError(f"{file}: expected a picture, got a damaged or another kind of file")
+    return hashlib.sha256(data).hexdigest(), size
