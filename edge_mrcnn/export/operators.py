@@ -1,0 +1,105 @@
+"""The two operators that no exporter lowers well, each with one meaning: torchvision's.
+
+`edge_mrcnn::nms` and `edge_mrcnn::multiscale_roi_align` run eagerly as written here; each target has its
+own lowering of them in `edge_mrcnn.export.lowering`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision import ops
+
+
+@torch.library.custom_op("edge_mrcnn::nms", mutates_args=())
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> tuple[Tensor, Tensor]:
+    """Greedy non-maximum suppression with a result of fixed size.
+
+    Args:
+        boxes: (N, 4) float32 xyxy, sorted by descending score.
+        scores: (N,) float32; rows that are not above 0 take no part.
+        iou_threshold: A box is suppressed by a kept one whose IoU with it is above this.
+        limit: Length of the result.
+
+    Returns:
+        (limit,) int64 rows that are kept, in order, padded with 0; and their number, () int64.
+    """
+    rows = torch.nonzero(scores > 0)[:, 0]
+    ranks = torch.arange(len(rows), 0, -1, dtype=torch.float32, device=boxes.device)
+    kept = rows[ops.nms(boxes[rows], ranks, iou_threshold)][:limit]
+    indices = torch.zeros(limit, dtype=torch.int64, device=boxes.device)
+    indices[: len(kept)] = kept
+    return indices, torch.tensor(len(kept), device=boxes.device)
+
+
+@nms.register_fake
+def _(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> tuple[Tensor, Tensor]:
+    return boxes.new_empty(limit, dtype=torch.int64), boxes.new_empty((), dtype=torch.int64)
+
+
+@torch.library.custom_op("edge_mrcnn::multiscale_roi_align", mutates_args=())
+def multiscale_roi_align(
+    maps: list[Tensor], boxes: Tensor, scales: list[float], bounds: list[float], size: int, sampling_ratio: int
+) -> Tensor:
+    """RoIAlign of each box on its own level of a pyramid.
+
+    Args:
+        maps: Levels (1, C, H_i, W_i) float32, finest first.
+        boxes: (K, 4) float32 xyxy in input pixels.
+        scales: Cells per input pixel of each level.
+        bounds: Areas in square pixels, ascending; a box whose area reaches bounds[i] belongs above level i.
+        size: Side of the result, in bins.
+        sampling_ratio: Samples per bin and axis.
+
+    Returns:
+        (K, C, size, size) float32, as torchvision's MultiScaleRoIAlign (aligned=False).
+    """
+    levels = box_levels(boxes, bounds)
+    result = boxes.new_zeros(len(boxes), maps[0].shape[1], size, size)
+    for level, (features, scale) in enumerate(zip(maps, scales, strict=True)):
+        rows = torch.nonzero(levels == level)[:, 0]
+        result[rows] = ops.roi_align(features, [boxes[rows]], size, scale, sampling_ratio)
+    return result
+
+
+@multiscale_roi_align.register_fake
+def _(
+    maps: list[Tensor], boxes: Tensor, scales: list[float], bounds: list[float], size: int, sampling_ratio: int
+) -> Tensor:
+    return maps[0].new_empty(boxes.shape[0], maps[0].shape[1], size, size)
+
+
+@torch.library.custom_op("edge_mrcnn::live_rows", mutates_args=())
+def live_rows(rows: Tensor, count: Tensor) -> Tensor:
+    """The first `count` rows: the point from which the cost follows the number of objects.
+
+    Args:
+        rows: (D, ...) of any type.
+        count: () int64.
+    """
+    return rows[: int(count)].clone()
+
+
+@live_rows.register_fake
+def _(rows: Tensor, count: Tensor) -> Tensor:
+    return rows.new_empty(torch.library.get_ctx().new_dynamic_size(), *rows.shape[1:])
+
+
+def box_levels(boxes: Tensor, bounds: list[float]) -> Tensor:
+    """(K,) int64: the number of bounds that each box's area reaches."""
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return torch.stack([area >= bound for bound in bounds]).sum(0)
+
+
+def level_bounds(levels: int, coarsest_first_level: int, canonical_scale: float, canonical_level: int) -> list[float]:
+    """The areas at which a box moves up a level (arXiv 1612.03144, eq. 1, with torchvision's eps of 1e-6).
+
+    Args:
+        levels: Number of levels.
+        coarsest_first_level: log2 of the finest level's stride.
+        canonical_scale: Side of the box that belongs to `canonical_level`, in pixels.
+        canonical_level: See `canonical_scale`.
+    """
+    first = coarsest_first_level + 1
+    sides = [canonical_scale * 2 ** (level - canonical_level - 1e-6) for level in range(first, first + levels - 1)]
+    return [side * side for side in sides]
