@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ PALETTE: tuple[Color, ...] = (
     (255, 221, 51),
     (146, 104, 255),
     (255, 89, 64),
-    (94, 214, 255),
+    (228, 232, 242),
     (172, 220, 60),
     (214, 176, 255),
 )
@@ -57,6 +57,20 @@ class Style:
         return cls(max(1, round(side / 420)), max(0.34, side / 1500), max(2, round(side / 220)))
 
 
+class Rect(NamedTuple):
+    """A plate in the image, in pixels; right and bottom are outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def overlaps(self, other: Rect) -> bool:
+        """Whether the two share a pixel."""
+        apart = self.right <= other.left or other.right <= self.left
+        return not (apart or self.bottom <= other.top or other.bottom <= self.top)
+
+
 def draw_detections(image: Array, found: Detections, *, by_instance: bool | None = None) -> Array:
     """Draw detections into an image, the best on top.
 
@@ -78,9 +92,7 @@ def draw_detections(image: Array, found: Detections, *, by_instance: bool | None
         fill_mask(image, found.masks.regions[row], colors[row])
     for row in rows:
         draw_outline(image, found.masks.regions[row], found.boxes_xyxy[row], colors[row], style)
-    for row in rows:
-        text = f"{found.names[found.labels[row]]} {found.scores[row]:.0%}"
-        draw_chip(image, text, found.boxes_xyxy[row], colors[row], style)
+    draw_chips(image, found, colors, style)
     return image
 
 
@@ -110,17 +122,36 @@ def draw_outline(image: Array, region: Region, box_xyxy: Array, color: Color, st
         cv2.rectangle(image, (x0, y0), (x1, y1), color, style.line)
 
 
-def draw_chip(image: Array, text: str, box_xyxy: Array, color: Color, style: Style) -> None:
-    """Write a label on a plate of the object's colour, above its box or, without room, inside it."""
-    height, width = image.shape[:2]
-    (text_w, text_h), baseline = cv2.getTextSize(text, FONT, style.font_scale, 1)
-    chip_w, chip_h = text_w + 2 * style.pad, text_h + baseline + style.pad
-    x0, y0 = round(float(box_xyxy[0])), round(float(box_xyxy[1]))
-    left = max(0, min(x0, width - chip_w))
-    top = y0 - chip_h if y0 >= chip_h else min(y0, height - chip_h)
-    cv2.rectangle(image, (left, top), (left + chip_w - 1, top + chip_h - 1), color, cv2.FILLED)
-    origin = (left + style.pad, top + style.pad // 2 + text_h)
-    cv2.putText(image, text, origin, FONT, style.font_scale, _text_color(color), 1, cv2.LINE_AA)
+def draw_chips(image: Array, found: Detections, colors: Sequence[Color], style: Style) -> None:
+    """Label objects, the best first; a label that would cover another is left out."""
+    taken: list[Rect] = []
+    for row, (region, color) in enumerate(zip(found.masks.regions, colors, strict=True)):
+        text = f"{found.names[found.labels[row]]} {found.scores[row]:.0%}"
+        (text_w, text_h), baseline = cv2.getTextSize(text, FONT, style.font_scale, 1)
+        size = text_w + 2 * style.pad, text_h + baseline + style.pad
+        rect = _place_chip(size, _anchor(region, found.boxes_xyxy[row]), image.shape[:2])
+        if any(rect.overlaps(other) for other in taken):
+            continue
+        taken.append(rect)
+        cv2.rectangle(image, (rect.left, rect.top), (rect.right - 1, rect.bottom - 1), color, cv2.FILLED)
+        origin = (rect.left + style.pad, rect.top + style.pad // 2 + text_h)
+        cv2.putText(image, text, origin, FONT, style.font_scale, _text_color(color), 1, cv2.LINE_AA)
+
+
+def _anchor(region: Region, box_xyxy: Array) -> tuple[int, int]:
+    """Where a label belongs: x y of the highest point of the mask, or of the box if the mask is empty."""
+    rows = np.flatnonzero(region.mask.any(axis=1))
+    if not len(rows):
+        return round(float(box_xyxy[0])), round(float(box_xyxy[1]))
+    return region.x + int(region.mask[rows[0]].argmax()), region.y + int(rows[0])
+
+
+def _place_chip(size_wh: tuple[int, int], anchor_xy: tuple[int, int], image_hw: tuple[int, ...]) -> Rect:
+    """A plate above the anchor or, without room, below it; always inside the image."""
+    (width, height), (x, y) = size_wh, anchor_xy
+    left = max(0, min(x - height // 2, image_hw[1] - width))
+    top = y - height if y >= height else max(0, min(y, image_hw[0] - height))
+    return Rect(left, top, left + width, top + height)
 
 
 def _text_color(color: Color) -> Color:
