@@ -108,9 +108,9 @@ def _trace_rim(grey: np.ndarray, centre: tuple[float, float], radius: float) -> 
     fall = np.zeros_like(polar)
     fall[:, 3:-3] = polar[:, :-6] - polar[:, 6:]
     share = np.arange(samples) / samples * reach
-    gain = np.clip(fall, -20, 40) - 30 * np.abs(share - 0.99)
+    gain = np.clip(fall, -20, 80) - 60 * np.abs(share - 0.97)
     gain[:, share < 0.7] = -1e3
-    path = _best_path(np.vstack([gain, gain]), step_cost=4.0)
+    path = _best_path(np.vstack([gain, gain]), step_cost=2.0)
     lap = np.roll(path[_ANGLES // 2 : _ANGLES // 2 + _ANGLES], _ANGLES // 2)
     angle = np.arange(_ANGLES) / _ANGLES * 2 * np.pi
     return np.asarray(centre) + (lap / samples * reach * radius)[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
