@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as rle
+
+from edge_mrcnn.report.coco_api import rle
 
 CONFIDENT = 0.5
 """Score above which an object counts as seen, in [0, 1]."""

@@ -10,10 +10,18 @@ from dataclasses import dataclass
 from edge_mrcnn.report.rows import Comparison, Drop, Row
 from edge_mrcnn.report.wording import signed_loss
 
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]
+
 WIDTH = 440
 """Units of every chart's width: text of 11 units stays legible on a phone and is not huge on a desktop."""
 LINE = 14
-"""Least distance between two lines of text, in units."""
+"""Height of a line of text, in units."""
+LETTER = 5.9
+"""Mean width of a letter of 11 units, in units."""
+OFFSETS = [(9, -7, 0.0), (-9, -7, -1.0), (0, -22, -0.5), (0, 9, -0.5), (9, -22, 0.0), (9, 9, 0.0), (-9, -22, -1.0)]
+OFFSETS += [(-9, 9, -1.0), (0, -40, -0.5), (0, 27, -0.5), (0, -56, -0.5), (0, 43, -0.5)]
+"""Places of a label in order of preference: shift in x and y, and share of its width, from the point."""
 STAGES = ("preprocess", "inference", "postprocess")
 
 
@@ -73,37 +81,30 @@ def accuracy_chart(comparison: Comparison) -> str:
     parts.append(tag("line", x1=left, x2=right, y1=level, y2=level, cls="reference"))
     points = [(x(row.latency_ms), y(100 * row.score.mask.ap)) for row in rows]
     parts += [_marker(row, *point) for row, point in zip(rows, points, strict=True)]
-    parts += _point_labels([row.name for row in rows], points, middle=(left + right) / 2, span=(top + 8, bottom - 4))
+    parts += _point_labels([row.name for row in rows], points, (left, 0, WIDTH, bottom))
     return drawing(parts, height, "Mask AP over latency of each model")
 
 
-def drop_chart(comparison: Comparison) -> str:
-    """AP that each candidate lost on boxes and masks, with its interval and the limit."""
-    drops = [(row, row.score.box_drop, row.score.mask_drop) for row in comparison.candidates]
+def change_chart(comparison: Comparison) -> str:
+    """Change in box and mask AP of each candidate, with its interval and the limit; losses point left."""
     limit = limit_of(comparison)
-    known = [d for _, *pair in drops for d in pair if d is not None and not math.isnan(d.value)]
-    low, high = _drop_range(known, limit)
-    left, right, top, step = 34, WIDTH - 44, 22, 54
-    bottom = top + step * len(drops)
-    x = Scale(100 * low, 100 * high, left, right)
-    parts = []
-    for tick in x.ticks():
-        style = "zero" if abs(tick) < 1e-9 else "grid"
-        parts.append(tag("line", x1=x(tick), x2=x(tick), y1=top, y2=bottom, cls=style))
-        parts.append(text(_number(tick), x(tick), bottom + 16, cls="tick", text_anchor="middle"))
-    parts.append(tag("line", x1=x(100 * limit), x2=x(100 * limit), y1=top - 4, y2=bottom, cls="limit"))
-    word = "limit" if comparison.max_drop is not None else "1 point"
-    parts.append(text(word, x(100 * limit), top - 8, cls="limit-label", text_anchor="middle"))
-    for index, (row, box, mask) in enumerate(drops):
+    scores = [(row, row.score.box_drop, row.score.mask_drop) for row in comparison.candidates]
+    low, high = _change_range([drop for _, *pair in scores for drop in pair if drop is not None], limit)
+    left, right, top, step = 34, WIDTH - 46, 22, 54
+    bottom = top + step * len(scores)
+    x = Scale(low, high, left, right)
+    parts = [_upright(x(tick), top, bottom, _number(tick), is_zero=abs(tick) < 1e-9) for tick in x.ticks()]
+    parts.append(tag("line", x1=x(-100 * limit), x2=x(-100 * limit), y1=top - 4, y2=bottom, cls="limit"))
+    word = "one point" if comparison.max_drop is None else "limit"
+    parts.append(text(word, x(-100 * limit), top - 8, cls="limit-label", text_anchor="middle"))
+    for index, (row, box, mask) in enumerate(scores):
         y = top + step * index
         parts.append(text(_shorten(row.name, 44), left, y + 13, cls="label"))
-        parts += _drop_bar("box", box, x, y + 18, limit) + _drop_bar("mask", mask, x, y + 33, limit)
+        parts += _change_bar("box", box, x, y + 18, limit) + _change_bar("mask", mask, x, y + 33, limit)
     parts.append(
-        text(
-            "AP points lost; whiskers: 95 % of resampled image sets", right, bottom + 34, cls="axis", text_anchor="end"
-        )
+        text("AP points; whiskers: 95 % of resampled image sets", right, bottom + 34, cls="axis", text_anchor="end")
     )
-    return drawing(parts, bottom + 42, "AP lost by each model against the reference")
+    return drawing(parts, bottom + 42, "Change in AP of each model against the reference")
 
 
 def stage_chart(comparison: Comparison) -> str:
@@ -134,27 +135,31 @@ def level_of(lost: float, limit: float) -> str:
     return "good" if lost <= limit / 2 else "fair" if lost <= limit + 1e-9 else "bad"
 
 
-def _drop_range(drops: Sequence[Drop], limit: float) -> tuple[float, float]:
-    """Room for every bar and for whiskers up to a sensible length."""
-    values = [d.value for d in drops] or [0.0]
-    reach = max(2.5 * limit, 1.6 * max(abs(v) for v in values))
-    ends = [min(max(end, -reach), reach) for d in drops for end in d.interval if not math.isnan(end)]
-    return min(-0.15 * limit, *values, *ends), max(1.25 * limit, *values, *ends)
+def _change_range(drops: Sequence[Drop], limit: float) -> tuple[float, float]:
+    """Points at both ends of the axis: room for every bar, and for whiskers up to a sensible length."""
+    values = [-drop.value for drop in drops if not math.isnan(drop.value)] or [0.0]
+    reach = max(2.5 * limit, 1.6 * max(abs(value) for value in values))
+    ends = [min(max(-end, -reach), reach) for drop in drops for end in drop.interval if not math.isnan(end)]
+    return 100 * min(-1.25 * limit, *values, *ends), 100 * max(0.25 * limit, *values, *ends)
 
 
-def _drop_bar(what: str, drop: Drop | None, x: Scale, y: float, limit: float) -> list[str]:
+def _change_bar(what: str, drop: Drop | None, x: Scale, y: float, limit: float) -> list[str]:
     name = text(what, x.start - 5, y + 9, cls="tick", text_anchor="end")
     if drop is None or math.isnan(drop.value):
         return [name, text("not measurable", x(0) + 5, y + 9, cls="tick")]
-    start, end = sorted((x(0.0), x(100 * drop.value)))
-    bar = tag(
-        "rect", x=start, y=y, width=max(end - start, 1.5), height=11, rx=2, cls=f"bar {level_of(drop.value, limit)}"
-    )
+    start, end = sorted((x(0.0), x(-100 * drop.value)))
+    style = f"bar {level_of(drop.value, limit)}"
+    bar = tag("rect", x=start, y=y, width=max(end - start, 1.5), height=11, rx=2, cls=style)
     value = text(signed_loss(drop.value), WIDTH - 2, y + 9, cls="value", text_anchor="end")
-    if math.isnan(drop.interval[0]):
+    if any(math.isnan(end) for end in drop.interval):
         return [name, bar, value]
-    low, high = (x(100 * end) for end in drop.interval)
+    low, high = (x(-100 * end) for end in drop.interval)
     return [name, bar, tag("line", x1=low, x2=high, y1=y + 5.5, y2=y + 5.5, cls="whisker"), value]
+
+
+def _upright(x: float, top: float, bottom: float, label: str, *, is_zero: bool) -> str:
+    line = tag("line", x1=x, x2=x, y1=top, y2=bottom, cls="zero" if is_zero else "grid")
+    return line + text(label, x, bottom + 16, cls="tick", text_anchor="middle")
 
 
 def _grid_line(left: float, right: float, y: float, label: str) -> str:
@@ -172,33 +177,48 @@ def _marker(row: Row, x: float, y: float) -> str:
     return tag("circle", cx=x, cy=y, r=6, cls=style)
 
 
-def _point_labels(
-    names: Sequence[str], points: Sequence[tuple[float, float]], *, middle: float, span: tuple[float, float]
-) -> list[str]:
-    """Names beside their points, towards the middle of the chart, pushed apart where they would overlap."""
+def place_labels(widths: Sequence[float], points: Sequence[Point], frame: Box) -> list[Box]:
+    """A free place beside each point for its label, the first of `OFFSETS` that touches nothing.
+
+    Args:
+        widths: Of the labels.
+        points: What they belong to.
+        frame: Where labels may lie.
+
+    Returns:
+        One box x0 y0 x1 y1 for each label.
+    """
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
+    placed = []
+    for width, (x, y) in zip(widths, points, strict=True):
+        places = [(x + dx + width * share, y + dy) for dx, dy, share in OFFSETS]
+        boxes = [(px, py, px + width, py + LINE) for px, py in places]
+        best = min(boxes, key=lambda box: sum(_overlap(box, other) for other in taken) + _outside(box, frame))
+        taken.append(best)
+        placed.append(best)
+    return placed
+
+
+def _point_labels(names: Sequence[str], points: Sequence[Point], frame: Box) -> list[str]:
+    names = [_shorten(name, 30) for name in names]
     parts = []
-    for is_left in (True, False):
-        chosen = sorted((i for i, (x, _) in enumerate(points) if (x < middle) == is_left), key=lambda i: points[i][1])
-        heights = spread_out([points[i][1] + 4 for i in chosen], LINE, span)
-        for i, y in zip(chosen, heights, strict=True):
-            x = points[i][0] + (12 if is_left else -12)
-            anchor = "start" if is_left else "end"
-            if abs(y - 4 - points[i][1]) > 3:
-                parts.append(tag("line", x1=points[i][0], y1=points[i][1], x2=x, y2=y - 4, cls="leader"))
-            parts.append(text(_shorten(names[i], 30), x, y, cls="label", text_anchor=anchor))
+    for name, (x, y), (x0, y0, x1, y1) in zip(
+        names, points, place_labels([LETTER * len(name) for name in names], points, frame), strict=True
+    ):
+        if not y0 - 12 <= y <= y1 + 12:
+            parts.append(tag("line", x1=x, y1=y, x2=(x0 + x1) / 2, y2=y1 if y1 < y else y0, cls="leader"))
+        parts.append(text(name, (x0 + x1) / 2, y1 - 3, cls="label", text_anchor="middle"))
     return parts
 
 
-def spread_out(values: Sequence[float], gap: float, span: tuple[float, float]) -> list[float]:
-    """Ascending values moved as little as it takes to lie `gap` apart, the last ones first kept inside `span`."""
-    placed: list[float] = []
-    for value in values:
-        placed.append(max(value, placed[-1] + gap if placed else span[0]))
-    limit = span[1]
-    for index in reversed(range(len(placed))):
-        placed[index] = min(placed[index], limit)
-        limit = placed[index] - gap
-    return placed
+def _overlap(a: Box, b: Box) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _outside(box: Box, frame: Box) -> float:
+    """A penalty above any overlap for what lies outside the frame."""
+    beyond = (frame[0] - box[0], frame[1] - box[1], box[2] - frame[2], box[3] - frame[3])
+    return 1000.0 * sum(max(0.0, b) for b in beyond)
 
 
 def _shorten(name: str, length: int) -> str:

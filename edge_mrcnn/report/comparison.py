@@ -20,25 +20,12 @@ from edge_mrcnn.report.measure import (
     measure_latency,
 )
 from edge_mrcnn.report.metrics import drop_interval
+from edge_mrcnn.report.models import Model
 from edge_mrcnn.report.rows import Comparison, DataSet, Drop, Row, Score
 from runtimes.errors import DataError
 
 Say = Callable[[str, int, int], None]
 """Called with what is being done, the number of steps done and the number of all."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """An opened model and the file it came from."""
-
-    path: Path
-    runtime: Any
-    """With `card` and `infer`; may have `device` (str) and `describe() -> dict[str, str]`."""
-
-    @property
-    def device(self) -> str:
-        """What it runs on: "cpu" unless the runtime says otherwise."""
-        return str(getattr(self.runtime, "device", "cpu"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +170,6 @@ def _time_models(
 
 def _make_row(model: Model, name: str, latency: dict[str, Percentiles], scores: dict[str, Score]) -> Row:
     card = model.runtime.card
-    describe = getattr(model.runtime, "describe", None)
     return Row(
         name=name,
         target=card.target,
@@ -195,7 +181,7 @@ def _make_row(model: Model, name: str, latency: dict[str, Percentiles], scores: 
         parameters=card.parameters,
         latency=latency,
         scores=scores,
-        runs_as=dict(describe()) if describe else {},
+        runs_as=model.runs_as,
         card=asdict(card),
     )
 

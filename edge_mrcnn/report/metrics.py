@@ -15,13 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from runtimes.errors import MissingExtraError
-
-try:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-except ModuleNotFoundError as error:
-    raise MissingExtraError("pycocotools is needed to measure AP: pip install 'edge-mrcnn[report]'") from error
+from edge_mrcnn.report.coco_api import COCO, COCOeval
 
 IouType = Literal["bbox", "segm"]
 CocoRecord = dict[str, Any]

@@ -9,10 +9,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as rle
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.report.agreement import by_image, compare, confident, match
+from edge_mrcnn.report.coco_api import rle
 from edge_mrcnn.report.evaluate import Evaluation, read_sized
 
 Result = dict[str, Any]

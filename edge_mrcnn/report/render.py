@@ -37,6 +37,10 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("jinja2 is needed to write reports: pip install 'edge-mrcnn[report]'") from error
 
 
+CLASS_FACTOR = 5
+"""A single class varies more than their mean: it turns red at this many times the limit."""
+
+
 @dataclass(frozen=True)
 class Tile:
     """A figure to see first."""
@@ -57,13 +61,14 @@ def to_html(comparison: Comparison, strips: Sequence[Strip] = ()) -> str:
         passed=not comparison.too_lossy,
         tiles=make_tiles(comparison),
         level=lambda drop: charts.level_of(drop.value, limit),
-        class_level=lambda lost: charts.level_of(lost, limit),
+        class_level=lambda lost: charts.level_of(lost, CLASS_FACTOR * limit),
         targets=list(dict.fromkeys(row.target for row in comparison.rows)),
         accuracy_chart=Markup(charts.accuracy_chart(comparison)),
-        drop_chart=Markup(charts.drop_chart(comparison)),
+        change_chart=Markup(charts.change_chart(comparison)),
         stage_chart=Markup(charts.stage_chart(comparison)),
         strips=strips,
         per_class=per_class,
+        columns=lambda count: math.ceil(count / math.ceil(count / 5)),
     )
 
 
@@ -97,7 +102,7 @@ def make_tiles(comparison: Comparison) -> list[Tile]:
     fast = min((row for row in comparison.candidates if comparison.speed_up(row)), key=lambda row: row.latency_ms)
     return [
         first,
-        Tile("Largest change", delta(drop), "AP", lossy.name),
+        Tile("Worst change", delta(drop), "AP", lossy.name),
         Tile("Smallest file", megabytes(small.size_bytes), "MB", f"{ratio} · {small.name}"),
         Tile("Fastest", f"{fast.latency_ms:.1f}", "ms", f"{times(comparison.speed_up(fast))} as fast · {fast.name}"),
     ]
