@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from runtimes import FakeRuntime
+from runtimes.base import RawOutputs
+from runtimes.draw import PALETTE, draw_detections, draw_panel
+
+
+def disc_scene(size=(240, 320)):
+    image = np.full((*size, 3), 90, np.uint8)
+    return image, FakeRuntime().infer(image)
+
+
+def test_only_the_neighbourhood_of_an_object_changes():
+    image, found = disc_scene()
+    picture = draw_detections(image.copy(), found)
+    changed = (picture != image).any(axis=2)
+    assert changed[found.masks.data[0]].all()
+    x0, y0, x1, y1 = found.boxes_xyxy[0].astype(int)
+    assert not changed[y1 + 5 :].any() and not changed[:, : x0 - 5].any() and not changed[:20].any()
+
+
+def test_fill_lets_the_picture_through():
+    image, found = disc_scene()
+    image[100:140, 140:180] = 200
+    picture = draw_detections(image.copy(), found)
+    assert picture[120, 160].sum() > picture[160, 160].sum()
+
+
+def test_picture_without_objects_stays_as_it_is():
+    image, found = disc_scene()
+    np.testing.assert_array_equal(draw_detections(image.copy(), found[:0]), image)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 13), (40, 2000), (1080, 1920)])
+def test_any_size_of_image_can_be_drawn_on(size):
+    image, found = disc_scene(size)
+    draw_panel(draw_detections(image, found), ["30 FPS", "12 ms"])
+
+
+@pytest.mark.parametrize("box", [[0, 0, 96, 64], [90, 60, 96, 64], [95, 63, 95, 63]])
+def test_labels_at_the_edge_stay_inside(box):
+    raw = RawOutputs(np.array([box], np.float32), np.array([0.5]), np.array([1]), np.ones((1, 14, 14), np.float32))
+    image = np.zeros((64, 96, 3), np.uint8)
+    found = FakeRuntime(respond=lambda x: raw).infer(image)
+    assert draw_detections(image, found).any()
+
+
+def test_objects_can_be_told_apart_by_colour():
+    image, found = disc_scene()
+    twice = found[[0, 0]]
+    by_class = draw_detections(image.copy(), twice, by_instance=False)
+    by_instance = draw_detections(image.copy(), twice, by_instance=True)
+    assert (by_class != by_instance).any()
+
+
+def test_palette_is_distinct():
+    colors = np.array(PALETTE, int)
+    distance = np.abs(colors[:, None] - colors[None]).sum(axis=2) + 1000 * np.eye(len(colors), dtype=int)
+    assert distance.min() > 80
