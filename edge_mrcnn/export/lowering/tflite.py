@@ -1,0 +1,86 @@
+"""One TFLite file from a deploy graph, by litert-torch, with builtin operators only.
+
+Signature `detect` takes `image` and gives boxes, scores, labels and the pyramid p0, p1, ...; signature `mask` takes
+the pyramid and a fixed batch of boxes and labels and gives their masks. Both share their weights.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import litert_torch
+import torch
+from torch import Tensor, nn
+
+from edge_mrcnn.export.graph import DeployGraph
+from edge_mrcnn.export.lowering import tflite_ops
+from edge_mrcnn.export.lowering.tflite_operators import list_operators
+from runtimes.errors import ModelFileError
+from runtimes.model_card import ModelCard
+from runtimes.tflite_backend import write_card
+
+MASK_BATCH = 4
+"""Boxes per run of the `mask` signature; in INT8 four cost half of four times one."""
+
+
+class DetectSignature(nn.Module):
+    """`DeployGraph.detect` with named outputs."""
+
+    def __init__(self, graph: DeployGraph) -> None:
+        super().__init__()
+        self.deploy = graph
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """(1, H, W, 3) uint8 to D rows, of which dead ones have score 0, and the pyramid."""
+        boxes, scores, labels, _, maps = self.deploy.detect(image)
+        return {"boxes": boxes, "scores": scores, "labels": labels.int(), **_name_maps(maps)}
+
+
+class MaskSignature(nn.Module):
+    """`DeployGraph.mask` with named inputs."""
+
+    def __init__(self, graph: DeployGraph) -> None:
+        super().__init__()
+        self.deploy = graph
+
+    def forward(self, boxes: Tensor, labels: Tensor, **maps: Tensor) -> dict[str, Tensor]:
+        """Boxes (n, 4), labels (n,) int32 and the pyramid to masks (n, M, M)."""
+        return {"masks": self.deploy.mask(list(maps.values()), boxes, labels)}
+
+
+def write_tflite(graph: DeployGraph, card: ModelCard, path: Path) -> None:
+    """Convert a deploy graph.
+
+    Args:
+        graph: The graph.
+        card: Its card; it travels inside the file.
+        path: File to write.
+
+    Raises:
+        ModelFileError: If an operator that TFLite does not have built in is left in the result.
+    """
+    path.write_bytes(convert(graph))
+    if foreign := [name for name in list_operators(path) if name.startswith(("CUSTOM", "Flex"))]:
+        raise ModelFileError(f"{path}: expected builtin TFLite operators only, got {', '.join(foreign)}")
+    write_card(path, card)
+
+
+def convert(graph: DeployGraph) -> bytes:
+    """The flatbuffer of a deploy graph."""
+    tflite_ops.register()
+    image = torch.zeros(1, *graph.config.image_size_hw, 3, dtype=torch.uint8)
+    with torch.no_grad():
+        maps = graph.detect(image)[4]
+    boxes, labels = torch.zeros(MASK_BATCH, 4), torch.zeros(MASK_BATCH, dtype=torch.int32)
+    converter = litert_torch.Converter()
+    converter.signature("detect", DetectSignature(graph).eval(), sample_kwargs={"image": image})
+    pyramid = _name_maps(maps)
+    converter.signature(
+        "mask", MaskSignature(graph).eval(), sample_kwargs={"boxes": boxes, "labels": labels, **pyramid}
+    )
+    flatbuffer: bytes = converter.convert().model_content()
+    return flatbuffer
+
+
+def _name_maps(maps: list[Tensor]) -> dict[str, Tensor]:
+    return {f"p{level}": features for level, features in enumerate(maps)}
