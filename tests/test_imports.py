@@ -23,6 +23,9 @@ ROOT = Path(__file__).parents[1]
         "edge_mrcnn.cli",
         "edge_mrcnn.cli.run",
         "edge_mrcnn.cli.predict",
+        "edge_mrcnn.cli.report",
+        "edge_mrcnn.report.comparison",
+        "edge_mrcnn.report.render",
     ],
 )
 def test_imports_without_torch(module):

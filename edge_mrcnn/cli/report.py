@@ -101,10 +101,12 @@ def write_report(measured: Measured, data_sets: dict[str, CocoData], output: Pat
     from edge_mrcnn.report.render import to_html, to_json
 
     comparison = measured.comparison
+    names = [row.name for row in comparison.rows]
     strips = []
     for label, data in data_sets.items():
-        evaluations = dict(zip((row.name for row in comparison.rows), measured.evaluations[label], strict=True))
-        strips += draw_strips(label, data, evaluations)
+        count = 3 if not strips else 2  # the main data set shows more
+        evaluations = dict(zip(names, measured.evaluations[label], strict=True))
+        strips += draw_strips(label, data, evaluations, changed=count, typical=count)
     output.mkdir(parents=True, exist_ok=True)
     (output / "report.html").write_text(to_html(comparison, strips), encoding="utf-8")
     (output / "report.md").write_text(to_markdown(comparison), encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.report.agreement import compare
-from edge_mrcnn.report.evaluate import Evaluation, Percentiles, evaluate, read_sized
+from edge_mrcnn.report.evaluate import Evaluation, Percentiles, evaluate, match_categories, read_sized
 from edge_mrcnn.report.measure import (
     describe_device,
     describe_packages,
@@ -70,6 +70,8 @@ def compare_models(
             would be measured on different classes.
     """
     names = unique_names([model.path for model in models])
+    for label, data in data_sets.items():
+        _check_comparable(label, data, models, names, config.limit)
     evaluations = {
         label: [
             evaluate(model.runtime, data, limit=config.limit, progress=_progress(say, f"{name} on {label}"))
@@ -77,8 +79,6 @@ def compare_models(
         ]
         for label, data in data_sets.items()
     }
-    for label, runs in evaluations.items():
-        _check_comparable(label, data_sets[label], runs, names)
     latencies = _time_models(models, next(iter(data_sets.values())), config, say)
     scores = {label: _score_all(runs, config) for label, runs in evaluations.items()}
     rows = tuple(
@@ -135,23 +135,27 @@ def _score_all(runs: Sequence[Evaluation], config: CompareConfig) -> list[Score]
     return [score_of(reference, None), *(score_of(run, reference, config.resamples) for run in others)]
 
 
-def _check_comparable(label: str, data: CocoData, runs: Sequence[Evaluation], names: Sequence[str]) -> None:
-    reference = runs[0]
-    if not _count_objects(data, reference):
-        classes = ", ".join(reference.categories.values())
-        raise DataError(f"{label}: no object of the classes {classes} in {reference.images} images: nothing to measure")
-    for run, name in zip(runs, names, strict=True):
-        if run.categories != reference.categories:
+def _check_comparable(
+    label: str, data: CocoData, models: Sequence[Model], names: Sequence[str], limit: int | None
+) -> None:
+    """Raise DataError unless all models are measured on the same classes, and the images show some of them."""
+    known = [set(match_categories(model.runtime.card, data.categories).values()) for model in models]
+    for categories, name in zip(known, names, strict=True):
+        if categories != known[0]:
+            odd = ", ".join(data.categories[c] for c in sorted(categories ^ known[0]))
             raise DataError(
-                f"{label}: {name} is measured on {', '.join(run.categories.values())}, but {names[0]} on "
-                f"{', '.join(reference.categories.values())}: compare models of the same classes"
+                f"{label}: only one of {names[0]} and {name} knows {odd}: compare models of the same classes"
             )
+    if not _count_objects(data, [image.id for image in data.images[:limit]], known[0]):
+        wanted = ", ".join(data.categories[c] for c in sorted(known[0]))
+        raise DataError(f"{label}: the images show no object of {wanted}: nothing to measure")
 
 
-def _count_objects(data: CocoData, evaluation: Evaluation) -> int:
+def _count_objects(data: CocoData, image_ids: Sequence[int], categories: Container[int]) -> int:
+    """Objects of some classes, crowds left out."""
     return sum(
-        annotation["category_id"] in evaluation.categories and not annotation["iscrowd"]
-        for image_id in evaluation.image_ids
+        annotation["category_id"] in categories and not annotation["iscrowd"]
+        for image_id in image_ids
         for annotation in data.annotations(image_id)
     )
 
@@ -192,7 +196,7 @@ def _describe_data(label: str, data: CocoData, evaluation: Evaluation) -> DataSe
         file=str(data.path),
         sha256=file_sha256(data.path),
         images=evaluation.images,
-        objects=_count_objects(data, evaluation),
+        objects=_count_objects(data, evaluation.image_ids, evaluation.categories),
         classes=tuple(evaluation.categories.values()),
     )
 

@@ -11,15 +11,16 @@ import cv2
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
-from edge_mrcnn.report.agreement import by_image, compare, confident, match
+from edge_mrcnn.report.agreement import by_image, compare, confident, image_change, match
 from edge_mrcnn.report.coco_api import rle
 from edge_mrcnn.report.evaluate import Evaluation, read_sized
 
 Result = dict[str, Any]
 Colour = tuple[int, int, int]
 
-LONG_SIDE = 480
-"""Pixels of a panel's longer side at most: sharp on a phone, and a report stays a few megabytes."""
+PANEL_SIZE = (420, 360)
+"""Width and height of a panel in pixels at most: sharp on a phone, and a report stays a few megabytes."""
+FONT_SCALE = 0.5
 JPEG_QUALITY = 84
 
 
@@ -29,6 +30,8 @@ class Panel:
 
     caption: str
     objects: int
+    change: float | None
+    """How much it differs from the reference's panel, in [0, 1]; None for ground truth and reference."""
     jpeg: bytes = field(repr=False)
 
 
@@ -82,24 +85,25 @@ def choose(change: Mapping[int, float], *, changed: int, typical: int) -> list[i
 def draw_panels(
     image: CocoImage, answers: Mapping[str, Sequence[Result]], categories: Mapping[int, str]
 ) -> tuple[Panel, ...]:
-    """One panel for each answer; the first answer sets the colours.
+    """One panel for each answer; the first answer sets the colours, the second is what the others are compared with.
 
     Args:
         image: The picture.
-        answers: Caption to COCO records with category, box, compressed mask and, for results, a score.
+        answers: At least two: caption to COCO records with category, box, compressed mask and, for results, a score.
         categories: Category id to name.
     """
     pixels = read_sized(image)
-    scale = min(1.0, LONG_SIDE / max(pixels.shape[:2]))
+    scale = min(1.0, PANEL_SIZE[0] / image.width, PANEL_SIZE[1] / image.height)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    first = next(iter(answers.values()))
+    first, reference, *_ = answers.values()
     panels = []
-    for caption, objects in answers.items():
+    for number, (caption, objects) in enumerate(answers.items()):
         canvas = small.copy()
         for thing, index in zip(objects, colour_indices(first, objects), strict=True):
             draw_object(canvas, thing, colour(index), scale, categories[thing["category_id"]])
-        panels.append(Panel(caption, len(objects), encode_jpeg(canvas)))
+        change = image_change(reference, objects) if number > 1 else None
+        panels.append(Panel(caption, len(objects), change, encode_jpeg(canvas)))
     return tuple(panels)
 
 
@@ -153,8 +157,8 @@ def _change_per_image(evaluations: Sequence[Evaluation]) -> dict[int, float]:
 
 def _draw_label(canvas: np.ndarray, text: str, corner_xy: tuple[int, int], paint: Colour) -> None:
     """Dark text on the object's colour, above its box where there is room."""
-    (width, height), baseline = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.38, 1)
+    (width, height), baseline = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, 1)
     x = min(max(corner_xy[0], 0), max(canvas.shape[1] - width - 4, 0))
     y = max(corner_xy[1], height + baseline)
     cv2.rectangle(canvas, (x, y - height - baseline), (x + width + 4, y), paint, cv2.FILLED)
-    cv2.putText(canvas, text, (x + 2, y - baseline), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (16, 18, 24), 1, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x + 2, y - baseline), cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, (16, 18, 24), 1, cv2.LINE_AA)

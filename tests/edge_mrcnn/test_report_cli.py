@@ -1,0 +1,148 @@
+"""`edge-mrcnn report` on ONNX files made by hand: each answers the same objects to every image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edge_mrcnn.cli.report import command, split_paths
+from runtimes import CARD_KEY, DataError, GateError, MissingFileError, ModelCard, UsageError
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+HEIGHT, WIDTH, SIDE = 64, 96, 14
+BOXES = np.array([[4, 4, 44, 44], [50, 8, 90, 60]], np.float32)
+
+
+def write_model(path: Path, boxes: np.ndarray, classes: tuple[str, ...] = ("cat", "dog")) -> Path:
+    from onnx import TensorProto, helper, numpy_helper
+
+    count = len(boxes)
+    outputs = {
+        "boxes": boxes.astype(np.float32),
+        "scores": np.linspace(0.9, 0.8, count, dtype=np.float32),
+        "labels": np.arange(count, dtype=np.int64),
+        "masks": np.ones((count, SIDE, SIDE), np.float32),
+    }
+    nodes = [helper.make_node("Constant", [], [n], value=numpy_helper.from_array(v, n)) for n, v in outputs.items()]
+    types = {"labels": TensorProto.INT64}
+    graph = helper.make_graph(
+        nodes,
+        "constant",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, (1, HEIGHT, WIDTH, 3))],
+        [helper.make_tensor_value_info(n, types.get(n, TensorProto.FLOAT), v.shape) for n, v in outputs.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    card = ModelCard(
+        name="constant", classes=classes, category_ids=tuple(range(1, len(classes) + 1)), input_size_hw=(HEIGHT, WIDTH),
+        pad_rgb=(0, 0, 0), proposals=2, max_detections=2, mask_size=SIDE, mask_offset=0.0, score_threshold=0.05,
+        iou_threshold=0.5, target="onnx",
+    )  # fmt: skip
+    helper.set_model_props(model, {CARD_KEY: card.to_json()})
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two grey images with the objects of `BOXES`, and three models: exact, the same again, and one shifted."""
+    root = tmp_path_factory.mktemp("report")
+    (root / "set" / "images" / "val").mkdir(parents=True)
+    (root / "set" / "annotations").mkdir()
+    annotations = []
+    for image_id in (1, 2):
+        cv2.imwrite(str(root / "set" / "images" / "val" / f"{image_id}.png"), np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+        for category, (x0, y0, x1, y1) in enumerate(BOXES.tolist(), start=1):
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": image_id, "category_id": category, "iscrowd": 0,
+                 "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0),
+                 "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]]}
+            )  # fmt: skip
+    record = {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": WIDTH, "height": HEIGHT} for i in (1, 2)],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
+    (root / "set" / "annotations" / "instances_val.json").write_text(json.dumps(record))
+    write_model(root / "float.onnx", BOXES)
+    write_model(root / "same.onnx", BOXES)
+    write_model(root / "shifted.onnx", BOXES + np.float32([4, 0, 4, 0]))
+    return root
+
+
+def run(folder: Path, *arguments: str):
+    """Run the verb; an error is raised as itself."""
+    options = ["--reference", str(folder / "float.onnx"), "--data", str(folder / "set"), "--threads", "1"]
+    result = CliRunner().invoke(command, [*options, *arguments], standalone_mode=False)
+    if result.exception:
+        raise result.exception
+    return result
+
+
+def test_report_is_written_and_the_table_printed(folder, tmp_path):
+    models = [str(folder / "same.onnx"), str(folder / "shifted.onnx")]
+    result = run(folder, "--models", *models, "-o", str(tmp_path), "--name", "Trial")
+    lines = result.stdout.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:5]] == ["float.onnx", "same.onnx", "shifted.onnx"]
+    assert lines[-1].startswith("next: edge-mrcnn run --model ")
+    assert "shifted.onnx on set: 2" in result.stderr
+    assert "<h1>Trial</h1>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "report.md").read_text(encoding="utf-8").startswith("# Trial")
+    rows = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["rows"]
+    assert rows[1]["scores"]["set"]["mask_drop"]["value"] == 0.0
+    assert rows[2]["scores"]["set"]["mask_drop"]["value"] > 0.1
+
+
+def test_gate_fails_after_the_report_is_written(folder, tmp_path):
+    with pytest.raises(GateError, match="1 of 2 models lost more than 1 AP: shifted.onnx") as caught:
+        models = f"{folder / 'same.onnx'},{folder / 'shifted.onnx'}"
+        run(folder, "--models", models, "--max-drop", "0.01", "-o", str(tmp_path))
+    assert caught.value.exit_code == 3
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_gate_passes_within_the_limit(folder, tmp_path):
+    result = run(folder, "--models", str(folder / "same.onnx"), "--max-drop", "0.01", "-o", str(tmp_path))
+    assert "same.onnx is within 1 AP of float.onnx." in result.stdout
+
+
+def test_extra_data_sets_are_outside_the_gate(folder, tmp_path):
+    shifted, extra = str(folder / "shifted.onnx"), f"again={folder / 'set'}"
+    result = run(folder, "--models", shifted, "--extra", extra, "--max-drop", "0.9", "-o", str(tmp_path))
+    assert "again: mask AP" in result.stdout
+    assert "On again" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((), UsageError, "at least one model"),
+        (("--models", "{0}/same.onnx,{0}/same.onnx"), UsageError, "more than once"),
+        (("--models", "{0}/same.onnx", "--extra", "set"), UsageError, "LABEL=DATA"),
+        (("--models", "{0}/same.onnx", "--extra", "set={0}/set"), UsageError, "comes twice"),
+        (("--models", "{0}/none.onnx"), MissingFileError, "none.onnx"),
+        (("--models", "{0}/same.onnx", "--data", "{0}/nowhere"), MissingFileError, "nowhere"),
+    ],
+)
+def test_mistakes_are_named(folder, tmp_path, arguments, error, message):
+    with pytest.raises(error, match=message):
+        run(folder, *(argument.format(folder) for argument in arguments), "-o", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_model_of_other_classes_is_an_error(folder, tmp_path):
+    other = write_model(tmp_path / "other.onnx", BOXES, classes=("horse", "cow"))
+    with pytest.raises(DataError, match=r"\{horse, cow\}"):
+        run(folder, "--models", str(other), "-o", str(tmp_path / "out"))
+
+
+def test_names_with_commas_are_files(tmp_path):
+    odd = tmp_path / "a,b.onnx"
+    odd.touch()
+    assert split_paths([str(odd), "c.onnx,d.xml"]) == [odd, Path("c.onnx"), Path("d.xml")]
