@@ -49,6 +49,7 @@ class DeployGraph(nn.Module):
         self.proposal_coder = BoxDecoder(model.rpn.box_coder.weights, config.image_size_hw)
         self.detection_coder = BoxDecoder(model.roi_heads.box_coder.weights, config.image_size_hw)
         self._add_constants(model)
+        self.eval()
 
     def _add_constants(self, model: MaskRCNN) -> None:
         """Anchors of each level, normalisation, and the tables that replace integer division."""
@@ -77,7 +78,7 @@ class DeployGraph(nn.Module):
             masks (n, M, M) float32 probabilities; sorted by score.
         """
         boxes, scores, labels, count, maps = self.detect(image)
-        boxes, scores, labels = (operators.live_rows(rows, count) for rows in (boxes, scores, labels))
+        boxes, scores, labels = operators.live_rows(boxes, scores, labels, count)
         return boxes, scores, labels, self.mask(maps, boxes, labels)
 
     def detect(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
@@ -110,8 +111,8 @@ class DeployGraph(nn.Module):
         """
         predictor = self.mask_predictor
         h = predictor.relu(predictor.conv5_mask(self.mask_head(self.mask_pool(maps, boxes))))
-        weight = predictor.mask_fcn_logits.weight[1:, :, 0, 0][labels]
-        bias = predictor.mask_fcn_logits.bias[1:][labels]
+        weight = take(predictor.mask_fcn_logits.weight[1:, :, 0, 0], labels)
+        bias = take(predictor.mask_fcn_logits.bias[1:], labels)
         logits = torch.matmul(weight[:, None], h.flatten(2)) + bias[:, None, None]
         return torch.sigmoid(logits).reshape(-1, h.shape[2], h.shape[3])
 
@@ -124,7 +125,7 @@ class DeployGraph(nn.Module):
             logits = logits[0].permute(1, 2, 0).reshape(-1)
             delta = delta[0].reshape(-1, 4, *delta.shape[2:]).permute(2, 3, 0, 1).reshape(-1, 4)
             top, rows = logits.topk(min(self.config.proposals_per_level, logits.shape[0]))
-            boxes.append(self.proposal_coder(delta[rows], anchors[rows]))
+            boxes.append(self.proposal_coder(take(delta, rows), take(anchors, rows)))
             scores.append(top)
             offsets.append(torch.full_like(top, float(level * self._class_stride)))
         box, score, offset = torch.cat(boxes), torch.cat(scores), torch.cat(offsets)
@@ -145,16 +146,16 @@ class DeployGraph(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         scores = torch.softmax(class_logits, -1)[:, 1:] * alive[:, None]
         top, pairs = scores.reshape(-1).topk(self._candidates)
-        rows, labels = self.owner[pairs], self.label[pairs]
+        rows, labels = take(self.owner, pairs), take(self.label, pairs)
         if deltas.dim() == 2:
-            boxes = self.detection_coder(deltas, proposals)[rows]
+            boxes = take(self.detection_coder(deltas, proposals), rows)
         else:
-            boxes = self.detection_coder(deltas.reshape(-1, 4)[pairs], proposals[rows])
+            boxes = self.detection_coder(take(deltas.reshape(-1, 4), pairs), take(proposals, rows))
         top = top * (top > self.config.score_threshold).float() * is_larger(boxes, SMALLEST_DETECTION_PX)
         offset = labels.float() * float(self._class_stride)
         limit = self.config.max_detections
         boxes, live, kept, count = self._suppress(boxes, top, offset, self.config.iou_threshold, limit)
-        return boxes, top[kept] * live, labels[kept], count
+        return boxes, take(top, kept) * live, take(labels, kept), count
 
     def _suppress(
         self, boxes: Tensor, scores: Tensor, offset: Tensor, iou: float, limit: int
@@ -165,11 +166,11 @@ class DeployGraph(nn.Module):
             Kept boxes (limit, 4), live rows (limit,) float32 of 0 and 1, their indices, and their number.
         """
         scores, order = scores.topk(scores.shape[0])
-        apart = boxes[order] + offset[order][:, None]
+        apart = take(boxes, order) + take(offset, order)[:, None]
         kept, count = operators.nms(apart, scores, iou, limit)
         live = (torch.arange(limit, device=boxes.device) < count).float()
-        kept = order[kept]
-        return boxes[kept], live, kept, count
+        kept = take(order, kept)
+        return take(boxes, kept), live, kept, count
 
     @property
     def _class_stride(self) -> int:
@@ -222,6 +223,11 @@ class BoxDecoder(nn.Module):
         x0, x1 = low[:, 0].clamp(0.0, self.width), high[:, 0].clamp(0.0, self.width)
         y0, y1 = low[:, 1].clamp(0.0, self.height), high[:, 1].clamp(0.0, self.height)
         return torch.stack([x0, y0, x1, y1], 1)
+
+
+def take(rows: Tensor, index: Tensor) -> Tensor:
+    """rows[index] as one Gather."""
+    return torch.index_select(rows, 0, index)
 
 
 def is_larger(boxes: Tensor, side: float) -> Tensor:

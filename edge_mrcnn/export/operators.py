@@ -70,19 +70,23 @@ def _(
 
 
 @torch.library.custom_op("edge_mrcnn::live_rows", mutates_args=())
-def live_rows(rows: Tensor, count: Tensor) -> Tensor:
+def live_rows(boxes: Tensor, scores: Tensor, labels: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The first `count` rows: the point from which the cost follows the number of objects.
 
     Args:
-        rows: (D, ...) of any type.
-        count: () int64.
+        boxes: (D, 4).
+        scores: (D,).
+        labels: (D,).
+        count: () int64, at most D.
     """
-    return rows[: int(count)].clone()
+    n = int(count)
+    return boxes[:n].clone(), scores[:n].clone(), labels[:n].clone()
 
 
 @live_rows.register_fake
-def _(rows: Tensor, count: Tensor) -> Tensor:
-    return rows.new_empty(torch.library.get_ctx().new_dynamic_size(), *rows.shape[1:])
+def _(boxes: Tensor, scores: Tensor, labels: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    n = torch.library.get_ctx().new_dynamic_size()
+    return boxes.new_empty(n, 4), scores.new_empty(n), labels.new_empty(n)
 
 
 def box_levels(boxes: Tensor, bounds: list[float]) -> Tensor:

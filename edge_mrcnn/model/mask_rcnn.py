@@ -78,6 +78,16 @@ def build_model(
     return model
 
 
+def apply_inference_settings(model: MaskRCNN, config: ModelConfig) -> None:
+    """Give a built model the inference settings and input size of another config, in place."""
+    model.transform = LetterboxedInput(config.image_size_hw)
+    model.rpn._pre_nms_top_n["testing"] = config.proposals_per_level
+    model.rpn._post_nms_top_n["testing"] = config.proposals
+    model.roi_heads.score_thresh = config.score_threshold
+    model.roi_heads.nms_thresh = config.iou_threshold
+    model.roi_heads.detections_per_img = config.max_detections
+
+
 def _inference_settings(config: ModelConfig) -> dict[str, float]:
     return {
         "rpn_pre_nms_top_n_test": config.proposals_per_level,

@@ -1,0 +1,58 @@
+"""`edge-mrcnn export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_mrcnn.cli.options import image_size
+from edge_mrcnn.export import TARGETS
+
+
+@click.command()
+@click.option("--weights", required=True, type=click.Path(path_type=Path), help="Checkpoint of `train` or `prune`.")
+@click.option("--target", default=",".join(TARGETS), show_default=True, help="Formats, separated by commas.")
+@click.option("--int8", is_flag=True, help="Also write INT8 files.")
+@click.option("--calib", help="Pictures for INT8: a folder, a manifest.json, or COCO data (its train split).")
+@click.option("--calib-images", type=int, default=128, show_default=True, help="Calibration images at most.")
+@click.option("--keep-float", default="", help="Parts that stay float: backbone,fpn,rpn,box_head,mask_head.")
+@click.option("--imgsz", callback=image_size, help="Input size, S or HxW [default: the checkpoint's].")
+@click.option("--proposals", type=int, help="P, proposals that reach the box head.")
+@click.option("--max-det", type=int, help="D, detections at most.")
+@click.option("--conf", type=float, help="Lowest score that the file produces.")
+@click.option("--iou", type=float, help="IoU of the class-wise NMS.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder [default: beside the checkpoint].")
+def command(
+    weights: Path, target: str, int8: bool, calib: str | None, calib_images: int, keep_float: str,
+    imgsz: tuple[int, int] | None, proposals: int | None, max_det: int | None, conf: float | None,
+    iou: float | None, output: Path | None,
+) -> None:  # fmt: skip
+    """Write a checkpoint as ONNX, OpenVINO and TFLite, verified against torch."""
+    from edge_mrcnn.export.pipeline import ExportConfig, export
+    from quantize import CalibrationSet, QuantizeConfig
+
+    config = ExportConfig(
+        targets=_split(target), int8=int8, proposals=proposals, max_detections=max_det,
+        score_threshold=conf, iou_threshold=iou, image_size_hw=imgsz,
+    )  # fmt: skip
+    files = export(
+        weights, output or weights.parent, config,
+        calibration=CalibrationSet.load(calib) if calib else None,
+        quantization=QuantizeConfig(images=calib_images, keep_float=_split(keep_float)),
+        say=lambda line: click.echo(line, err=True),
+    )  # fmt: skip
+    for file in files:
+        click.echo(f"wrote {file} ({file_mb(file):.1f} MB)")
+    models = " ".join(map(str, files))
+    click.echo(f"next: edge-mrcnn report --reference {weights} --models {models} --data VAL.json")
+
+
+def file_mb(path: Path) -> float:
+    """Size of an artefact in MB, an IR's weights included."""
+    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,97 @@
+"""The deploy graph as one ONNX file of standard operators.
+
+Every node is named after the module it comes from ("pyramid.body.net.stage2.0.branch1.0/Conv_7"), so that
+viewers and the quantizer know which part of the net it belongs to.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+
+from edge_mrcnn.export.graph import DeployGraph
+from edge_mrcnn.export.lowering.onnx_ops import translations
+from runtimes.base import RawOutputs
+from runtimes.model_card import CARD_KEY, ModelCard
+
+OPSET = 18
+ROWS = "detections"
+"""Name of the dynamic dimension."""
+
+
+def write_onnx(graph: DeployGraph, card: ModelCard, path: Path) -> None:
+    """Convert and save.
+
+    Args:
+        graph: What to convert.
+        card: Stored as the metadata property "edge_mrcnn".
+        path: File to write.
+    """
+    onnx.save(with_card(convert(graph), card), path)
+
+
+def convert(graph: DeployGraph) -> onnx.ModelProto:
+    """The graph as an ONNX model with dynamic rows and named nodes."""
+    image = torch.zeros(1, *graph.config.image_size_hw, 3, dtype=torch.uint8)
+    with warnings.catch_warnings(), quiet("torch.onnx", "onnxscript"):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph, (image,), dynamo=True, verbose=False, opset_version=OPSET, optimize=True,
+            custom_translation_table=translations(), input_names=["image"], output_names=list(RawOutputs._fields),
+        )  # fmt: skip
+    model = program.model_proto
+    name_nodes(model)
+    name_rows(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def with_card(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
+    """The same model with its card in metadata_props."""
+    onnx.helper.set_model_props(model, {CARD_KEY: card.to_json()})
+    return model
+
+
+def to_bytes(model: onnx.ModelProto) -> io.BytesIO:
+    """The serialized model as a readable stream."""
+    return io.BytesIO(model.SerializeToString())
+
+
+def name_nodes(model: onnx.ModelProto) -> None:
+    """Name each node after its innermost module, in place; what belongs to no module is "deploy"."""
+    for index, node in enumerate(model.graph.node):
+        scopes = {p.key: p.value for p in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "[]")
+        modules = [scope for scope in ast.literal_eval(scopes)[:-1] if scope]
+        node.name = f"{modules[-1] if modules else 'deploy'}/{node.op_type}_{index}"
+        del node.metadata_props[:]
+
+
+def name_rows(model: onnx.ModelProto) -> None:
+    """Give the dynamic first dimension of the outputs its name, in place."""
+    symbol = model.graph.output[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == symbol:
+                dim.dim_param = ROWS
+
+
+class quiet:  # noqa: N801 (a context manager reads best in lower case)
+    """Raise the level of some loggers for a while."""
+
+    def __init__(self, *names: str) -> None:
+        self._loggers = [logging.getLogger(name) for name in names]
+
+    def __enter__(self) -> None:
+        self._levels = [logger.level for logger in self._loggers]
+        for logger in self._loggers:
+            logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        for logger, level in zip(self._loggers, self._levels, strict=True):
+            logger.setLevel(level)

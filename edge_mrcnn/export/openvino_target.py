@@ -1,0 +1,39 @@
+"""The deploy graph as OpenVINO IR, by way of ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import openvino
+
+from edge_mrcnn.export.graph import DeployGraph
+from edge_mrcnn.export.onnx_target import convert, to_bytes
+from runtimes.model_card import ModelCard
+from runtimes.openvino_backend import CARD_PATH
+
+
+def write_openvino(graph: DeployGraph, card: ModelCard, path: Path) -> None:
+    """Convert and save `path` (.xml) and its .bin, weights in FP32.
+
+    Args:
+        graph: What to convert.
+        card: Stored as runtime information, beside the `model_info` that OpenVINO's own tools read.
+        path: The .xml to write.
+    """
+    model = openvino.Core().read_model(to_bytes(convert(graph)))
+    for name, value in model_info(card).items():
+        model.set_rt_info(value, ["model_info", name])
+    model.set_rt_info(card.to_json(), CARD_PATH)
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def model_info(card: ModelCard) -> dict[str, str]:
+    """The keys by which Open Edge Platform's model_api recognises an instance segmentation model."""
+    return {
+        "model_type": "MaskRCNN",
+        "task_type": "instance_segmentation",
+        "labels": " ".join(name.replace(" ", "_") for name in card.classes),
+        "confidence_threshold": str(card.score_threshold),
+        "resize_type": "fit_to_window_letterbox",
+        "pad_value": str(card.pad_rgb[0]),
+    }

@@ -1,0 +1,176 @@
+"""Export step by step: graph, file, parity, INT8, parity again."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+import quantize
+import runtimes
+from edge_mrcnn.export import TARGETS, verify
+from edge_mrcnn.export.graph import DeployGraph
+from edge_mrcnn.model.checkpoint import Checkpoint, file_sha256, load_checkpoint
+from edge_mrcnn.model.mask_rcnn import apply_inference_settings
+from edge_mrcnn.reference import TorchRuntime, make_card
+from runtimes.errors import GateError, MissingExtraError, UsageError
+from runtimes.model_card import ModelCard
+from runtimes.preprocess import letterbox
+
+PICTURES = 6
+"""Calibration or given pictures that parity is checked on."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What to write, and what to change in the graph."""
+
+    targets: tuple[str, ...] = ("onnx", "openvino", "tflite")
+    """Keys of `TARGETS`."""
+    int8: bool = False
+    """Write an INT8 file beside each FP32 file."""
+    proposals: int | None = None
+    """P, if not the checkpoint's own."""
+    max_detections: int | None = None
+    """D, if not the checkpoint's own."""
+    score_threshold: float | None = None
+    """Lowest score that is produced, if not the checkpoint's own."""
+    iou_threshold: float | None = None
+    """IoU of the class-wise NMS, if not the checkpoint's own."""
+    image_size_hw: tuple[int, int] | None = None
+    """Input size, if not the checkpoint's own."""
+
+    def __post_init__(self) -> None:
+        unknown = set(self.targets) - set(TARGETS)
+        if unknown or not self.targets:
+            raise UsageError(f"target {', '.join(sorted(unknown)) or 'missing'}: expected {', '.join(TARGETS)}")
+
+
+def export(
+    weights: str | Path,
+    output: str | Path,
+    config: ExportConfig,
+    *,
+    calibration: quantize.CalibrationSet | None = None,
+    quantization: quantize.QuantizeConfig | None = None,
+    say: Say = lambda line: None,
+) -> list[Path]:
+    """Write a checkpoint for each target and verify each file in its own runtime.
+
+    Args:
+        weights: Checkpoint of `train` or `prune`.
+        output: Folder to write to; files are named after the checkpoint.
+        config: What to write.
+        calibration: Pictures for INT8; a few of them also serve the verification.
+        quantization: How to quantize.
+        say: Told one line of progress at a time.
+
+    Returns:
+        The files, FP32 before INT8, in the order of the targets.
+
+    Raises:
+        UsageError: If INT8 is asked for without calibration pictures.
+        GateError: If a file differs from torch by more than its tolerance; it is kept as `*.failed.*`.
+    """
+    if config.int8 and calibration is None:
+        raise UsageError(
+            "--int8 needs --calib: a folder of pictures like those the camera will see, or a manifest.json"
+        )
+    checkpoint = adapt(load_checkpoint(weights), config)
+    reference = TorchRuntime(checkpoint, device="cpu", sha256=file_sha256(weights))
+    graph = DeployGraph(checkpoint.model, checkpoint.config)
+    tensors = _trial_tensors(reference.card, calibration)
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [_write(graph, reference, name, folder / Path(weights).stem, tensors, say) for name in config.targets]
+    if calibration is None or not config.int8:
+        return files
+    return files + [_quantize(file, reference, calibration, quantization, tensors, say) for file in files]
+
+
+def adapt(checkpoint: Checkpoint, config: ExportConfig) -> Checkpoint:
+    """The checkpoint with the inference settings that were asked for, in model and config alike."""
+    changed = checkpoint.config.updated(
+        proposals=config.proposals,
+        max_detections=config.max_detections,
+        score_threshold=config.score_threshold,
+        iou_threshold=config.iou_threshold,
+        image_size_hw=config.image_size_hw,
+    )
+    apply_inference_settings(checkpoint.model, changed)
+    return replace(checkpoint, config=changed)
+
+
+def _trial_tensors(card: ModelCard, calibration: quantize.CalibrationSet | None) -> list[np.ndarray]:
+    pictures = [letterbox(image, card)[0] for image in calibration.images(PICTURES)] if calibration else []
+    return verify.trial_tensors(card.input_size_hw, pictures)
+
+
+def _write(
+    graph: DeployGraph, reference: TorchRuntime, target: str, stem: Path, tensors: list[np.ndarray], say: Say
+) -> Path:
+    writer, suffix = TARGETS[target]
+    path = stem.with_name(stem.name + suffix)
+    say(f"{target}: converting")
+    try:
+        write = pkgutil.resolve_name(writer)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"target {target} needs {error.name}: pip install 'edge-mrcnn[export]'") from error
+    write(graph, reference.card.updated(target=target, versions=versions()), path)
+    _check(path, reference, tensors, verify.FP32, 0.0, say)
+    return path
+
+
+def _quantize(
+    file: Path,
+    reference: TorchRuntime,
+    calibration: quantize.CalibrationSet,
+    config: quantize.QuantizeConfig | None,
+    tensors: list[np.ndarray],
+    say: Say,
+) -> Path:
+    path = file.with_name(f"{file.stem}-int8{file.suffix}")
+    say(f"{path.name}: quantizing with {len(calibration)} calibration images")
+    quantize.quantize(file, path, calibration, config)
+    _check(path, reference, tensors[2:], verify.INT8, 0.5, say)
+    return path
+
+
+def _check(
+    path: Path, reference: TorchRuntime, tensors: Sequence[np.ndarray], tolerance: verify.Tolerance, min_score: float,
+    say: Say,
+) -> None:  # fmt: skip
+    with runtimes.load(path) as artefact:
+        parity = verify.compare(reference, artefact, tensors, min_score=min_score)
+    say(f"{path.name}: {parity}")
+    if not parity.passes(tolerance):
+        failed = _set_aside(path)
+        raise GateError(f"{path.name} differs from torch ({parity}); expected {tolerance}; kept as {failed.name}")
+
+
+def _set_aside(path: Path) -> Path:
+    failed = path.with_name(f"{path.stem}.failed{path.suffix}")
+    path.replace(failed)
+    weights = path.with_suffix(".bin")
+    if path.suffix == ".xml" and weights.exists():
+        weights.replace(failed.with_suffix(".bin"))
+    return failed
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that make an artefact, those that are installed."""
+    names = ("edge-mrcnn", "torch", "torchvision", "onnx", "onnxruntime", "openvino", "nncf", "litert-torch",
+             "ai-edge-litert", "ai-edge-quantizer")  # fmt: skip
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
