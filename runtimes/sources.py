@@ -77,17 +77,17 @@ class ImageSource(Source):
 
     def __init__(self, name: str, paths: list[Path]) -> None:
         super().__init__(name)
-        self._paths = paths
+        self.paths = paths
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.paths)
 
     def __iter__(self) -> Generator[Frame, None, None]:
-        for index, path in enumerate(self._paths):
+        for index, path in enumerate(self.paths):
             try:
                 image = read_image(path)
             except ImageError as error:
-                if len(self._paths) == 1:
+                if len(self.paths) == 1:
                     raise
                 logger.warning("skipped %s", error)
                 continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -55,7 +55,7 @@ class Stream:
         self._runtime = runtime
         self._source = source
 
-    def __iter__(self) -> Iterator[tuple[Frame, Detections]]:
+    def __iter__(self) -> Generator[tuple[Frame, Detections], None, None]:
         """Frames with their detections until the source ends or the caller stops.
 
         Raises:

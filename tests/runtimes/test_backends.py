@@ -136,9 +136,10 @@ class TestLoad:
         with pytest.raises(UnknownFormatError, match=r"name model\.xml"):
             runtimes.load(tmp_path / "model.bin")
 
-    def test_folder_names_the_models_in_it(self, model_files):
+    def test_folder_names_the_models_in_it(self, model_files, tmp_path):
+        copy_models(model_files, tmp_path)
         with pytest.raises(UnknownFormatError, match=r"name one of toy\.onnx, toy\.tflite, toy\.xml"):
-            runtimes.load(model_files[".onnx"].parent)
+            runtimes.load(tmp_path)
 
     def test_missing_weights_are_named(self, model_files, tmp_path):
         with pytest.raises(MissingFileError, match=r"toy\.bin"):
@@ -175,8 +176,9 @@ def expect_refusal(path: Path) -> None:
 
 
 def copy_models(model_files: dict[str, Path], folder: Path) -> Path:
-    for name in FILES:
-        shutil.copy(model_files[".onnx"].parent / name, folder)
+    for suffix in FORMATS:
+        shutil.copy(model_files[suffix], folder)
+    shutil.copy(model_files[".xml"].with_suffix(".bin"), folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Toy models that keep the contract, one file per format, made by hand once per session.
+"""Toy models that keep the contract, one file per format, made by hand once per session and only when asked for.
 
 Each answers as many detections as the red value of the image's first pixel says, so that a plain picture of colour
 (n, 0, 0) has n of them; boxes, scores, labels and masks are known.
@@ -55,12 +55,25 @@ def scene() -> Scene:
 @pytest.fixture(scope="session")
 def model_files(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Suffix -> model file with a card."""
-    folder = tmp_path_factory.mktemp("toy models")
-    paths = {suffix: folder / f"toy{suffix}" for suffix in (".onnx", ".xml", ".tflite")}
-    write_onnx(paths[".onnx"], scene)
-    write_openvino(paths[".xml"], paths[".onnx"], scene)
-    write_tflite(paths[".tflite"], scene)
-    return paths
+    return ToyModels(tmp_path_factory.mktemp("toy models"), scene)
+
+
+class ToyModels(dict[str, Path]):
+    """Makes the file of a suffix when it is first asked for: the TFLite conversion takes many seconds."""
+
+    def __init__(self, folder: Path, scene: Scene) -> None:
+        super().__init__()
+        self.folder = folder
+        self._scene = scene
+
+    def __missing__(self, suffix: str) -> Path:
+        path = self.folder / f"toy{suffix}"
+        if suffix == ".xml":
+            write_openvino(path, self[".onnx"], self._scene)
+        else:
+            {".onnx": write_onnx, ".tflite": write_tflite}[suffix](path, self._scene)
+        self[suffix] = path
+        return path
 
 
 def write_onnx(path: Path, scene: Scene) -> None:

@@ -1,0 +1,65 @@
+"""`edge-mrcnn predict`: images in; drawn images and COCO results out."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+import runtimes
+from runtimes import UsageError
+from runtimes.draw import draw_detections
+from runtimes.sinks import write_image
+from runtimes.sources import ImageSource, open_source
+
+RESULTS = "predictions.json"
+
+
+@click.command()
+@click.option("--model", required=True, help="A .onnx, .xml or .tflite that `export` or `quantize` wrote.")
+@click.option("--source", required=True, help="Image, folder of images or glob pattern.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
+@click.option("--conf", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Lowest score that counts.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
+def command(model: str, source: str, output: Path, conf: float, threads: int | None) -> None:
+    """Find objects in images; draw them and write COCO results."""
+    images = open_source(source)
+    if not isinstance(images, ImageSource):
+        raise UsageError(f"--source {source}: expected images; for a camera or a video: edge-mrcnn run")
+    names = relative_names(images.paths)
+    ids = image_ids(names)
+    output.mkdir(parents=True, exist_ok=True)
+    records: list[dict[str, object]] = []
+    with runtimes.load(model, threads=threads) as runtime:
+        for frame in images:
+            found = runtime.infer(frame.image)
+            found = found[found.scores >= conf]
+            name = names[frame.index]
+            write_image(output / name, draw_detections(frame.image, found))
+            records += found.to_coco(ids[name])
+            click.echo(f"{name}: {summarize(found.labels.tolist(), found.names)}")
+    (output / RESULTS).write_text(json.dumps(records))
+    click.echo(f"wrote {output / RESULTS}: {len(records)} detections in {len(names)} images, drawn beside it")
+    click.echo(f"next: edge-mrcnn run --model {model} --source 0")
+
+
+def relative_names(paths: list[Path]) -> list[str]:
+    """Each path relative to the folder that holds them all, with forward slashes."""
+    root = Path(os.path.commonpath([path.parent for path in paths]))
+    return [path.relative_to(root).as_posix() for path in paths]
+
+
+def image_ids(names: list[str]) -> dict[str, int | str]:
+    """COCO image ids: the number that each file is named by, where all are, or else the names themselves."""
+    stems = [Path(name).stem for name in names]
+    if all(stem.isdecimal() for stem in stems) and len(set(map(int, stems))) == len(stems):
+        return dict(zip(names, map(int, stems), strict=True))
+    return {name: name for name in names}
+
+
+def summarize(labels: list[int], names: tuple[str, ...]) -> str:
+    """Such as "2 person, 1 car"."""
+    counts = {label: labels.count(label) for label in sorted(set(labels))}
+    return ", ".join(f"{count} {names[label]}" for label, count in counts.items()) or "nothing found"

@@ -1,0 +1,153 @@
+"""`run` and `predict` on a real toy model: pictures, records, figures, and a clean end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edge_mrcnn.cli import predict, run
+from runtimes import ImageError, SourceError, UsageError
+from runtimes.sources import open_source
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Two images: the toy model finds three objects in one and none in the other."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, count in (("0007.png", 3), ("0008.png", 0)):
+        cv2.imwrite(str(folder / name), np.full((64, 96, 3), (0, 0, count), np.uint8))
+    return folder
+
+
+def make_video(path: Path, frames: int) -> Path:
+    """A bright video: the toy model finds all of its six objects in each frame."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (96, 64))
+    for _ in range(frames):
+        writer.write(np.full((64, 96, 3), 200, np.uint8))
+    writer.release()
+    return path
+
+
+def invoke(command, *arguments):
+    """Output of a command; its errors are raised."""
+    result = CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def invoke_error(command, *arguments):
+    result = CliRunner().invoke(command, [str(a) for a in arguments])
+    assert result.exit_code != 0
+    return result.exception
+
+
+class TestRun:
+    @pytest.fixture(params=["with PyAV", "OpenCV alone"])
+    def writer(self, request, monkeypatch):
+        if request.param == "OpenCV alone":
+            monkeypatch.setitem(sys.modules, "av", None)
+        else:
+            pytest.importorskip("av")
+
+    def test_video_in_video_and_records_out(self, model_files, tmp_path, writer):
+        video = make_video(tmp_path / "in.avi", 12)
+        saved, lines = tmp_path / "new" / "out.mp4", tmp_path / "out.jsonl"
+        arguments = ("--source", video, "--save", saved, "--json", lines, "--threads", 1, "--conf", 0)
+        output = invoke(run.command, "--model", model_files[".onnx"], *arguments)
+        frames = list(open_source(saved))
+        assert len(frames) == 12
+        assert frames[0].image.shape == (64, 96, 3)
+        assert frames[-1].image.std() > 5
+        records = [json.loads(line) for line in lines.read_text().splitlines()]
+        assert [r["frame"] for r in records] == list(range(12))
+        assert len(records[0]["detections"]) == 6
+        for word in ("12 frames in", "FPS end to end", "preprocess", "inference", "postprocess", "draw", "next: "):
+            assert word in output
+
+    def test_images_in_images_out(self, model_files, folder, tmp_path):
+        invoke(run.command, "--model", model_files[".onnx"], "--source", folder, "--save", tmp_path / "out")
+        assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0007.png", "0008.png"]
+
+    def test_confidence_and_frame_limit(self, model_files, tmp_path):
+        video, lines = make_video(tmp_path / "in.avi", 9), tmp_path / "out.jsonl"
+        arguments = ("--source", video, "--json", lines, "--conf", 0.75, "--max-frames", 4)
+        assert "4 frames" in invoke(run.command, "--model", model_files[".onnx"], *arguments)
+        assert [len(json.loads(line)["detections"]) for line in lines.read_text().splitlines()] == [2] * 4
+
+    @pytest.mark.parametrize(
+        ("name", "words"), [("out.gif", "expected a video file"), ("out", "expected a video file")]
+    )
+    def test_impossible_output_is_a_usage_error(self, model_files, tmp_path, name, words):
+        video = make_video(tmp_path / "in.avi", 1)
+        arguments = ("--model", model_files[".onnx"], "--source", video, "--save", tmp_path / name)
+        error = invoke_error(run.command, *arguments)
+        assert isinstance(error, UsageError) and words in str(error)
+
+    def test_missing_source_is_an_error(self, model_files):
+        error = invoke_error(run.command, "--model", model_files[".onnx"], "--source", "none.mp4")
+        assert isinstance(error, SourceError)
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_interrupt_leaves_finished_files(self, model_files, tmp_path, number):
+        video, saved, lines = make_video(tmp_path / "in.avi", 6000), tmp_path / "out.mp4", tmp_path / "out.jsonl"
+        arguments = ["--model", model_files[".onnx"], "--source", video, "--save", saved, "--json", lines]
+        command = [sys.executable, "-m", "edge_mrcnn", "run", *map(str, arguments), "--threads", "1"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        deadline = time.monotonic() + 20
+        while not (lines.exists() and lines.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        child.send_signal(number)
+        output, errors = child.communicate(timeout=20)
+        assert child.returncode == 0, errors
+        assert "stopped" in errors and "Traceback" not in errors
+        records = [json.loads(line) for line in lines.read_text().splitlines()]
+        assert 0 < len(records) < 6000
+        assert abs(len(list(open_source(saved))) - len(records)) <= 1
+
+
+class TestPredict:
+    def test_writes_drawn_images_and_coco_results(self, model_files, folder, tmp_path):
+        output = invoke(predict.command, "--model", model_files[".onnx"], "--source", folder, "-o", tmp_path / "out")
+        results = json.loads((tmp_path / "out" / "predictions.json").read_text())
+        assert [(r["image_id"], r["category_id"]) for r in results] == [(7, 17), (7, 18), (7, 17)]
+        drawn = cv2.imread(str(tmp_path / "out" / "0007.png"))
+        assert drawn.shape == (64, 96, 3) and drawn.std() > 5
+        assert "0008.png: nothing found" in output
+        assert output.splitlines()[-1].startswith("next: edge-mrcnn")
+
+    def test_results_load_in_pycocotools(self, model_files, folder, tmp_path):
+        coco = pytest.importorskip("pycocotools.coco")
+        invoke(predict.command, "--model", model_files[".onnx"], "--source", folder, "-o", tmp_path / "out")
+        truth = coco.COCO()
+        truth.dataset = {"images": [{"id": 7}, {"id": 8}], "annotations": [], "categories": [{"id": 17}, {"id": 18}]}
+        truth.createIndex()
+        loaded = truth.loadRes(str(tmp_path / "out" / "predictions.json"))
+        assert len(loaded.anns) == 3
+
+    def test_files_of_one_name_in_two_folders_stay_apart(self, model_files, folder, tmp_path):
+        other = tmp_path / "others"
+        other.mkdir()
+        (other / "0007.png").write_bytes((folder / "0007.png").read_bytes())
+        pattern = f"{tmp_path}/*/0007.png"
+        invoke(predict.command, "--model", model_files[".onnx"], "--source", pattern, "-o", tmp_path / "out")
+        results = json.loads((tmp_path / "out" / "predictions.json").read_text())
+        assert {r["image_id"] for r in results} == {"images/0007.png", "others/0007.png"}
+        assert (tmp_path / "out" / "others" / "0007.png").is_file()
+
+    def test_refuses_a_camera_and_a_damaged_image(self, model_files, tmp_path):
+        (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+        for source, kind in (("0", UsageError), (tmp_path / "broken.png", ImageError)):
+            arguments = ("--model", model_files[".onnx"], "--source", source, "-o", tmp_path / "out")
+            assert isinstance(invoke_error(predict.command, *arguments), kind)
