@@ -47,7 +47,8 @@ def quantize(
     try:
         run = pkgutil.resolve_name(function)
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"quantizing {model.suffix} needs {error.name}: pip install 'edge-mrcnn[{extra}]'") from error
+        hint = f"pip install 'edge-mrcnn[{extra}]'"
+        raise MissingExtraError(f"quantizing {model.suffix} needs {error.name}: {hint}") from error
     output.parent.mkdir(parents=True, exist_ok=True)
     run(model, output, calibration, config or QuantizeConfig())
     return output

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -199,7 +200,7 @@ def _from_files(path: Path, files: list[Path], folder: Path) -> CalibrationSet:
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
         raise MissingFileError(f"{missing}: named by {path}, but there is no such picture")
-    listing = "\n".join(f"{file.relative_to(folder).as_posix()} {file.stat().st_size}" for file in files)
+    listing = "\n".join(f"{Path(os.path.relpath(file, folder)).as_posix()} {file.stat().st_size}" for file in files)
     return CalibrationSet(path, tuple(files), hashlib.sha256(listing.encode()).hexdigest())
 
 

@@ -39,7 +39,7 @@ class InstanceDataset:
         return len(self.data.images)
 
     def view(self, epoch: int, index: int) -> Sample:
-        """Image (3, H, W) uint8 RGB and targets: boxes (N, 4) float32 xyxy, labels (N,) 1-based, masks (N, H, W) uint8."""
+        """Image (3, H, W) uint8 RGB and targets: boxes (N, 4) xyxy, labels (N,) 1-based, masks (N, H, W) uint8."""
         rng = np.random.default_rng((self.config.seed, epoch, index))
         image, masks, labels = self._load(index)
         image, masks = random_view(image, masks, self.image_size_hw, self.pad_rgb, self.config, rng)

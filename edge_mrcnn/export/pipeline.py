@@ -16,7 +16,7 @@ from edge_mrcnn.export import TARGETS, verify
 from edge_mrcnn.export.graph import DeployGraph
 from edge_mrcnn.model.checkpoint import Checkpoint, file_sha256, load_checkpoint
 from edge_mrcnn.model.mask_rcnn import apply_inference_settings
-from edge_mrcnn.reference import TorchRuntime, make_card
+from edge_mrcnn.reference import TorchRuntime
 from runtimes.errors import GateError, MissingExtraError, UsageError
 from runtimes.model_card import ModelCard
 from runtimes.preprocess import letterbox

@@ -41,7 +41,7 @@ class EpochLines(Callback):
         """Leave one line for the epoch."""
         if not trainer.is_global_zero:
             return
-        metrics = trainer.callback_metrics
+        metrics = trainer.logged_metrics
         parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
         parts += [f"{label} {float(metrics[key]):.3f}" for label, key in _SHOWN if key in metrics]
         parts.append(f"{time.monotonic() - self._start:.0f} s")
