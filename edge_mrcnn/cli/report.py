@@ -15,6 +15,7 @@ from runtimes.errors import GateError, MissingFileError, UsageError
 if TYPE_CHECKING:
     from edge_mrcnn.data.coco import CocoData
     from edge_mrcnn.report.comparison import Measured
+    from edge_mrcnn.report.pictures import Strip
     from edge_mrcnn.report.rows import Comparison
 
 
@@ -102,7 +103,7 @@ def write_report(measured: Measured, data_sets: dict[str, CocoData], output: Pat
 
     comparison = measured.comparison
     names = [row.name for row in comparison.rows]
-    strips = []
+    strips: list[Strip] = []
     for label, data in data_sets.items():
         count = 3 if not strips else 2  # the main data set shows more
         evaluations = dict(zip(names, measured.evaluations[label], strict=True))

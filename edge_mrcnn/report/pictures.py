@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,13 +13,14 @@ from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.report.agreement import by_image, compare, confident, image_change, match
 from edge_mrcnn.report.coco_api import rle
 from edge_mrcnn.report.evaluate import Evaluation, read_sized
+from runtimes.draw import FONT, PALETTE, Color, Rect, Style, draw_outline, fill_mask
+from runtimes.postprocess import MASK_THRESHOLD, Region
 
 Result = dict[str, Any]
-Colour = tuple[int, int, int]
 
 PANEL_SIZE = (420, 360)
 """Width and height of a panel in pixels at most: sharp on a phone, and a report stays a few megabytes."""
-FONT_SCALE = 0.5
+FONT_SCALE = 0.45
 JPEG_QUALITY = 84
 
 
@@ -85,62 +85,76 @@ def choose(change: Mapping[int, float], *, changed: int, typical: int) -> list[i
 def draw_panels(
     image: CocoImage, answers: Mapping[str, Sequence[Result]], categories: Mapping[int, str]
 ) -> tuple[Panel, ...]:
-    """One panel for each answer; the first answer sets the colours, the second is what the others are compared with.
+    """One panel for each answer; the second answer is what those after it are compared with.
 
     Args:
         image: The picture.
-        answers: At least two: caption to COCO records with category, box, compressed mask and, for results, a score.
+        answers: At least two: caption to COCO records with category, box, compressed mask and, for results, a score,
+            best first.
         categories: Category id to name.
     """
     pixels = read_sized(image)
     scale = min(1.0, PANEL_SIZE[0] / image.width, PANEL_SIZE[1] / image.height)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    first, reference, *_ = answers.values()
+    _, reference, *_ = answers.values()
+    known: list[Result] = []
     panels = []
     for number, (caption, objects) in enumerate(answers.items()):
-        canvas = small.copy()
-        for thing, index in zip(objects, colour_indices(first, objects), strict=True):
-            draw_object(canvas, thing, colour(index), scale, categories[thing["category_id"]])
+        colors = [PALETTE[index % len(PALETTE)] for index in number_objects(known, objects)]
+        canvas = draw_objects(small.copy(), objects, colors, scale, [label_of(thing, categories) for thing in objects])
         change = image_change(reference, objects) if number > 1 else None
         panels.append(Panel(caption, len(objects), change, encode_jpeg(canvas)))
     return tuple(panels)
 
 
-def colour_indices(first: Sequence[Result], objects: Sequence[Result]) -> list[int]:
-    """Each object's number: that of the object of `first` it is paired with, or a new one."""
-    paired = {theirs: ours for ours, theirs in match(first, objects)}
-    fresh = iter(range(len(first), len(first) + len(objects)))
-    return [paired[i] if i in paired else next(fresh) for i in range(len(objects))]
+def number_objects(known: list[Result], objects: Sequence[Result]) -> list[int]:
+    """Each object's number in `known`: of the one it is paired with, or of its own at the end, where it is put."""
+    paired = {theirs: ours for ours, theirs in match(known, objects)}
+    numbers = []
+    for index, thing in enumerate(objects):
+        numbers.append(paired.get(index, len(known)))
+        if index not in paired:
+            known.append(thing)
+    return numbers
 
 
-def colour(index: int) -> Colour:
-    """A bright RGB colour, far from those of the neighbouring numbers (golden angle on the hue circle)."""
-    red, green, blue = colorsys.hsv_to_rgb((0.58 + 0.381966 * index) % 1.0, 0.72, 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)
+def label_of(thing: Result, categories: Mapping[int, str]) -> str:
+    """Class, where there are several, and score, where there is one."""
+    name = categories[thing["category_id"]] if len(categories) > 1 else ""
+    return f"{name} {thing['score']:.2f}".strip() if "score" in thing else name
 
 
-def draw_object(canvas: np.ndarray, thing: Result, paint: Colour, scale: float, name: str) -> None:
-    """Draw one object's mask, box and name.
+def draw_objects(
+    canvas: np.ndarray, objects: Sequence[Result], colors: Sequence[Color], scale: float, labels: Sequence[str]
+) -> np.ndarray:
+    """Draw masks, contours, boxes and labels, the best object on top.
 
     Args:
         canvas: (h, w, 3) uint8 RGB, changed in place.
-        thing: A COCO record in pixels of the full image.
-        paint: RGB.
+        objects: COCO records in pixels of the full image, best first.
+        colors: RGB of each.
         scale: Canvas pixels per pixel of the full image.
-        name: Of the class.
+        labels: Of each; an empty one is not drawn, nor one that would cover a better object's.
+
+    Returns:
+        The canvas.
     """
-    height, width = canvas.shape[:2]
-    mask = cv2.resize(
-        rle.decode(thing["segmentation"]).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
-    )
-    canvas[:] = canvas + (mask[..., None] * 0.45) * (np.array(paint, np.float32) - canvas)
-    outlines, _ = cv2.findContours((mask >= 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, outlines, -1, paint, 1, cv2.LINE_AA)
-    x, y, w, h = (round(v * scale) for v in thing["bbox"])
-    cv2.rectangle(canvas, (x, y), (x + w, y + h), paint, 1, cv2.LINE_AA)
-    score = thing.get("score")
-    _draw_label(canvas, name if score is None else f"{name} {score:.2f}", (x, y), paint)
+    style = Style.for_size(*canvas.shape[:2])
+    regions = [_shrink_mask(thing, canvas.shape[:2]) for thing in objects]
+    boxes = [np.array(thing["bbox"]) * scale for thing in objects]
+    worst_first = range(len(objects) - 1, -1, -1)
+    for i in worst_first:
+        fill_mask(canvas, regions[i], colors[i])
+    for i in worst_first:
+        x, y, w, h = boxes[i]
+        draw_outline(canvas, regions[i], np.array((x, y, x + w, y + h)), colors[i], style)
+        cv2.rectangle(canvas, (round(x), round(y)), (round(x + w), round(y + h)), colors[i], 1)
+    taken: list[Rect] = []
+    for box, color, label in zip(boxes, colors, labels, strict=True):
+        if label:
+            _draw_label(canvas, label, (round(box[0]), round(box[1])), color, taken)
+    return canvas
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
@@ -155,10 +169,21 @@ def _change_per_image(evaluations: Sequence[Evaluation]) -> dict[int, float]:
     return {image_id: max((c[image_id] for c in changes), default=0.0) for image_id in reference.image_ids}
 
 
-def _draw_label(canvas: np.ndarray, text: str, corner_xy: tuple[int, int], paint: Colour) -> None:
-    """Dark text on the object's colour, above its box where there is room."""
-    (width, height), baseline = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, 1)
+def _shrink_mask(thing: Result, size_hw: tuple[int, int]) -> Region:
+    """The mask at the canvas's size, as a region of all of it."""
+    mask = rle.decode(thing["segmentation"]).astype(np.float32)
+    shrunk = cv2.resize(mask, size_hw[::-1], interpolation=cv2.INTER_AREA)
+    return Region(0, 0, shrunk >= MASK_THRESHOLD)
+
+
+def _draw_label(canvas: np.ndarray, text: str, corner_xy: tuple[int, int], color: Color, taken: list[Rect]) -> None:
+    """Dark text on the object's colour, above its box where there is room, unless it would cover one of `taken`."""
+    (width, height), baseline = cv2.getTextSize(text, FONT, FONT_SCALE, 1)
     x = min(max(corner_xy[0], 0), max(canvas.shape[1] - width - 4, 0))
     y = max(corner_xy[1], height + baseline)
-    cv2.rectangle(canvas, (x, y - height - baseline), (x + width + 4, y), paint, cv2.FILLED)
-    cv2.putText(canvas, text, (x + 2, y - baseline), cv2.FONT_HERSHEY_SIMPLEX, FONT_SCALE, (16, 18, 24), 1, cv2.LINE_AA)
+    plate = Rect(x, y - height - baseline, x + width + 4, y)
+    if any(plate.overlaps(other) for other in taken):
+        return
+    taken.append(plate)
+    cv2.rectangle(canvas, (plate.left, plate.top), (plate.right, plate.bottom), color, cv2.FILLED)
+    cv2.putText(canvas, text, (x + 2, y - baseline), FONT, FONT_SCALE, (16, 18, 24), 1, cv2.LINE_AA)

@@ -54,10 +54,12 @@ def delta(drop: Drop | None) -> str:
 
 
 def interval(drop: Drop | None) -> str:
-    """The change's interval in points, lower end first."""
+    """The change's interval in points, lower end first; nothing where there is none or it is a single value."""
     if drop is None or any(math.isnan(end) for end in drop.interval):
         return ""
     low, high = drop.interval
+    if low == high:
+        return ""
     return f"{signed_loss(high)} … {signed_loss(low)}"
 
 

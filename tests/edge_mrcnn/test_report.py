@@ -21,7 +21,7 @@ from edge_mrcnn.report.markdown import to_markdown
 from edge_mrcnn.report.measure import file_sha256, file_size, measure_latency
 from edge_mrcnn.report.metrics import _ap_of, coco_summary, drop_interval, measure_ap
 from edge_mrcnn.report.models import Model
-from edge_mrcnn.report.pictures import choose, draw_strips
+from edge_mrcnn.report.pictures import choose, draw_strips, number_objects
 from edge_mrcnn.report.render import to_html, to_json
 from runtimes import DataError, FakeRuntime, ModelCard, RawOutputs
 from runtimes.model_card import ModelCard as Card
@@ -356,6 +356,16 @@ class TestRendering:
         change = {1: 0.1, 2: 0.9, 3: 0.0, 4: 0.5, 5: 0.3}
         assert choose(change, changed=2, typical=1) == [2, 4, 1]
         assert choose(change, changed=3, typical=9) == [2, 4, 5, 1, 3]
+
+
+def test_an_object_keeps_its_number_across_panels():
+    def thing(x: int) -> dict:
+        return {"bbox": [x, 0, 10, 10], "category_id": 1}
+
+    known: list[dict] = []
+    assert number_objects(known, [thing(0), thing(50)]) == [0, 1]
+    assert number_objects(known, [thing(51), thing(90)]) == [1, 2]
+    assert number_objects(known, [thing(91), thing(1), thing(150)]) == [2, 0, 3]
 
 
 def test_measure_ap_of_a_class_nobody_shows_is_nan(data):
