@@ -10,7 +10,7 @@ import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runtimes.base import FakeRuntime, RawOutputs, Runtime
+from runtimes.base import FakeRuntime, RawOutputs, Runtime, warm_up
 from runtimes.errors import (
     DataError,
     EdgeError,
@@ -70,7 +70,7 @@ FORMATS = {
 
 
 def load(path: str | Path, **options: Any) -> Runtime:
-    """Open a model file in its own runtime.
+    """Open a model file in its own runtime and run it once.
 
     Args:
         path: A .onnx, .xml (OpenVINO) or .tflite that edge-mrcnn exported.
@@ -84,6 +84,7 @@ def load(path: str | Path, **options: Any) -> Runtime:
         ModelFileError: If the file is damaged or was not made by edge-mrcnn.
     """
     runtime: Runtime = _import_backend(Path(path)).open_model(path, **options)
+    warm_up(path, runtime)
     return runtime
 
 

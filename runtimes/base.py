@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.errors import ModelFileError
+from runtimes.errors import EdgeError, ModelFileError, one_line
 from runtimes.model_card import ModelCard
 from runtimes.preprocess import letterbox
 from runtimes.types import Detections
@@ -148,6 +149,28 @@ def _find_middle(x: Array) -> RawOutputs:
     disc = np.clip(1.5 - np.hypot(axis, axis[:, None]), 0, 1)
     box = np.array([[width / 4, height / 4, width * 3 / 4, height * 3 / 4]], dtype=np.float32)
     return RawOutputs(box, np.array([0.9], np.float32), np.array([0]), disc[None])
+
+
+def warm_up(path: object, runtime: Runtime) -> None:
+    """Run a model once on a plain image, so that a damaged one is found now and the first frame is not the slow one.
+
+    Raises:
+        ModelFileError: If it does not run, or its outputs are not what the contract says.
+    """
+    height, width = runtime.card.input_size_hw
+    with refusing(path, "the model does not run"):
+        runtime.infer(np.full((height, width, 3), 114, dtype=np.uint8))
+
+
+@contextmanager
+def refusing(path: object, complaint: str) -> Iterator[None]:
+    """Turn whatever an SDK raises, which for a damaged file is anything, into a ModelFileError with this complaint."""
+    try:
+        yield
+    except EdgeError:
+        raise
+    except Exception as error:
+        raise ModelFileError(f"{path}: {complaint}: {one_line(error)}") from error
 
 
 def check_graph(path: object, card: ModelCard, input_shape: tuple[object, ...], outputs: set[str]) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 import onnxruntime
 
-from runtimes.base import Array, RawOutputs, Runtime, check_graph
-from runtimes.errors import ModelFileError, UsageError, one_line
+from runtimes.base import Array, RawOutputs, Runtime, check_graph, refusing
+from runtimes.errors import UsageError
 from runtimes.model_card import CARD_KEY, ModelCard, missing_card
+
+COMPLAINT = "ONNX Runtime cannot open it"
 
 
 class OnnxRuntime(Runtime):
@@ -50,10 +52,11 @@ def open_model(
     if threads:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-    session = _open_session(path, options, providers)
-    card = _card_of(session, path)
-    check_graph(path, card, session.get_inputs()[0].shape, {output.name for output in session.get_outputs()})
-    return OnnxRuntime(card, session)
+    with refusing(path, COMPLAINT):
+        session = _open_session(path, options, providers)
+        card = _card_of(session, path)
+        check_graph(path, card, session.get_inputs()[0].shape, {output.name for output in session.get_outputs()})
+        return OnnxRuntime(card, session)
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -65,14 +68,13 @@ def read_card(path: str | Path) -> ModelCard:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return _card_of(_open_session(path, options, ("CPUExecutionProvider",)), path)
+    with refusing(path, COMPLAINT):
+        return _card_of(_open_session(path, options, ("CPUExecutionProvider",)), path)
 
 
 def _open_session(path: str | Path, options: Any, providers: Sequence[str]) -> Any:
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-    except Exception as error:  # ONNX Runtime's errors have no common base but this
-        raise ModelFileError(f"{path}: ONNX Runtime cannot open it: {one_line(error)}") from error
+    # Its fallback prints to stdout and tries the same again.
+    return onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
 
 
 def _card_of(session: Any, path: str | Path) -> ModelCard:

@@ -7,10 +7,11 @@ from typing import Any
 
 import openvino
 
-from runtimes.base import Array, RawOutputs, Runtime, check_graph
-from runtimes.errors import MissingFileError, ModelFileError, UsageError, one_line
+from runtimes.base import Array, RawOutputs, Runtime, check_graph, refusing
+from runtimes.errors import MissingFileError, UsageError
 from runtimes.model_card import CARD_KEY, ModelCard, missing_card
 
+COMPLAINT = "OpenVINO cannot open it"
 CARD_PATH = [CARD_KEY, "card"]
 """Where the card lies in the model's runtime information."""
 PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16", "auto": None}
@@ -61,13 +62,11 @@ def open_model(
     core = openvino.Core()
     if device.split(".")[0].split(":")[0] not in {*core.available_devices, "AUTO", "HETERO", "MULTI"}:
         raise UsageError(f"device {device}: OpenVINO sees {', '.join(core.available_devices)} here")
-    model = _read_model(core, path)
-    card = _card_of(model, path)
-    _check_model(model, card, path)
-    try:
+    with refusing(path, COMPLAINT):
+        model = _read_model(core, path)
+        card = _card_of(model, path)
+        _check_model(model, card, path)
         return OpenVinoRuntime(card, core.compile_model(model, device, config))
-    except RuntimeError as error:
-        raise ModelFileError(f"{path}: OpenVINO cannot compile it for {device}: {one_line(error)}") from error
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -77,7 +76,8 @@ def read_card(path: str | Path) -> ModelCard:
         ModelFileError: If a file is damaged or was not made by edge-mrcnn.
         MissingFileError: If the .bin is not beside the .xml.
     """
-    return _card_of(_read_model(openvino.Core(), path), path)
+    with refusing(path, COMPLAINT):
+        return _card_of(_read_model(openvino.Core(), path), path)
 
 
 def _config(threads: int | None, precision: str, cache_dir: str | Path | None) -> dict[str, Any]:
@@ -97,10 +97,7 @@ def _read_model(core: Any, path: str | Path) -> Any:
     weights = Path(path).with_suffix(".bin")
     if not weights.is_file():
         raise MissingFileError(f"{weights}: not found; an OpenVINO model is two files, keep the .bin beside the .xml")
-    try:
-        return core.read_model(str(path))
-    except RuntimeError as error:
-        raise ModelFileError(f"{path}: OpenVINO cannot read it: {one_line(error)}") from error
+    return core.read_model(str(path))
 
 
 def _card_of(model: Any, path: str | Path) -> ModelCard:

@@ -265,7 +265,8 @@ def expect_images(text: str, paths: list[Path]) -> list[Path]:
     """Those paths that are images; raise SourceError if none is."""
     images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     if not images:
-        raise SourceError(f"{text}: no images there (looked for {', '.join(IMAGE_SUFFIXES)})")
+        hint = f"; for its subfolders: '{Path(text) / '**'}'" if Path(text).is_dir() else ""
+        raise SourceError(f"{text}: no images there, looked for {', '.join(IMAGE_SUFFIXES)}{hint}")
     return images
 
 

@@ -24,8 +24,8 @@ try:
 except ModuleNotFoundError:  # 32-bit Raspberry Pi OS has only the older package
     from tflite_runtime.interpreter import Interpreter
 
-from runtimes.base import Array, RawOutputs, Runtime, check_graph
-from runtimes.errors import ModelFileError, one_line
+from runtimes.base import Array, RawOutputs, Runtime, check_graph, refusing
+from runtimes.errors import ModelFileError
 from runtimes.model_card import CARD_KEY, ModelCard, missing_card
 
 CARD_FILE = f"{CARD_KEY}.json"
@@ -80,15 +80,12 @@ def open_model(path: str | Path, *, threads: int | None = None) -> TfliteRuntime
         ModelFileError: If the file is damaged or was not made by edge-mrcnn.
     """
     card, flatbuffer = _unpack(path)
-    try:
+    with refusing(path, "TFLite cannot open it"):
         interpreter = Interpreter(model_content=flatbuffer, num_threads=threads)
-        signatures = interpreter.get_signature_list()
-    except (RuntimeError, ValueError) as error:
-        raise ModelFileError(f"{path}: TFLite cannot open it: {one_line(error)}") from error
-    if missing := set(SIGNATURES) - set(signatures):
-        raise ModelFileError(f"{path}: the model has no signature {', '.join(sorted(missing))}: export it again")
-    _check_signatures(interpreter, card, path)
-    return TfliteRuntime(card, interpreter)
+        if missing := set(SIGNATURES) - set(interpreter.get_signature_list()):
+            raise ModelFileError(f"{path}: the model has no signature {', '.join(sorted(missing))}: export it again")
+        _check_signatures(interpreter, card, path)
+        return TfliteRuntime(card, interpreter)
 
 
 def _check_signatures(interpreter: Any, card: ModelCard, path: str | Path) -> None:
@@ -132,7 +129,7 @@ def _unpack(path: str | Path) -> tuple[ModelCard, bytes]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             text, digest = archive.read(CARD_FILE).decode(), archive.read(HASH_FILE).decode()
             flatbuffer = strip_card(data)
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError) as error:
+    except Exception as error:  # zipfile raises six kinds and more for a damaged file
         raise missing_card(path) from error
     if hashlib.sha256(flatbuffer).hexdigest() != digest:
         raise ModelFileError(f"{path}: the file is damaged, its hash is not the one in its card: copy it again")

@@ -106,6 +106,9 @@ def command(
 ) -> None:  # fmt: skip
     """Run a model live on a camera, stream or video. Ctrl-C ends it and finishes the files."""
     frames = open_source(source)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # our own errors say what its warnings do
+    if threads:
+        cv2.setNumThreads(threads)
     with ExitStack() as stack, term_is_interrupt():
         runtime = stack.enter_context(runtimes.load(model, threads=threads))
         sink = stack.enter_context(open_sink(save, frames)) if save else None

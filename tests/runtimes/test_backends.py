@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 import runtimes
 from runtimes import FORMATS, ImageError, MissingFileError, ModelFileError, UnknownFormatError, UsageError
 
+ROOT = Path(__file__).parents[2]
 FILES = ("toy.onnx", "toy.xml", "toy.bin", "toy.tflite")
 
 
@@ -122,8 +126,40 @@ class TestDamage:
         with pytest.raises(ModelFileError, match="export it again"):
             runtimes.load(path)
 
+    def test_model_that_does_not_run_is_found_when_it_is_loaded(self, model_files, scene, tmp_path):
+        import onnx
+
+        model = onnx.load(model_files[".onnx"])
+        (count,) = (i for i in model.graph.initializer if i.name == "all_masks")
+        count.CopyFrom(onnx.numpy_helper.from_array(scene.masks[:, :3], "all_masks"))
+        onnx.save(model, tmp_path / "odd.onnx")
+        with pytest.raises(ModelFileError, match="does not run"):
+            runtimes.load(tmp_path / "odd.onnx")
+
+    @pytest.mark.parametrize("seed", range(25))
+    def test_mutilated_file_never_breaks_out_of_our_errors(self, suffix, model_files, tmp_path, seed, capfd):
+        rng = np.random.default_rng(seed)
+        path = copy_models(model_files, tmp_path) / f"toy{suffix}"
+        data = np.frombuffer(path.read_bytes(), np.uint8).copy()
+        places = rng.integers(0, len(data), 40)
+        data[places] ^= (1 << rng.integers(0, 8, 40)).astype(np.uint8)
+        path.write_bytes(data.tobytes())
+        with contextlib.suppress(ModelFileError), runtimes.load(path, threads=1) as model:
+            model.infer(plain(3))
+        assert not capfd.readouterr().out
+
 
 class TestLoad:
+    def test_missing_sdk_names_the_extra(self, suffix, model_files):
+        sdks = "['onnxruntime', 'openvino', 'ai_edge_litert', 'tflite_runtime']"
+        code = (
+            f"import sys; sys.modules.update(dict.fromkeys({sdks})); import runtimes\n"
+            f"try: runtimes.load({str(model_files[suffix])!r})\n"
+            "except runtimes.MissingExtraError as error: print(error)"
+        )
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+        assert f"pip install 'edge-mrcnn[{FORMATS[suffix].extra}]'" in result.stdout
+
     def test_missing_file(self):
         with pytest.raises(MissingFileError, match=r"nowhere\.onnx"):
             runtimes.load("nowhere.onnx")
