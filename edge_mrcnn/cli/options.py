@@ -1,10 +1,13 @@
-"""Options that several verbs share."""
+"""What several verbs share in reading their options."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from runtimes.errors import UsageError
+from edge_mrcnn.data.coco import CocoData, load_coco
+from runtimes.errors import MissingFileError, UsageError
 
 
 def image_size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -16,3 +19,11 @@ def image_size(ctx: click.Context, parameter: click.Parameter, value: str | None
         raise UsageError(f"--imgsz {value}: expected S or HxW, such as 320 or 320x448")
     sides = [int(p) for p in parts]
     return sides[0], sides[-1]
+
+
+def val_split(data: str) -> CocoData | None:
+    """The val split of a data folder; None where there is none or `data` is one file."""
+    try:
+        return load_coco(data, "val") if Path(data).is_dir() else None
+    except MissingFileError:
+        return None

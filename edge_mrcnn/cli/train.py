@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edge_mrcnn.cli.options import image_size
+from edge_mrcnn.cli.options import image_size, val_split
 from edge_mrcnn.config import PRESETS, TrainConfig, preset
 from runtimes.errors import MissingFileError, UsageError
 
@@ -53,7 +53,7 @@ def command(
     from edge_mrcnn.train.start import continue_from, start_fresh
 
     training = load_coco(data, "train")
-    validation = load_coco(val) if val else _val_split(data)
+    validation = load_coco(val) if val else val_split(data)
     if weights:
         checkpoint = continue_from(weights, training, imgsz)
     else:
@@ -66,15 +66,6 @@ def command(
     )  # fmt: skip
     click.echo(f"wrote {best}")
     click.echo(f"next: edge-mrcnn export --weights {best} --target onnx,openvino,tflite")
-
-
-def _val_split(data: str) -> Any:
-    from edge_mrcnn.data.coco import load_coco
-
-    try:
-        return load_coco(data, "val") if Path(data).is_dir() else None
-    except MissingFileError:
-        return None
 
 
 def _headline(checkpoint: Any, training: Any, validation: Any) -> str:
