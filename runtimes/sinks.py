@@ -52,7 +52,7 @@ class ImageSink(Sink):
 
     def __init__(self, path: Path, source: ImageSource) -> None:
         self._path = path
-        self._is_file = path.suffix.lower() in IMAGE_SUFFIXES and len(source) == 1
+        self._is_file = path.suffix.lower() in IMAGE_SUFFIXES and source.frame_count == 1
         self._root = Path(os.path.commonpath([p.parent for p in source.paths]))
 
     def write(self, image: Array, frame: Frame) -> None:

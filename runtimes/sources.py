@@ -39,7 +39,7 @@ class Frame:
     image: Array
     """(H, W, 3) uint8 RGB."""
     index: int
-    """Number in the source, from 0; of a live source, counted over reconnections and drops."""
+    """Number in the source, from 0; `Stream` counts those of a live source on over reconnections."""
     time_s: float
     """Seconds since the source began: by its own clock for a video, at arrival for a live source, 0 for images."""
     name: str
@@ -55,13 +55,11 @@ class Source(ABC):
     """Whether iterating again after a loss makes sense."""
     fps: float | None = None
     """Frames per second, where that is known."""
+    frame_count = 0
+    """Number of frames, 0 where it is not known."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-
-    def __len__(self) -> int:
-        """Number of frames, 0 where it is not known."""
-        return 0
 
     @abstractmethod
     def __iter__(self) -> Generator[Frame, None, None]:
@@ -78,9 +76,7 @@ class ImageSource(Source):
     def __init__(self, name: str, paths: list[Path]) -> None:
         super().__init__(name)
         self.paths = paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
+        self.frame_count = len(paths)
 
     def __iter__(self) -> Generator[Frame, None, None]:
         for index, path in enumerate(self.paths):
@@ -103,10 +99,7 @@ class VideoSource(Source):
             if not capture.isOpened():
                 raise SourceError(f"{path}: cannot be decoded as a video; the file is damaged or of another kind")
             self.fps = capture.get(cv2.CAP_PROP_FPS) or None
-            self._count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-
-    def __len__(self) -> int:
-        return self._count
+            self.frame_count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def __iter__(self) -> Generator[Frame, None, None]:
         step = 1 / (self.fps or 25.0)

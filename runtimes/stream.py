@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runtimes.base import Runtime
-from runtimes.errors import EdgeError, SourceError
+from runtimes.errors import SourceError
 from runtimes.sources import Frame, Source
 from runtimes.types import Detections
 
@@ -91,8 +92,9 @@ class LatestFrame:
         self._counts = counts
         self._backoff_s = backoff_s
         self._slot: Frame | None = None
-        self._error: EdgeError | None = None
+        self._error: Exception | None = None
         self._is_over = False
+        self._start = 0.0
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         # A read may block in the driver for seconds, so nobody waits for this thread at exit.
@@ -100,6 +102,7 @@ class LatestFrame:
 
     def start(self) -> None:
         """Begin to read."""
+        self._start = time.monotonic()
         self._thread.start()
 
     def take(self) -> Frame | None:
@@ -129,7 +132,7 @@ class LatestFrame:
     def _run(self) -> None:
         try:
             self._read_again_and_again()
-        except EdgeError as error:
+        except Exception as error:  # raised again in the thread that takes
             self._error = error
         finally:
             with self._changed:
@@ -165,5 +168,6 @@ class LatestFrame:
         with self._changed:
             self._counts.received += 1
             self._counts.dropped += self._slot is not None
-            self._slot = frame
+            # A source begins anew with each reconnection; numbers and times go on.
+            self._slot = replace(frame, index=self._counts.received - 1, time_s=time.monotonic() - self._start)
             self._changed.notify_all()

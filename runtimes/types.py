@@ -149,7 +149,7 @@ class Detections:
         try:
             import supervision
         except ModuleNotFoundError as error:
-            raise MissingExtraError("to_supervision needs the package supervision: pip install supervision") from error
+            raise MissingExtraError(f"to_supervision needs {error.name}: pip install supervision") from error
         names = np.array([self.names[label] for label in self.labels], dtype=object)
         return supervision.Detections(
             xyxy=self.boxes_xyxy,

@@ -117,7 +117,7 @@ def command(
         click.echo(f"{describe(runtime.card)} on {frames.name}", err=True)
         meter, stream = Meter(), Stream(runtime, frames)
         try:
-            run_loop(stream, output, meter, conf=conf, limit=max_frames, total=len(frames))
+            run_loop(stream, output, meter, conf=conf, limit=max_frames, total=frames.frame_count)
         except KeyboardInterrupt:
             click.echo("\nstopped", err=True)
     summarize(meter, stream, frames)

@@ -36,7 +36,7 @@ def test_folder_gives_its_images_in_order(folder):
     frames = list(source)
     assert [Path(f.name).name for f in frames] == ["0.png", "1.png", "2.png"]
     assert [f.image[0, 0, 0] for f in frames] == [0, 50, 100]
-    assert len(source) == 3 and not source.is_live
+    assert source.frame_count == 3 and not source.is_live
 
 
 def test_glob_and_single_image(folder):

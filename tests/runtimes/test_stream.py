@@ -25,7 +25,7 @@ class ScriptedSource(Source):
 
     def __iter__(self):
         try:
-            for index in range(next(self._openings)):
+            for index in range(next(self._openings, 0)):
                 time.sleep(self._pace_s)
                 yield Frame(IMAGE, index, 0.0, self.name)
             if self.is_live:
@@ -75,10 +75,24 @@ def test_lost_network_stream_is_opened_again():
     counts = Counts()
     reader = LatestFrame(source, counts, backoff_s=(0.001, 0.002))
     reader.start()
+    frames = []
     while counts.received < 6:
-        assert reader.take() is not None
+        frames.append(reader.take())
     reader.stop()
     assert (counts.received, counts.reconnects) == (6, 1)
+    assert [f.index for f in frames] == sorted({f.index for f in frames})
+    assert [f.time_s for f in frames] == sorted(f.time_s for f in frames)
+    assert frames[-1].index >= 3
+
+
+def test_failure_of_the_reading_thread_reaches_the_caller():
+    class Broken(ScriptedSource):
+        def __iter__(self):
+            yield Frame(IMAGE, 0, 0.0, self.name)
+            raise RuntimeError("driver gone mad")
+
+    with pytest.raises(RuntimeError, match="gone mad"):
+        list(Stream(FakeRuntime(), Broken([])))
 
 
 def test_lost_camera_is_not_opened_again():
