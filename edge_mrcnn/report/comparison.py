@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.report.agreement import compare
@@ -19,7 +18,7 @@ from edge_mrcnn.report.measure import (
     file_size,
     measure_latency,
 )
-from edge_mrcnn.report.metrics import drop_interval
+from edge_mrcnn.report.metrics import ApResult, drop_interval
 from edge_mrcnn.report.models import Model
 from edge_mrcnn.report.rows import Comparison, DataSet, Drop, Row, Score
 from runtimes.errors import DataError
@@ -41,8 +40,6 @@ class CompareConfig:
     """Images that latency is measured on, at least 1."""
     timed_rounds: int = 3
     """Times that each of them is shown to each model; the median counts."""
-    resamples: int = 200
-    """Resampled image sets behind each interval of a drop."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ def compare_models(
         for label, data in data_sets.items()
     }
     latencies = _time_models(models, next(iter(data_sets.values())), config, say)
-    scores = {label: _score_all(runs, config) for label, runs in evaluations.items()}
+    scores = {label: _score_all(runs) for label, runs in evaluations.items()}
     rows = tuple(
         _make_row(model, name, latency, {label: column[index] for label, column in scores.items()})
         for index, (model, name, latency) in enumerate(zip(models, names, latencies, strict=True))
@@ -107,7 +104,7 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
     return [f"{path.name} ({number})" for number, path in enumerate(paths, start=1)]
 
 
-def score_of(evaluation: Evaluation, reference: Evaluation | None, resamples: int = 200) -> Score:
+def score_of(evaluation: Evaluation, reference: Evaluation | None) -> Score:
     """One evaluation as a record, with its drop against another on the same images."""
     names = evaluation.categories
     own = Score(
@@ -119,20 +116,22 @@ def score_of(evaluation: Evaluation, reference: Evaluation | None, resamples: in
     if reference is None:
         return own
 
-    def drop(ap: float, other: float, *results: Any) -> Drop:
-        return Drop(value=other - ap, interval=drop_interval(*results, samples=resamples))
-
-    return Score(
-        **{name: getattr(own, name) for name in ("box", "mask", "box_per_class", "mask_per_class")},
-        box_drop=drop(own.box.ap, reference.box.ap, reference.box_result, evaluation.box_result),
-        mask_drop=drop(own.mask.ap, reference.mask.ap, reference.mask_result, evaluation.mask_result),
+    return replace(
+        own,
+        box_drop=_drop(reference.box_result, evaluation.box_result),
+        mask_drop=_drop(reference.mask_result, evaluation.mask_result),
         agreement=compare(reference.results, evaluation.results, evaluation.image_ids),
     )
 
 
-def _score_all(runs: Sequence[Evaluation], config: CompareConfig) -> list[Score]:
+def _drop(reference: ApResult, candidate: ApResult) -> Drop:
+    lost = reference.summary.ap - candidate.summary.ap
+    return Drop(value=lost, interval=drop_interval(reference, candidate))
+
+
+def _score_all(runs: Sequence[Evaluation]) -> list[Score]:
     reference, *others = runs
-    return [score_of(reference, None), *(score_of(run, reference, config.resamples) for run in others)]
+    return [score_of(reference, None), *(score_of(run, reference) for run in others)]
 
 
 def _check_comparable(

@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,12 @@ CocoRecord = dict[str, Any]
 
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve numbers by their usual names, in COCO's and `ApSummary`'s order."""
+
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+"""Where COCO reads the precision."""
+RESAMPLES = 200
+"""Sets of images behind the interval of a drop."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +58,53 @@ class ApSummary:
 
 
 @dataclass(frozen=True)
+class ClassMatches:
+    """How one class's D detections in I images met the ground truth, best score first, objects of all sizes."""
+
+    image: np.ndarray
+    """(D,) int: index of the detection's image."""
+    hit: np.ndarray
+    """(T, D) bool: matched with an object at each of COCO's ten IoU thresholds."""
+    miss: np.ndarray
+    """(T, D) bool: matched with nothing; neither a hit nor a miss on a crowd."""
+    objects: np.ndarray
+    """(I,) int: objects in each image, crowds left out."""
+
+    def average_precision(self, weights: np.ndarray) -> float:
+        """AP where each image counts as often as (I,) `weights` says; nan without any object."""
+        objects = int(self.objects @ weights)
+        if not objects:
+            return math.nan
+        times = weights[self.image]
+        hits, misses = np.cumsum(self.hit * times, axis=1), np.cumsum(self.miss * times, axis=1)
+        curves = zip(hits / objects, hits / np.maximum(hits + misses, 1), strict=True)
+        return float(np.mean([_interpolate(recall, precision) for recall, precision in curves]))
+
+
+@dataclass(frozen=True)
 class ApResult:
     """One metric over one data set, with what is needed to resample its images."""
 
     summary: ApSummary
     per_class: dict[int, float]
     """AP of each category id; nan where the ground truth holds none of it."""
-    matches: np.ndarray = field(repr=False)
-    """(classes, images) object: pycocotools' matches of one class in one image, all areas; None where neither side
-    has anything."""
+    image_ids: tuple[int, ...]
+    """The images, in the order that the matches index."""
+    matches: tuple[ClassMatches, ...] = field(repr=False)
+    """One per category."""
+
+    def average_precision(self, weights: np.ndarray) -> float:
+        """Mean AP of the classes where each image counts as often as (images,) `weights` says."""
+        values = [value for m in self.matches if not math.isnan(value := m.average_precision(weights))]
+        return float(np.mean(values)) if values else math.nan
+
+    @cached_property
+    def resampled(self) -> np.ndarray:
+        """(RESAMPLES,) AP on as many sets of images drawn with replacement, the same sets for every result."""
+        count = len(self.image_ids)
+        generator = np.random.default_rng(0)
+        draws = (generator.integers(0, count, count) for _ in range(RESAMPLES))
+        return np.array([self.average_precision(np.bincount(draw, minlength=count)) for draw in draws])
 
 
 def coco_summary(ground_truth: CocoRecord, results: Sequence[CocoRecord], iou_type: IouType) -> ApSummary:
@@ -94,34 +139,29 @@ def measure_ap(
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return ApResult(_summary(evaluation), _per_class(evaluation), _matches(evaluation))
+    image_order = tuple(int(i) for i in evaluation.params.imgIds)
+    return ApResult(_summary(evaluation), _per_class(evaluation), image_order, _matches(evaluation))
 
 
-def drop_interval(
-    reference: ApResult, candidate: ApResult, *, samples: int = 200, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
+def drop_interval(reference: ApResult, candidate: ApResult, *, level: float = 0.95) -> tuple[float, float]:
     """How far the AP drop could differ on other images of the same kind: a paired bootstrap over images.
 
     Args:
         reference: The model that the drop is counted from.
         candidate: Another model on the very same images and categories.
-        samples: Number of resampled data sets.
-        level: Share of them inside the interval, in (0, 1).
-        seed: Of the resampling.
+        level: Share of the resampled sets of images inside the interval, in (0, 1).
 
     Returns:
-        Lower and upper end of the drop in AP, in [-1, 1].
+        Lower and upper end of the drop in AP, in [-1, 1]; nan where no set can be measured.
     """
-    if reference.matches.shape != candidate.matches.shape:
+    if reference.image_ids != candidate.image_ids or reference.per_class.keys() != candidate.per_class.keys():
         raise ValueError("expected two results on the same images and categories")
-    images = reference.matches.shape[1]
-    generator = np.random.default_rng(seed)
-    drops = []
-    for _ in range(samples):
-        chosen = generator.integers(0, images, images)
-        drops.append(_ap_of(reference.matches[:, chosen]) - _ap_of(candidate.matches[:, chosen]))
+    drops = reference.resampled - candidate.resampled
+    known = drops[~np.isnan(drops)]
+    if not known.size:
+        return math.nan, math.nan
     tail = (1 - level) / 2
-    low, high = np.nanquantile(drops, (tail, 1 - tail)) if not np.all(np.isnan(drops)) else (math.nan, math.nan)
+    low, high = np.quantile(known, (tail, 1 - tail))
     return float(low), float(high)
 
 
@@ -154,38 +194,31 @@ def _valid_mean(values: np.ndarray) -> float:
     return float(valid.mean()) if valid.size else math.nan
 
 
-def _matches(evaluation: COCOeval) -> np.ndarray:
+def _matches(evaluation: COCOeval) -> tuple[ClassMatches, ...]:
     params = evaluation.params
-    shape = (len(params.catIds), len(params.areaRng), len(params.imgIds))
-    matches = np.empty(len(evaluation.evalImgs), dtype=object)
-    matches[:] = evaluation.evalImgs
-    return matches.reshape(shape)[:, 0]
+    table = np.empty(len(evaluation.evalImgs), dtype=object)
+    table[:] = evaluation.evalImgs
+    of_all_sizes = table.reshape(len(params.catIds), len(params.areaRng), len(params.imgIds))[:, 0]
+    return tuple(_class_matches(row, len(params.iouThrs)) for row in of_all_sizes)
 
 
-def _ap_of(matches: np.ndarray) -> float:
-    """AP of (classes, images) matches; the same arithmetic as COCOeval.accumulate, all areas, 100 detections."""
-    values = [ap for ap in (_class_ap([m for m in row if m is not None]) for row in matches) if not math.isnan(ap)]
-    return float(np.mean(values)) if values else math.nan
+def _class_matches(records: Sequence[CocoRecord | None], thresholds: int) -> ClassMatches:
+    """pycocotools' records of one class, one per image, as arrays; None where neither side has anything."""
+    known = [(i, record) for i, record in enumerate(records) if record is not None]
+    objects = np.zeros(len(records), dtype=int)
+    for i, record in known:
+        objects[i] = np.count_nonzero(np.asarray(record["gtIgnore"]) == 0)
+    none = np.zeros((thresholds, 0), dtype=bool)
+    image = np.concatenate([np.zeros(0, int), *(np.full(len(r["dtScores"]), i) for i, r in known)])
+    scores = np.concatenate([np.zeros(0), *(r["dtScores"] for _, r in known)])
+    matched = np.concatenate([none, *(r["dtMatches"] > 0 for _, r in known)], axis=1)
+    ignored = np.concatenate([none, *(r["dtIgnore"].astype(bool) for _, r in known)], axis=1)
+    order = np.argsort(-scores, kind="mergesort")  # the sort of COCOeval.accumulate, stable
+    hit, miss = matched & ~ignored, ~matched & ~ignored
+    return ClassMatches(image[order], hit[:, order], miss[:, order], objects)
 
 
-RECALLS = np.linspace(0.0, 1.0, 101)
-
-
-def _class_ap(matches: list[CocoRecord]) -> float:
-    objects = sum(int(np.count_nonzero(np.asarray(m["gtIgnore"]) == 0)) for m in matches)
-    if not objects:
-        return math.nan
-    scores = np.concatenate([m["dtScores"] for m in matches])
-    order = np.argsort(-scores, kind="mergesort")
-    matched = np.concatenate([m["dtMatches"] for m in matches], axis=1)[:, order] > 0
-    counted = ~np.concatenate([m["dtIgnore"] for m in matches], axis=1)[:, order].astype(bool)
-    hits, misses = np.cumsum(matched & counted, axis=1), np.cumsum(~matched & counted, axis=1)
-    return float(
-        np.mean([_interpolated(h / objects, h / np.maximum(h + m, 1)) for h, m in zip(hits, misses, strict=True)])
-    )
-
-
-def _interpolated(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Mean precision at 101 recalls, each the best at that recall or beyond."""
+def _interpolate(recall: np.ndarray, precision: np.ndarray) -> float:
+    """Mean precision at `RECALLS`, each the best at that recall or beyond."""
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
     return float(envelope[np.searchsorted(recall, RECALLS, side="left")].mean())

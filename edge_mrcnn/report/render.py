@@ -131,7 +131,9 @@ def _open_template() -> jinja2.Template:
 
 
 def _pretty(record: dict[str, Any]) -> str:
-    return json.dumps(without_nan(record), indent=1, ensure_ascii=False)
+    """JSON with one line per entry."""
+    lines = (f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in without_nan(record).items())
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 def _when(created: str) -> str:

@@ -146,11 +146,6 @@ class Comparison:
         return base.latency_ms / row.latency_ms if row.device == base.device else None
 
 
-def drop_of(reference: float, candidate: float, interval: Interval) -> Drop:
-    """A drop from two APs; nan if either is."""
-    return Drop(value=reference - candidate, interval=interval)
-
-
 def without_nan(value: Any) -> Any:
     """A JSON-ready copy in which nan is None."""
     if isinstance(value, dict):
