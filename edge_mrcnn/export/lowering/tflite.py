@@ -6,6 +6,7 @@ the pyramid and a fixed batch of boxes and labels and gives their masks. Both sh
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import litert_torch
@@ -33,7 +34,7 @@ class DetectSignature(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """(1, H, W, 3) uint8 to D rows, of which dead ones have score 0, and the pyramid."""
         boxes, scores, labels, _, maps = self.deploy.detect(image)
-        return {"boxes": boxes, "scores": scores, "labels": labels.int(), **_name_maps(maps)}
+        return {"boxes": boxes, "scores": scores, "labels": labels.int(), **name_maps(maps)}
 
 
 class MaskSignature(nn.Module):
@@ -45,7 +46,8 @@ class MaskSignature(nn.Module):
 
     def forward(self, boxes: Tensor, labels: Tensor, **maps: Tensor) -> dict[str, Tensor]:
         """Boxes (n, 4), labels (n,) int32 and the pyramid to masks (n, M, M)."""
-        return {"masks": self.deploy.mask(list(maps.values()), boxes, labels)}
+        channels_first = [features.permute(0, 3, 1, 2) for features in maps.values()]
+        return {"masks": self.deploy.mask(channels_first, boxes, labels)}
 
 
 def write_tflite(graph: DeployGraph, card: ModelCard, path: Path) -> None:
@@ -67,20 +69,19 @@ def write_tflite(graph: DeployGraph, card: ModelCard, path: Path) -> None:
 
 def convert(graph: DeployGraph) -> bytes:
     """The flatbuffer of a deploy graph."""
-    tflite_ops.register()
+    os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     image = torch.zeros(1, *graph.config.image_size_hw, 3, dtype=torch.uint8)
-    with torch.no_grad():
-        maps = graph.detect(image)[4]
     boxes, labels = torch.zeros(MASK_BATCH, 4), torch.zeros(MASK_BATCH, dtype=torch.int32)
+    with torch.inference_mode():
+        maps = name_maps(graph.detect(image)[4])
     converter = litert_torch.Converter()
     converter.signature("detect", DetectSignature(graph).eval(), sample_kwargs={"image": image})
-    pyramid = _name_maps(maps)
-    converter.signature(
-        "mask", MaskSignature(graph).eval(), sample_kwargs={"boxes": boxes, "labels": labels, **pyramid}
-    )
-    flatbuffer: bytes = converter.convert().model_content()
+    converter.signature("mask", MaskSignature(graph).eval(), sample_kwargs={"boxes": boxes, "labels": labels, **maps})
+    with tflite_ops.lowered_operators():
+        flatbuffer: bytes = converter.convert().model_content()
     return flatbuffer
 
 
-def _name_maps(maps: list[Tensor]) -> dict[str, Tensor]:
-    return {f"p{level}": features for level, features in enumerate(maps)}
+def name_maps(maps: list[Tensor]) -> dict[str, Tensor]:
+    """Maps (1, C, H, W) as p0, p1, ... (1, H, W, C), the layout that TFLite computes in."""
+    return {f"p{level}": features.permute(0, 2, 3, 1) for level, features in enumerate(maps)}

@@ -2,11 +2,13 @@
 
 NMS is NON_MAX_SUPPRESSION_V4. RoIAlign is two products with interpolation matrices, since TFLite has no operator for
 it: bilinear sampling and averaging are linear and separable, so a bin is (rows of weights) x map x (columns of
-weights). The registry that is written to belongs to litert-torch alone; other exporters do not see it.
+weights). Row selection is GATHER, where litert-torch would check each index against the bounds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from edge_mrcnn.export import operators  # noqa: F401  defines the operators tha
 torch.library.define(
     "edge_mrcnn::non_max_suppression_v4", "(Tensor boxes, Tensor ranks, float threshold, int limit) -> (Tensor, Tensor)"
 )
+torch.library.define("edge_mrcnn::gather", "(Tensor x, int axis, Tensor rows) -> Tensor")
 
 
 @torch.library.register_fake("edge_mrcnn::non_max_suppression_v4")
@@ -29,12 +32,37 @@ def _(boxes: Tensor, ranks: Tensor, threshold: float, limit: int) -> tuple[Tenso
     return boxes.new_empty(limit, dtype=torch.int32), boxes.new_empty((), dtype=torch.int32)
 
 
-def register() -> None:
-    """Teach litert-torch our operators; again is harmless."""
-    ours = torch.ops.edge_mrcnn
-    decomp.add_pre_convert_decomp(ours.nms.default, nms)
-    decomp.add_pre_convert_decomp(ours.multiscale_roi_align.default, multiscale_roi_align)
-    lower(ours.non_max_suppression_v4.default)(_lower_nms)
+@torch.library.register_fake("edge_mrcnn::gather")
+def _(x: Tensor, axis: int, rows: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:axis], *rows.shape, *x.shape[axis + 1 :])
+
+
+@contextmanager
+def lowered_operators() -> Iterator[None]:
+    """While it lasts, litert-torch knows our operators; other conversions are not touched."""
+    forms = {
+        torch.ops.edge_mrcnn.nms.default: nms,
+        torch.ops.edge_mrcnn.multiscale_roi_align.default: multiscale_roi_align,
+        torch.ops.aten.index_select.default: select,
+    }
+    for operator, form in forms.items():
+        decomp.add_pre_convert_decomp(operator, form)
+    try:
+        yield
+    finally:
+        for operator in forms:
+            decomp.remove_pre_lower_decomp(operator)
+
+
+def select(x: Tensor, axis: int, rows: Tensor) -> Tensor:
+    """`torch.index_select` by GATHER."""
+    return torch.ops.edge_mrcnn.gather(x, axis, rows.int())
+
+
+@lower(torch.ops.edge_mrcnn.gather.default)
+def _lower_gather(context: Any, x: ir.Value, axis: int, rows: ir.Value) -> Any:
+    axis, batch_dims = (ir.IntegerAttr.get(ir.IntegerType.get_signless(32), value) for value in (axis, 0))
+    return _builtin(context, "gather", [x, rows], axis=axis, batch_dims=batch_dims)
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> tuple[Tensor, Tensor]:
@@ -56,15 +84,21 @@ def next_above(threshold: float) -> float:
     return float(nearest if nearest > threshold else np.nextafter(nearest, np.float32(np.inf)))
 
 
+@lower(torch.ops.edge_mrcnn.non_max_suppression_v4.default)
 def _lower_nms(context: Any, boxes: ir.Value, ranks: ir.Value, threshold: float, limit: int) -> Any:
-    """The operands of https://www.tensorflow.org/mlir/tfl_ops#tflnon_max_suppression_v4_tflnonmaxsuppressionv4op."""
     f32, i32 = ir.F32Type.get(), ir.IntegerType.get_signless(32)
+    constants = [utils.splat(limit, i32), utils.splat(threshold, f32), utils.splat(0.5, f32)]
+    return _builtin(context, "non_max_suppression_v4", [boxes, ranks, *constants])
+
+
+def _builtin(context: Any, name: str, operands: list[ir.Value], **attributes: ir.Attribute) -> Any:
+    """One of https://www.tensorflow.org/mlir/tfl_ops, in the form in which litert-torch carries them."""
     return stablehlo.custom_call(
         result=utils.node_meta_to_ir_types(context.node),
-        inputs=[boxes, ranks, utils.splat(limit, i32), utils.splat(threshold, f32), utils.splat(0.5, f32)],
-        call_target_name=ir.StringAttr.get("tfl.non_max_suppression_v4"),
+        inputs=operands,
+        call_target_name=ir.StringAttr.get(f"tfl.{name}"),
         has_side_effect=ir.BoolAttr.get(False),
-        backend_config=ir.StringAttr.get(str(ir.DictAttr.get({}))),
+        backend_config=ir.StringAttr.get(str(ir.DictAttr.get(attributes))),
     )
 
 
@@ -118,10 +152,9 @@ def _pool(features: Tensor, boxes: Tensor, weight: Tensor, size: int, ratio: int
     channels, height, width = features.shape[1:]
     rows = axis_weights(boxes[:, 1], boxes[:, 3], height, size, ratio) * weight[:, None, None]
     columns = axis_weights(boxes[:, 0], boxes[:, 2], width, size, ratio)
-    # The larger operand stands on the left: XNNPACK repacks the right one on each run, twice the time otherwise.
-    lines = features[0].permute(0, 2, 1).reshape(channels * width, height) @ rows.reshape(-1, height).T
-    lines = lines.reshape(channels, width, -1, size).permute(2, 3, 0, 1).reshape(-1, size * channels, width)
-    bins = torch.bmm(lines, columns.transpose(1, 2))
+    # In both products the operand on the right is the smaller one: XNNPACK repacks that one on each run.
+    lines = rows.reshape(-1, height) @ features[0].permute(1, 0, 2).reshape(height, channels * width)
+    bins = torch.bmm(lines.reshape(-1, size * channels, width), columns.transpose(1, 2))
     return bins.reshape(-1, size, channels, size).permute(0, 2, 1, 3)
 
 
