@@ -1,0 +1,152 @@
+"""INT8 for TFLite, by ai-edge-quantizer on the finished file.
+
+The learned layers become INT8 with static ranges. Box arithmetic, NMS, RoIAlign and the input and output tensors stay
+float: in INT8 they would be wrong, and slower. Layers are chosen by their tensor names, which carry the names of the
+modules that made them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.tools import flatbuffer_utils
+from ai_edge_quantizer import quantizer
+from ai_edge_quantizer.calibrator import Calibrator
+from ai_edge_quantizer.qtyping import TFLOperationName
+from ai_edge_quantizer.recipe_manager import RecipeManager
+from numpy.typing import NDArray
+
+from quantize.calibration import CalibrationSet
+from quantize.settings import QuantizeConfig
+from runtimes.errors import DataError, UsageError
+from runtimes.tflite_backend import read_card, strip_card, write_card
+
+Tensors = dict[str, NDArray[Any]]
+
+PARTS = {
+    "backbone": r"_body/",
+    "fpn": r"_fpn/|_fpn;|detect_p\d_output",  # the last convolutions carry the names of the outputs
+    "rpn": r"_rpn_head/",
+    "box_head": r"_box_head/",
+    "mask_head": r"_mask_head/|ConvTranspose2d_conv5_mask",
+}
+"""Part of the net -> regular expression that finds it in tensor names."""
+
+PREDICTORS = r"_cls_logits|_cls_score|_bbox_pred"
+"""The last layers, whose rounding would shift boxes and scores."""
+
+ALWAYS_FLOAT = {
+    "predictors": "their rounding shifts boxes and scores",
+    "hard_swish": "XNNPACK has no INT8 kernel for it",
+    "boxes, nms, roi_align": "arithmetic on coordinates needs more than 8 bits",
+}
+
+
+def quantize_tflite(model: Path, output: Path, calibration: CalibrationSet, config: QuantizeConfig) -> None:
+    """Turn an FP32 TFLite file into an INT8 one.
+
+    Args:
+        model: File that `edge-mrcnn export` wrote.
+        output: File to write.
+        calibration: Pictures like those that the camera will see.
+        config: How to quantize.
+
+    Raises:
+        DataError: If the float model finds nothing in any picture, so that the mask head cannot be calibrated.
+        UsageError: If `config.keep_float` names no part of the net.
+        ModelFileError: If the model is damaged or was not made by edge-mrcnn.
+    """
+    card = read_card(model)
+    flatbuffer = strip_card(model.read_bytes())
+    recipe = build_recipe(config.keep_float)
+    images = calibration.tensors(card, config.images, config.seed)
+    ranges = measure_ranges(flatbuffer, recipe, images)
+    tool = quantizer.Quantizer(bytearray(flatbuffer), recipe.get_quantization_recipe())
+    result = tool.quantize(ranges, enable_progress_report=False)
+    output.write_bytes(restore_outputs(flatbuffer, result.quantized_model))
+    record = {
+        "manifest_sha256": calibration.manifest_sha256,
+        "images": len(calibration.choose(config.images, config.seed)),
+        "float": {**ALWAYS_FLOAT, **dict.fromkeys(config.keep_float, "asked for")},
+    }
+    write_card(output, card.updated(precision="int8", calibration=record))
+
+
+def build_recipe(keep_float: tuple[str, ...] = ()) -> RecipeManager:
+    """Which operators become INT8; later rules win over earlier ones.
+
+    Raises:
+        UsageError: If `keep_float` names no part of the net.
+    """
+    if unknown := [part for part in keep_float if part not in PARTS]:
+        raise UsageError(f"keep_float: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
+    recipe = RecipeManager()
+    int8 = "|".join(regex for part, regex in PARTS.items() if part not in keep_float)
+    if int8:
+        recipe.add_static_config(int8, TFLOperationName.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
+    for operation in (TFLOperationName.INPUT, TFLOperationName.OUTPUT, TFLOperationName.HARD_SWISH):
+        _keep_float(recipe, ".*", operation)
+    _keep_float(recipe, PREDICTORS, TFLOperationName.ALL_SUPPORTED)
+    return recipe
+
+
+def _keep_float(recipe: RecipeManager, regex: str, operation: TFLOperationName) -> None:
+    recipe.add_quantization_config(regex, operation, algorithm_key="no_quantize")
+
+
+def measure_ranges(flatbuffer: bytes, recipe: RecipeManager, images: Iterator[NDArray[np.uint8]]) -> dict[str, Any]:
+    """The range of each tensor that becomes INT8, over some images.
+
+    The mask head sees the boxes, labels and maps that the float `detect` finds: proposals as FP32 makes them.
+
+    Args:
+        flatbuffer: The float model.
+        recipe: What becomes INT8.
+        images: (1, H, W, 3) uint8 RGB tensors, read one at a time.
+
+    Raises:
+        DataError: If nothing is found in any of them.
+    """
+    calibrator = Calibrator(flatbuffer, num_threads=1)
+    found = 0
+    for image in images:
+        calibrator.calibrate({"detect": [{"image": image}]}, recipe, cache_output=True)
+        (answer,) = calibrator.get_cached_output()
+        calibrator.clear_cached_output()
+        batches = list(mask_inputs(answer))
+        found += len(batches)
+        if batches:
+            calibrator.calibrate({"mask": batches}, recipe)
+    if not found:
+        raise DataError("the float model finds nothing in the calibration images: choose ones that show its classes")
+    ranges: dict[str, Any] = calibrator.get_model_qsvs()
+    return ranges
+
+
+def mask_inputs(answer: Tensors, batch: int = 4) -> Iterator[Tensors]:
+    """Inputs of `mask` for what `detect` answered; the last batch is filled with its own first rows."""
+    live = np.flatnonzero(answer["scores"] > 0)
+    maps = {name: value for name, value in answer.items() if name not in ("boxes", "scores", "labels")}
+    for start in range(0, len(live), batch):
+        rows = np.resize(live[start : start + batch], batch)
+        yield {"boxes": answer["boxes"][rows], "labels": answer["labels"][rows], **maps}
+
+
+def restore_outputs(model: bytes, quantized: bytes) -> bytes:
+    """Point the signatures of a quantized model at its outputs again.
+
+    The quantizer moves a graph's output behind the DEQUANTIZE that it adds, but leaves the signature at the INT8
+    tensor where something in the graph reads that tensor too. The order of a graph's outputs stays.
+    """
+    before = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    after = flatbuffer_utils.read_model_from_bytearray(bytearray(quantized))
+    for old, new in zip(before.signatureDefs, after.signatureDefs, strict=True):
+        order = list(before.subgraphs[old.subgraphIndex].outputs)
+        outputs = after.subgraphs[new.subgraphIndex].outputs
+        places = {entry.name: order.index(entry.tensorIndex) for entry in old.outputs}
+        for entry in new.outputs:
+            entry.tensorIndex = outputs[places[entry.name]]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(after))
