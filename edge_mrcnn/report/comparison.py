@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.report.agreement import compare
@@ -37,7 +38,7 @@ class CompareConfig:
     max_drop: float | None = None
     """Gate on the drop in box and mask AP, in [0, 1]; None for no gate."""
     timed_images: int = 24
-    """Images that latency is measured on, at least 1."""
+    """Images at most that latency is measured on, at least 1."""
     timed_rounds: int = 3
     """Times that each of them is shown to each model; the median counts."""
 
@@ -69,28 +70,23 @@ def compare_models(
     names = unique_names([model.path for model in models])
     for label, data in data_sets.items():
         _check_comparable(label, data, models, names, config.limit)
-    evaluations = {
-        label: [
-            evaluate(model.runtime, data, limit=config.limit, progress=_progress(say, f"{name} on {label}"))
-            for model, name in zip(models, names, strict=True)
-        ]
-        for label, data in data_sets.items()
-    }
-    latencies = _time_models(models, next(iter(data_sets.values())), config, say)
-    scores = {label: _score_all(runs) for label, runs in evaluations.items()}
-    rows = tuple(
-        _make_row(model, name, latency, {label: column[index] for label, column in scores.items()})
-        for index, (model, name, latency) in enumerate(zip(models, names, latencies, strict=True))
+    evaluations = {label: _evaluate_all(label, data, models, names, config, say) for label, data in data_sets.items()}
+    frames = _first_frames(next(iter(data_sets.values())), config)
+    latencies = measure_latency(
+        [model.runtime for model in models],
+        frames,
+        rounds=config.timed_rounds,
+        progress=_progress(say, "latency, all models in turn"),
     )
     comparison = Comparison(
         title=config.title,
         created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         max_drop=config.max_drop,
         data_sets=tuple(_describe_data(label, data, evaluations[label][0]) for label, data in data_sets.items()),
-        rows=rows,
+        rows=_make_rows(models, names, latencies, evaluations),
         device=describe_device(),
         packages=describe_packages(),
-        timing={"images": config.timed_images, "rounds": config.timed_rounds},
+        timing={"images": len(frames), "rounds": config.timed_rounds},
     )
     return Measured(comparison, evaluations)
 
@@ -129,9 +125,13 @@ def _drop(reference: ApResult, candidate: ApResult) -> Drop:
     return Drop(value=lost, interval=drop_interval(reference, candidate))
 
 
-def _score_all(runs: Sequence[Evaluation]) -> list[Score]:
-    reference, *others = runs
-    return [score_of(reference, None), *(score_of(run, reference) for run in others)]
+def _evaluate_all(
+    label: str, data: CocoData, models: Sequence[Model], names: Sequence[str], config: CompareConfig, say: Say | None
+) -> list[Evaluation]:
+    return [
+        evaluate(model.runtime, data, limit=config.limit, progress=_progress(say, f"{name} on {label}"))
+        for model, name in zip(models, names, strict=True)
+    ]
 
 
 def _check_comparable(
@@ -159,16 +159,22 @@ def _count_objects(data: CocoData, image_ids: Sequence[int], categories: Contain
     )
 
 
-def _time_models(
-    models: Sequence[Model], data: CocoData, config: CompareConfig, say: Say | None
-) -> list[dict[str, Percentiles]]:
-    images = [read_sized(image) for image in islice(data.images[: config.limit], config.timed_images)]
-    return measure_latency(
-        [model.runtime for model in models],
-        images,
-        rounds=config.timed_rounds,
-        progress=_progress(say, "latency, all models in turn"),
-    )
+def _first_frames(data: CocoData, config: CompareConfig) -> list[np.ndarray]:
+    """The images that latency is measured on, (H, W, 3) uint8 RGB each."""
+    return [read_sized(image) for image in data.images[: config.limit][: config.timed_images]]
+
+
+def _make_rows(
+    models: Sequence[Model],
+    names: Sequence[str],
+    latencies: Sequence[dict[str, Percentiles]],
+    evaluations: Mapping[str, list[Evaluation]],
+) -> tuple[Row, ...]:
+    rows = []
+    for index, (model, name, latency) in enumerate(zip(models, names, latencies, strict=True)):
+        scores = {label: score_of(runs[index], runs[0] if index else None) for label, runs in evaluations.items()}
+        rows.append(_make_row(model, name, latency, scores))
+    return tuple(rows)
 
 
 def _make_row(model: Model, name: str, latency: dict[str, Percentiles], scores: dict[str, Score]) -> Row:

@@ -17,6 +17,7 @@ from runtimes.errors import DataError
 from runtimes.model_card import ModelCard
 from runtimes.preprocess import read_image
 
+IOU_TYPES: tuple[IouType, IouType] = ("bbox", "segm")
 Progress = Callable[[int, int], None]
 """Called with the number of images done and the number of all."""
 
@@ -99,19 +100,15 @@ def evaluate(runtime: Any, data: CocoData, *, limit: int | None = None, progress
         results += _in_data_ids(detections.to_coco(image.id), categories)
         if progress is not None:
             progress(done, len(images))
-    image_ids = tuple(image.id for image in images)
     wanted = sorted(set(categories.values()))
     truth = ground_truth(data, images)
-
-    def measure(iou_type: IouType) -> ApResult:
-        return measure_ap(truth, results, iou_type, image_ids=image_ids, category_ids=wanted)
-
+    box, mask = (measure_ap(truth, results, iou_type, category_ids=wanted) for iou_type in IOU_TYPES)
     return Evaluation(
-        box_result=measure("bbox"),
-        mask_result=measure("segm"),
+        box_result=box,
+        mask_result=mask,
         categories={c: data.categories[c] for c in wanted},
         latency=summarize_latency(times),
-        image_ids=image_ids,
+        image_ids=tuple(image.id for image in images),
         results=results,
     )
 

@@ -117,7 +117,6 @@ def measure_ap(
     results: Sequence[CocoRecord],
     iou_type: IouType,
     *,
-    image_ids: Sequence[int] | None = None,
     category_ids: Sequence[int] | None = None,
 ) -> ApResult:
     """Run COCO's evaluation.
@@ -126,14 +125,11 @@ def measure_ap(
         ground_truth: COCO instance annotations with `images`, `annotations` and `categories`; left unchanged.
         results: COCO results; none at all is valid. For "segm" the size of an object is its mask's, as in COCO.
         iou_type: "bbox" or "segm".
-        image_ids: Images to evaluate; all if None.
         category_ids: Categories to evaluate; all if None.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _index(copy.deepcopy(ground_truth))
         evaluation = COCOeval(truth, _load_results(truth, results, iou_type), iou_type)
-        if image_ids is not None:
-            evaluation.params.imgIds = sorted(image_ids)
         if category_ids is not None:
             evaluation.params.catIds = sorted(category_ids)
         evaluation.evaluate()

@@ -65,7 +65,7 @@ def draw_strips(
     categories = next(iter(evaluations.values())).categories
     strips = []
     for image_id in chosen:
-        truth = [a for a in data.annotations(image_id) if a["category_id"] in categories]
+        truth = [a for a in data.annotations(image_id) if a["category_id"] in categories and not a["iscrowd"]]
         objects = {"ground truth": truth, **{name: confident(answer[image_id]) for name, answer in answers.items()}}
         panels = draw_panels(images[image_id], objects, categories)
         strips.append(Strip(label, images[image_id].path.name, change[image_id], panels))
