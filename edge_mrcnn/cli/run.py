@@ -106,7 +106,7 @@ def command(
 ) -> None:  # fmt: skip
     """Run a model live on a camera, stream or video. Ctrl-C ends it and finishes the files."""
     frames = open_source(source)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # our own errors say what its warnings do
+    quieten_opencv()
     if threads:
         cv2.setNumThreads(threads)
     with ExitStack() as stack, term_is_interrupt():
@@ -188,6 +188,12 @@ def show_image(image: np.ndarray) -> bool:
             "--show needs an OpenCV with windows and a display: pip uninstall opencv-python-headless && "
             "pip install opencv-python; or keep a video with --save"
         ) from error
+
+
+def quieten_opencv() -> None:
+    """Hide OpenCV's warnings about sources that do not open: our own errors say it better."""
+    set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel  # 4.x, 5.x
+    set_level(2)  # errors only
 
 
 def open_records(path: Path) -> TextIO:

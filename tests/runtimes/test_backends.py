@@ -119,9 +119,9 @@ class TestDamage:
             runtimes.read_card(path)
 
     def test_card_that_contradicts_the_graph_is_refused(self, model_files, tmp_path):
+        path = Path(shutil.copy(model_files[".tflite"], tmp_path))
         from runtimes import tflite_backend
 
-        path = Path(shutil.copy(model_files[".tflite"], tmp_path))
         tflite_backend.write_card(path, tflite_backend.read_card(path).updated(input_size_hw=(32, 32)))
         with pytest.raises(ModelFileError, match="export it again"):
             runtimes.load(path)
@@ -195,9 +195,9 @@ class TestLoad:
             assert len(model.infer(plain(2))) == 2
 
     def test_tflite_card_is_replaced_not_repeated(self, model_files, scene, tmp_path):
+        path = Path(shutil.copy(model_files[".tflite"], tmp_path))
         from runtimes import tflite_backend
 
-        path = Path(shutil.copy(model_files[".tflite"], tmp_path))
         tflite_backend.write_card(path, scene.card.updated(name="a"))
         size = path.stat().st_size
         tflite_backend.write_card(path, scene.card.updated(name="b"))

@@ -87,7 +87,7 @@ def test_picture_bomb_is_refused_from_its_header(tmp_path):
         read_image(tmp_path / "bomb.png")
 
 
-@pytest.mark.parametrize("share", [0, 0.0005, 0.01, 0.02])
+@pytest.mark.parametrize("share", [0, 0.0005, 0.005])
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tiff"])
 def test_damaged_image_is_an_error_of_one_line(tmp_path, suffix, share):
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
