@@ -15,6 +15,7 @@ import runtimes
 from runtimes import FORMATS, ImageError, MissingFileError, ModelFileError, UnknownFormatError, UsageError
 
 ROOT = Path(__file__).parents[2]
+SDKS = {".onnx": "onnxruntime", ".xml": "openvino", ".tflite": "ai_edge_litert"}
 FILES = ("toy.onnx", "toy.xml", "toy.bin", "toy.tflite")
 
 
@@ -27,6 +28,7 @@ def plain(count: int, height: int = 64, width: int = 96) -> np.ndarray:
 
 @pytest.fixture(params=list(FORMATS))
 def suffix(request) -> str:
+    pytest.importorskip(SDKS[request.param], reason=f"needs edge-mrcnn[{FORMATS[request.param].extra}]")
     return request.param
 
 
