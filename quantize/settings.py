@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runtimes.errors import UsageError
+
+PARTS = ("backbone", "fpn", "rpn", "box_head", "mask_head")
+"""Parts of the net that are quantized."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeConfig:
@@ -15,3 +20,9 @@ class QuantizeConfig:
     """Which of them, when the set has more."""
     keep_float: tuple[str, ...] = ()
     """Further parts of the net that stay in float: "backbone", "fpn", "rpn", "box_head" or "mask_head"."""
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise UsageError(f"calibration needs at least one image, got {self.images}")
+        if unknown := set(self.keep_float) - set(PARTS):
+            raise UsageError(f"no part {', '.join(sorted(unknown))} to keep in float; there are {', '.join(PARTS)}")

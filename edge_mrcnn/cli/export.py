@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_mrcnn.cli.options import image_size
+from edge_mrcnn.cli.options import comma_list, image_size
 from edge_mrcnn.export import TARGETS
 
 
@@ -33,13 +33,13 @@ def command(
     from quantize import CalibrationSet, QuantizeConfig
 
     config = ExportConfig(
-        targets=_split(target), int8=int8, proposals=proposals, max_detections=max_det,
+        targets=comma_list(target), int8=int8, proposals=proposals, max_detections=max_det,
         score_threshold=conf, iou_threshold=iou, image_size_hw=imgsz,
     )  # fmt: skip
     files = export(
         weights, output or weights.parent, config,
         calibration=CalibrationSet.load(calib) if calib else None,
-        quantization=QuantizeConfig(images=calib_images, keep_float=_split(keep_float)),
+        quantization=QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float)),
         say=lambda line: click.echo(line, err=True),
     )  # fmt: skip
     for file in files:
@@ -52,7 +52,3 @@ def file_mb(path: Path) -> float:
     """Size of an artefact in MB, an IR's weights included."""
     files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
     return sum(file.stat().st_size for file in files) / 1e6
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())

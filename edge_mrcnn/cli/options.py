@@ -21,6 +21,11 @@ def image_size(ctx: click.Context, parameter: click.Parameter, value: str | None
     return sides[0], sides[-1]
 
 
+def comma_list(text: str) -> tuple[str, ...]:
+    """Parse "a, b" into ("a", "b")."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def val_split(data: str) -> CocoData | None:
     """The val split of a data folder; None where there is none or `data` is one file."""
     try:

@@ -9,7 +9,7 @@ import click
 
 from edge_mrcnn.cli.options import image_size, val_split
 from edge_mrcnn.config import PRESETS, TrainConfig, preset
-from runtimes.errors import MissingFileError, UsageError
+from runtimes.errors import UsageError
 
 DEFAULTS = TrainConfig()
 

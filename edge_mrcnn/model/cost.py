@@ -1,0 +1,35 @@
+"""What a model costs: parameters, and multiply-accumulates of one inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.detection import MaskRCNN
+
+from edge_mrcnn.config import ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Of one image, with all P proposals and D detections present."""
+
+    parameters: int
+    """Weights as trained."""
+    macs: int
+    """Multiply-accumulates of convolutions and matrix products; RoIAlign and NMS are not counted."""
+
+
+def measure_cost(model: MaskRCNN, config: ModelConfig) -> Cost:
+    """Count by running the deploy graph once, so re-parameterised blocks count as what they become."""
+    from edge_mrcnn.export.graph import DeployGraph
+
+    graph = DeployGraph(model, config)
+    boxes = torch.tensor([[0.0, 0.0, 32.0, 32.0]]).repeat(config.max_detections, 1)
+    labels = torch.zeros(config.max_detections, dtype=torch.int64)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        *_, maps = graph.detect(torch.zeros(1, *config.image_size_hw, 3, dtype=torch.uint8))
+        graph.mask(maps, boxes, labels)
+    parameters = sum(p.numel() for p in model.parameters())
+    return Cost(parameters=parameters, macs=counter.get_total_flops() // 2)
