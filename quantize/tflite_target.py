@@ -7,11 +7,15 @@ modules that made them.
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 from ai_edge_quantizer import quantizer
 from ai_edge_quantizer.calibrator import Calibrator
@@ -38,7 +42,18 @@ PARTS = {
 PREDICTORS = r"_cls_logits|_cls_score|_bbox_pred"
 """The last layers, whose rounding would shift boxes and scores."""
 
+EARLY_LAYERS = (
+    r"_body/(torchvision\.ops\.misc\.Conv2dNormActivation_0|torchvision\.models\.mobilenetv\d\.InvertedResidual_[1-3]"
+    r"|torch\.nn\.modules\.container\.Sequential_conv1)/"
+)
+"""The first layers of MobileNet and ShuffleNet: few channels of unequal range, whose rounding all later layers see.
+
+They cost one per cent of the time. With them in float, 64 calibration images of people gave a mask AP of 0.316 instead
+of 0.300 (0.311 in FP32).
+"""
+
 ALWAYS_FLOAT = {
+    "first layers": "few channels of unequal range; later layers see their rounding",
     "predictors": "their rounding shifts boxes and scores",
     "hard_swish": "XNNPACK has no INT8 kernel for it",
     "boxes, nms, roi_align": "arithmetic on coordinates needs more than 8 bits",
@@ -63,16 +78,29 @@ def quantize_tflite(model: Path, output: Path, calibration: CalibrationSet, conf
     flatbuffer = strip_card(model.read_bytes())
     recipe = build_recipe(config.keep_float)
     images = calibration.tensors(card, config.images, config.seed)
-    ranges = measure_ranges(flatbuffer, recipe, images)
     tool = quantizer.Quantizer(bytearray(flatbuffer), recipe.get_quantization_recipe())
-    result = tool.quantize(ranges, enable_progress_report=False)
-    output.write_bytes(restore_outputs(flatbuffer, result.quantized_model))
-    record = {
+    with _quietly():
+        ranges = measure_ranges(flatbuffer, recipe, images)
+        quantized = tool.quantize(ranges, enable_progress_report=False).quantized_model
+    output.write_bytes(restore_outputs(flatbuffer, bytes(quantized)))
+    write_card(output, card.updated(precision="int8", calibration=_describe(calibration, config)))
+
+
+def _describe(calibration: CalibrationSet, config: QuantizeConfig) -> dict[str, Any]:
+    """The record that the card keeps."""
+    return {
         "manifest_sha256": calibration.manifest_sha256,
         "images": len(calibration.choose(config.images, config.seed)),
         "float": {**ALWAYS_FLOAT, **dict.fromkeys(config.keep_float, "asked for")},
     }
-    write_card(output, card.updated(precision="int8", calibration=record))
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the quantizer's progress bars, one per image, and the interpreter's remark that it keeps all tensors."""
+    with redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors", category=UserWarning)
+        yield
 
 
 def build_recipe(keep_float: tuple[str, ...] = ()) -> RecipeManager:
@@ -89,7 +117,8 @@ def build_recipe(keep_float: tuple[str, ...] = ()) -> RecipeManager:
         recipe.add_static_config(int8, TFLOperationName.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
     for operation in (TFLOperationName.INPUT, TFLOperationName.OUTPUT, TFLOperationName.HARD_SWISH):
         _keep_float(recipe, ".*", operation)
-    _keep_float(recipe, PREDICTORS, TFLOperationName.ALL_SUPPORTED)
+    for regex in (EARLY_LAYERS, PREDICTORS):
+        _keep_float(recipe, regex, TFLOperationName.ALL_SUPPORTED)
     return recipe
 
 
@@ -111,28 +140,33 @@ def measure_ranges(flatbuffer: bytes, recipe: RecipeManager, images: Iterator[ND
         DataError: If nothing is found in any of them.
     """
     calibrator = Calibrator(flatbuffer, num_threads=1)
-    found = 0
+    batch = _mask_batch(flatbuffer)
+    found = False
     for image in images:
         calibrator.calibrate({"detect": [{"image": image}]}, recipe, cache_output=True)
         (answer,) = calibrator.get_cached_output()
         calibrator.clear_cached_output()
-        batches = list(mask_inputs(answer))
-        found += len(batches)
-        if batches:
-            calibrator.calibrate({"mask": batches}, recipe)
+        if inputs := list(mask_inputs(answer, batch)):
+            calibrator.calibrate({"mask": inputs}, recipe)
+            found = True
     if not found:
         raise DataError("the float model finds nothing in the calibration images: choose ones that show its classes")
     ranges: dict[str, Any] = calibrator.get_model_qsvs()
     return ranges
 
 
-def mask_inputs(answer: Tensors, batch: int = 4) -> Iterator[Tensors]:
-    """Inputs of `mask` for what `detect` answered; the last batch is filled with its own first rows."""
+def mask_inputs(answer: Tensors, batch: int) -> Iterator[Tensors]:
+    """Inputs of `mask` for what `detect` answered; the last batch is filled by repeating its own rows."""
     live = np.flatnonzero(answer["scores"] > 0)
     maps = {name: value for name, value in answer.items() if name not in ("boxes", "scores", "labels")}
     for start in range(0, len(live), batch):
         rows = np.resize(live[start : start + batch], batch)
         yield {"boxes": answer["boxes"][rows], "labels": answer["labels"][rows], **maps}
+
+
+def _mask_batch(flatbuffer: bytes) -> int:
+    mask = Interpreter(model_content=flatbuffer).get_signature_runner("mask")
+    return int(mask.get_input_details()["boxes"]["shape"][0])
 
 
 def restore_outputs(model: bytes, quantized: bytes) -> bytes:
