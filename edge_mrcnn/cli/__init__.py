@@ -24,6 +24,7 @@ COMMANDS = {  # verb -> help line; the verb's module is edge_mrcnn.cli.<verb> an
     "predict": "Find objects in images; draw and write COCO results.",
     "run": "Run a model live on a camera, stream or video.",
     "report": "Compare artefacts with the FP32 model: AP, drop, size, latency.",
+    "inspect": "Show what is inside a model file.",
     "models": "List presets and backbones with their cost.",
     "demo": "The whole chain on generated pictures.",
 }
@@ -52,6 +53,8 @@ class LazyGroup(click.Group):
 def group(verbose: bool) -> None:
     """Train, prune, quantize and export a light Mask R-CNN, and run it on an edge camera."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+    if not verbose:
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA on a CPU; we do not
 
 
 def main() -> None:

@@ -1,0 +1,47 @@
+"""What is inside an artefact: its operators, where they come from, and which of them are integer."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections import Counter
+from pathlib import Path
+
+from edge_mrcnn.inspection.operator import Operator
+from runtimes.errors import MissingExtraError, MissingFileError, UnknownFormatError
+
+READERS = {  # suffix -> (reader, pip extra)
+    ".onnx": ("edge_mrcnn.inspection.onnx_file:read_operators", "export"),
+    ".xml": ("edge_mrcnn.inspection.openvino_file:read_operators", "openvino"),
+    ".tflite": ("edge_mrcnn.inspection.tflite_file:read_operators", "tflite"),
+}
+
+
+def list_operators(path: str | Path) -> list[Operator]:
+    """The operators of a model file, in its own order.
+
+    Raises:
+        MissingFileError: If the file is not there.
+        UnknownFormatError: If its suffix is not in `READERS`.
+        MissingExtraError: If the package that reads this format is not installed.
+        ModelFileError: If the file is damaged.
+    """
+    path = Path(path)
+    if path.suffix not in READERS:
+        raise UnknownFormatError(f"{path}: expected one of {', '.join(READERS)}")
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such model file")
+    reader, extra = READERS[path.suffix]
+    try:
+        read = pkgutil.resolve_name(reader)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"{path}: pip install 'edge-mrcnn[{extra}]'") from error
+    operators: list[Operator] = read(path)
+    return operators
+
+
+def count_kinds(operators: list[Operator]) -> Counter[str]:
+    """How often each kind of operator occurs."""
+    return Counter(operator.kind for operator in operators)
+
+
+__all__ = ["READERS", "Operator", "count_kinds", "list_operators"]
