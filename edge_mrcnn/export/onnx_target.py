@@ -7,7 +7,6 @@ viewers and the quantizer know which part of the net it belongs to.
 from __future__ import annotations
 
 import ast
-import io
 import logging
 import warnings
 from pathlib import Path
@@ -56,11 +55,6 @@ def with_card(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
     """The same model with its card in metadata_props."""
     onnx.helper.set_model_props(model, {CARD_KEY: card.to_json()})
     return model
-
-
-def to_bytes(model: onnx.ModelProto) -> io.BytesIO:
-    """The serialized model as a readable stream."""
-    return io.BytesIO(model.SerializeToString())
 
 
 def name_nodes(model: onnx.ModelProto) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+import onnx
 import openvino
 
 from edge_mrcnn.export.graph import DeployGraph
-from edge_mrcnn.export.onnx_target import convert, to_bytes
+from edge_mrcnn.export.onnx_target import convert
 from runtimes.model_card import ModelCard
 from runtimes.openvino_backend import CARD_PATH
 
@@ -20,11 +22,22 @@ def write_openvino(graph: DeployGraph, card: ModelCard, path: Path) -> None:
         card: Stored as runtime information, beside the `model_info` that OpenVINO's own tools read.
         path: The .xml to write.
     """
-    model = openvino.Core().read_model(to_bytes(convert(graph)))
+    model = simplified(convert(graph))
     for name, value in model_info(card).items():
         model.set_rt_info(value, ["model_info", name])
     model.set_rt_info(card.to_json(), CARD_PATH)
     openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def simplified(model: onnx.ModelProto) -> openvino.Model:
+    """The ONNX model in OpenVINO's operators, shape arithmetic folded away.
+
+    Only `convert_model` runs those passes, and only on a file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        onnx.save(model, file)
+        return openvino.convert_model(file)
 
 
 def model_info(card: ModelCard) -> dict[str, str]:
