@@ -78,6 +78,11 @@ class TorchRuntime(Runtime):
             masks=found["masks"][:, 0].cpu().numpy().reshape(-1, self._size, self._size),
         )
 
+    def describe(self) -> dict[str, str]:
+        """The device, and FP32, since nothing here runs under autocast."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        return {"device": name, "precision": "fp32"}
+
     def close(self) -> None:
         """Nothing to free beyond the object itself."""
 

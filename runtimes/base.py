@@ -51,6 +51,10 @@ class Runtime(ABC):
     def close(self) -> None:
         """Free what the runtime holds; a second call does nothing."""
 
+    def describe(self) -> dict[str, str]:
+        """What the graph really runs on, as far as the SDK tells: device, precision, threads."""
+        return {}
+
     def infer(self, image: Array) -> Detections:
         """Find objects.
 

@@ -26,6 +26,9 @@ class OnnxRuntime(Runtime):
     def run(self, x: Array) -> RawOutputs:
         return RawOutputs(*self._session.run(RawOutputs._fields, {self._input: x}))
 
+    def describe(self) -> dict[str, str]:
+        return {"provider": self._session.get_providers()[0].removesuffix("ExecutionProvider")}
+
     def close(self) -> None:
         self._session = None
 

@@ -23,6 +23,7 @@ class OpenVinoRuntime(Runtime):
 
     def __init__(self, card: ModelCard, compiled: Any) -> None:
         super().__init__(card)
+        self._compiled: Any = compiled
         self._request: Any = compiled.create_infer_request()
         self._ports = [compiled.output(name) for name in RawOutputs._fields]
 
@@ -30,8 +31,15 @@ class OpenVinoRuntime(Runtime):
         outputs = self._request.infer([x], share_inputs=True, share_outputs=True)
         return RawOutputs(*(outputs[port] for port in self._ports))
 
+    def describe(self) -> dict[str, str]:
+        """The precision is what is left after quantized layers: OpenVINO may run it in bf16 or fp16 unless told."""
+        device = ", ".join(self._compiled.get_property("EXECUTION_DEVICES"))
+        precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        return {"device": device, "float layers": precision}
+
     def close(self) -> None:
         self._request = None
+        self._compiled = None
         self._ports = []
 
 
