@@ -40,8 +40,7 @@ def open_model(path: str | Path, *, device: str = "auto", threads: int | None = 
     if path.suffix == ".pt":
         return _open_checkpoint(path, device, threads, asked)
     runtime = runtimes.load(path, threads=threads)
-    describe = getattr(runtime, "describe", dict)
-    return Model(path, runtime, runs_as={**asked, **describe()})
+    return Model(path, runtime, runs_as={**asked, **runtime.describe()})
 
 
 def _open_checkpoint(path: Path, device: str, threads: int | None, asked: dict[str, str]) -> Model:
