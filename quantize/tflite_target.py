@@ -170,17 +170,20 @@ def _mask_batch(flatbuffer: bytes) -> int:
 
 
 def restore_outputs(model: bytes, quantized: bytes) -> bytes:
-    """Point the signatures of a quantized model at its outputs again.
+    """Give a quantized model the float outputs that it had.
 
-    The quantizer moves a graph's output behind the DEQUANTIZE that it adds, but leaves the signature at the INT8
-    tensor where something in the graph reads that tensor too. The order of a graph's outputs stays.
+    Where something in a graph reads an output of the graph too, the quantizer puts a QUANTIZE or DEQUANTIZE between
+    them and then the graph means one of its ends and the signature the other. The order of a graph's outputs stays.
     """
     before = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
     after = flatbuffer_utils.read_model_from_bytearray(bytearray(quantized))
     for old, new in zip(before.signatureDefs, after.signatureDefs, strict=True):
-        order = list(before.subgraphs[old.subgraphIndex].outputs)
-        outputs = after.subgraphs[new.subgraphIndex].outputs
-        places = {entry.name: order.index(entry.tensorIndex) for entry in old.outputs}
+        old_graph, new_graph = before.subgraphs[old.subgraphIndex], after.subgraphs[new.subgraphIndex]
+        indices = {entry.name: entry.tensorIndex for entry in old.outputs}
         for entry in new.outputs:
-            entry.tensorIndex = outputs[places[entry.name]]
+            index = indices[entry.name]
+            place = list(old_graph.outputs).index(index)
+            ends = (entry.tensorIndex, new_graph.outputs[place])
+            kind = old_graph.tensors[index].type
+            entry.tensorIndex = new_graph.outputs[place] = next(i for i in ends if new_graph.tensors[i].type == kind)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(after))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -26,6 +26,13 @@ class Scene(NamedTuple):
     scores: np.ndarray
     labels: np.ndarray
     masks: np.ndarray
+
+
+class ExportedModel(NamedTuple):
+    """A torchvision Mask R-CNN and what was exported from it."""
+
+    model: Any
+    path: Path
 
 
 @pytest.fixture(scope="session")
@@ -153,3 +160,35 @@ def write_tflite(path: Path, scene: Scene) -> None:
     from runtimes import tflite_backend
 
     tflite_backend.write_card(path, scene.card.updated(target="tflite"))
+
+
+@pytest.fixture(scope="session")
+def small_tflite(tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
+    """A small real Mask R-CNN with random weights that finds objects everywhere, and its TFLite file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the converter and its hundred dependencies
+        pytest.importorskip("litert_torch")
+        import torch
+
+        from edge_mrcnn.config import ModelConfig
+        from edge_mrcnn.export.graph import DeployGraph
+        from edge_mrcnn.export.lowering.tflite import write_tflite
+        from edge_mrcnn.model.mask_rcnn import build_model
+
+        config = ModelConfig(
+            name="small", image_size_hw=(64, 128), backbone="repvgg_lite", fpn_channels=16, box_hidden=(32,),
+            mask_hidden=(16,), class_agnostic_boxes=False, proposals=16, proposals_per_level=40, max_detections=6,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        model = build_model(config, 3).eval()
+        for layer in (model.rpn.head.cls_logits, model.roi_heads.box_predictor.cls_score):
+            torch.nn.init.normal_(layer.weight, std=0.5)
+        torch.nn.init.normal_(model.roi_heads.box_predictor.bbox_pred.weight, std=0.1)
+        card = ModelCard(
+            name="small", classes=("a", "b", "c"), category_ids=(1, 2, 3), input_size_hw=config.image_size_hw,
+            pad_rgb=(124, 116, 104), proposals=16, max_detections=6, mask_size=28, score_threshold=0.05,
+            iou_threshold=0.5, target="tflite",
+        )  # fmt: skip
+        path = tmp_path_factory.mktemp("small model") / "small.tflite"
+        write_tflite(DeployGraph(model, config), card, path)
+    return ExportedModel(model, path)

@@ -81,7 +81,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> tupl
 def next_above(threshold: float) -> float:
     """The smallest float32 above a threshold: TFLite suppresses at an IoU of at least it, torchvision above it."""
     nearest = np.float32(threshold)
-    return float(nearest if nearest > threshold else np.nextafter(nearest, np.float32(np.inf)))
+    return float(nearest if float(nearest) > threshold else np.nextafter(nearest, np.float32(np.inf)))
 
 
 @lower(torch.ops.edge_mrcnn.non_max_suppression_v4.default)
@@ -153,7 +153,8 @@ def _pool(features: Tensor, boxes: Tensor, weight: Tensor, size: int, ratio: int
     rows = axis_weights(boxes[:, 1], boxes[:, 3], height, size, ratio) * weight[:, None, None]
     columns = axis_weights(boxes[:, 0], boxes[:, 2], width, size, ratio)
     # In both products the operand on the right is the smaller one: XNNPACK repacks that one on each run.
-    lines = rows.reshape(-1, height) @ features[0].permute(1, 0, 2).reshape(height, channels * width)
+    # Not features[0]: litert-torch 0.10 loses the transposition of that where the map has as many channels as columns.
+    lines = rows.reshape(-1, height) @ features.permute(0, 2, 1, 3).reshape(height, channels * width)
     bins = torch.bmm(lines.reshape(-1, size * channels, width), columns.transpose(1, 2))
     return bins.reshape(-1, size, channels, size).permute(0, 2, 1, 3)
 

@@ -1,0 +1,140 @@
+"""INT8 TFLite: the file runs, is small, agrees with the float one and says how it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import runtimes
+from quantize.calibration import CalibrationSet
+from quantize.settings import QuantizeConfig
+from runtimes.errors import DataError, ModelFileError, UsageError
+
+pytest.importorskip("ai_edge_quantizer", reason="pip install 'edge-mrcnn[export]'")
+
+from quantize.tflite_target import build_recipe, mask_inputs, quantize_tflite  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> CalibrationSet:
+    folder = tmp_path_factory.mktemp("calibration")
+    rng = np.random.default_rng(1)
+    for index in range(4):
+        cv2.imwrite(str(folder / f"{index}.png"), rng.integers(0, 256, (64, 128, 3), dtype=np.uint8))
+    return CalibrationSet.load(folder)
+
+
+@pytest.fixture(scope="module")
+def int8_file(small_tflite, calibration: CalibrationSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("int8") / "small.tflite"
+    quantize_tflite(small_tflite.path, output, calibration, QuantizeConfig(images=3))
+    return output
+
+
+def test_int8_file_is_small(small_tflite, int8_file: Path) -> None:
+    assert int8_file.stat().st_size < 0.45 * small_tflite.path.stat().st_size
+
+
+def test_int8_file_agrees_with_the_float_one(small_tflite, int8_file: Path, calibration: CalibrationSet) -> None:
+    with runtimes.load(small_tflite.path, threads=1) as exact, runtimes.load(int8_file, threads=1) as rounded:
+        for image in calibration.images():
+            expected, found = exact.infer(image), rounded.infer(image)
+            assert len(found) > 0
+            assert found.mask_probs.shape[1:] == expected.mask_probs.shape[1:]
+            assert abs(found.scores[0] - expected.scores[0]) < 0.1
+            assert np.isfinite(found.boxes_xyxy).all()
+
+
+def test_signatures_give_the_maps_that_the_mask_takes(small_tflite, int8_file: Path) -> None:
+    """The quantizer leaves a signature at an INT8 tensor where its graph's output is float."""
+    image = np.random.default_rng(2).integers(0, 256, (1, 64, 128, 3), dtype=np.uint8)
+    exact, rounded = (detect(path, image) for path in (small_tflite.path, int8_file))
+    assert set(exact) == set(rounded) == {"boxes", "scores", "labels", "p0", "p1", "p2"}
+    for name in ("p0", "p1", "p2"):
+        assert rounded[name].dtype == np.float32
+        assert np.corrcoef(exact[name].ravel(), rounded[name].ravel())[0, 1] > 0.98
+
+
+def detect(path: Path, image: np.ndarray) -> dict[str, np.ndarray]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    from runtimes.tflite_backend import strip_card
+
+    interpreter = Interpreter(model_content=strip_card(path.read_bytes()), num_threads=1)
+    return interpreter.get_signature_runner("detect")(image=image)
+
+
+def test_card_says_how_it_was_quantized(int8_file: Path, calibration: CalibrationSet) -> None:
+    card = runtimes.read_card(int8_file)
+    assert (card.precision, card.target) == ("int8", "tflite")
+    assert card.calibration["manifest_sha256"] == calibration.manifest_sha256
+    assert card.calibration["images"] == 3
+    assert all(card.calibration["float"].values())
+
+
+def test_kept_part_stays_float(small_tflite, int8_file: Path, calibration: CalibrationSet, tmp_path: Path) -> None:
+    output = tmp_path / "small.tflite"
+    config = QuantizeConfig(images=1, keep_float=("backbone", "fpn"))
+    quantize_tflite(small_tflite.path, output, calibration, config)
+    assert output.stat().st_size > 2 * int8_file.stat().st_size
+    assert runtimes.read_card(output).calibration["float"]["fpn"]
+    with runtimes.load(output, threads=1) as runtime:
+        assert len(runtime.infer(next(calibration.images()))) > 0
+
+
+def test_pictures_without_objects_cannot_calibrate(small_tflite, calibration: CalibrationSet, tmp_path: Path) -> None:
+    output = tmp_path / "small.tflite"
+    with pytest.raises(DataError, match="finds nothing"):
+        quantize_tflite(silence(small_tflite.path, tmp_path), output, calibration, QuantizeConfig(images=1))
+    assert not output.exists()
+
+
+def silence(path: Path, folder: Path) -> Path:
+    """The same model, sure that everything is background."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    from runtimes.tflite_backend import strip_card, write_card
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(strip_card(path.read_bytes())))
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            if b"Linear_cls_score" in graph.tensors[operator.outputs[0]].name and len(operator.inputs) == 3:
+                weight, bias = (model.buffers[graph.tensors[index].buffer] for index in operator.inputs[1:])
+                weight.data = np.zeros_like(weight.data)
+                bias.data = np.array([20, 0, 0, 0], np.float32).view(np.uint8)
+    silent = folder / "silent.tflite"
+    silent.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    write_card(silent, runtimes.read_card(path))
+    return silent
+
+
+def test_model_of_another_tool_is_refused(calibration: CalibrationSet, tmp_path: Path) -> None:
+    other = tmp_path / "other.tflite"
+    other.write_bytes(b"not ours" * 100)
+    with pytest.raises(ModelFileError, match="edge-mrcnn export"):
+        quantize_tflite(other, tmp_path / "out.tflite", calibration, QuantizeConfig())
+
+
+def test_unknown_part_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="expected some of backbone, fpn"):
+        build_recipe(("neck",))
+
+
+def test_everything_may_stay_float() -> None:
+    from quantize.tflite_target import PARTS
+
+    assert not build_recipe(tuple(PARTS)).need_calibration()
+
+
+@pytest.mark.parametrize(("live", "runs"), [(0, 0), (1, 1), (4, 1), (5, 2)])
+def test_mask_is_calibrated_with_live_rows_only(live: int, runs: int) -> None:
+    scores = np.where(np.arange(6) < live, 0.5, 0).astype(np.float32)
+    boxes = np.arange(24, dtype=np.float32).reshape(6, 4)
+    answer = {"boxes": boxes, "scores": scores, "labels": np.arange(6, dtype=np.int32), "p0": np.zeros(1)}
+    inputs = list(mask_inputs(answer, 4))
+    assert len(inputs) == runs
+    assert all(set(batch) == {"boxes", "labels", "p0"} and len(batch["labels"]) == 4 for batch in inputs)
+    assert {int(label) for batch in inputs for label in batch["labels"]} == set(range(live))
