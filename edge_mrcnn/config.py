@@ -131,7 +131,9 @@ class TrainConfig:
     backbone_lr_factor: float = 1.0
     """Learning rate of the backbone relative to the rest."""
     precision: str = "auto"
-    """"32", "bf16", "16" or "auto" (bf16 on CUDA, 32 on CPU)."""
+    """"32", "bf16", "16" or "auto" (bf16 where the device multiplies it natively, else 32)."""
+    rois: int = 128
+    """Regions per image on which the box head is trained, a quarter of them objects, which train the mask head."""
     workers: int = 2
     """Processes that load data."""
     seed: int = 0
@@ -150,6 +152,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch < 1:
             raise UsageError(f"epochs {self.epochs} and batch {self.batch}: expected at least 0 and 1")
+        if self.rois < 4:
+            raise UsageError(f"rois {self.rois}: expected at least 4")
         if self.optimizer not in ("sgd", "adamw"):
             raise UsageError(f"optimizer {self.optimizer!r}: expected sgd or adamw")
         if self.precision not in ("auto", "32", "bf16", "16"):

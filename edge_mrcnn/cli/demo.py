@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-LEARN = "--optimizer adamw --lr 1e-3 --device {device}"
+LEARN = "--optimizer adamw --lr 1e-3 --rois 64 --device {device}"
 INT8 = "{out}/models/best-int8.onnx {out}/models/best-int8.xml {out}/models/best-int8.tflite"
 
 CHAIN = f"""

@@ -21,6 +21,9 @@ from edge_mrcnn.config import TrainConfig
 @click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), default="sgd", show_default=True)
 @click.option("--freeze-norm", is_flag=True, help="Keep the backbone's BatchNorm statistics.")
 @click.option("--precision", type=click.Choice(["auto", "32", "bf16", "16"]), default="auto", show_default=True)
+@click.option(
+    "--rois", type=int, default=TrainConfig().rois, show_default=True, help="Regions per image for the heads."
+)
 @click.option("--workers", type=int, default=2, show_default=True)
 @click.option("--eval-every", type=int, default=1, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -28,12 +31,12 @@ from edge_mrcnn.config import TrainConfig
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/prune"), show_default=True)
 def command(
     weights: Path, data: str, val: str | None, ratio: float, epochs: int, batch: int, lr: float, optimizer: str,
-    freeze_norm: bool, precision: str, workers: int, eval_every: int, seed: int, device: str, output: Path,
+    freeze_norm: bool, precision: str, rois: int, workers: int, eval_every: int, seed: int, device: str, output: Path,
 ) -> None:  # fmt: skip
     """Remove channels from a checkpoint and fine-tune it."""
     config = TrainConfig(
         epochs=epochs, batch=batch, lr=lr, optimizer=optimizer, freeze_norm=freeze_norm, precision=precision,
-        workers=workers, eval_every=eval_every, seed=seed, warmup_steps=20,
+        rois=rois, workers=workers, eval_every=eval_every, seed=seed, warmup_steps=20,
     )  # fmt: skip
     from edge_mrcnn.data.coco import load_coco
     from edge_mrcnn.model.checkpoint import save_checkpoint

@@ -25,6 +25,9 @@ class MaskRCNNTask(lightning.LightningModule):
         self.config = config
         self.total_steps = max(1, total_steps)
         _freeze(model, config.freeze_stages)
+        model.roi_heads.fg_bg_sampler.batch_size_per_image = config.rois
+        for predictor in (model.rpn.head, model.roi_heads.box_predictor, model.roi_heads.mask_predictor):
+            predictor.register_forward_hook(_to_float32)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """The sum of the five losses of Mask R-CNN on one batch."""
@@ -36,12 +39,13 @@ class MaskRCNNTask(lightning.LightningModule):
                 f"the loss is {loss.item()} at step {self.global_step}: "
                 "lower --lr, or look for broken boxes with the images of this batch"
             )
-        self.log_dict({f"loss/{k.removeprefix('loss_')}": v for k, v in losses.items()}, batch_size=len(images))
-        self.log("loss/total", loss, prog_bar=True, batch_size=len(images))
+        named = {f"loss/{k.removeprefix('loss_')}": v for k, v in losses.items()} | {"loss/total": loss}
+        self.log_dict(named, on_step=True, on_epoch=True, batch_size=len(images))
         return loss
 
     def on_train_epoch_start(self) -> None:
-        """Frozen parts keep their BatchNorm statistics."""
+        """Frozen parts keep their BatchNorm statistics; what is sampled depends on seed, epoch and process alone."""
+        torch.manual_seed(self.config.seed * 100_003 + self.current_epoch * self.trainer.world_size + self.global_rank)
         if self.config.freeze_norm:
             set_norm_eval(self.model.backbone.body)
         for stage in _stages(self.model)[: _frozen_count(self.model, self.config.freeze_stages)]:
@@ -54,6 +58,13 @@ class MaskRCNNTask(lightning.LightningModule):
             optimizer, lambda step: learning_rate_factor(step, self.config.warmup_steps, self.total_steps)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _to_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
+    """Boxes are decoded in the type of their deltas, and bf16 knows no pixel between 256 and 258."""
+    if isinstance(outputs, Tensor):
+        return outputs.float()
+    return type(outputs)(_to_float32(module, inputs, output) for output in outputs)
 
 
 def learning_rate_factor(step: int, warmup: int, total: int) -> float:
