@@ -154,6 +154,13 @@ class TrainConfig:
             raise UsageError(f"epochs {self.epochs} and batch {self.batch}: expected at least 0 and 1")
         if self.rois < 4:
             raise UsageError(f"rois {self.rois}: expected at least 4")
+        if self.eval_every < 1 or self.workers < 0 or self.freeze_stages < -1:
+            raise UsageError(
+                f"eval_every {self.eval_every}, workers {self.workers} and freeze_stages {self.freeze_stages}: "
+                "expected at least 1, 0 and -1"
+            )
+        if self.lr < 0 or not 0 <= self.ema < 1:
+            raise UsageError(f"lr {self.lr} and ema {self.ema}: expected at least 0, and from 0 to below 1")
         if self.optimizer not in ("sgd", "adamw"):
             raise UsageError(f"optimizer {self.optimizer!r}: expected sgd or adamw")
         if self.precision not in ("auto", "32", "bf16", "16"):

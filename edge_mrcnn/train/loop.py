@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import lightning
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
 from edge_mrcnn.config import TrainConfig
@@ -20,9 +17,11 @@ from edge_mrcnn.model.checkpoint import Checkpoint
 from edge_mrcnn.model.mask_rcnn import PAD_RGB
 from edge_mrcnn.reference import pick_device
 from edge_mrcnn.train.callbacks import BestCheckpoint, MovingAverage
-from edge_mrcnn.train.progress import EpochLines
+from edge_mrcnn.train.checks import check_data, check_resume
+from edge_mrcnn.train.manners import EventFiles, plain_interrupts, quiet_lightning
+from edge_mrcnn.train.precision import lightning_precision
+from edge_mrcnn.train.progress import EpochLines, MetricsFile
 from edge_mrcnn.train.task import MaskRCNNTask
-from runtimes.errors import DataError, UsageError
 
 RESUME_FILE = "last.ckpt"
 
@@ -59,10 +58,12 @@ def train(
 
     Raises:
         DataError: If the data has no object to learn from, or the loss is not finite.
+        ModelFileError: If the resume file cannot be read.
         UsageError: If a device or resume file is asked for that is not there.
+        KeyboardInterrupt: At Ctrl-C or SIGTERM, when everything is closed; the last whole epoch can be resumed.
     """
     output = Path(output)
-    _check(checkpoint, data, output, resume)
+    check_data(checkpoint, data, validation)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     dataset = InstanceDataset(data, checkpoint.config.image_size_hw, PAD_RGB, config)
     average = MovingAverage(checkpoint.model, config.ema) if config.ema else None
@@ -72,12 +73,12 @@ def train(
     )  # fmt: skip
     steps = max(1, len(dataset) // (config.batch * devices * nodes))
     task = MaskRCNNTask(checkpoint.model, config, steps * config.epochs)
-    with quiet_lightning():
+    if resume:
+        check_resume(output / RESUME_FILE, task)
+    with quiet_lightning(), plain_interrupts():
         trainer = _trainer(output, config, device, devices, nodes, _callbacks(output, steps, average, best, callbacks))
         loader = train_loader(dataset, rank=trainer.global_rank, world_size=trainer.world_size)
-        trainer.fit(task, loader, ckpt_path=output / RESUME_FILE if resume else None, weights_only=False)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        trainer.fit(task, loader, ckpt_path=output / RESUME_FILE if resume else None, weights_only=True)
     return output / "best.pt"
 
 
@@ -86,7 +87,14 @@ def _callbacks(
 ) -> list[Callback]:
     """In the order in which they run: the average follows a step before anything looks at it."""
     resume = ModelCheckpoint(output, filename=Path(RESUME_FILE).stem, enable_version_counter=False)
-    return [*([average] if average else []), best, *more, EpochLines(steps), resume]
+    return [
+        *([average] if average else []),
+        best,
+        *more,
+        EpochLines(steps),
+        MetricsFile(output / "metrics.csv"),
+        resume,
+    ]
 
 
 def _trainer(
@@ -94,46 +102,22 @@ def _trainer(
 ) -> lightning.Trainer:
     where = pick_device(device)
     on_cuda = where.type == "cuda"
-    precision = {"auto": "bf16-mixed" if on_cuda else "32", "32": "32", "bf16": "bf16-mixed", "16": "16-mixed"}
     many = devices * nodes > 1
     return lightning.Trainer(
         accelerator="gpu" if on_cuda else "cpu",
         devices=[where.index] if on_cuda and where.index is not None and not many else devices,
         num_nodes=nodes,
         strategy=DDPStrategy(find_unused_parameters=True) if many else "auto",
-        precision=precision[config.precision],
+        precision=lightning_precision(config.precision, where),
         max_epochs=config.epochs,
         gradient_clip_val=10.0,
-        logger=[CSVLogger(output, name="", version=""), TensorBoardLogger(output, name="", version="tensorboard")],
+        logger=EventFiles(output, name="", version="tensorboard"),
         log_every_n_steps=10,
         callbacks=callbacks,
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-
-
-def _check(checkpoint: Checkpoint, data: CocoData, output: Path, resume: bool) -> None:
-    counts = dict.fromkeys(data.category_ids, 0)
-    for image in data.images:
-        for annotation in data.annotations(image.id):
-            counts[annotation["category_id"]] += not annotation["iscrowd"]
-    empty = [data.categories[category] for category, count in counts.items() if not count]
-    if len(empty) == len(counts):
-        raise DataError(f"{data.path}: no object has a usable outline, there is nothing to learn")
-    if empty:
-        raise DataError(
-            f"{data.path}: no object of category {', '.join(empty[:5])}: remove the category, or add objects of it"
-        )
-    if data.classes != checkpoint.classes:
-        raise DataError(
-            f"the model has classes {checkpoint.classes[:5]}, the data {data.classes[:5]}; use the same ones"
-        )
-    missing = [image.path for image in data.images if not image.path.is_file()]
-    if missing:
-        raise DataError(f"{data.path}: {len(missing)} image files are missing, such as {missing[0]}")
-    if resume and not (output / RESUME_FILE).is_file():
-        raise UsageError(f"--resume: {output / RESUME_FILE} is not there; start without it")
 
 
 def _with_provenance(checkpoint: Checkpoint, data: CocoData, config: TrainConfig) -> Checkpoint:
@@ -144,14 +128,3 @@ def _with_provenance(checkpoint: Checkpoint, data: CocoData, config: TrainConfig
         "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()},
     }
     return replace(checkpoint, training=record)
-
-
-class quiet_lightning(warnings.catch_warnings):  # noqa: N801 (a context manager reads best in lower case)
-    """Silence Lightning's hints about things that are as they are on purpose."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")

@@ -1,9 +1,11 @@
-"""One line that moves while an epoch runs, and one that stays when it is done."""
+"""One line that moves while an epoch runs, one that stays when it is done, and one in `metrics.csv`."""
 
 from __future__ import annotations
 
+import csv
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -41,7 +43,7 @@ class EpochLines(Callback):
         """Leave one line for the epoch."""
         if not trainer.is_global_zero:
             return
-        metrics = trainer.logged_metrics
+        metrics = epoch_metrics(trainer)
         parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
         parts += [f"{label} {float(metrics[key]):.3f}" for label, key in _SHOWN if key in metrics]
         parts.append(f"{time.monotonic() - self._start:.0f} s")
@@ -50,3 +52,43 @@ class EpochLines(Callback):
 
 
 _SHOWN = (("loss", "loss/total"), ("box AP", "val/box_ap"), ("mask AP", "val/mask_ap"))
+
+
+class MetricsFile(Callback):
+    """Writes a row per epoch: the mean of each loss, and AP where there is one. A resumed training goes on in it."""
+
+    COLUMNS = (
+        "epoch", "step", "loss/total", "loss/objectness", "loss/rpn_box_reg", "loss/classifier", "loss/box_reg",
+        "loss/mask", "val/box_ap", "val/mask_ap",
+    )  # fmt: skip
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, task: Any) -> None:
+        """Add the row of this epoch behind those of the epochs before it."""
+        if not trainer.is_global_zero:
+            return
+        epoch = trainer.current_epoch + 1
+        values = {key: f"{value:.6g}" for key, value in epoch_metrics(trainer).items()}
+        row = {"epoch": epoch, "step": trainer.global_step, **values}
+        rows = [*(r for r in self._read() if int(r["epoch"]) < epoch), row] if epoch > 1 else [row]
+        with self.path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+
+def epoch_metrics(trainer: lightning.Trainer) -> dict[str, float]:
+    """What is known of the epoch that just ended: losses are means over its steps."""
+    return {
+        key.removesuffix("_epoch"): float(value)
+        for key, value in trainer.callback_metrics.items()
+        if key.startswith("val/") or key.endswith("_epoch")
+    }
