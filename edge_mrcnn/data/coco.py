@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runtimes.errors import DataError, MissingFileError
+from runtimes.errors import DataError, MissingFileError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -98,16 +100,20 @@ def load_coco(path: str | Path, split: str = "val") -> CocoData:
     """
     path = find_annotations(path, split)
     record = _read_json(path)
-    categories = {int(c["id"]): str(c["name"]) for c in sorted(record["categories"], key=lambda c: int(c["id"]))}
+    with _naming(f"{path}: a category"):
+        categories = dict(sorted((int(c["id"]), str(c["name"])) for c in record["categories"]))
     folder = _image_folder(path)
-    images = tuple(
-        CocoImage(int(i["id"]), folder / i["file_name"], int(i["width"]), int(i["height"])) for i in record["images"]
-    )
+    with _naming(f"{path}: an image"):
+        images = tuple(
+            CocoImage(int(i["id"]), folder / i["file_name"], int(i["width"]), int(i["height"]))
+            for i in record["images"]
+        )
     sizes = {image.id: (image.height, image.width) for image in images}
     by_image: dict[int, list[Annotation]] = {}
     dropped = 0
-    for raw in record["annotations"]:
-        clean = _clean(raw, sizes, categories, path)
+    for number, raw in enumerate(record["annotations"], start=1):
+        with _naming(f"{path}: annotation {number}"):
+            clean = _clean(raw, sizes, categories)
         if clean is None:
             dropped += 1
         else:
@@ -125,18 +131,31 @@ def decode_mask(annotation: Annotation) -> np.ndarray:
     return mask
 
 
+@contextmanager
+def _naming(record: str) -> Iterator[None]:
+    """Turn whatever a malformed record raises, pycocotools included, into a DataError that names the record."""
+    try:
+        yield
+    except KeyError as error:
+        raise DataError(f"{record} has no {error.args[0]}") from error
+    except Exception as error:
+        raise DataError(f"{record} is malformed: {one_line(error)}") from error
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected COCO annotations, but it is not JSON ({error})") from error
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: expected COCO annotations, but it is not JSON ({one_line(error)})") from error
     missing = {"images", "annotations", "categories"} - set(record if isinstance(record, dict) else ())
     if missing:
         raise DataError(f"{path}: expected COCO instance annotations, but {', '.join(sorted(missing))} is missing")
-    if not record["images"]:
-        raise DataError(f"{path}: it lists no images")
-    if not record["categories"]:
-        raise DataError(f"{path}: it lists no categories")
+    for table in ("images", "annotations", "categories"):
+        if not isinstance(record[table], list):
+            raise DataError(f"{path}: expected a list of {table}, got {type(record[table]).__name__}")
+    for table in ("images", "categories"):
+        if not record[table]:
+            raise DataError(f"{path}: it lists no {table}")
     return dict(record)
 
 
@@ -148,28 +167,27 @@ def _image_folder(annotation_file: Path) -> Path:
     return next((folder for folder in candidates if folder.is_dir()), candidates[0])
 
 
-def _clean(raw: Annotation, sizes: dict[int, tuple[int, int]], categories: dict[int, str], path: Path) -> Annotation | None:
+def _clean(raw: Annotation, sizes: dict[int, tuple[int, int]], categories: dict[int, str]) -> Annotation | None:
     """One annotation in the form that `CocoData.annotations` promises, or None if nothing of it is visible."""
-    try:
-        size, category = sizes[int(raw["image_id"])], int(raw["category_id"])
-    except KeyError as error:
-        raise DataError(f"{path}: annotation {raw.get('id', '?')} has no valid {error.args[0]}") from error
-    if category not in categories:
-        raise DataError(f"{path}: annotation {raw.get('id', '?')} has category_id {category}, which is not listed")
+    image_id, category = int(raw["image_id"]), int(raw["category_id"])
+    if image_id not in sizes or category not in categories:
+        raise ValueError(f"image_id {image_id} or category_id {category} is not listed")
+    size = sizes[image_id]
     segmentation = _compress(raw.get("segmentation"), size)
     if segmentation is None:
         return None
     from pycocotools import mask as rle
 
-    box = [float(v) for v in rle.toBbox(segmentation)]
-    if box[2] < 1 or box[3] < 1:
+    visible = [float(v) for v in rle.toBbox(segmentation)]
+    if visible[2] < 1 or visible[3] < 1:
         return None
+    x, y, width, height = raw.get("bbox") or visible
     return {
         "id": int(raw.get("id", 0)),
-        "image_id": int(raw["image_id"]),
+        "image_id": image_id,
         "category_id": category,
         "segmentation": segmentation,
-        "bbox": [float(v) for v in raw.get("bbox") or box],
+        "bbox": [float(x), float(y), float(width), float(height)],
         "area": float(raw.get("area") or rle.area(segmentation)),
         "iscrowd": int(raw.get("iscrowd", 0)),
     }
@@ -181,7 +199,20 @@ def _compress(segmentation: Any, size_hw: tuple[int, int]) -> dict[str, Any] | N
 
     height, width = size_hw
     if isinstance(segmentation, dict):
-        counts = segmentation["counts"]
-        return rle.frPyObjects(segmentation, height, width) if isinstance(counts, list) else dict(segmentation)
+        return _compress_runs(segmentation, height, width)
     polygons = [p for p in segmentation or [] if len(p) >= 6]
     return rle.merge(rle.frPyObjects(polygons, height, width)) if polygons else None
+
+
+def _compress_runs(segmentation: dict[str, Any], height: int, width: int) -> dict[str, Any]:
+    from pycocotools import mask as rle
+
+    counts = segmentation["counts"]
+    if list(segmentation["size"]) != [height, width]:
+        raise ValueError(f"its RLE is of size {segmentation['size']}, its image of {[height, width]}")
+    if not isinstance(counts, list):
+        rle.decode(dict(segmentation))  # refuses what does not fill the image
+        return dict(segmentation)
+    if min(counts, default=0) < 0 or sum(counts) != height * width:
+        raise ValueError(f"its run lengths do not add up to {height} x {width} pixels")
+    return rle.frPyObjects(segmentation, height, width)
