@@ -42,15 +42,19 @@ def is_quantized(name: str, keep_float: tuple[str, ...]) -> bool:
     return part is not None and part not in keep_float
 
 
-def float_reasons(keep_float: tuple[str, ...]) -> dict[str, str]:
-    """What stays in float and why, for the model card."""
-    return {**ALWAYS_FLOAT, **dict.fromkeys(keep_float, "kept in float on request")}
+def provenance(
+    calibration: CalibrationSet, config: QuantizeConfig, also_float: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """What the model card says of a quantization.
 
-
-def provenance(calibration: CalibrationSet, config: QuantizeConfig) -> dict[str, Any]:
-    """What the model card says of a quantization."""
+    Args:
+        calibration: The pictures.
+        config: How it was done.
+        also_float: What stays in float on this target beside `ALWAYS_FLOAT`, and why.
+    """
+    asked = dict.fromkeys(config.keep_float, "kept in float on request")
     return {
         "manifest_sha256": calibration.manifest_sha256,
-        "images": min(len(calibration), config.images),
-        "float": float_reasons(config.keep_float),
+        "images": len(calibration.choose(config.images, config.seed)),
+        "float": {**ALWAYS_FLOAT, **(also_float or {}), **asked},
     }

@@ -24,6 +24,7 @@ from ai_edge_quantizer.recipe_manager import RecipeManager
 from numpy.typing import NDArray
 
 from quantize.calibration import CalibrationSet
+from quantize.parts import provenance
 from quantize.settings import QuantizeConfig
 from runtimes.errors import DataError, UsageError
 from runtimes.tflite_backend import read_card, strip_card, write_card
@@ -52,12 +53,11 @@ They cost one per cent of the time. With them in float, 64 calibration images of
 of 0.300 (0.311 in FP32).
 """
 
-ALWAYS_FLOAT = {
-    "first layers": "few channels of unequal range; later layers see their rounding",
-    "predictors": "their rounding shifts boxes and scores",
-    "hard_swish": "XNNPACK has no INT8 kernel for it",
-    "boxes, nms, roi_align": "arithmetic on coordinates needs more than 8 bits",
+ALSO_FLOAT = {
+    "first layers": "few channels of unequal range, whose rounding all later layers see",
+    "hard-swish": "XNNPACK has no INT8 kernel for it",
 }
+"""What stays in float on this target alone, and why."""
 
 
 def quantize_tflite(model: Path, output: Path, calibration: CalibrationSet, config: QuantizeConfig) -> None:
@@ -83,16 +83,7 @@ def quantize_tflite(model: Path, output: Path, calibration: CalibrationSet, conf
         ranges = measure_ranges(flatbuffer, recipe, images)
         quantized = tool.quantize(ranges, enable_progress_report=False).quantized_model
     output.write_bytes(restore_outputs(flatbuffer, bytes(quantized)))
-    write_card(output, card.updated(precision="int8", calibration=_describe(calibration, config)))
-
-
-def _describe(calibration: CalibrationSet, config: QuantizeConfig) -> dict[str, Any]:
-    """The record that the card keeps."""
-    return {
-        "manifest_sha256": calibration.manifest_sha256,
-        "images": len(calibration.choose(config.images, config.seed)),
-        "float": {**ALWAYS_FLOAT, **dict.fromkeys(config.keep_float, "asked for")},
-    }
+    write_card(output, card.updated(precision="int8", calibration=provenance(calibration, config, ALSO_FLOAT)))
 
 
 @contextmanager
