@@ -44,7 +44,7 @@ def command(
     from edge_mrcnn.train.loop import train
     from edge_mrcnn.train.start import continue_from
 
-    settings = PruneConfig(ratio=ratio)
+    settings = PruneConfig(ratio=ratio, seed=seed)
     training = load_coco(data, "train")
     validation = load_coco(val) if val else val_split(data)
     checkpoint = continue_from(weights, training)

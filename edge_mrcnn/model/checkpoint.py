@@ -17,7 +17,7 @@ from torchvision.models.detection import MaskRCNN
 
 from edge_mrcnn.config import ModelConfig
 from edge_mrcnn.model.mask_rcnn import build_model
-from runtimes.errors import MissingFileError, ModelFileError
+from runtimes.errors import MissingFileError, ModelFileError, one_line
 
 FORMAT = "edge-mrcnn-checkpoint-1"
 
@@ -70,17 +70,32 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise ModelFileError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ModelFileError(f"{path}: expected a checkpoint written by `edge-mrcnn train`, this is another file")
+    try:
+        return _restore(record)
+    except ModelFileError:
+        raise
+    except Exception as error:  # whatever a record that was tampered with leads to
+        raise ModelFileError(f"{path}: not a whole checkpoint ({one_line(error)})") from error
+
+
+def _restore(record: dict[str, Any]) -> Checkpoint:
     config = ModelConfig.from_dict(record["config"])
-    model = build_model(config, len(record["classes"]))
-    fit_widths(model, record["state_dict"])
-    model.load_state_dict(record["state_dict"])
+    classes, category_ids = tuple(record["classes"]), tuple(record["category_ids"])
+    model = restore_model(config, len(classes), record["state_dict"])
+    scores = model.roi_heads.box_predictor.cls_score.out_features - 1
+    if not len(classes) == len(category_ids) == scores:
+        raise ValueError(f"{len(classes)} class names, {len(category_ids)} category ids, weights for {scores} classes")
     return Checkpoint(
-        model=model.eval(),
-        config=config,
-        classes=tuple(record["classes"]),
-        category_ids=tuple(record["category_ids"]),
-        training=record["training"],
+        model=model, config=config, classes=classes, category_ids=category_ids, training=record["training"]
     )
+
+
+def restore_model(config: ModelConfig, num_classes: int, state: dict[str, Tensor]) -> MaskRCNN:
+    """A model of these parts with these weights, as wide as they are; in eval mode."""
+    model = build_model(config, num_classes)
+    fit_widths(model, state)
+    model.load_state_dict(state)
+    return model.eval()
 
 
 def file_sha256(path: str | Path) -> str:

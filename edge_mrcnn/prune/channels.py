@@ -33,6 +33,8 @@ class PruneConfig:
     """Channel counts stay a multiple of this, which INT8 kernels prefer."""
     batches: int = 16
     """Training batches whose gradients tell which channels matter."""
+    seed: int = 0
+    """Seed of the proposals and RoIs that the losses are sampled from."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.ratio < 1:
@@ -63,6 +65,7 @@ def prune(checkpoint: Checkpoint, batches: Iterable[Batch], config: PruneConfig)
     model = checkpoint.model
     before = measure_cost(checkpoint)
     if config.ratio:
+        torch.manual_seed(config.seed)
         _accumulate_gradients(model, batches, config.batches)
         _remove_channels(checkpoint, config)
     after = measure_cost(checkpoint)

@@ -14,8 +14,8 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from edge_mrcnn.config import ModelConfig
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.model.box_head import AgnosticBoxPredictor
-from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint
-from edge_mrcnn.model.mask_rcnn import LetterboxedInput, build_model
+from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, restore_model
+from edge_mrcnn.model.mask_rcnn import build_model
 
 
 def start_fresh(
@@ -35,8 +35,8 @@ def continue_from(path: str | Path, data: CocoData, image_size_hw: tuple[int, in
     checkpoint = load_checkpoint(path)
     if image_size_hw:
         config = checkpoint.config.updated(image_size_hw=image_size_hw)
-        checkpoint.model.transform = LetterboxedInput(image_size_hw)
-        checkpoint = replace(checkpoint, config=config)
+        model = restore_model(config, len(checkpoint.classes), checkpoint.model.state_dict())
+        checkpoint = replace(checkpoint, config=config, model=model)
     if checkpoint.classes != data.classes:
         _replace_predictors(checkpoint.model, len(data.classes) + 1)
     return replace(checkpoint, classes=data.classes, category_ids=data.category_ids)

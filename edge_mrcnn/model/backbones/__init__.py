@@ -74,6 +74,8 @@ def load_backbone_weights(backbone: nn.Module, path: str | Path) -> None:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ModelFileError(f"{path}: expected a state dict saved by torch.save ({type(error).__name__})") from error
+    if not isinstance(state, dict):
+        raise ModelFileError(f"{path}: expected a state dict, got {type(state).__name__}")
     net = getattr(backbone, "net", backbone)
     try:
         missing, _ = net.load_state_dict(state, strict=False)

@@ -1,0 +1,109 @@
+"""One contract for every backbone, and the algebra of RepVGG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
+
+from edge_mrcnn.model.backbones import BACKBONES, build_backbone  # noqa: E402
+from edge_mrcnn.model.backbones.repvgg import RepVGGBlock, fuse_blocks  # noqa: E402
+from runtimes.errors import MissingFileError, ModelFileError, UsageError  # noqa: E402
+
+NAMES = [*BACKBONES, "timm:mobilenetv3_small_050"]
+
+
+def randomise_norms(module: torch.nn.Module) -> None:
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_var.uniform_(0.5, 2)
+            layer.running_mean.normal_()
+            torch.nn.init.normal_(layer.weight)
+            torch.nn.init.normal_(layer.bias)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_maps_are_as_stated(name: str) -> None:
+    backbone = build_backbone(name).eval()
+    maps = backbone(torch.zeros(1, 3, 64, 128))
+    assert backbone.strides == (8, 16, 32)
+    assert [tuple(m.shape) for m in maps] == [
+        (1, channels, 64 // stride, 128 // stride)
+        for channels, stride in zip(backbone.channels, backbone.strides, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stages_hold_all_weights(name: str) -> None:
+    backbone = build_backbone(name)
+    in_stages = {id(p) for stage in backbone.stages() for p in stage.parameters()}
+    assert in_stages == {id(p) for p in backbone.parameters()}
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x1_0", "repvgg_lite"])
+def test_local_weights_are_loaded(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    source = build_backbone(name)
+    state = {**source.net.state_dict(), "fc.weight": torch.zeros(3)}
+    torch.save(state, tmp_path / "weights.pth")
+    loaded = build_backbone(name, weights=tmp_path / "weights.pth")
+    for key, value in loaded.net.state_dict().items():
+        assert torch.equal(value, state[key])
+
+
+class TestWeightsFile:
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(MissingFileError):
+            build_backbone("repvgg_lite", weights=tmp_path / "none.pth")
+
+    @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04" + bytes(50)])
+    def test_damaged(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "weights.pth"
+        path.write_bytes(content)
+        with pytest.raises(ModelFileError, match=r"weights\.pth"):
+            build_backbone("repvgg_lite", weights=path)
+
+    @pytest.mark.parametrize(
+        "content",
+        [{}, {"conv1.0.weight": torch.zeros(1)}, [1, 2], torch.zeros(3), {"state_dict": 5}],
+        ids=["empty", "other shape", "list", "tensor", "nested"],
+    )
+    def test_of_another_net(self, tmp_path: Path, content: object) -> None:
+        path = tmp_path / "weights.pth"
+        torch.save(content, path)
+        with pytest.raises(ModelFileError, match=r"weights\.pth") as caught:
+            build_backbone("shufflenet_v2_x1_0", weights=path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["none", "timm:none", "timm:vit_tiny_patch16_224"])
+def test_unknown_name_is_one_line(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        build_backbone(name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "stride"), [(8, 8, 1), (8, 12, 1), (8, 8, 2), (3, 16, 2)])
+@torch.no_grad()
+def test_fused_block_equals_its_training_form(inputs: int, outputs: int, stride: int) -> None:
+    torch.manual_seed(0)
+    block = RepVGGBlock(inputs, outputs, stride).eval()
+    randomise_norms(block)
+    x = torch.randn(2, inputs, 14, 10)
+    torch.testing.assert_close(block.fuse()(x), block(x), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_fused_backbone_is_a_stack_of_plain_convolutions() -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone("repvgg_lite").eval()
+    x = torch.randn(1, 3, 64, 64)
+    before = backbone(x)
+    fuse_blocks(backbone)
+    kinds = {type(m).__name__ for m in backbone.modules() if not list(m.children())}
+    assert kinds == {"Conv2d", "ReLU"}
+    for one, other in zip(before, backbone(x), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)

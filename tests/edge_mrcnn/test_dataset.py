@@ -1,0 +1,175 @@
+"""Training samples: picture and outlines stay together through every view, and a view depends on its seed alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
+
+from edge_mrcnn.config import TrainConfig  # noqa: E402
+from edge_mrcnn.data.augment import jitter_color, random_view, resize_masks  # noqa: E402
+from edge_mrcnn.data.coco import load_coco  # noqa: E402
+from edge_mrcnn.data.dataset import InstanceDataset, make_target  # noqa: E402
+from edge_mrcnn.data.loader import EpochSampler, train_loader  # noqa: E402
+from runtimes.errors import DataError  # noqa: E402
+
+PAD = (10, 20, 30)
+
+
+def draw_ellipse() -> tuple[np.ndarray, np.ndarray]:
+    """A white ellipse on black (90, 120, 3), and its mask (1, 90, 120)."""
+    mask = np.zeros((90, 120), np.uint8)
+    cv2.ellipse(mask, (50, 40), (30, 18), 25, 0, 360, 1, -1)
+    return np.repeat(mask[..., None] * 255, 3, axis=2), mask[None]
+
+
+class TestView:
+    @pytest.mark.parametrize("size_hw", [(64, 64), (64, 128), (192, 128)])
+    def test_mask_lies_where_the_object_is_drawn(self, size_hw: tuple[int, int]) -> None:
+        image, masks = draw_ellipse()
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            view, seen = random_view(image, masks, size_hw, (0, 0, 0), TrainConfig(), rng)
+            drawn = view[..., 0] > 127
+            assert view.shape == (*size_hw, 3) and seen.shape == (1, *size_hw)
+            union = np.count_nonzero(drawn | (seen[0] > 0))
+            assert np.count_nonzero(drawn & (seen[0] > 0)) >= 0.93 * union
+
+    def test_empty_part_has_the_border_colour(self) -> None:
+        image, masks = draw_ellipse()
+        config = TrainConfig(scale_jitter=(0.5, 0.5), flip=0.0)
+        view, _ = random_view(image, masks, (128, 128), PAD, config, np.random.default_rng(0))
+        assert np.count_nonzero((view == PAD).all(2)) == 128 * 128 - 48 * 64
+
+    def test_flip_mirrors_both(self) -> None:
+        image, masks = draw_ellipse()
+        plain = TrainConfig(scale_jitter=(1, 1), flip=0.0)
+        straight = random_view(image, masks, (90, 120), PAD, plain, np.random.default_rng(0))
+        mirrored = random_view(image, masks, (90, 120), PAD, replace(plain, flip=1.0), np.random.default_rng(0))
+        assert np.array_equal(straight[0], image) and np.array_equal(straight[1], masks)
+        for one, other in zip(straight, mirrored, strict=True):
+            width_axis = 1 if one.ndim == 3 and one.shape[2] == 3 else 2
+            assert np.array_equal(np.flip(one, width_axis), other)
+
+    def test_picture_without_objects_stays_without(self) -> None:
+        image, masks = draw_ellipse()
+        _, seen = random_view(image, masks[:0], (64, 64), PAD, TrainConfig(), np.random.default_rng(0))
+        assert seen.shape == (0, 64, 64)
+
+    def test_resized_mask_keeps_its_share(self) -> None:
+        _, masks = draw_ellipse()
+        for size_hw in ((45, 60), (180, 240), (33, 77)):
+            assert resize_masks(masks, size_hw).mean() == pytest.approx(masks.mean(), rel=0.03)
+
+
+class TestColor:
+    def test_strength_zero_changes_nothing(self) -> None:
+        image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        assert np.abs(jitter_color(image, 0.0, np.random.default_rng(0)).astype(int) - image).max() <= 1
+
+    def test_result_stays_within_bytes(self) -> None:
+        image = np.random.default_rng(0).choice([0, 255], (20, 30, 3)).astype(np.uint8)
+        for seed in range(10):
+            assert jitter_color(image, 0.9, np.random.default_rng(seed)).dtype == np.uint8
+
+
+class TestTarget:
+    def test_box_ends_after_the_last_pixel(self) -> None:
+        mask = np.zeros((1, 20, 30), np.uint8)
+        mask[0, 4:10, 7:20] = 1
+        target = make_target(mask, np.array([2]))
+        assert target["boxes"].tolist() == [[7, 4, 20, 10]]
+        assert target["boxes"].dtype == torch.float32 and target["labels"].dtype == torch.int64
+
+    def test_object_that_is_hardly_visible_is_dropped(self) -> None:
+        masks = np.zeros((3, 20, 30), np.uint8)
+        masks[0, :3, :5] = 1
+        masks[2, :4, :4] = 1
+        assert make_target(masks, np.array([1, 2, 3]))["labels"].tolist() == [3]
+
+    def test_nothing_is_a_target_of_no_rows(self) -> None:
+        target = make_target(np.zeros((0, 20, 30), np.uint8), np.zeros(0, np.int64))
+        assert target["boxes"].shape == (0, 4) and target["masks"].shape == (0, 20, 30)
+
+
+@pytest.fixture
+def dataset(toy_data: Path) -> InstanceDataset:
+    return InstanceDataset(load_coco(toy_data, "train"), (64, 128), PAD, TrainConfig(workers=0, batch=2))
+
+
+class TestDataset:
+    def test_targets_enclose_their_objects(self, dataset: InstanceDataset) -> None:
+        colors = {1: (220, 60, 200), 2: (90, 220, 40)}
+        dataset.config = replace(dataset.config, color_jitter=0.0)
+        for epoch in range(4):
+            for index in range(len(dataset)):
+                image, target = dataset.view(epoch, index)
+                pixels = image.permute(1, 2, 0).numpy().astype(int)
+                for label, mask in zip(target["labels"].tolist(), target["masks"].numpy(), strict=True):
+                    is_object = np.abs(pixels - colors[label]).max(2) < 60
+                    assert is_object[mask > 0].mean() > 0.8
+
+    def test_view_depends_on_seed_epoch_and_index(self, dataset: InstanceDataset) -> None:
+        first, again = dataset.view(3, 1)[0], dataset.view(3, 1)[0]
+        assert torch.equal(first, again)
+        assert not torch.equal(first, dataset.view(4, 1)[0])
+        dataset.config = replace(dataset.config, seed=1)
+        assert not torch.equal(first, dataset.view(3, 1)[0])
+
+    def test_image_without_objects_has_no_rows(self, dataset: InstanceDataset) -> None:
+        assert len(dataset.view(0, len(dataset) - 1)[1]["boxes"]) == 0
+
+    def test_crowd_is_no_target(self, dataset: InstanceDataset, toy_data: Path) -> None:
+        for annotation in dataset.data.by_image[5]:
+            annotation["iscrowd"] = 1
+        assert len(dataset.view(0, 0)[1]["boxes"]) == 0
+
+    def test_picture_of_another_size_is_named(self, toy_data: Path, tmp_path: Path) -> None:
+        record = json.loads((toy_data / "annotations" / "instances_train.json").read_text())
+        record["images"][0]["width"] = 130
+        path = tmp_path / "data.json"
+        path.write_text(json.dumps(record))
+        (tmp_path / "images").symlink_to(toy_data / "images" / "train")
+        wrong = InstanceDataset(load_coco(path), (64, 64), PAD, TrainConfig())
+        with pytest.raises(DataError, match=r"0\.png: the annotation says 130x96 pixels, the file has 128x96"):
+            wrong.view(0, 0)
+
+
+class TestLoader:
+    def test_epochs_differ_and_repeat(self) -> None:
+        sampler = EpochSampler(50, seed=0)
+        first = list(sampler)
+        sampler.set_epoch(1)
+        second = list(sampler)
+        assert {index for _, index in first} == set(range(50)) == {index for _, index in second}
+        assert [i for _, i in first] != [i for _, i in second]
+        sampler.set_epoch(0)
+        assert list(sampler) == first
+
+    def test_processes_share_an_epoch_evenly(self) -> None:
+        shares = [list(EpochSampler(11, seed=0, rank=rank, world_size=3)) for rank in range(3)]
+        assert [len(share) for share in shares] == [3, 3, 3]
+        assert len({index for share in shares for _, index in share}) == 9
+
+    def test_batches_are_stacked_with_their_targets(self, dataset: InstanceDataset) -> None:
+        batches = list(train_loader(dataset))
+        assert len(batches) == 3
+        for images, targets in batches:
+            assert images.shape == (2, 3, 64, 128) and images.dtype == torch.uint8
+            assert len(targets) == 2
+
+    def test_data_smaller_than_a_batch_is_one_batch(self, dataset: InstanceDataset) -> None:
+        dataset.config = replace(dataset.config, batch=100)
+        assert [len(images) for images, _ in train_loader(dataset)] == [6]
+
+    def test_worker_processes_give_the_same_samples(self, dataset: InstanceDataset) -> None:
+        here = [images for images, _ in train_loader(dataset)]
+        dataset.config = replace(dataset.config, workers=1)
+        there = [images for images, _ in train_loader(dataset)]
+        assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
