@@ -63,4 +63,5 @@ def train_loader(dataset: InstanceDataset, *, rank: int = 0, world_size: int = 1
         persistent_workers=config.workers > 0,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="forkserver" if config.workers else None,
+        generator=torch.Generator(),  # iterating must not move the global one, which the losses sample from
     )

@@ -1,0 +1,275 @@
+"""Training on toy data: what is written, what is refused, and that an interrupted training loses nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
+callbacks = pytest.importorskip("lightning.pytorch.callbacks", reason="pip install 'edge-mrcnn[train]'")
+
+from edge_mrcnn.config import ModelConfig, TrainConfig  # noqa: E402
+from edge_mrcnn.data.coco import CocoData, load_coco  # noqa: E402
+from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
+from edge_mrcnn.train.callbacks import MovingAverage  # noqa: E402
+from edge_mrcnn.train.loop import train  # noqa: E402
+from edge_mrcnn.train.start import continue_from, start_fresh  # noqa: E402
+from edge_mrcnn.train.task import MaskRCNNTask, build_optimizer, learning_rate_factor  # noqa: E402
+from runtimes.errors import DataError, ModelFileError, UsageError  # noqa: E402
+
+TOY = TrainConfig(epochs=2, batch=2, workers=0, warmup_steps=2, lr=0.005, precision="32")
+
+
+class StopAfter(callbacks.Callback):
+    """Ctrl-C in the first step of an epoch."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_batch_start(self, trainer: object, *_: object) -> None:
+        if trainer.current_epoch == self.epochs:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def data(toy_data: Path) -> CocoData:
+    return load_coco(toy_data, "train")
+
+
+@pytest.fixture
+def validation(toy_data: Path) -> CocoData:
+    return load_coco(toy_data, "val")
+
+
+@pytest.fixture
+def fresh(toy_config: ModelConfig, data: CocoData) -> Callable[[], Checkpoint]:
+    return lambda: start_fresh(toy_config, data, 0, False, None)
+
+
+def read_metrics(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    a, b = (load_checkpoint(path).model.state_dict() for path in (one, other))
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_training_writes_checkpoints_metrics_and_one_line_per_epoch(fresh, data, validation, tmp_path, capfd) -> None:
+    best = train(fresh(), data, tmp_path, TOY, validation=validation, device="cpu")
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert [line.split("  ")[0] for line in captured.err.splitlines()] == ["epoch 1/2", "epoch 2/2"]
+    assert {p.name for p in tmp_path.iterdir()} == {"best.pt", "last.pt", "last.ckpt", "metrics.csv", "tensorboard"}
+    assert all(p.name.startswith("events.") for p in (tmp_path / "tensorboard").iterdir())
+    assert best == tmp_path / "best.pt"
+    rows = read_metrics(tmp_path)
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3"), ("2", "6")]
+    assert all(math.isfinite(float(value)) for row in rows for value in row.values())
+    last = load_checkpoint(tmp_path / "last.pt")
+    assert (last.training["epoch"], last.training["images"]) == (2, 6)
+    assert 0 <= last.training["mask_ap"] <= 1
+    assert all(torch.isfinite(v).all() for v in last.model.state_dict().values())
+    assert not same_weights(tmp_path / "last.pt", _saved(fresh(), tmp_path / "start.pt"))
+
+
+def _saved(checkpoint: Checkpoint, path: Path) -> Path:
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+def test_loss_falls(fresh, data, tmp_path) -> None:
+    config = replace(TOY, epochs=8, optimizer="adamw", lr=2e-3, flip=0.0, scale_jitter=(1.0, 1.0), color_jitter=0.0)
+    train(fresh(), data, tmp_path, config, device="cpu")
+    losses = [float(row["loss/total"]) for row in read_metrics(tmp_path)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("ema", [0.9, 0.0])
+def test_interrupted_training_resumes_to_the_same_weights(fresh, data, tmp_path, ema: float) -> None:
+    config = replace(TOY, ema=ema)
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    train(fresh(), data, straight, config, device="cpu")
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(), data, broken, config, device="cpu", callbacks=(StopAfter(1),))
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert [row["epoch"] for row in read_metrics(broken)] == ["1"]
+    train(fresh(), data, broken, config, device="cpu", resume=True)
+    assert same_weights(straight / "last.pt", broken / "last.pt")
+    assert read_metrics(straight) == read_metrics(broken)
+
+
+def test_same_seed_gives_the_same_weights(fresh, data, tmp_path) -> None:
+    config = replace(TOY, epochs=1)
+    for name in ("a", "b"):
+        train(fresh(), data, tmp_path / name, config, device="cpu")
+    assert same_weights(tmp_path / "a" / "best.pt", tmp_path / "b" / "best.pt")
+
+
+class TestResume:
+    def test_without_anything_to_resume(self, fresh, data, tmp_path) -> None:
+        with pytest.raises(UsageError, match="start without it"):
+            train(fresh(), data, tmp_path, TOY, device="cpu", resume=True)
+
+    def test_of_a_finished_training(self, fresh, data, tmp_path) -> None:
+        config = replace(TOY, epochs=1)
+        train(fresh(), data, tmp_path, config, device="cpu")
+        with pytest.raises(UsageError, match="more --epochs"):
+            train(fresh(), data, tmp_path, config, device="cpu", resume=True)
+
+    def test_of_another_model(self, fresh, data, tmp_path, toy_config) -> None:
+        train(fresh(), data, tmp_path, replace(TOY, epochs=1), device="cpu")
+        other = start_fresh(toy_config.updated(fpn_channels=24), data, 0, False, None)
+        with pytest.raises(UsageError, match="another model"):
+            train(other, data, tmp_path, TOY, device="cpu", resume=True)
+
+    def test_of_a_damaged_file(self, fresh, data, tmp_path) -> None:
+        (tmp_path / "last.ckpt").write_bytes(b"PK\x03\x04 cut")
+        with pytest.raises(ModelFileError, match="last.ckpt"):
+            train(fresh(), data, tmp_path, TOY, device="cpu", resume=True)
+
+
+class TestRefusal:
+    def test_category_without_objects(self, fresh, data, tmp_path) -> None:
+        for objects in data.by_image.values():
+            objects[:] = [a for a in objects if a["category_id"] == 3]
+        with pytest.raises(DataError, match="disc"):
+            train(fresh(), data, tmp_path, TOY, device="cpu")
+
+    def test_no_objects_at_all(self, fresh, data, tmp_path) -> None:
+        data.by_image.clear()
+        with pytest.raises(DataError, match="nothing to learn"):
+            train(fresh(), data, tmp_path, TOY, device="cpu")
+
+    def test_crowds_alone_are_no_objects(self, fresh, data, tmp_path) -> None:
+        for objects in data.by_image.values():
+            for annotation in objects:
+                annotation["iscrowd"] = 1
+        with pytest.raises(DataError, match="nothing to learn"):
+            train(fresh(), data, tmp_path, TOY, device="cpu")
+
+    @pytest.mark.parametrize("split", ["train", "val"])
+    def test_missing_picture_of_either_split(self, fresh, toy_data, data, validation, tmp_path, split: str) -> None:
+        sets = {"train": data, "val": validation}
+        first = replace(sets[split].images[0], path=tmp_path / "gone.png")
+        sets[split] = replace(sets[split], images=(first, *sets[split].images[1:]))
+        with pytest.raises(DataError, match=r"1 image files are missing, such as .*gone\.png"):
+            train(fresh(), sets["train"], tmp_path, TOY, validation=sets["val"], device="cpu")
+
+    def test_validation_with_other_classes(self, fresh, data, validation, tmp_path) -> None:
+        other = replace(validation, categories={3: "cat", 7: "dog"})
+        with pytest.raises(DataError, match="no class is common"):
+            train(fresh(), data, tmp_path, TOY, validation=other, device="cpu")
+
+    def test_classes_that_differ_from_the_models(self, fresh, data, tmp_path) -> None:
+        other = replace(fresh(), classes=("cat", "dog"))
+        with pytest.raises(DataError, match="classes"):
+            train(other, data, tmp_path, TOY, device="cpu")
+
+    def test_loss_that_is_not_finite(self, fresh, data, tmp_path) -> None:
+        checkpoint = fresh()
+        torch.nn.init.constant_(checkpoint.model.rpn.head.cls_logits.bias, math.nan)
+        with pytest.raises(DataError, match="--lr"):
+            train(checkpoint, data, tmp_path, TOY, device="cpu")
+
+
+class TestAverage:
+    def test_first_update_is_a_copy_and_later_ones_follow(self, fresh) -> None:
+        model = fresh().model
+        average = MovingAverage(model, 0.5)
+        name, weight = next(iter(model.named_parameters()))
+        values = []
+        for value in (1.0, 2.0, 4.0):
+            torch.nn.init.constant_(weight, value)
+            average.average.update_parameters(model)
+            values.append(average.average.module.get_parameter(name).detach().flatten()[0].item())
+        decay = [(1 + n) / (10 + n) for n in (1, 2)]
+        second = decay[0] * 1 + (1 - decay[0]) * 2
+        assert values == pytest.approx([1, second, decay[1] * second + (1 - decay[1]) * 4])
+
+    def test_counters_are_copied(self, fresh) -> None:
+        model = fresh().model
+        average = MovingAverage(model, 0.5)
+        for buffer in model.buffers():
+            if not buffer.is_floating_point():
+                buffer.fill_(7)
+        for _ in range(2):
+            average.average.update_parameters(model)
+        counters = [b for b in average.average.module.buffers() if not b.is_floating_point()]
+        assert counters and all(int(b) == 7 for b in counters)
+
+
+class TestOptimizer:
+    def test_every_trained_weight_is_in_one_group(self, fresh) -> None:
+        model = fresh().model
+        groups = build_optimizer(model, replace(TOY, backbone_lr_factor=0.1)).param_groups
+        assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
+        assert sorted({g["lr"] for g in groups}) == pytest.approx([0.0005, 0.005])
+        for group in groups:
+            assert all((p.dim() > 1) == (group["weight_decay"] > 0) for p in group["params"])
+
+    def test_rate_warms_up_and_falls(self) -> None:
+        rates = [learning_rate_factor(step, 10, 100) for step in range(101)]
+        assert rates[0] == pytest.approx(0.01) and rates[10] == 1.0 and rates[-1] == pytest.approx(0.01)
+        assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
+
+    @pytest.mark.parametrize(("stages", "trained"), [(0, 5), (2, 3), (-1, 0), (99, 0)])
+    def test_frozen_stages_are_left_alone(self, fresh, stages: int, trained: int) -> None:
+        task = MaskRCNNTask(fresh().model, replace(TOY, freeze_stages=stages), 10)
+        parts = task.model.backbone.body.stages()
+        assert sum(all(p.requires_grad for p in part.parameters()) for part in parts) == trained
+
+    def test_frozen_norms_keep_their_statistics(self, fresh, data, tmp_path) -> None:
+        before = fresh()
+        config = replace(TOY, epochs=1, freeze_norm=True)
+        after = load_checkpoint(train(fresh(), data, tmp_path, config, device="cpu"))
+        for key, value in before.model.backbone.body.state_dict().items():
+            if "running" in key:
+                assert torch.equal(after.model.backbone.body.state_dict()[key], value)
+
+
+class TestStart:
+    def test_same_seed_same_weights(self, toy_config, data) -> None:
+        one, same, other = (start_fresh(toy_config, data, seed, False, None).model for seed in (1, 1, 2))
+        weights = [next(iter(model.parameters())) for model in (one, same, other)]
+        assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+    @pytest.mark.parametrize("agnostic", [True, False])
+    def test_other_classes_get_fresh_predictors(self, toy_config, data, make_lively, tmp_path, agnostic: bool) -> None:
+        config = toy_config.updated(class_agnostic_boxes=agnostic)
+        names = ("a", "b", "c")
+        start = Checkpoint(model=make_lively(config, 3), config=config, classes=names, category_ids=(1, 2, 3))
+        save_checkpoint(tmp_path / "three.pt", start)
+        adapted = continue_from(tmp_path / "three.pt", data)
+        assert adapted.classes == data.classes
+        predictor = adapted.model.roi_heads.box_predictor
+        assert predictor.cls_score.out_features == 3
+        save_checkpoint(tmp_path / "two.pt", adapted)
+        again = load_checkpoint(tmp_path / "two.pt").model
+        assert again.roi_heads.box_predictor.bbox_pred.out_features == (4 if agnostic else 12)
+        body = "backbone.body.net.stage0.0.conv3.weight"
+        assert torch.equal(again.state_dict()[body], start.model.state_dict()[body])
+
+    def test_another_size_is_what_the_saved_checkpoint_has(self, toy_checkpoint, data, tmp_path) -> None:
+        grown = continue_from(toy_checkpoint, data, (256, 256))
+        save_checkpoint(tmp_path / "grown.pt", grown)
+        again = load_checkpoint(tmp_path / "grown.pt")
+        pools = [c.model.roi_heads.box_roi_pool.canonical_scale for c in (grown, again)]
+        assert pools[0] == pools[1] == round(224 * 256 / 800)
+        assert again.config.image_size_hw == (256, 256)
+
+
+def test_provenance_is_plain_json(fresh, data, tmp_path) -> None:
+    best = train(fresh(), data, tmp_path, replace(TOY, epochs=1), device="cpu")
+    training = load_checkpoint(best).training
+    assert json.loads(json.dumps(training)) == training
+    assert training["data"] == "instances_train.json"
