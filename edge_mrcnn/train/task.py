@@ -21,7 +21,7 @@ class MaskRCNNTask(lightning.LightningModule):
 
     def __init__(self, model: MaskRCNN, config: TrainConfig, total_steps: int) -> None:
         super().__init__()
-        self.model = model
+        self.model = model.train()  # Lightning trains a module in the mode in which it finds it
         self.config = config
         self.total_steps = max(1, total_steps)
         _freeze(model, config.freeze_stages)
