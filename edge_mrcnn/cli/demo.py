@@ -14,7 +14,7 @@ INT8 = "{out}/models/best-int8.onnx {out}/models/best-int8.xml {out}/models/best
 CHAIN = f"""
 scenes --train {{scenes}} --val 80 --imgsz 256 --video {{out}}/scenes.mp4 --seconds 8 -o {{out}}/scenes
 train --data {{out}}/scenes --model nano-dense --imgsz 256 --epochs {{epochs}} {LEARN} -o {{out}}/train
-prune --weights {{out}}/train/best.pt --data {{out}}/scenes --ratio 0.2 --epochs {{prune_epochs}} {LEARN} -o {{out}}/prune
+prune --weights {{out}}/train/best.pt --data {{out}}/scenes --ratio 0.2 --epochs {{tuning}} {LEARN} -o {{out}}/prune
 export --weights {{out}}/prune/best.pt --int8 --calib {{out}}/scenes -o {{out}}/models
 run --model {{out}}/models/best-int8.onnx --source {{out}}/scenes.mp4 --save {{out}}/run-onnx.mp4
 run --model {{out}}/models/best-int8.xml --source {{out}}/scenes.mp4 --save {{out}}/run-openvino.mp4
@@ -35,7 +35,7 @@ def command(epochs: int, prune_epochs: int, scenes: int, device: str, output: Pa
     from edge_mrcnn.cli import group
 
     start = time.monotonic()
-    values = {"epochs": epochs, "prune_epochs": prune_epochs, "scenes": scenes, "device": device}
+    values = {"epochs": epochs, "tuning": prune_epochs, "scenes": scenes, "device": device}
     for arguments in chain(output, **values):
         click.secho(f"\n$ edge-mrcnn {shlex.join(arguments)}", bold=True, err=True)
         group.main(arguments, standalone_mode=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import torch
@@ -53,15 +54,21 @@ def train_loader(dataset: InstanceDataset, *, rank: int = 0, world_size: int = 1
     """
     config = dataset.config
     sampler = EpochSampler(len(dataset), config.seed, rank=rank, world_size=world_size)
+    workers = min(config.workers, usable_cores())
     return DataLoader(
         _Views(dataset),
         batch_size=min(config.batch, len(sampler)),
         sampler=sampler,
-        num_workers=config.workers,
+        num_workers=workers,
         collate_fn=collate,
         drop_last=True,
-        persistent_workers=config.workers > 0,
+        persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        multiprocessing_context="forkserver" if config.workers else None,
+        multiprocessing_context="forkserver" if workers else None,
         generator=torch.Generator(),  # iterating must not move the global one, which the losses sample from
     )
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
