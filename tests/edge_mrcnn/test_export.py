@@ -1,0 +1,153 @@
+"""Export to ONNX and OpenVINO: the files find what torch finds, and a wrong one is not handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
+onnx = pytest.importorskip("onnx", reason="pip install 'edge-mrcnn[export]'")
+pytest.importorskip("onnxscript", reason="pip install 'edge-mrcnn[export]'")
+pytest.importorskip("onnxruntime", reason="pip install 'edge-mrcnn[onnx]'")
+pytest.importorskip("openvino", reason="pip install 'edge-mrcnn[openvino]'")
+
+import runtimes  # noqa: E402
+from edge_mrcnn.export import verify  # noqa: E402
+from edge_mrcnn.export.pipeline import ExportConfig, adapt, export  # noqa: E402
+from edge_mrcnn.model.checkpoint import file_sha256, load_checkpoint  # noqa: E402
+from edge_mrcnn.reference import TorchRuntime, load_reference  # noqa: E402
+from quantize.parts import PARTS, part_of  # noqa: E402
+from runtimes.base import FakeRuntime, RawOutputs  # noqa: E402
+from runtimes.errors import GateError, MissingFileError, ModelFileError, UsageError  # noqa: E402
+
+TARGETS = ("onnx", "openvino")
+
+
+@pytest.fixture(scope="module")
+def exported(toy_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Target to file."""
+    folder = tmp_path_factory.mktemp("exported")
+    return dict(zip(TARGETS, export(toy_checkpoint, folder, ExportConfig(targets=TARGETS)), strict=True))
+
+
+@pytest.fixture(scope="module")
+def reference(toy_checkpoint: Path) -> Iterator[TorchRuntime]:
+    with load_reference(toy_checkpoint, "cpu") as runtime:
+        yield runtime
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_file_finds_what_torch_finds(
+    exported: dict[str, Path], reference: TorchRuntime, noise_tensors: list[np.ndarray], target: str
+) -> None:
+    with runtimes.load(exported[target], threads=1) as artefact:
+        parity = verify.compare(reference, artefact, noise_tensors)
+        counts = [len(artefact.run(tensor).scores) for tensor in noise_tensors]
+    assert parity.passes(verify.FP32), parity
+    assert parity.detections > 0 and max(counts) > 0
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_nothing_found_is_no_rows(toy_checkpoint: Path, tmp_path: Path, target: str) -> None:
+    config = ExportConfig(targets=(target,), score_threshold=0.9999999)
+    (path,) = export(toy_checkpoint, tmp_path, config)
+    with runtimes.load(path, threads=1) as artefact:
+        found = artefact.infer(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
+    assert len(found) == 0 and found.mask_probs.shape == (0, 28, 28)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_card_travels_in_the_file(exported: dict[str, Path], toy_checkpoint: Path, target: str) -> None:
+    card = runtimes.read_card(exported[target])
+    assert (card.target, card.precision, card.classes) == (target, "fp32", ("square", "disc"))
+    assert card.checkpoint_sha256 == file_sha256(toy_checkpoint)
+    assert {"torch", target} <= set(card.versions)
+
+
+def test_onnx_nodes_are_named_after_their_parts(exported: dict[str, Path]) -> None:
+    nodes = onnx.load(exported["onnx"]).graph.node
+    convolutions = [n.name for n in nodes if n.op_type in ("Conv", "Gemm", "ConvTranspose")]
+    assert {part_of(name) for name in convolutions} >= set(PARTS)
+    assert not any(n.domain not in ("", "ai.onnx") for n in nodes)
+
+
+def test_nothing_but_the_models_is_written(exported: dict[str, Path]) -> None:
+    assert {p.name for p in exported["onnx"].parent.iterdir()} == {"toy.onnx", "toy.xml", "toy.bin"}
+
+
+def test_settings_of_the_export_reach_model_and_card(toy_checkpoint: Path) -> None:
+    config = ExportConfig(proposals=5, max_detections=3, score_threshold=0.2, iou_threshold=0.7, image_size_hw=(64, 64))
+    adapted = adapt(load_checkpoint(toy_checkpoint), config)
+    card = TorchRuntime(adapted, device="cpu").card
+    assert (card.proposals, card.max_detections, card.input_size_hw) == (5, 3, (64, 64))
+    assert (card.score_threshold, card.iou_threshold) == (0.2, 0.7)
+    assert adapted.model.roi_heads.detections_per_img == 3
+
+
+@pytest.mark.parametrize("targets", [("onnx", "coreml"), ()])
+def test_unknown_target_names_the_known_ones(targets: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="onnx, openvino, tflite"):
+        ExportConfig(targets=targets)
+
+
+def test_int8_asks_for_pictures(toy_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--calib"):
+        export(toy_checkpoint, tmp_path, ExportConfig(targets=("onnx",), int8=True))
+
+
+def test_missing_and_damaged_checkpoints_leave_nothing(toy_checkpoint: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(toy_checkpoint.read_bytes()[:2000])
+    for path, kind in ((tmp_path / "none.pt", MissingFileError), (cut, ModelFileError)):
+        with pytest.raises(kind):
+            export(path, tmp_path / "out", ExportConfig(targets=("onnx",)))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_file_that_differs_is_kept_under_a_name_that_says_so(
+    toy_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setattr(verify, "FP32", verify.Tolerance(box_px=-1.0))
+    with pytest.raises(GateError, match="failed"):
+        export(toy_checkpoint, tmp_path, ExportConfig(targets=(target,)))
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == ({"toy.failed.onnx"} if target == "onnx" else {"toy.failed.xml", "toy.failed.bin"})
+
+
+class TestVerify:
+    @pytest.fixture
+    def answer(self, reference: TorchRuntime, noise_tensors: list[np.ndarray]) -> RawOutputs:
+        return reference.run(noise_tensors[0])
+
+    def compare(self, reference: TorchRuntime, tensor: np.ndarray, answer: RawOutputs) -> verify.Parity:
+        return verify.compare(reference, FakeRuntime(reference.card, lambda x: answer), [tensor])
+
+    def test_equal_answers_pass(self, reference, noise_tensors, answer) -> None:
+        parity = self.compare(reference, noise_tensors[0], answer)
+        assert parity.matched == parity.detections > 0
+        assert (parity.box_px, parity.score, parity.mask) == (0, 0, 0)
+
+    def test_dead_rows_do_not_count(self, reference, noise_tensors, answer) -> None:
+        padded = RawOutputs(*(np.concatenate([values, np.zeros_like(values[:2])]) for values in answer))
+        assert self.compare(reference, noise_tensors[0], padded).passes(verify.FP32)
+
+    @pytest.mark.parametrize(("field", "change"), [("boxes", 0.5), ("scores", 0.01), ("masks", 0.01), ("labels", 1)])
+    def test_any_difference_fails(self, reference, noise_tensors, answer, field: str, change: float) -> None:
+        values = getattr(answer, field)
+        wrong = answer._replace(**{field: values + np.asarray(change, values.dtype)})
+        assert not self.compare(reference, noise_tensors[0], wrong).passes(verify.FP32)
+
+    def test_missing_detection_fails(self, reference, noise_tensors, answer) -> None:
+        assert not self.compare(reference, noise_tensors[0], RawOutputs(*(v[1:] for v in answer))).passes(verify.FP32)
+
+    def test_trial_has_an_empty_a_noisy_and_a_crowded_picture(self) -> None:
+        picture = np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3), dtype=np.uint8)
+        for pictures, count in (([], 2), ([picture], 4), ([picture] * 3, 6)):
+            tensors = verify.trial_tensors((64, 128), pictures)
+            assert len(tensors) == count
+            assert all(t.shape == (1, 64, 128, 3) and t.dtype == np.uint8 for t in tensors)
+            assert np.ptp(tensors[0]) == 0
