@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
+import warnings
 
 import click
 
@@ -54,13 +56,17 @@ def group(verbose: bool) -> None:
     """Train, prune, quantize and export a light Mask R-CNN, and run it on an edge camera."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
     if not verbose:
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA on a CPU; we do not
+        for name in ("torch.utils.cpp_extension", "torch.utils._pytree"):  # remarks about CUDA and other packages
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def main() -> None:
-    """Entry point: an `EdgeError` is one line on stderr and its exit code; Ctrl-C is 130."""
+    """Entry point: what a user can mend is one line on stderr and its exit code; Ctrl-C is 130."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # the warnings of libraries are for us, not for their users
     try:
-        code = group(standalone_mode=False)
+        code = group(standalone_mode=False, prog_name="edge-mrcnn")
     except EdgeError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
@@ -68,7 +74,23 @@ def main() -> None:
         click.echo("stopped", err=True)
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(error.exit_code)
+    except OSError as error:  # a folder that cannot be written, a full disk
+        click.echo(
+            f"error: {': '.join(filter(None, (error.filename and str(error.filename), error.strerror)))}", err=True
+        )
+        sys.exit(1)
     else:
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show(error: click.ClickException) -> None:
+    """One line like every other error; where click's message is the help page, that page."""
+    message = error.format_message()
+    if "\n" in message:
+        error.show()
+        return
+    context = getattr(error, "ctx", None)
+    hint = f"; see {context.command_path} --help" if context else ""
+    click.echo(f"error: {message.rstrip('.')}{hint}", err=True)

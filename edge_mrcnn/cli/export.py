@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_mrcnn.cli.options import comma_list, image_size
+from edge_mrcnn.cli.options import comma_list, image_size, name_next
 from edge_mrcnn.export import TARGETS
 
 
@@ -44,8 +44,7 @@ def command(
     )  # fmt: skip
     for file in files:
         click.echo(f"wrote {file} ({file_mb(file):.1f} MB)")
-    models = " ".join(map(str, files))
-    click.echo(f"next: edge-mrcnn report --reference {weights} --models {models} --data VAL.json")
+    name_next("report", "--reference", weights, "--models", *files, "--data", "VAL.json")
 
 
 def file_mb(path: Path) -> float:

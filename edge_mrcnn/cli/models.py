@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from edge_mrcnn.cli.options import name_next
 from edge_mrcnn.config import PRESETS
 
 
@@ -24,4 +25,4 @@ def command(classes: int) -> None:
             f"{cost.parameters / 1e6:>10.2f}{cost.macs / 1e9:>8.2f}  {config.backbone}"
         )
     click.echo(f"\nbackbones: {', '.join(BACKBONES)}, timm:<any model with features at strides 8, 16, 32>")
-    click.echo("next: edge-mrcnn train --model nano --backbone NAME --data DIR")
+    name_next("train", "--model", "nano", "--backbone", "NAME", "--data", "DIR")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -32,3 +33,8 @@ def val_split(data: str) -> CocoData | None:
         return load_coco(data, "val") if Path(data).is_dir() else None
     except MissingFileError:
         return None
+
+
+def name_next(*arguments: object) -> None:
+    """Print the command to type next, quoted for a shell."""
+    click.echo(f"next: edge-mrcnn {shlex.join(map(str, arguments))}")

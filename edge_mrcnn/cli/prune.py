@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_mrcnn.cli.options import val_split
+from edge_mrcnn.cli.options import name_next, val_split
 from edge_mrcnn.config import TrainConfig
 
 
@@ -62,4 +62,4 @@ def command(
     else:
         save_checkpoint(best, checkpoint)
     click.echo(f"wrote {best}")
-    click.echo(f"next: edge-mrcnn export --weights {best} --target onnx,openvino,tflite --int8 --calib {data}")
+    name_next("export", "--weights", best, "--target", "onnx,openvino,tflite", "--int8", "--calib", data)

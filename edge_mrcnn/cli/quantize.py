@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_mrcnn.cli.options import comma_list
+from edge_mrcnn.cli.options import comma_list, name_next
 
 
 @click.command()
@@ -23,4 +23,4 @@ def command(model: Path, calib: str, calib_images: int, keep_float: str, output:
     config = QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float))
     quantize(model, output, CalibrationSet.load(calib), config)
     click.echo(f"wrote {output}")
-    click.echo(f"next: edge-mrcnn report --reference {model} --models {output} --data VAL.json")
+    name_next("report", "--reference", model, "--models", output, "--data", "VAL.json")

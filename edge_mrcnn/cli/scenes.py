@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edge_mrcnn.cli.options import image_size
+from edge_mrcnn.cli.options import image_size, name_next
 
 
 @click.command()
@@ -30,4 +30,4 @@ def command(
     if video is not None:
         render_video(video, seconds=seconds, seed=seed)
         click.echo(f"wrote {video}")
-    click.echo(f"next: edge-mrcnn train --data {output} --imgsz {imgsz[0]}x{imgsz[1]}")
+    name_next("train", "--data", output, "--imgsz", f"{imgsz[0]}x{imgsz[1]}")

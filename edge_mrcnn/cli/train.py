@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edge_mrcnn.cli.options import image_size, val_split
+from edge_mrcnn.cli.options import image_size, name_next, val_split
 from edge_mrcnn.config import PRESETS, TrainConfig, preset
 from runtimes.errors import UsageError
 
@@ -66,7 +66,7 @@ def command(
         validation=validation, device=device, devices=devices, nodes=nodes, resume=resume,
     )  # fmt: skip
     click.echo(f"wrote {best}")
-    click.echo(f"next: edge-mrcnn export --weights {best} --target onnx,openvino,tflite")
+    name_next("export", "--weights", best, "--target", "onnx,openvino,tflite")
 
 
 def _headline(checkpoint: Any, training: Any, validation: Any) -> str:

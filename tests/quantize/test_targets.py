@@ -1,0 +1,174 @@
+"""One contract for INT8 on ONNX and OpenVINO: the file runs, agrees, repeats, and says what stayed in float."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import runtimes
+from quantize import TARGETS, CalibrationSet, QuantizeConfig, quantize
+from quantize.parts import ALWAYS_FLOAT, PARTS, is_quantized, part_of, provenance
+from quantize.settings import PARTS as PART_NAMES
+from runtimes.errors import MissingFileError, ModelFileError, UnknownFormatError, UsageError
+
+SUFFIXES = (".onnx", ".xml")
+
+
+@pytest.fixture(scope="module")
+def int8_files(
+    float_files: dict[str, Path], pictures: CalibrationSet, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    pytest.importorskip("nncf", reason="pip install 'edge-mrcnn[export]'")
+    folder = tmp_path_factory.mktemp("int8")
+    return {suffix: quantize(float_files[suffix], folder / f"small{suffix}", pictures) for suffix in SUFFIXES}
+
+
+def count_quantized(path: Path) -> dict[str, int]:
+    """Part of the net to the number of its layers with INT8 weights (ONNX), or of its quantizers (OpenVINO)."""
+    if path.suffix == ".onnx":
+        import onnx
+
+        nodes = onnx.load(path).graph.node
+        readers = [n.name for n in nodes if len(n.input) > 1 and "DequantizeLinear" in n.input[1]]
+    else:
+        import openvino
+
+        model = openvino.Core().read_model(path)
+        fakes = [node for node in model.get_ordered_ops() if node.get_type_name() == "FakeQuantize"]
+        readers = [
+            target.get_node().get_friendly_name() for node in fakes for target in node.output(0).get_target_inputs()
+        ]
+    counts = dict.fromkeys([*PARTS, None], 0)
+    for name in readers:
+        counts[part_of(name)] += 1
+    return counts
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_int8_file_agrees_with_the_float_one(
+    float_files: dict[str, Path], int8_files: dict[str, Path], pictures: CalibrationSet, suffix: str
+) -> None:
+    with (
+        runtimes.load(float_files[suffix], threads=1) as exact,
+        runtimes.load(int8_files[suffix], threads=1) as rounded,
+    ):
+        for image in pictures.images():
+            expected, found = exact.infer(image), rounded.infer(image)
+            assert len(expected) > 0 and len(found) > 0
+            assert abs(expected.scores[0] - found.scores[0]) < 0.15
+            assert np.isfinite(found.boxes_xyxy).all()
+            assert found.mask_probs.shape[1:] == (28, 28)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_part_is_quantized(int8_files: dict[str, Path], suffix: str) -> None:
+    counts = count_quantized(int8_files[suffix])
+    assert all(counts[part] > 0 for part in PARTS), counts
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_card_says_how_it_was_made(int8_files: dict[str, Path], pictures: CalibrationSet, suffix: str) -> None:
+    card = runtimes.read_card(int8_files[suffix])
+    assert card.precision == "int8"
+    assert card.calibration["manifest_sha256"] == pictures.manifest_sha256
+    assert card.calibration["images"] == 6
+    assert set(card.calibration["float"]) >= set(ALWAYS_FLOAT)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_same_calibration_gives_the_same_file(
+    float_files: dict[str, Path], int8_files: dict[str, Path], pictures: CalibrationSet, tmp_path: Path, suffix: str
+) -> None:
+    again = quantize(float_files[suffix], tmp_path / f"small{suffix}", pictures)
+    weights = ".bin" if suffix == ".xml" else suffix
+    assert again.with_suffix(weights).read_bytes() == int8_files[suffix].with_suffix(weights).read_bytes()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_part_kept_in_float_is_float(
+    float_files: dict[str, Path], pictures: CalibrationSet, tmp_path: Path, suffix: str
+) -> None:
+    config = QuantizeConfig(images=2, keep_float=("rpn", "mask_head"))
+    output = quantize(float_files[suffix], tmp_path / f"kept{suffix}", pictures, config)
+    counts = count_quantized(output)
+    assert counts["rpn"] == counts["mask_head"] == 0
+    assert counts["backbone"] > 0 and counts["box_head"] > 0
+    card = runtimes.read_card(output)
+    assert {"rpn", "mask_head"} <= set(card.calibration["float"]) and card.calibration["images"] == 2
+
+
+def test_float_file_is_left_as_it_was_and_nothing_lies_about(
+    float_files: dict[str, Path], int8_files: dict[str, Path]
+) -> None:
+    assert {p.name for p in float_files[".onnx"].parent.iterdir()} == {"small.onnx", "small.xml", "small.bin"}
+    assert {p.name for p in int8_files[".onnx"].parent.iterdir()} == {"small.onnx", "small.xml", "small.bin"}
+    assert runtimes.read_card(float_files[".onnx"]).precision == "fp32"
+
+
+def test_missing_model_is_named(pictures: CalibrationSet, tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="none.onnx"):
+        quantize(tmp_path / "none.onnx", tmp_path / "out.onnx", pictures)
+
+
+def test_unknown_format_names_the_known_ones(pictures: CalibrationSet, tmp_path: Path) -> None:
+    (tmp_path / "model.pb").touch()
+    with pytest.raises(UnknownFormatError, match=r"\.onnx, \.xml, \.tflite"):
+        quantize(tmp_path / "model.pb", tmp_path / "out.pb", pictures)
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES])
+def test_damaged_model_is_refused_and_leaves_nothing(
+    float_files: dict[str, Path], pictures: CalibrationSet, tmp_path: Path, suffix: str
+) -> None:
+    broken = tmp_path / f"broken{suffix}"
+    broken.write_bytes(float_files[suffix].read_bytes()[:500])
+    broken.with_suffix(".bin").touch()
+    with pytest.raises(ModelFileError, match="broken"):
+        quantize(broken, tmp_path / f"out{suffix}", pictures)
+    assert {p.name for p in tmp_path.iterdir()} == {broken.name, "broken.bin"}
+
+
+class TestSettings:
+    @pytest.mark.parametrize("wrong", [{"images": 0}, {"keep_float": ("tail",)}])
+    def test_impossible_ones_are_refused(self, wrong: dict) -> None:
+        with pytest.raises(UsageError):
+            QuantizeConfig(**wrong)
+
+    def test_name_the_same_parts_as_the_net_has(self) -> None:
+        assert set(PART_NAMES) == set(PARTS)
+
+
+class TestParts:
+    @pytest.mark.parametrize(
+        ("name", "part"),
+        [
+            ("pyramid.body.net.stage2.0/Conv_7", "backbone"),
+            ("pyramid.fpn.inner_blocks.0.0/Conv_1", "fpn"),
+            ("rpn_head.conv.0.0/Conv_3", "rpn"),
+            ("rpn_head.cls_logits/Conv_4", None),
+            ("box_head.1/Gemm_5", "box_head"),
+            ("box_predictor.cls_score/Gemm_6", None),
+            ("mask_predictor.conv5_mask/ConvTranspose_9", "mask_head"),
+            ("mask_predictor.mask_fcn_logits/Conv_9", None),
+            ("deploy/Mul_10", None),
+        ],
+    )
+    def test_a_node_belongs_to_the_part_of_its_module(self, name: str, part: str | None) -> None:
+        assert part_of(name) == part
+        assert is_quantized(name, ()) == (part is not None)
+        assert not is_quantized(name, tuple(PARTS))
+
+    def test_each_float_part_has_a_reason(self, pictures: CalibrationSet) -> None:
+        record = provenance(pictures, QuantizeConfig(keep_float=("fpn",)))
+        assert "fpn" in record["float"] and all(record["float"].values())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_quantizing_needs_no_torch(suffix: str, float_files: dict[str, Path]) -> None:
+    module = TARGETS[suffix][0].split(":")[0]
+    code = f"import sys; sys.modules['torch'] = None; import {module}"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=Path(__file__).parents[2])
