@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import runtimes
 from runtimes.errors import DataError, MissingFileError, UsageError
 from runtimes.image_header import read_size
 from runtimes.model_card import ModelCard
@@ -106,6 +107,28 @@ class CalibrationSet:
         Arguments and errors are those of `images`.
         """
         return (letterbox(image, card)[0] for image in self.images(limit, seed))
+
+    def tensors_with_objects(self, model: Path, limit: int | None = None, seed: int = 0) -> Iterator[Image]:
+        """Those of `tensors` in which a model finds something, so that its mask head has something to measure.
+
+        Args:
+            model: The FP32 artefact.
+            limit: Pictures that are looked at, at most; all if None.
+            seed: Same seed, same choice.
+
+        Raises:
+            DataError: If it finds nothing in any of them.
+        """
+        found = 0
+        with runtimes.load(model) as runtime:
+            for tensor in self.tensors(runtime.card, limit, seed):
+                if (runtime.run(tensor).scores > 0).any():
+                    found += 1
+                    yield tensor
+        if not found:
+            raise DataError(
+                f"{self.path}: {model.name} finds nothing in these pictures; calibrate with pictures of objects"
+            )
 
     def choose(self, limit: int | None = None, seed: int = 0) -> list[Path]:
         """The files that `images` reads, in the set's order."""

@@ -56,7 +56,7 @@ def quantize_onnx(model: Path, output: Path, calibration: CalibrationSet, config
             plain = Path(folder) / "float.onnx"
             onnx.save(proto, plain)
             quantize_static(
-                plain, output, TensorReader(calibration.tensors(card, config.images, config.seed)),
+                plain, output, TensorReader(calibration.tensors_with_objects(model, config.images, config.seed)),
                 quant_format=QuantFormat.QDQ, per_channel=True, nodes_to_quantize=chosen,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,

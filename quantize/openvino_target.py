@@ -29,7 +29,7 @@ def quantize_openvino(model: Path, output: Path, calibration: CalibrationSet, co
     """
     card = read_card(model)
     graph = openvino.Core().read_model(model)
-    tensors = list(calibration.tensors(card, config.images, config.seed))
+    tensors = list(calibration.tensors_with_objects(model, config.images, config.seed))
     nncf.set_log_level(logging.ERROR)
     quantized = nncf.quantize(
         graph,

@@ -27,6 +27,7 @@ except ModuleNotFoundError:  # 32-bit Raspberry Pi OS has only the older package
 from runtimes.base import Array, RawOutputs, Runtime, check_graph, refusing
 from runtimes.errors import ModelFileError
 from runtimes.model_card import CARD_KEY, ModelCard, missing_card
+from runtimes.quiet import quiet_stderr
 
 CARD_FILE = f"{CARD_KEY}.json"
 HASH_FILE = f"{CARD_KEY}.sha256"
@@ -81,7 +82,8 @@ def open_model(path: str | Path, *, threads: int | None = None) -> TfliteRuntime
     """
     card, flatbuffer = _unpack(path)
     with refusing(path, "TFLite cannot open it"):
-        interpreter = Interpreter(model_content=flatbuffer, num_threads=threads)
+        with quiet_stderr():
+            interpreter = Interpreter(model_content=flatbuffer, num_threads=threads)
         if missing := set(SIGNATURES) - set(interpreter.get_signature_list()):
             raise ModelFileError(f"{path}: the model has no signature {', '.join(sorted(missing))}: export it again")
         _check_signatures(interpreter, card, path)

@@ -18,6 +18,7 @@ from edge_mrcnn.export.lowering import tflite_ops
 from edge_mrcnn.inspection import count_kinds, list_operators
 from runtimes.errors import ModelFileError
 from runtimes.model_card import ModelCard
+from runtimes.quiet import quiet_stderr
 from runtimes.tflite_backend import write_card
 
 MASK_BATCH = 4
@@ -77,7 +78,7 @@ def convert(graph: DeployGraph) -> bytes:
     converter = litert_torch.Converter()
     converter.signature("detect", DetectSignature(graph).eval(), sample_kwargs={"image": image})
     converter.signature("mask", MaskSignature(graph).eval(), sample_kwargs={"boxes": boxes, "labels": labels, **maps})
-    with tflite_ops.lowered_operators():
+    with tflite_ops.lowered_operators(), quiet_stderr():
         flatbuffer: bytes = converter.convert().model_content()
     return flatbuffer
 
