@@ -14,7 +14,7 @@ for package in ("skimage", "lightning", "torch_pruning", "onnxscript", "openvino
 import runtimes  # noqa: E402
 
 CHAIN = """
-scenes --train 24 --val 4 --imgsz 128 --video scenes.mp4 --seconds 0.5 -o scenes
+scenes --train 16 --val 3 --imgsz 128 --video scenes.mp4 --seconds 0.5 -o scenes
 train --data scenes --model nano-dense --imgsz 128 --epochs 1 --workers 0 --device cpu -o train
 prune --weights train/best.pt --data scenes --ratio 0.5 --epochs 1 --workers 0 --device cpu -o prune
 export --weights prune/best.pt --target onnx,openvino --int8 --calib scenes --calib-images 8 --conf 0.01 -o models
