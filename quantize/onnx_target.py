@@ -47,9 +47,9 @@ def quantize_onnx(model: Path, output: Path, calibration: CalibrationSet, config
     """
     card = read_card(model)
     proto = onnx.load(model)
-    chosen = [
-        n.name for n in proto.graph.node if is_quantized(n.name, config.keep_float) and n.op_type not in FLOAT_TYPES
-    ]
+    stem = next(node.name for node in proto.graph.node if node.op_type == "Conv")
+    nodes = [node for node in proto.graph.node if node.op_type not in FLOAT_TYPES and node.name != stem]
+    chosen = [node.name for node in nodes if is_quantized(node.name, config.keep_float)]
     logging.getLogger().disabled, was = True, logging.getLogger().disabled
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -11,6 +11,7 @@ from typing import Any
 
 import nncf
 import openvino
+from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
 from quantize.calibration import CalibrationSet
 from quantize.parts import is_quantized, provenance
@@ -38,6 +39,9 @@ def quantize_openvino(model: Path, output: Path, calibration: CalibrationSet, co
         target_device=nncf.TargetDevice.CPU,
         subset_size=len(tensors),
         fast_bias_correction=False,
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+        ),
         ignored_scope=nncf.IgnoredScope(names=_float_nodes(graph, config.keep_float), validate=False),
     )
     card = card.updated(precision="int8", calibration=provenance(calibration, config))
@@ -46,8 +50,10 @@ def quantize_openvino(model: Path, output: Path, calibration: CalibrationSet, co
 
 
 def _float_nodes(graph: Any, keep_float: tuple[str, ...]) -> list[str]:
-    names = (node.get_friendly_name() for node in graph.get_ordered_ops() if node.get_type_name() not in _PASSIVE)
-    return [name for name in names if not is_quantized(name, keep_float)]
+    nodes = [node for node in graph.get_ordered_ops() if node.get_type_name() not in _PASSIVE]
+    stem = next(node.get_friendly_name() for node in nodes if node.get_type_name() == "Convolution")
+    names = [node.get_friendly_name() for node in nodes]
+    return [name for name in names if name == stem or not is_quantized(name, keep_float)]
 
 
 _PASSIVE = ("Constant", "Parameter", "Result")

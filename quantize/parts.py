@@ -20,6 +20,7 @@ PARTS = {  # part -> prefixes of the modules in it
 """Learned layers that are quantized."""
 
 ALWAYS_FLOAT = {
+    "first convolution": "few channels of unequal range, whose rounding all later layers see",
     "rpn predictors": "objectness and deltas decide which boxes exist; they are few MACs",
     "box predictor": "class scores and box deltas; they are few MACs",
     "mask logits": "own-class products of few MACs; carelessly quantized, every mask is 0.5",

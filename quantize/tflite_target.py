@@ -53,10 +53,7 @@ They cost one per cent of the time. With them in float, 64 calibration images of
 of 0.300 (0.311 in FP32).
 """
 
-ALSO_FLOAT = {
-    "first layers": "few channels of unequal range, whose rounding all later layers see",
-    "hard-swish": "XNNPACK has no INT8 kernel for it",
-}
+ALSO_FLOAT = {"hard-swish": "XNNPACK has no INT8 kernel for it"}
 """What stays in float on this target alone, and why."""
 
 
