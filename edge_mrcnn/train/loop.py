@@ -22,6 +22,7 @@ from edge_mrcnn.train.manners import EventFiles, plain_interrupts, quiet_lightni
 from edge_mrcnn.train.precision import lightning_precision
 from edge_mrcnn.train.progress import EpochLines, MetricsFile
 from edge_mrcnn.train.task import MaskRCNNTask
+from runtimes.errors import UsageError
 
 RESUME_FILE = "last.ckpt"
 
@@ -59,10 +60,12 @@ def train(
     Raises:
         DataError: If the data has no object to learn from, or the loss is not finite.
         ModelFileError: If the resume file cannot be read.
-        UsageError: If a device or resume file is asked for that is not there.
+        UsageError: If no epoch is asked for, or a device or resume file that is not there.
         KeyboardInterrupt: At Ctrl-C or SIGTERM, when everything is closed; the last whole epoch can be resumed.
     """
     output = Path(output)
+    if config.epochs < 1:
+        raise UsageError(f"epochs {config.epochs}: expected at least 1 to train")
     check_data(checkpoint, data, validation)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     dataset = InstanceDataset(data, checkpoint.config.image_size_hw, PAD_RGB, config)

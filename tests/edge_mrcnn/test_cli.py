@@ -84,6 +84,7 @@ def bad(tmp_path: Path, toy_data: Path, toy_checkpoint: Path) -> dict[str, Path]
         ("train --data {data} --batch 0", 2, "batch 0"),
         ("train --data {data} --eval-every 0", 2, "eval_every 0"),
         ("train --data {data} --epochs many", 2, "--epochs"),
+        ("train --data {data} --weights {good} --epochs 0 --device cpu -o {folder}/out", 2, "epochs 0"),
         ("train --data {data} --weights {folder}/cut.pt", 1, "cut.pt"),
         ("train --data {data} --weights {folder}/none.pt", 1, "none.pt"),
         ("train --data {data} --weights {good} --resume -o {folder}/out --device cpu", 2, "start without it"),
