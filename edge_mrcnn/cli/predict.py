@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 import runtimes
+from edge_mrcnn.cli.options import name_next
 from runtimes import UsageError
 from runtimes.draw import draw_detections
 from runtimes.sinks import write_image
@@ -42,7 +43,7 @@ def command(model: str, source: str, output: Path, conf: float, threads: int | N
             click.echo(f"{name}: {summarize(found.labels.tolist(), found.names)}")
     (output / RESULTS).write_text(json.dumps(records))
     click.echo(f"wrote {output / RESULTS}: {len(records)} detections in {len(names)} images, drawn beside it")
-    click.echo(f"next: edge-mrcnn run --model {model} --source 0")
+    name_next("run", "--model", model, "--source", 0)
 
 
 def relative_names(paths: list[Path]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_mrcnn.cli.options import name_next
 from runtimes.errors import GateError, MissingFileError, UsageError
 
 if TYPE_CHECKING:
@@ -140,4 +141,4 @@ def _conclude(comparison: Comparison, paths: Sequence[Path], output: Path) -> No
     click.echo(verdict(comparison))
     click.echo(f"wrote {output / 'report.html'}, report.md, report.json")
     fastest = min(range(1, len(paths)), key=lambda index: comparison.rows[index].latency_ms)
-    click.echo(f"next: edge-mrcnn run --model {paths[fastest]} --source 0")
+    name_next("run", "--model", paths[fastest], "--source", 0)
