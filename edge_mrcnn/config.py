@@ -61,7 +61,8 @@ class ModelConfig:
         unknown = set(record) - {f.name for f in fields(cls)}
         if unknown:
             raise ModelFileError(f"the checkpoint has unknown settings {sorted(unknown)}: update edge-mrcnn")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+        return cls(**settings)
 
     def updated(self, **changes: Any) -> ModelConfig:
         """A copy with some fields changed; None means "leave as it is"."""

@@ -215,4 +215,5 @@ def _compress_runs(segmentation: dict[str, Any], height: int, width: int) -> dic
         return dict(segmentation)
     if min(counts, default=0) < 0 or sum(counts) != height * width:
         raise ValueError(f"its run lengths do not add up to {height} x {width} pixels")
-    return rle.frPyObjects(segmentation, height, width)
+    compressed: dict[str, Any] = rle.frPyObjects(segmentation, height, width)
+    return compressed

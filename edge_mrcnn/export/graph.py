@@ -31,6 +31,11 @@ class DeployGraph(nn.Module):
     `detect` and `mask` are its halves; `forward` is both, with as many masks as there are detections.
     """
 
+    mean: Tensor
+    inverse_std: Tensor
+    owner: Tensor
+    label: Tensor
+
     def __init__(self, model: MaskRCNN, config: ModelConfig) -> None:
         super().__init__()
         model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -43,7 +48,7 @@ class DeployGraph(nn.Module):
         self.mask_head = model.roi_heads.mask_head
         self.mask_predictor = model.roi_heads.mask_predictor
         self.proposal_iou = model.rpn.nms_thresh
-        self.num_classes = self.box_predictor.cls_score.out_features - 1
+        self.num_classes: int = self.box_predictor.cls_score.out_features - 1
         self.box_pool = RoiPool(model.roi_heads.box_roi_pool, config.image_size_hw)
         self.mask_pool = RoiPool(model.roi_heads.mask_roi_pool, config.image_size_hw)
         self.proposal_coder = BoxDecoder(model.rpn.box_coder.weights, config.image_size_hw)
@@ -200,11 +205,16 @@ class RoiPool(nn.Module):
 
     def forward(self, maps: list[Tensor], boxes: Tensor) -> Tensor:
         """Maps (1, C, H_i, W_i) and boxes (K, 4) to (K, C, size, size)."""
-        return operators.multiscale_roi_align(maps, boxes, self.scales, self.bounds, self.size, self.sampling_ratio)
+        pooled: Tensor = operators.multiscale_roi_align(
+            maps, boxes, self.scales, self.bounds, self.size, self.sampling_ratio
+        )
+        return pooled
 
 
 class BoxDecoder(nn.Module):
     """Deltas and reference boxes to boxes inside the image (R-CNN, arXiv 1311.2524, appendix C)."""
+
+    inverse_weights: Tensor
 
     def __init__(self, weights: tuple[float, float, float, float], image_size_hw: tuple[int, int]) -> None:
         super().__init__()

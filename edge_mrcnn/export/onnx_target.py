@@ -44,6 +44,7 @@ def convert(graph: DeployGraph) -> onnx.ModelProto:
             graph, (image,), dynamo=True, verbose=False, opset_version=OPSET, optimize=True,
             custom_translation_table=translations(), input_names=["image"], output_names=list(RawOutputs._fields),
         )  # fmt: skip
+    assert program is not None  # only the older exporter returns none
     model = program.model_proto
     name_nodes(model)
     name_rows(model)

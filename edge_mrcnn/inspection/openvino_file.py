@@ -48,4 +48,4 @@ def _is_integer_constant(node: Any) -> bool:
     """Follow the arithmetic that scales stored integers back to the constant itself."""
     while node.get_type_name() in ("Multiply", "Subtract", "Convert", "Reshape"):
         node = node.input_value(0).get_node()
-    return node.get_type_name() == "Constant" and node.get_output_element_type(0).size == 1
+    return bool(node.get_type_name() == "Constant" and node.get_output_element_type(0).size == 1)

@@ -138,7 +138,7 @@ def _state_widths(module: nn.Module, weight: Tensor) -> None:
         module.num_features = weight.shape[0]
 
 
-def _sync_attributes(model: nn.Module) -> None:
+def _sync_attributes(model: MaskRCNN) -> None:
     """The pyramid states its width; after pruning that is the width of its last convolutions."""
     layer = next(m for m in model.backbone.fpn.layer_blocks[0].modules() if isinstance(m, nn.Conv2d))
     model.backbone.out_channels = layer.out_channels

@@ -133,7 +133,7 @@ def _roi_pool(config: ModelConfig, size: int) -> MultiScaleRoIAlign:
     return MultiScaleRoIAlign(LEVELS, size, sampling_ratio=2, canonical_scale=canonical_scale, canonical_level=4)
 
 
-def _start_small(head: nn.Module) -> None:
+def _start_small(head: RPNHead) -> None:
     """Few anchors are objects: start objectness at 2 %, so that the first steps are calm (arXiv 1708.02002, 4.1)."""
     nn.init.constant_(head.cls_logits.bias, -4.0)
 

@@ -75,4 +75,5 @@ def _unit_without_shuffle(unit: shufflenetv2.InvertedResidual, x: Tensor) -> Ten
     if unit.stride > 1:
         return torch.cat([unit.branch1(x), unit.branch2(x)], 1)
     half = x.detach()[:, : x.shape[1] // 2]  # its channels are fixed, so nothing depends on them
-    return x + unit.branch2(half).mean()
+    inner: Tensor = unit.branch2(half)
+    return x + inner.mean()

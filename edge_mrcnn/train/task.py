@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 
@@ -51,7 +52,7 @@ class MaskRCNNTask(lightning.LightningModule):
         for stage in _stages(self.model)[: _frozen_count(self.model, self.config.freeze_stages)]:
             stage.eval()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Three groups: decayed weights, undecayed ones, and the backbone with its own rate."""
         optimizer = build_optimizer(self.model, self.config)
         schedule = torch.optim.lr_scheduler.LambdaLR(

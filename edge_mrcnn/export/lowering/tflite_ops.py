@@ -56,7 +56,8 @@ def lowered_operators() -> Iterator[None]:
 
 def select(x: Tensor, axis: int, rows: Tensor) -> Tensor:
     """`torch.index_select` by GATHER."""
-    return torch.ops.edge_mrcnn.gather(x, axis, rows.int())
+    selected: Tensor = torch.ops.edge_mrcnn.gather(x, axis, rows.int())
+    return selected
 
 
 @lower(torch.ops.edge_mrcnn.gather.default)

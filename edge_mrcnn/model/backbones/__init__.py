@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pkgutil
 from pathlib import Path
-from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -26,20 +25,24 @@ BACKBONES = {  # name -> "module:function"; the function takes `pretrained: bool
 }
 
 
-class Backbone(Protocol):
-    """What the feature pyramid asks of a backbone."""
+class Backbone(nn.Module):
+    """What the feature pyramid asks of a backbone; `forward` gives the maps."""
 
+    net: nn.Module
+    """The published model, whose own state-dict keys are kept."""
     channels: tuple[int, ...]
     strides: tuple[int, ...]
 
     def stages(self) -> list[nn.Module]:
         """Leading parts in order of depth, for freezing."""
+        raise NotImplementedError
 
-    def __call__(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) float32 to maps (N, channels[i], H / strides[i], W / strides[i])."""
+        raise NotImplementedError
 
 
-def build_backbone(name: str, *, pretrained: bool = False, weights: str | Path | None = None) -> nn.Module:
+def build_backbone(name: str, *, pretrained: bool = False, weights: str | Path | None = None) -> Backbone:
     """Build a backbone by name.
 
     Args:
@@ -54,7 +57,7 @@ def build_backbone(name: str, *, pretrained: bool = False, weights: str | Path |
     if name.startswith("timm:"):
         from edge_mrcnn.model.backbones.timm_features import timm_backbone
 
-        backbone = timm_backbone(name.removeprefix("timm:"), pretrained)
+        backbone: Backbone = timm_backbone(name.removeprefix("timm:"), pretrained)
     elif name in BACKBONES:
         backbone = pkgutil.resolve_name(BACKBONES[name])(pretrained)
     else:
@@ -64,7 +67,7 @@ def build_backbone(name: str, *, pretrained: bool = False, weights: str | Path |
     return backbone
 
 
-def load_backbone_weights(backbone: nn.Module, path: str | Path) -> None:
+def load_backbone_weights(backbone: Backbone, path: str | Path) -> None:
     """Load a plain state dict; classifier keys that the backbone lacks are ignored, missing ones are not."""
     import torch
 
@@ -76,9 +79,8 @@ def load_backbone_weights(backbone: nn.Module, path: str | Path) -> None:
         raise ModelFileError(f"{path}: expected a state dict saved by torch.save ({type(error).__name__})") from error
     if not isinstance(state, dict):
         raise ModelFileError(f"{path}: expected a state dict, got {type(state).__name__}")
-    net = getattr(backbone, "net", backbone)
     try:
-        missing, _ = net.load_state_dict(state, strict=False)
+        missing, _ = backbone.net.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise ModelFileError(
             f"{path}: the weights do not fit the backbone: {str(error).splitlines()[1].strip()}"

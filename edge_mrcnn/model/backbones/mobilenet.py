@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torchvision
-from torch import nn
+from torchvision.models import MobileNetV2, MobileNetV3
 
 from edge_mrcnn.model.backbones.staged import StagedBackbone
 
 
-def _features(net: nn.Module, last: int, outputs: tuple[int, ...], channels: tuple[int, ...]) -> StagedBackbone:
+def _features(
+    net: MobileNetV2 | MobileNetV3, last: int, outputs: tuple[int, ...], channels: tuple[int, ...]
+) -> StagedBackbone:
     """Keep `features.0` to `features.<last>`; the classifier and the last 1x1 expansion are dropped."""
     net.features = net.features[: last + 1]
     del net.classifier

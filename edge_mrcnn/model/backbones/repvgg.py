@@ -44,13 +44,15 @@ class RepVGGBlock(nn.Module):
             eye = torch.eye(weight.shape[0], device=weight.device)[:, :, None, None]
             weight0, bias0 = _folded(eye, self.identity)
             weight, bias = weight + F.pad(weight0, [1, 1, 1, 1]), bias + bias0
-        conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, self.conv3.stride, 1)
+        conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, self.conv3.stride[0], 1)
         conv.weight, conv.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
         return nn.Sequential(conv, nn.ReLU())
 
 
 def _folded(weight: Tensor, bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    return fuse_conv_bn_weights(weight, None, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
+    mean, var = bn.running_mean, bn.running_var
+    assert mean is not None and var is not None  # every BatchNorm here tracks its statistics
+    return fuse_conv_bn_weights(weight, None, mean, var, bn.eps, bn.weight, bn.bias)
 
 
 def fuse_blocks(module: nn.Module) -> None:

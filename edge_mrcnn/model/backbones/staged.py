@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from edge_mrcnn.model.backbones import Backbone
 
-class StagedBackbone(nn.Module):
+
+class StagedBackbone(Backbone):
     """Parts of a classifier run one after the other; the maps after some of them are handed out.
 
     The parts stay inside `net`, whose own state-dict keys are kept, so published weights load unchanged.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import timm
 from torch import Tensor, nn
 
+from edge_mrcnn.model.backbones import Backbone
 from runtimes.errors import UsageError
 
 _STRIDES = (8, 16, 32)
 
 
-class TimmBackbone(nn.Module):
+class TimmBackbone(Backbone):
     """A timm model with `features_only`, reduced to strides 8, 16 and 32."""
 
     def __init__(self, net: nn.Module, channels: tuple[int, ...]) -> None:
