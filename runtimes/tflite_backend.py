@@ -81,9 +81,8 @@ def open_model(path: str | Path, *, threads: int | None = None) -> TfliteRuntime
         ModelFileError: If the file is damaged or was not made by edge-mrcnn.
     """
     card, flatbuffer = _unpack(path)
-    with refusing(path, "TFLite cannot open it"):
-        with quiet_stderr():
-            interpreter = Interpreter(model_content=flatbuffer, num_threads=threads)
+    with refusing(path, "TFLite cannot open it"), quiet_stderr():
+        interpreter = Interpreter(model_content=flatbuffer, num_threads=threads)
         if missing := set(SIGNATURES) - set(interpreter.get_signature_list()):
             raise ModelFileError(f"{path}: the model has no signature {', '.join(sorted(missing))}: export it again")
         _check_signatures(interpreter, card, path)

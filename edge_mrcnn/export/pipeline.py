@@ -20,6 +20,7 @@ from edge_mrcnn.reference import TorchRuntime
 from runtimes.errors import GateError, MissingExtraError, UsageError
 from runtimes.model_card import ModelCard
 from runtimes.preprocess import letterbox
+from runtimes.quiet import quiet_stderr
 
 PICTURES = 6
 """Calibration or given pictures that parity is checked on."""
@@ -119,7 +120,8 @@ def _write(
     path = stem.with_name(stem.name + suffix)
     say(f"{target}: converting")
     try:
-        write = pkgutil.resolve_name(writer)
+        with quiet_stderr():
+            write = pkgutil.resolve_name(writer)
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"target {target} needs {error.name}: pip install 'edge-mrcnn[export]'") from error
     write(graph, reference.card.updated(target=target, versions=versions()), path)
@@ -136,8 +138,9 @@ def _quantize(
     say: Say,
 ) -> Path:
     path = file.with_name(f"{file.stem}-int8{file.suffix}")
-    say(f"{path.name}: quantizing with {len(calibration)} calibration images")
-    quantize.quantize(file, path, calibration, config)
+    settings = config or quantize.QuantizeConfig()
+    say(f"{path.name}: quantizing with {len(calibration.choose(settings.images, settings.seed))} calibration images")
+    quantize.quantize(file, path, calibration, settings)
     _check(path, reference, tensors[2:], verify.INT8, 0.5, say)
     return path
 
