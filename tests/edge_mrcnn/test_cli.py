@@ -125,6 +125,15 @@ def test_bad_input_is_one_line_and_a_code(
     assert {p.name for p in bad["folder"].iterdir()} - before <= {"out", "runs"}
 
 
+def test_prune_without_fine_tuning_writes_its_checkpoint(
+    cli: Callable, toy_data: Path, toy_checkpoint: Path, tmp_path: Path
+) -> None:
+    arguments = ["--data", toy_data, "--weights", toy_checkpoint, "--epochs", 0, "--device", "cpu", "-o", tmp_path]
+    outcome = cli("prune", *arguments)
+    assert outcome.code == 0, outcome.err
+    assert f"wrote {tmp_path / 'best.pt'}" in outcome.out and (tmp_path / "best.pt").is_file()
+
+
 def test_interrupted_training_exits_130_and_resumes(
     cli: Callable, toy_data: Path, toy_checkpoint: Path, tmp_path: Path
 ) -> None:
