@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-LEARN = "--optimizer adamw --lr 1e-3 --rois 64 --device {device}"
+LEARN = "--optimizer adamw --lr 1e-3 --rois 64 --eval-every {epochs} --device {device}"
 INT8 = "{out}/models/best-int8.onnx {out}/models/best-int8.xml {out}/models/best-int8.tflite"
 
 CHAIN = f"""
 scenes --train {{scenes}} --val 80 --imgsz 256 --video {{out}}/scenes.mp4 --seconds 8 -o {{out}}/scenes
-train --data {{out}}/scenes --model nano-dense --imgsz 192 --epochs {{epochs}} --eval-every {{epochs}} {LEARN} -o {{out}}/train
+train --data {{out}}/scenes --model nano-dense --imgsz 192 --epochs {{epochs}} {LEARN} -o {{out}}/train
 prune --weights {{out}}/train/best.pt --data {{out}}/scenes --ratio 0.2 --epochs {{tuning}} {LEARN} -o {{out}}/prune
 export --weights {{out}}/prune/best.pt --int8 --calib {{out}}/scenes -o {{out}}/models
 run --model {{out}}/models/best-int8.onnx --source {{out}}/scenes.mp4 --save {{out}}/run-onnx.mp4
