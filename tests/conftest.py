@@ -172,7 +172,7 @@ def small_tflite(tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
 
         from edge_mrcnn.config import ModelConfig
         from edge_mrcnn.export.graph import DeployGraph
-        from edge_mrcnn.export.lowering.tflite import write_tflite
+        from edge_mrcnn.export.tflite_target import write_tflite
         from edge_mrcnn.model.mask_rcnn import build_model
 
         config = ModelConfig(
