@@ -1,0 +1,1 @@
+"""COCO data, augmentation, loading, and the generator of scenes."""

@@ -1,0 +1,1 @@
+"""The Mask R-CNN and its checkpoints."""

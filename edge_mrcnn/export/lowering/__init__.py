@@ -1,0 +1,1 @@
+"""How each target says the operators of `edge_mrcnn.export.operators`."""
