@@ -109,7 +109,7 @@ def command(
     quieten_opencv()
     if threads:
         cv2.setNumThreads(threads)
-    with ExitStack() as stack, term_is_interrupt():
+    with catch_interrupts() as interrupts, ExitStack() as stack:
         runtime = stack.enter_context(runtimes.load(model, threads=threads))
         sink = stack.enter_context(open_sink(save, frames)) if save else None
         records = stack.enter_context(open_records(json_path)) if json_path else None
@@ -117,7 +117,7 @@ def command(
         click.echo(f"{describe(runtime.card)} on {frames.name}", err=True)
         meter, stream = Meter(), Stream(runtime, frames)
         try:
-            run_loop(stream, output, meter, conf=conf, limit=max_frames, total=frames.frame_count)
+            run_loop(stream, output, meter, interrupts, conf=conf, limit=max_frames, total=frames.frame_count)
         except KeyboardInterrupt:
             click.echo("\nstopped", err=True)
     summarize(meter, stream, frames)
@@ -127,14 +127,17 @@ def command(
     click.echo(f"next: edge-mrcnn report --help, or edge-mrcnn predict --model {model} --source FOLDER -o DIR")
 
 
-def run_loop(stream: Stream, output: Output, meter: Meter, *, conf: float, limit: int | None, total: int) -> None:
+def run_loop(
+    stream: Stream, output: Output, meter: Meter, interrupts: Interrupts, *, conf: float, limit: int | None, total: int
+) -> None:
     """Take frames until the source ends, the limit is reached or the window is closed."""
     shown = 0.0
     with closing(iter(stream)) as results:
         for frame, found in islice(results, limit):
             found = found[found.scores >= conf]
             meter.frames += 1
-            meter.add(found.speed | output.put(frame, found, meter.fps))
+            with interrupts.held():
+                meter.add(found.speed | output.put(frame, found, meter.fps))
             if sys.stderr.isatty() and meter.elapsed_s - shown > PROGRESS_S:
                 shown = meter.elapsed_s
                 click.echo(f"\r{progress(meter, stream, total, len(found))}", nl=False, err=True)
@@ -209,11 +212,38 @@ def open_records(path: Path) -> TextIO:
         raise UsageError(f"--json {path}: cannot be written: {error.strerror}") from error
 
 
+class Interrupts:
+    """Lets SIGINT and SIGTERM end the loop, but never in the middle of writing a frame: a cut write spoils the file."""
+
+    def __init__(self) -> None:
+        self._is_held = False
+        self._is_pending = False
+
+    def __call__(self, number: int, frame: object) -> None:
+        """The signal handler."""
+        if not self._is_held:
+            raise KeyboardInterrupt
+        self._is_pending = True
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep a signal that comes meanwhile until the end of the block."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+        if self._is_pending:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def term_is_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the loop as Ctrl-C does, so that a service manager leaves finished files behind."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def catch_interrupts() -> Iterator[Interrupts]:
+    """Handle SIGTERM as Ctrl-C, so that a service manager leaves finished files behind."""
+    interrupts = Interrupts()
+    previous = {number: signal.signal(number, interrupts) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield interrupts
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

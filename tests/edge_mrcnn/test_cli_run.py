@@ -105,11 +105,11 @@ class TestRun:
         command = [sys.executable, "-m", "edge_mrcnn", "run", *map(str, arguments), "--threads", "1"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (lines.exists() and lines.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.02)
         child.send_signal(number)
-        output, errors = child.communicate(timeout=20)
+        output, errors = child.communicate(timeout=60)
         assert child.returncode == 0, errors
         assert "stopped" in errors and "Traceback" not in errors
         records = [json.loads(line) for line in lines.read_text().splitlines()]
