@@ -24,7 +24,7 @@ $(STAMP): requirements.txt pyproject.toml
 demo: $(STAMP)
 	$(BIN)/edge-mrcnn demo --output $(DEMO_OUT)
 
-# One process per package: a device never has all the converters and runtimes in one, and together they crash each other.
+# One process per package: no device has every converter and runtime in one, and all together they crashed; why is open.
 test: $(STAMP)
 	$(BIN)/python -m pytest tests/runtimes
 	$(BIN)/python -m pytest tests/quantize
