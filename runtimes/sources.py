@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from runtimes.errors import ImageError, SourceError
 from runtimes.preprocess import read_image
+from runtimes.redaction import redact
 
 Array = NDArray[Any]
 
@@ -261,12 +262,3 @@ def expect_images(text: str, paths: list[Path]) -> list[Path]:
         hint = f"; for its subfolders: '{Path(text) / '**'}'" if Path(text).is_dir() else ""
         raise SourceError(f"{text}: no images there, looked for {', '.join(IMAGE_SUFFIXES)}{hint}")
     return images
-
-
-def redact(url: str) -> str:
-    """A URL fit for messages: the password, and what a query calls one, replaced by ***.
-
-    The password may hold "/" or "@" unescaped, so everything up to the last "@" counts as credentials.
-    """
-    url = re.sub(r"(://)([^:/@]*)(:.*)?@", lambda m: f"{m[1]}{m[2]}{':***' if m[3] else ''}@", url)
-    return re.sub(r"([?&][^=&]*(?:pass|pwd|token|key|secret|auth)[^=&]*=)[^&]*", r"\1***", url, flags=re.IGNORECASE)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from runtimes import redaction
+from runtimes.redaction import SecretFilter, find_secrets, hide, redact
+
+
+@pytest.fixture(autouse=True)
+def forget(monkeypatch):
+    """Each test begins with no hidden secret."""
+    monkeypatch.setattr(redaction, "_known", set())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://user:p@ss@host:554/live", "rtsp://user:***@host:554/live"),
+        ("rtsp://user:pa/ss@host/live", "rtsp://user:***@host/live"),
+        ("rtsp://user:pa?ss@host/live", "rtsp://user:***@host/live"),
+        ("rtsp://user:p%40ss@host/live", "rtsp://user:***@host/live"),
+        ("rtsp://first.last:secret@host/live", "rtsp://first.last:***@host/live"),
+        ("http://host/video?password=secret&fps=5", "http://host/video?password=***&fps=5"),
+        ("http://host/video?fps=5&Auth_Token=secret", "http://host/video?fps=5&Auth_Token=***"),
+        ("rtsp://user@host/live", "rtsp://user@host/live"),
+        ("rtsp://host/live", "rtsp://host/live"),
+        ("lost 'rtsp://u:secret@a/1' and (mqtt://v:secret@b)", "lost 'rtsp://u:***@a/1' and (mqtt://v:***@b)"),
+        ("3 of 4 @ 25 FPS: all well?", "3 of 4 @ 25 FPS: all well?"),
+    ],
+)
+def test_secrets_of_urls_are_hidden_in_any_text(text, shown):
+    assert redact(text) == shown
+    assert redact(shown) == shown
+
+
+@pytest.mark.parametrize("url", ["rtsp://user:p%40ss/x@host/live", "http://host/v?password=p%40ss/x"])
+def test_known_secrets_are_hidden_in_every_spelling(url):
+    hide(*find_secrets(url))
+    for spelling in ("p%40ss/x", "p@ss/x", "p%40ss%2Fx"):
+        assert redact(f"401 for user with {spelling}!") == "401 for user with ***!"
+
+
+def test_a_secret_too_short_to_be_told_from_a_word_is_left_to_the_form_of_the_url():
+    hide("is")
+    assert redact("this is rtsp://u:is@host") == "this is rtsp://u:***@host"
+
+
+def test_logged_secrets_are_hidden_in_message_arguments_and_traceback(capsys):
+    hide("topsecret")
+    logger, handler = logging.getLogger("redaction test"), logging.StreamHandler()
+    handler.addFilter(SecretFilter())
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        raise OSError("cannot open rtsp://user:pa@ss@host")
+    except OSError:
+        logger.exception("%s: %s", "http://host/?token=abc", {"password": "topsecret"})
+    text = capsys.readouterr().err
+    assert "Traceback" in text and "user:***@host" in text
+    assert not any(secret in text for secret in ("topsecret", "pa@ss", "abc"))
