@@ -28,6 +28,8 @@ class ModelConfig:
     """One box regression for all classes, instead of one per class."""
     mask_hidden: tuple[int, ...] = (64, 64, 64)
     """Widths of the 3x3 convolutions of the mask head."""
+    mask_levels: int = 0
+    """How many of the finest pyramid maps the mask head reads; 0 is all that the box head reads."""
     proposals: int = 64
     """P: region proposals that reach the box head at inference."""
     proposals_per_level: int = 200

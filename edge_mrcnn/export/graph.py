@@ -96,10 +96,9 @@ class DeployGraph(nn.Module):
         x = (image.permute(0, 3, 1, 2).float() - self.mean) * self.inverse_std
         maps = list(self.pyramid(x).values())
         proposals, alive = self._propose(maps)
-        pooled_maps = maps[: self.box_pool.levels]
-        class_logits, deltas = self._classify(self.box_head(self.box_pool(pooled_maps, proposals)))
+        class_logits, deltas = self._classify(self.box_head(self.box_pool(maps, proposals)))
         boxes, scores, labels, count = self._select(proposals, alive, class_logits, deltas)
-        return boxes, scores, labels, count, pooled_maps
+        return boxes, scores, labels, count, maps[: self.mask_pool.levels]
 
     def mask(self, maps: list[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """Masks of n boxes.
@@ -204,9 +203,9 @@ class RoiPool(nn.Module):
         self.sampling_ratio = pool.sampling_ratio
 
     def forward(self, maps: list[Tensor], boxes: Tensor) -> Tensor:
-        """Maps (1, C, H_i, W_i) and boxes (K, 4) to (K, C, size, size)."""
+        """Maps (1, C, H_i, W_i), finest first, and boxes (K, 4) to (K, C, size, size)."""
         pooled: Tensor = operators.multiscale_roi_align(
-            maps, boxes, self.scales, self.bounds, self.size, self.sampling_ratio
+            maps[: self.levels], boxes, self.scales, self.bounds, self.size, self.sampling_ratio
         )
         return pooled
 

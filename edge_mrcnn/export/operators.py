@@ -92,7 +92,7 @@ def _(boxes: Tensor, scores: Tensor, labels: Tensor, count: Tensor) -> tuple[Ten
 def box_levels(boxes: Tensor, bounds: list[float]) -> Tensor:
     """(K,) int64: the number of bounds that each box's area reaches."""
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return torch.stack([area >= bound for bound in bounds]).sum(0)
+    return sum((area >= bound for bound in bounds), torch.zeros_like(area, dtype=torch.int64))
 
 
 def level_bounds(levels: int, coarsest_first_level: int, canonical_scale: float, canonical_level: int) -> list[float]:

@@ -114,11 +114,11 @@ def _build_light(
         rpn_head=RPNHead(channels, 3),
         rpn_pre_nms_top_n_train=500,
         rpn_post_nms_top_n_train=300,
-        box_roi_pool=_roi_pool(config, 7),
+        box_roi_pool=_roi_pool(config, 7, LEVELS),
         box_head=BoxHead(channels * 7 * 7, config.box_hidden),
         box_predictor=predictor(config.box_hidden[-1], num_classes),
         box_batch_size_per_image=128,
-        mask_roi_pool=_roi_pool(config, 14),
+        mask_roi_pool=_roi_pool(config, 14, LEVELS[: config.mask_levels or len(LEVELS)]),
         mask_head=MaskRCNNHeads(channels, config.mask_hidden, 1),
         mask_predictor=MaskRCNNPredictor(config.mask_hidden[-1], config.mask_hidden[-1], num_classes),
         **_inference_settings(config),
@@ -127,10 +127,10 @@ def _build_light(
     return model
 
 
-def _roi_pool(config: ModelConfig, size: int) -> MultiScaleRoIAlign:
+def _roi_pool(config: ModelConfig, size: int, levels: list[str]) -> MultiScaleRoIAlign:
     """RoIAlign whose level rule (arXiv 1612.03144, eq. 1) is scaled from 800 px to the model's input size."""
     canonical_scale = round(224 * max(config.image_size_hw) / 800)
-    return MultiScaleRoIAlign(LEVELS, size, sampling_ratio=2, canonical_scale=canonical_scale, canonical_level=4)
+    return MultiScaleRoIAlign(levels, size, sampling_ratio=2, canonical_scale=canonical_scale, canonical_level=4)
 
 
 def _start_small(head: RPNHead) -> None:

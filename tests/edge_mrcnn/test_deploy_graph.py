@@ -61,9 +61,11 @@ def test_equals_torchvision(toy_config: ModelConfig, make_lively: Callable, clas
         preset("small").updated(image_size_hw=(128, 64), backbone="shufflenet_v2_x1_0_leaky"),
         preset("resnet50").updated(image_size_hw=(64, 128), proposals=50),
         preset("nano").updated(image_size_hw=(64, 64), backbone="mobilenet_v3_small", max_detections=1),
+        preset("nano").updated(image_size_hw=(64, 64), backbone="mobilenet_v3_small", mask_levels=1),
+        preset("nano").updated(image_size_hw=(64, 64), backbone="mobilenet_v3_small", mask_levels=2),
         preset("nano").updated(image_size_hw=(64, 64), backbone="mobilenet_v3_small", proposals=1, iou_threshold=0.9),
     ],
-    ids=["nano", "small", "resnet50", "one detection", "one proposal"],
+    ids=["nano", "small", "resnet50", "one detection", "one mask level", "two mask levels", "one proposal"],
 )
 def test_presets_equal_torchvision(make_lively: Callable, config: ModelConfig) -> None:
     model = make_lively(config, 3)
@@ -110,15 +112,17 @@ class TestOperators:
         kept, count = operators.nms(torch.rand(5, 4), torch.zeros(5), 0.5, 3)
         assert count == 0 and kept.tolist() == [0, 0, 0]
 
-    def test_roi_align_is_torchvisions_multiscale_pool(self) -> None:
+    @pytest.mark.parametrize("levels", [1, 2, 3])
+    def test_roi_align_is_torchvisions_multiscale_pool(self, levels: int) -> None:
         torch.manual_seed(0)
-        maps = {str(i): torch.randn(1, 4, 16 // 2**i, 24 // 2**i) for i in range(3)}
+        maps = {str(i): torch.randn(1, 4, 16 // 2**i, 24 // 2**i) for i in range(levels)}
         low = torch.rand(40, 2) * 120
         boxes = torch.cat([low, low + torch.rand(40, 2) * 100], 1)
         pool = ops.MultiScaleRoIAlign(list(maps), 7, 2, canonical_scale=60, canonical_level=4)
         expected = pool(maps, [boxes], [(128, 192)])
-        bounds = operators.level_bounds(3, 3, 60, 4)
-        found = operators.multiscale_roi_align(list(maps.values()), boxes, [1 / 8, 1 / 16, 1 / 32], bounds, 7, 2)
+        bounds = operators.level_bounds(levels, 3, 60, 4)
+        scales = [1 / 8, 1 / 16, 1 / 32][:levels]
+        found = operators.multiscale_roi_align(list(maps.values()), boxes, scales, bounds, 7, 2)
         torch.testing.assert_close(found, expected)
 
     @pytest.mark.parametrize("name", ["nms", "multiscale_roi_align"])

@@ -51,16 +51,23 @@ def multiscale_roi_align(
     The coarser maps are padded to the size of the finest by repeating their last row and column, which is
     what clamping at the border means, so a sample never sees anything else than its own map.
     """
+    if len(maps) == 1:
+        rows = op.Shape(boxes, end=1)
+        return _roi_align(maps[0], boxes, op.Expand(_int(0), rows), scales[0], size, sampling_ratio)
     canvas = op.Concat(*_same_size(maps), axis=0)
     low, high = (op.Gather(boxes, op.Constant(value_ints=pair), axis=1) for pair in ([0, 1], [2, 3]))
     area = op.ReduceProd(op.Sub(high, low), op.Constant(value_ints=[1]), keepdims=1)
     reached = op.GreaterOrEqual(area, op.Constant(value=_tensor([list(bounds)])))
     levels = op.ReduceSum(op.Cast(reached, to=7), op.Constant(value_ints=[1]), keepdims=0)
     scale = op.Unsqueeze(op.Gather(op.Constant(value_floats=list(scales)), levels), op.Constant(value_ints=[1]))
+    return _roi_align(canvas, op.Mul(boxes, scale), levels, 1.0, size, sampling_ratio)
+
+
+def _roi_align(features: Value, boxes: Value, batch: Value, scale: float, size: int, sampling_ratio: int) -> Value:
     return op.RoiAlign(
-        canvas, op.Mul(boxes, scale), levels,
+        features, boxes, batch,
         coordinate_transformation_mode="output_half_pixel", mode="avg",
-        output_height=size, output_width=size, sampling_ratio=sampling_ratio, spatial_scale=1.0,
+        output_height=size, output_width=size, sampling_ratio=sampling_ratio, spatial_scale=scale,
     )  # fmt: skip
 
 
