@@ -10,15 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.measure.files import file_sha256, file_size
+from edge_mrcnn.measure.latency import Percentiles, measure_latency
+from edge_mrcnn.measure.surroundings import describe_device, describe_packages
 from edge_mrcnn.report.agreement import compare
-from edge_mrcnn.report.evaluate import Evaluation, Percentiles, evaluate, match_categories, read_sized
-from edge_mrcnn.report.measure import (
-    describe_device,
-    describe_packages,
-    file_sha256,
-    file_size,
-    measure_latency,
-)
+from edge_mrcnn.report.evaluate import Evaluation, evaluate, match_categories, read_sized
 from edge_mrcnn.report.metrics import ApResult, drop_interval
 from edge_mrcnn.report.models import Model
 from edge_mrcnn.report.rows import Comparison, DataSet, Drop, Row, Score

@@ -5,35 +5,20 @@ Images stream through one by one; only run-length encoded results are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
+from edge_mrcnn.measure.latency import Percentiles, Progress, summarize_latency
 from edge_mrcnn.report.metrics import ApResult, ApSummary, IouType, measure_ap
 from runtimes.errors import DataError
 from runtimes.model_card import ModelCard
 from runtimes.preprocess import read_image
 
 IOU_TYPES: tuple[IouType, IouType] = ("bbox", "segm")
-Progress = Callable[[int, int], None]
-"""Called with the number of images done and the number of all."""
-
-
-@dataclass(frozen=True)
-class Percentiles:
-    """A time over many images, in milliseconds."""
-
-    p50: float
-    p90: float
-
-    @classmethod
-    def of(cls, times_ms: Sequence[float]) -> Percentiles:
-        """Median and 90th percentile of at least one time."""
-        p50, p90 = np.percentile(times_ms, (50, 90))
-        return cls(float(p50), float(p90))
 
 
 @dataclass(frozen=True)
@@ -171,16 +156,6 @@ def read_sized(image: CocoImage) -> np.ndarray:
             f"{image.path}: the annotation says {image.width} x {image.height}, the file has {width} x {height} pixels"
         )
     return pixels
-
-
-def summarize_latency(times: Sequence[dict[str, float]]) -> dict[str, Percentiles]:
-    """Percentiles of each stage and of their sum.
-
-    Args:
-        times: One image's stages in milliseconds each, at least one image.
-    """
-    stages = {stage: Percentiles.of([t[stage] for t in times]) for stage in times[0]}
-    return {**stages, "total": Percentiles.of([sum(t.values()) for t in times])}
 
 
 def _in_data_ids(results: list[dict[str, Any]], categories: dict[int, int]) -> list[dict[str, Any]]:

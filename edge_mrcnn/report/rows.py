@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_mrcnn.measure.latency import Percentiles
 from edge_mrcnn.report.agreement import Agreement
-from edge_mrcnn.report.evaluate import Percentiles
 from edge_mrcnn.report.metrics import ApSummary
 
 Interval = tuple[float, float]
