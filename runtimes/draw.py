@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from runtimes.postprocess import Region, find_contours
 
 if TYPE_CHECKING:
+    from runtimes.counting import PlaceCounter
     from runtimes.types import Detections
 
 Array = NDArray[Any]
@@ -85,7 +86,8 @@ def draw_detections(image: Array, found: Detections, *, by_instance: bool | None
     style = Style.for_size(*image.shape[:2])
     if by_instance is None:
         by_instance = len(found.names) == 1
-    keys = range(len(found)) if by_instance else found.labels.tolist()
+    instances = range(len(found)) if found.ids is None else found.ids.tolist()
+    keys = instances if by_instance else found.labels.tolist()
     colors = [PALETTE[key % len(PALETTE)] for key in keys]
     rows = range(len(found) - 1, -1, -1)
     for row in rows:
@@ -126,7 +128,7 @@ def draw_chips(image: Array, found: Detections, colors: Sequence[Color], style: 
     """Label objects, the best first; a label that would cover another is left out."""
     taken: list[Rect] = []
     for row, (region, color) in enumerate(zip(found.masks.regions, colors, strict=True)):
-        text = f"{found.names[found.labels[row]]} {found.scores[row]:.0%}"
+        text = f"{_number(found, row)}{found.names[found.labels[row]]} {found.scores[row]:.0%}"
         (text_w, text_h), baseline = cv2.getTextSize(text, FONT, style.font_scale, 1)
         size = text_w + 2 * style.pad, text_h + baseline + style.pad
         rect = _place_chip(size, _anchor(region, found.boxes_xyxy[row]), image.shape[:2])
@@ -136,6 +138,11 @@ def draw_chips(image: Array, found: Detections, colors: Sequence[Color], style: 
         cv2.rectangle(image, (rect.left, rect.top), (rect.right - 1, rect.bottom - 1), color, cv2.FILLED)
         origin = (rect.left + style.pad, rect.top + style.pad // 2 + text_h)
         cv2.putText(image, text, origin, FONT, style.font_scale, _text_color(color), 1, cv2.LINE_AA)
+
+
+def _number(found: Detections, row: int) -> str:
+    """The number that a tracker gave an object, before its name."""
+    return "" if found.ids is None or found.ids[row] < 0 else f"#{found.ids[row]} "
 
 
 def _anchor(region: Region, box_xyxy: Array) -> tuple[int, int]:
@@ -158,6 +165,40 @@ def _text_color(color: Color) -> Color:
     """Black or white, whichever is easier to read on this colour (Rec. 709 luma)."""
     red, green, blue = color
     return (16, 16, 16) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 110 else (255, 255, 255)
+
+
+def draw_counts(image: Array, counter: PlaceCounter) -> Array:
+    """Draw the lines and zones of a counter with their counts, in place.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        counter: What counts the objects of this picture's source.
+
+    Returns:
+        The same image.
+    """
+    style = Style.for_size(*image.shape[:2])
+    scale = np.array(image.shape[1::-1])
+    for line, crossed in counter.lines.items():
+        text = f"{line.name}: {sum(crossed.into.values())} in, {sum(crossed.out.values())} out"
+        _draw_place(image, np.array([line.start, line.end]) * scale, text, style, is_closed=False)
+    for zone, visited in counter.zones.items():
+        text = f"{zone.name}: {len(visited.inside)} inside, {sum(visited.entered.values())} entered"
+        _draw_place(image, np.array(zone.points) * scale, text, style, is_closed=True)
+    return image
+
+
+def _draw_place(image: Array, points: Array, text: str, style: Style, *, is_closed: bool) -> None:
+    """A white border with a dark edge, which shows on any ground, and a plate of text in its middle."""
+    corners = points.round().astype(np.int32)
+    for color, width in (((16, 16, 16), style.line + 2), ((245, 245, 245), style.line)):
+        cv2.polylines(image, [corners], is_closed, color, width, cv2.LINE_AA)
+    (text_w, text_h), baseline = cv2.getTextSize(text, FONT, style.font_scale, 1)
+    x, y = corners.mean(axis=0).round().astype(int).tolist()
+    rect = _place_chip((text_w + 2 * style.pad, text_h + baseline + style.pad), (x, y), image.shape[:2])
+    image[rect.top : rect.bottom, rect.left : rect.right] //= 3
+    origin = (rect.left + style.pad, rect.top + style.pad // 2 + text_h)
+    cv2.putText(image, text, origin, FONT, style.font_scale, (245, 245, 245), 1, cv2.LINE_AA)
 
 
 def draw_panel(image: Array, lines: Sequence[str]) -> Array:

@@ -31,6 +31,8 @@ class Boxes(NamedTuple):
     """(N,) float32 scores in [0, 1]."""
     cls: Array
     """(N,) int64 labels, 0-based."""
+    id: Array | None = None
+    """(N,) int64 numbers of a tracker."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,8 @@ class Detections:
     """What to add to a box to get the frame that its mask fills, in pixels; see `ModelCard.mask_offset`."""
     speed_ms: dict[str, float] = field(default_factory=dict)
     """Milliseconds by stage: preprocess, inference, postprocess."""
+    ids: Array | None = None
+    """(N,) int64 numbers that stay with an object from frame to frame, -1 for none yet; None without a tracker."""
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -91,6 +95,8 @@ class Detections:
         expect_shape("boxes_xyxy", self.boxes_xyxy, (count, 4))
         expect_shape("labels", self.labels, (count,))
         expect_shape("mask_probs", self.mask_probs, (count, side, side))
+        if self.ids is not None:
+            expect_shape("ids", self.ids, (count,))
         if len(self.names) != len(self.category_ids):
             raise ValueError(f"expected one category id per name, got {len(self.names)} and {len(self.category_ids)}")
 
@@ -106,6 +112,7 @@ class Detections:
             scores=self.scores[rows],
             labels=self.labels[rows],
             mask_probs=self.mask_probs[rows],
+            ids=None if self.ids is None else self.ids[rows],
         )
 
     def __iter__(self) -> Iterator[Detections]:
@@ -113,8 +120,8 @@ class Detections:
 
     @property
     def boxes(self) -> Boxes:
-        """Boxes, scores and labels together."""
-        return Boxes(self.boxes_xyxy, self.scores, self.labels)
+        """Boxes, scores, labels and numbers together."""
+        return Boxes(self.boxes_xyxy, self.scores, self.labels, self.ids)
 
     @cached_property
     def masks(self) -> Masks:
@@ -156,6 +163,7 @@ class Detections:
             confidence=self.scores,
             class_id=self.labels,
             mask=self.masks.data,
+            tracker_id=self.ids,
             data={"class_name": names},
         )
 
@@ -164,12 +172,12 @@ class Detections:
 
         Returns:
             Records of `image_id`, `category_id`, `bbox` (x y w h in pixels), `score` and `segmentation`
-            (compressed RLE), ready for `json.dump`.
+            (compressed RLE), ready for `json.dump`; with `track_id` where a tracker gave the object a number.
         """
         x0, y0, x1, y1 = self.boxes_xyxy.astype(np.float64).T
         boxes_xywh = np.stack([x0, y0, x1 - x0, y1 - y0], axis=1).round(3).tolist()
         rows = zip(self.labels.tolist(), boxes_xywh, self.scores.tolist(), self.masks.rle, strict=True)
-        return [
+        records = [
             {
                 "image_id": image_id,
                 "category_id": self.category_ids[label],
@@ -179,6 +187,9 @@ class Detections:
             }
             for label, box, score, rle in rows
         ]
+        for record, number in zip(records, () if self.ids is None else self.ids.tolist(), strict=False):
+            record |= {"track_id": number} if number >= 0 else {}
+        return records
 
 
 def expect_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from runtimes import FakeRuntime
 from runtimes.base import RawOutputs
-from runtimes.draw import PALETTE, draw_detections, draw_panel
+from runtimes.counting import Line, PlaceCounter, Zone
+from runtimes.draw import PALETTE, draw_counts, draw_detections, draw_panel
 
 
 def disc_scene(size=(240, 320)):
@@ -60,3 +63,12 @@ def test_palette_is_distinct():
     colors = np.array(PALETTE, int)
     distance = np.abs(colors[:, None] - colors[None]).sum(axis=2) + 1000 * np.eye(len(colors), dtype=int)
     assert distance.min() > 80
+
+
+def test_numbers_of_a_tracker_and_counts_are_drawn():
+    image, found = disc_scene()
+    numbered = replace(found, ids=np.array([7]))
+    assert (draw_detections(image.copy(), numbered) != draw_detections(image.copy(), found)).any()
+    counter = PlaceCounter([Line("gate", (0, 0.5), (1, 0.5))], [Zone("yard", ((0.1, 0.1), (0.4, 0.1), (0.2, 0.4)))])
+    changed = (draw_counts(image.copy(), counter) != image).any(axis=2)
+    assert changed[120].all() and changed[24, 40:120].all() and not changed[200:].any()

@@ -1,0 +1,219 @@
+"""Objects that cross a line or are in a zone, each counted once by its number from `runtimes.tracker`.
+
+An object is where it stands: the middle of the lower edge of its box. Close to a border nothing changes, so that a box
+that trembles there counts once; an object that is hidden for a while is judged by where it comes out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.errors import UsageError
+from runtimes.types import Detections
+
+Array = NDArray[Any]
+Point = tuple[float, float]
+
+MARGIN = 0.005
+"""How far beyond a border an object must be to have passed it, in shares of the picture's smaller side."""
+FORGET_S = 2.0
+"""Seconds after which an object that is not seen is no longer in its zone; as `TrackerConfig.max_lost_s`."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line from one point to another; walking along it, its left side is where "in" comes from."""
+
+    name: str
+    start: Point
+    """x y in shares of the picture's width and height, from the upper left corner."""
+    end: Point
+    """x y, the same."""
+
+
+@dataclass(frozen=True)
+class Zone:
+    """An area with straight borders."""
+
+    name: str
+    points: tuple[Point, ...]
+    """Corners, each x y in shares of the picture's width and height, from the upper left corner."""
+
+
+class Event(NamedTuple):
+    """Something that happened to one object."""
+
+    kind: str
+    """"crossed", "entered" or "left"."""
+    place: str
+    """Name of the line or zone."""
+    direction: str
+    """"in" or "out"."""
+    track_id: int
+    label: str
+    """Name of the class."""
+
+
+@dataclass
+class LineCount:
+    """Crossings of one line."""
+
+    into: Counter[str] = field(default_factory=Counter)
+    """Objects that crossed from left to right, by class."""
+    out: Counter[str] = field(default_factory=Counter)
+    """Objects that crossed from right to left, by class."""
+
+
+@dataclass
+class ZoneCount:
+    """Objects of one zone."""
+
+    inside: dict[int, str] = field(default_factory=dict)
+    """Number of each object that is inside now, to its class."""
+    entered: Counter[str] = field(default_factory=Counter)
+    """Objects that came in or were in when first seen, by class."""
+
+
+class PlaceCounter:
+    """Counts the objects of one source at its lines and zones."""
+
+    def __init__(self, lines: Iterable[Line] = (), zones: Iterable[Zone] = ()) -> None:
+        self.lines = {line: LineCount() for line in lines}
+        self.zones = {zone: ZoneCount() for zone in zones}
+        self._seen_s: dict[int, float] = {}
+        self._clear_of: dict[Line, dict[int, Array]] = defaultdict(dict)
+
+    def update(self, found: Detections, time_s: float) -> list[Event]:
+        """Take the numbered detections of the next frame.
+
+        Args:
+            found: Detections with `ids`; those without a number do not count.
+            time_s: When the frame was taken, in seconds.
+
+        Returns:
+            What happened since the last frame.
+        """
+        height, width = found.image_size_hw
+        scale = np.array([width, height], dtype=np.float64)
+        objects = list(_locate(found))
+        self._seen_s.update(dict.fromkeys((number for number, _, _ in objects), time_s))
+        gone = [number for number, seen_s in self._seen_s.items() if seen_s < time_s - FORGET_S]
+        events = [event for number in gone for event in self._forget(number)]
+        for number, label, position in objects:
+            events += self._cross(number, label, position, scale)
+            events += self._visit(number, label, position, scale)
+        return events
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts for JSON."""
+        lines = {line.name: {"in": dict(count.into), "out": dict(count.out)} for line, count in self.lines.items()}
+        zones = {
+            zone.name: {"inside": dict(Counter(count.inside.values())), "entered": dict(count.entered)}
+            for zone, count in self.zones.items()
+        }
+        return {"lines": lines, "zones": zones}
+
+    def _cross(self, number: int, label: str, position: Array, scale: Array) -> Iterator[Event]:
+        """Compare with the last position that was clear of each line."""
+        for line, count in self.lines.items():
+            start, end = np.array(line.start) * scale, np.array(line.end) * scale
+            if abs(_side(start, end, position)) < MARGIN * scale.min():
+                continue
+            last = self._clear_of[line].get(number)
+            self._clear_of[line][number] = position
+            if last is None or not _is_crossing(last, position, start, end):
+                continue
+            is_in = _side(start, end, position) > 0
+            (count.into if is_in else count.out)[label] += 1
+            yield Event("crossed", line.name, "in" if is_in else "out", number, label)
+
+    def _visit(self, number: int, label: str, position: Array, scale: Array) -> Iterator[Event]:
+        """Let an object enter or leave each zone."""
+        for zone, count in self.zones.items():
+            corners = (np.array(zone.points) * scale).astype(np.float32)
+            depth = cv2.pointPolygonTest(corners, (float(position[0]), float(position[1])), True)
+            if abs(depth) < MARGIN * scale.min() or (depth > 0) == (number in count.inside):
+                continue
+            if depth > 0:
+                count.inside[number] = label
+                count.entered[label] += 1
+                yield Event("entered", zone.name, "in", number, label)
+            else:
+                del count.inside[number]
+                yield Event("left", zone.name, "out", number, label)
+
+    def _forget(self, number: int) -> Iterator[Event]:
+        del self._seen_s[number]
+        for positions in self._clear_of.values():
+            positions.pop(number, None)
+        for zone, count in self.zones.items():
+            if number in count.inside:
+                yield Event("left", zone.name, "out", number, count.inside.pop(number))
+
+
+def _locate(found: Detections) -> Iterator[tuple[int, str, Array]]:
+    """Number, class and (2,) x y position in pixels of each numbered object."""
+    ids = np.empty(0, np.int64) if found.ids is None else found.ids
+    for number, label, (x0, _, x1, y1) in zip(ids.tolist(), found.labels, found.boxes_xyxy.tolist(), strict=False):
+        if number >= 0:
+            yield number, found.names[label], np.array([(x0 + x1) / 2, y1])
+
+
+def _side(start: Array, end: Array, point: Array) -> float:
+    """Distance of a point from the line through two others, in pixels; positive on the right of start -> end."""
+    along, offset = end - start, point - start
+    return float((along[0] * offset[1] - along[1] * offset[0]) / max(np.hypot(*along), 1e-9))
+
+
+def _is_crossing(before: Array, after: Array, start: Array, end: Array) -> bool:
+    """Whether the way between two points meets the line between two others."""
+    is_through_line = _side(start, end, before) * _side(start, end, after) < 0
+    return is_through_line and _side(before, after, start) * _side(before, after, end) <= 0
+
+
+def parse_line(text: str, name: str) -> Line:
+    """Read "[NAME=]x0,y0,x1,y1".
+
+    Args:
+        text: What the user wrote; coordinates in shares of the picture, in [0, 1].
+        name: The name where the text has none.
+
+    Raises:
+        UsageError: If the text is no line.
+    """
+    name, numbers = _split(text, name)
+    values = _parse_shares(f"--line {text}", numbers)
+    if len(values) != 4 or values[:2] == values[2:]:
+        raise UsageError(f"--line {text}: expected two different points as x0,y0,x1,y1, such as 0,0.5,1,0.5")
+    return Line(name, (values[0], values[1]), (values[2], values[3]))
+
+
+def parse_zone(text: str, name: str) -> Zone:
+    """Read "[NAME=]x,y x,y x,y ..."; arguments and errors as for `parse_line`."""
+    name, corners = _split(text, name)
+    values = _parse_shares(f"--zone {text}", corners.replace(" ", ","))
+    if len(values) < 6 or len(values) % 2:
+        raise UsageError(f"--zone {text}: expected three or more points, such as '0.1,0.1 0.9,0.1 0.5,0.9'")
+    return Zone(name, tuple(zip(values[::2], values[1::2], strict=True)))
+
+
+def _split(text: str, name: str) -> tuple[str, str]:
+    given, equals, rest = text.partition("=")
+    return (given.strip() or name, rest.strip()) if equals else (name, text.strip())
+
+
+def _parse_shares(option: str, text: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",") if part]
+    except ValueError:
+        raise UsageError(f"{option}: expected numbers, got {text!r}") from None
+    if not all(0 <= value <= 1 for value in values):
+        raise UsageError(f"{option}: expected shares of the picture, from 0 to 1")
+    return values

@@ -1,0 +1,226 @@
+"""Stable numbers for the objects of a stream, from their boxes alone: numpy, no SciPy, no video library.
+
+In the manner of ByteTrack (arXiv 2110.06864): confident detections are matched with every track first, then unconfident
+ones with the tracks that are still without a match, so that a half-hidden object keeps its number. Boxes are widened
+before they are compared (C-BIoU, arXiv 2211.14317), which lets a fast object of a slow camera still meet its track.
+Motion is one velocity per track in pixels per second, not per frame: frames of a live source come unevenly.
+Appearance is left out: it would cost a second network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.types import Detections
+
+Array = NDArray[Any]
+
+NO_ID = -1
+"""The number of a detection that belongs to no confirmed track."""
+_POSITION_GAIN, _VELOCITY_GAIN = 0.85, 0.3
+"""How far a new box moves a track's state: the gains of an alpha-beta filter."""
+_STEADY_HITS, _STEADY_S = 3, 0.25
+"""Sightings after which the motion of a track is known, and seconds without one after which it no longer is."""
+_FRAME_S = 1 / 25
+"""The time between two frames that carry none, such as images of a folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackerConfig:
+    """How detections become tracks."""
+
+    high_score: float = 0.5
+    """Score from which a detection can begin a track, in [0, 1]."""
+    low_score: float = 0.1
+    """Score from which a detection can continue one, in [0, 1]."""
+    min_overlap: float = 0.45
+    """Least intersection over union of the widened boxes of a detection and a track that moves steadily, in [0, 1]."""
+    min_overlap_unsteady: float = 0.25
+    """The same where the place of the track is less certain: its motion is not known yet, or it was not seen lately."""
+    widening: float = 0.3
+    """What is added to a box on each side before it is compared, in shares of its size."""
+    max_lost_s: float = 2.0
+    """Seconds after which an object that is not seen is forgotten."""
+    min_hits: int = 2
+    """Sightings in a row that a track needs before it gets a number: one alone is often a false alarm."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low_score <= self.high_score <= 1:
+            raise ValueError(
+                f"expected 0 <= low_score <= high_score <= 1, got low_score {self.low_score}, "
+                f"high_score {self.high_score}"
+            )
+
+
+class Track:
+    """One object over time."""
+
+    def __init__(self, box_xyxy: Array, label: int, time_s: float) -> None:
+        self.id = NO_ID
+        self.label = label
+        self.hits = 1
+        self.seen_s = time_s
+        self._center = (box_xyxy[:2] + box_xyxy[2:]) / 2
+        self._size = box_xyxy[2:] - box_xyxy[:2]
+        self._velocity = np.zeros(2)
+
+    def predict(self, time_s: float) -> Array:
+        """(4,) float64 box x0 y0 x1 y1 in pixels, where the object should be now."""
+        center = self._center + self._velocity * (time_s - self.seen_s)
+        return np.concatenate([center - self._size / 2, center + self._size / 2])
+
+    def is_steady(self, time_s: float) -> bool:
+        """Whether the object must be close to where `predict` says."""
+        return self.hits >= _STEADY_HITS and time_s - self.seen_s <= _STEADY_S
+
+    def update(self, box_xyxy: Array, time_s: float) -> None:
+        """Take a new sighting, at a later time than the last."""
+        elapsed_s = time_s - self.seen_s
+        predicted = self._center + self._velocity * elapsed_s
+        residual = (box_xyxy[:2] + box_xyxy[2:]) / 2 - predicted
+        # The second sighting is the first to know a velocity: nothing is there to smooth it with.
+        gain = 1.0 if self.hits == 1 else _VELOCITY_GAIN
+        self._velocity = self._velocity + gain * residual / elapsed_s
+        self._center = predicted + _POSITION_GAIN * residual
+        self._size = self._size + _POSITION_GAIN * (box_xyxy[2:] - box_xyxy[:2] - self._size)
+        self.seen_s = time_s
+        self.hits += 1
+
+
+class Tracker:
+    """Numbers the detections of one source; not to be shared by several."""
+
+    def __init__(self, config: TrackerConfig | None = None) -> None:
+        self.config = config or TrackerConfig()
+        self._tracks: list[Track] = []
+        self._next_id = 1
+        self._time_s = -np.inf
+
+    def update(self, found: Detections, time_s: float) -> Detections:
+        """Number the detections of the next frame.
+
+        Args:
+            found: All that the model found, unconfident detections too.
+            time_s: When the frame was taken, in seconds; times that do not advance count as 25 frames a second.
+
+        Returns:
+            The detections that reach `high_score`, and the weaker ones that continue a track, with their `ids`;
+            an object is `NO_ID` until it was seen `min_hits` times in a row.
+        """
+        self._time_s = time_s if time_s > self._time_s else self._time_s + _FRAME_S
+        is_high = found.scores >= self.config.high_score
+        is_low = ~is_high & (found.scores >= self.config.low_score)
+        ids = np.full(len(found), NO_ID, dtype=np.int64)
+        unmatched = self._match(found, np.flatnonzero(is_high), self._tracks, ids)
+        current = [track for track in self._waiting() if track.id != NO_ID]
+        self._match(found, np.flatnonzero(is_low), current, ids)
+        self._forget()
+        self._begin(found, unmatched)
+        return replace(found, ids=ids)[is_high | (ids != NO_ID)]
+
+    def _waiting(self) -> list[Track]:
+        """Tracks that were not seen in this frame."""
+        return [track for track in self._tracks if track.seen_s < self._time_s]
+
+    def _match(self, found: Detections, rows: Array, tracks: list[Track], ids: Array) -> list[int]:
+        """Continue tracks with detections; write their numbers; return the rows that are left."""
+        if not (len(rows) and tracks):
+            return [int(row) for row in rows]
+        predicted = np.stack([track.predict(self._time_s) for track in tracks])
+        overlap = measure_overlap(found.boxes_xyxy[rows], predicted, self.config.widening)
+        is_same_class = found.labels[rows][:, None] == np.array([track.label for track in tracks])
+        is_possible = is_same_class & (overlap >= [self._min_overlap(track) for track in tracks])
+        left = set(map(int, rows))
+        # An impossible pair costs no more than no pair: else a whole row of objects shifts to avoid one.
+        for first, second in assign(np.where(is_possible, 1 - overlap, 1.0)):
+            if is_possible[first, second]:
+                ids[rows[first]] = self._continue(tracks[second], found.boxes_xyxy[rows[first]])
+                left.discard(int(rows[first]))
+        return sorted(left)
+
+    def _min_overlap(self, track: Track) -> float:
+        is_steady = track.is_steady(self._time_s)
+        return self.config.min_overlap if is_steady else self.config.min_overlap_unsteady
+
+    def _continue(self, track: Track, box_xyxy: Array) -> int:
+        track.update(box_xyxy.astype(np.float64), self._time_s)
+        if track.id == NO_ID and track.hits >= self.config.min_hits:
+            track.id, self._next_id = self._next_id, self._next_id + 1
+        return track.id
+
+    def _forget(self) -> None:
+        """Drop tracks that were not seen for too long, and at once those that were not confirmed."""
+        since = self._time_s - self.config.max_lost_s
+        self._tracks = [t for t in self._tracks if t.seen_s == self._time_s or (t.id != NO_ID and t.seen_s >= since)]
+
+    def _begin(self, found: Detections, rows: list[int]) -> None:
+        for row in rows:
+            box = found.boxes_xyxy[row].astype(np.float64)
+            self._tracks.append(Track(box, int(found.labels[row]), self._time_s))
+
+
+def measure_overlap(first_xyxy: Array, second_xyxy: Array, widening: float) -> Array:
+    """(N, M) float64 intersection over union of (N, 4) and (M, 4) boxes, each widened by a share of its own size."""
+    first, second = _widen(first_xyxy, widening)[:, None], _widen(second_xyxy, widening)[None]
+    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
+    shared = np.clip(sides, 0, None).prod(axis=-1)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (first, second)]
+    overlap: Array = shared / np.maximum(areas[0] + areas[1] - shared, 1e-9)
+    return overlap
+
+
+def _widen(boxes_xyxy: Array, widening: float) -> Array:
+    boxes = boxes_xyxy.astype(np.float64)
+    margin = widening * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    widened: Array = boxes + margin * np.array([-1, -1, 1, 1])
+    return widened
+
+
+def assign(cost: Array) -> list[tuple[int, int]]:
+    """Pairs of rows and columns with the least total cost; every row or every column is used, whichever are fewer.
+
+    Args:
+        cost: (N, M) finite numbers.
+
+    Returns:
+        min(N, M) pairs, in the order of the rows.
+
+    Source: the Hungarian method with potentials, O(N^2 M) (Kuhn 1955; Jonker and Volgenant 1987).
+    """
+    if cost.shape[0] > cost.shape[1]:
+        return sorted((row, column) for column, row in assign(cost.T))
+    rows, columns = cost.shape
+    row_potential, column_potential = np.zeros(rows), np.zeros(columns)
+    owner = np.full(columns, -1)
+    for row in range(rows):
+        _augment(cost, row, owner, row_potential, column_potential)
+    return sorted((int(owner[column]), column) for column in range(columns) if owner[column] >= 0)
+
+
+def _augment(cost: Array, row: int, owner: Array, row_potential: Array, column_potential: Array) -> None:
+    """Give a row a column by the cheapest chain of exchanges; change owners and potentials in place."""
+    columns = cost.shape[1]
+    distance, parent = np.full(columns, np.inf), np.full(columns, -1)
+    is_done = np.zeros(columns, dtype=bool)
+    current, length, last = row, 0.0, -1
+    while True:
+        reach = length + cost[current] - row_potential[current] - column_potential
+        is_shorter = ~is_done & (reach < distance)
+        distance[is_shorter], parent[is_shorter] = reach[is_shorter], last
+        last = int(np.where(is_done, np.inf, distance).argmin())
+        length, is_done[last] = float(distance[last]), True
+        if owner[last] < 0:
+            break
+        current = int(owner[last])
+    row_potential[row] += length
+    visited = np.flatnonzero(is_done & (owner >= 0))
+    row_potential[owner[visited]] += length - distance[visited]
+    column_potential[visited] -= length - distance[visited]
+    while last >= 0:
+        previous = int(parent[last])
+        owner[last] = owner[previous] if previous >= 0 else row
+        last = previous
