@@ -6,7 +6,9 @@ Each answers as many detections as the red value of the image's first pixel says
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -192,3 +194,105 @@ def small_tflite(tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
         path = tmp_path_factory.mktemp("small model") / "small.tflite"
         write_tflite(DeployGraph(model, config), card, path)
     return ExportedModel(model, path)
+
+
+PI_FEATURES = "fp asimd evtstrm crc32 cpuid"
+FAKE_BOARDS: dict[str, dict[str, str]] = {  # name -> file of /proc or /sys, its text; {cpu} stands for each core
+    "pi4": {
+        "proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.5\0",
+        "proc/cpuinfo": f"processor\t: {{cpu}}\nFeatures\t: {PI_FEATURES}\nCPU implementer\t: 0x41\nCPU part\t: 0xd08",
+        "proc/meminfo": "MemTotal:        3885396 kB",
+        "sys/devices/system/cpu/online": "0-3",
+        "sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor": "ondemand",
+        "sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq": "600000",
+        "sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq": "1800000",
+        "sys/class/thermal/thermal_zone0/type": "cpu-thermal",
+        "sys/class/thermal/thermal_zone0/temp": "61342",
+    },
+    "pi5": {
+        "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
+        "proc/cpuinfo": f"processor\t: {{cpu}}\nFeatures\t: {PI_FEATURES} asimdhp asimddp\n"
+        "CPU implementer\t: 0x41\nCPU part\t: 0xd0b",
+        "proc/meminfo": "MemTotal:        8245840 kB",
+        "sys/devices/system/cpu/online": "0-3",
+        "sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor": "performance",
+        "sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq": "2400000",
+        "sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq": "2400000",
+        "sys/class/thermal/thermal_zone0/type": "cpu-thermal",
+        "sys/class/thermal/thermal_zone0/temp": "48000",
+        "sys/class/thermal/cooling_device0/type": "pwm-fan",
+        "sys/class/thermal/cooling_device0/cur_state": "2",
+    },
+    "orin": {
+        "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
+        "proc/cpuinfo": f"processor\t: {{cpu}}\nFeatures\t: {PI_FEATURES} asimdhp asimddp\n"
+        "CPU implementer\t: 0x41\nCPU part\t: 0xd42",
+        "proc/meminfo": "MemTotal:        7802012 kB",
+        "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic",
+        "sys/devices/system/cpu/online": "0-5",
+        "sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor": "schedutil",
+        "sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq": "729600",
+        "sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_max_freq": "1510400",
+        "sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq": "1728000",
+        "sys/class/thermal/thermal_zone0/type": "gpu-thermal",
+        "sys/class/thermal/thermal_zone0/temp": "70000",
+        "sys/class/thermal/thermal_zone1/type": "cpu-thermal",
+        "sys/class/thermal/thermal_zone1/temp": "51031",
+        "sys/class/hwmon/hwmon3/oc1_event_cnt": "0",
+        "sys/class/hwmon/hwmon3/oc2_event_cnt": "1",
+        "sys/class/hwmon/hwmon3/oc3_event_cnt": "927",
+    },
+    "pi3 of 32 bits": {
+        "proc/device-tree/model": "Raspberry Pi 3 Model B Plus Rev 1.3\0",
+        "proc/cpuinfo": "processor\t: {cpu}\nmodel name\t: ARMv7 Processor rev 4 (v7l)\n"
+        "Features\t: half thumb vfp neon vfpv4\nCPU implementer\t: 0x41\nCPU part\t: 0xd03",
+        "proc/meminfo": "MemTotal:         945512 kB",
+        "sys/devices/system/cpu/online": "0-3",
+    },
+    "old pc": {
+        "proc/cpuinfo": "processor\t: {cpu}\nmodel name\t: Intel(R) Core(TM) i5-6500 CPU @ 3.20GHz\n"
+        "flags\t\t: fpu sse4_2 avx avx2 f16c",
+        "proc/meminfo": "MemTotal:       16303428 kB",
+        "sys/class/dmi/id/sys_vendor": "Dell Inc.",
+        "sys/class/dmi/id/product_name": "OptiPlex 7040",
+        "sys/devices/system/cpu/online": "0-3",
+        "sys/devices/system/cpu/cpu{cpu}/thermal_throttle/core_throttle_count": "5",
+        "sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor": "powersave",
+        "sys/class/thermal/thermal_zone0/type": "x86_pkg_temp",
+        "sys/class/thermal/thermal_zone0/temp": "55000",
+    },
+}
+
+
+@pytest.fixture
+def plant_board(tmp_path: Path) -> Callable[..., Path]:
+    """A function (name, changes) that writes the /proc and /sys of a board and gives their root."""
+
+    def plant(name: str, changes: dict[str, str] | None = None) -> Path:
+        root = tmp_path / name
+        files = {**FAKE_BOARDS[name], **(changes or {})}
+        cores = range(6 if name == "orin" else 4)
+        for file, text in files.items():
+            joined = "\n\n".join(text.replace("{cpu}", str(cpu)) for cpu in cores) if "{cpu}" in text else text
+            for path in {root / file.replace("{cpu}", str(cpu)) for cpu in cores}:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(f"{joined}\n")
+        return root
+
+    return plant
+
+
+@pytest.fixture
+def plant_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """A function (name, shell script) that puts a program of that name first on the PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def plant(name: str, script: str) -> Path:
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return path
+
+    return plant

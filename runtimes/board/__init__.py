@@ -1,0 +1,21 @@
+"""The machine under the model: what it is, and whether it runs as fast as it can just now.
+
+Everything is read from `/proc`, `/sys` and the board's own tools below a root folder, so that a test can show the tree
+of a Raspberry Pi or a Jetson. What a board does not tell is None or empty, never an error.
+"""
+
+from runtimes.board.condition import Condition, read_condition, throttling_between
+from runtimes.board.cores import Core, pick_cpus, read_cores, usable_cpus
+from runtimes.board.identity import Board, read_board
+
+__all__ = [
+    "Board",
+    "Condition",
+    "Core",
+    "pick_cpus",
+    "read_board",
+    "read_condition",
+    "read_cores",
+    "throttling_between",
+    "usable_cpus",
+]
