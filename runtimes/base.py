@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from runtimes.errors import EdgeError, ModelFileError, one_line
 from runtimes.model_card import ModelCard
-from runtimes.preprocess import letterbox
+from runtimes.preprocess import Letterbox, letterbox
 from runtimes.types import Detections
 
 Array = NDArray[Any]
@@ -37,6 +37,10 @@ class RawOutputs(NamedTuple):
     """(D, M, M) float32 probability of the box's own class."""
 
 
+BATCH_OUTPUT = "images"
+"""Further output of a graph that takes several images: (D,) integer, the image that each row belongs to."""
+
+
 class Runtime(ABC):
     """An opened model. A context manager; not for use by several threads at once."""
 
@@ -46,6 +50,17 @@ class Runtime(ABC):
     @abstractmethod
     def run(self, x: Array) -> RawOutputs:
         """Run the graph on a (1, H, W, 3) uint8 RGB tensor of the card's size."""
+
+    def run_batch(self, x: Array) -> list[RawOutputs]:
+        """Run the graph on several images, as often as its batch size asks for.
+
+        Args:
+            x: (n, H, W, 3) uint8 RGB of the card's size, any n.
+
+        Returns:
+            The answer for each image, its own copy.
+        """
+        return [RawOutputs(*map(np.array, self.run(x[i : i + 1]))) for i in range(len(x))]
 
     @abstractmethod
     def close(self) -> None:
@@ -72,6 +87,34 @@ class Runtime(ABC):
         ready = time.perf_counter()
         raw = self.run(x)
         done = time.perf_counter()
+        return self._finish(raw, box, ready - start, done - ready)
+
+    def infer_batch(self, images: Sequence[Array]) -> list[Detections]:
+        """Find objects in several images, `card.batch` of them in one run.
+
+        Args:
+            images: (h, w, 3) uint8 RGB each, of any sizes; may be empty.
+
+        Returns:
+            For each image what `infer` gives; times are shares of the batch's.
+
+        Raises:
+            ImageError: If an image has another shape or type.
+        """
+        if not images:
+            return []
+        start = time.perf_counter()
+        tensors, boxes = zip(*(letterbox(image, self.card) for image in images), strict=True)
+        x = np.concatenate(tensors)
+        ready = time.perf_counter()
+        answers = self.run_batch(x)
+        done = time.perf_counter()
+        shares = (ready - start) / len(images), (done - ready) / len(images)
+        return [self._finish(raw, box, *shares) for raw, box in zip(answers, boxes, strict=True)]
+
+    def _finish(self, raw: RawOutputs, box: Letterbox, preprocess_s: float, inference_s: float) -> Detections:
+        """Live rows in pixels of the source, with the time of each stage."""
+        start = time.perf_counter()
         live = raw.scores > 0
         boxes, labels, masks = box.map_boxes(raw.boxes[live]), raw.labels[live].astype(np.int64), raw.masks[live]
         end = time.perf_counter()
@@ -85,9 +128,9 @@ class Runtime(ABC):
             names=self.card.classes,
             category_ids=self.card.category_ids,
             speed_ms={
-                "preprocess": 1e3 * (ready - start),
-                "inference": 1e3 * (done - ready),
-                "postprocess": 1e3 * (end - done),
+                "preprocess": 1e3 * preprocess_s,
+                "inference": 1e3 * inference_s,
+                "postprocess": 1e3 * (end - start),
             },
         )
 
@@ -98,6 +141,44 @@ class Runtime(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class BatchRuntime(Runtime):
+    """A runtime whose graph may have been exported for several images at once."""
+
+    @abstractmethod
+    def answer(self, x: Array) -> Sequence[Array]:
+        """Run the graph on a (card.batch, H, W, 3) tensor; its outputs in the order of `output_names`.
+
+        They may be views into the runtime, valid until its next run.
+        """
+
+    def run(self, x: Array) -> RawOutputs:
+        return RawOutputs(*self.answer(x)) if self.card.batch == 1 else self.run_batch(x)[0]
+
+    def run_batch(self, x: Array) -> list[RawOutputs]:
+        batch = self.card.batch
+        if batch == 1:
+            return super().run_batch(x)
+        parts = [x[start : start + batch] for start in range(0, len(x), batch)]
+        return [raw for part in parts for raw in split_rows(self.answer(fill_batch(part, batch)), len(part))]
+
+
+def output_names(card: ModelCard) -> tuple[str, ...]:
+    """The outputs of a graph: those of `RawOutputs`, and for several images `BATCH_OUTPUT`."""
+    return RawOutputs._fields if card.batch == 1 else (*RawOutputs._fields, BATCH_OUTPUT)
+
+
+def fill_batch(x: Array, batch: int) -> Array:
+    """(n, H, W, 3) to (batch, H, W, 3): what is missing is black."""
+    missing = batch - len(x)
+    return np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) if missing else x
+
+
+def split_rows(outputs: Sequence[Array], count: int) -> list[RawOutputs]:
+    """The rows of each of the first `count` images, copied out of the outputs of a batch."""
+    *rows, images = outputs
+    return [RawOutputs(*(values[images == index] for values in rows)) for index in range(count)]
 
 
 class FakeRuntime(Runtime):
@@ -186,11 +267,11 @@ def check_graph(path: object, card: ModelCard, input_shape: tuple[object, ...], 
         input_shape: Shape of the graph's input as the SDK states it.
         outputs: Names of the graph's outputs.
     """
-    expected = (1, *card.input_size_hw, 3)
+    expected = (card.batch, *card.input_size_hw, 3)
     if tuple(input_shape) != expected:
         raise ModelFileError(
             f"{path}: card says input {expected}, the graph takes {tuple(input_shape)}: export it again"
         )
-    missing = set(RawOutputs._fields) - outputs
+    missing = set(output_names(card)) - outputs
     if missing:
         raise ModelFileError(f"{path}: the graph has no output {', '.join(sorted(missing))}: export it again")

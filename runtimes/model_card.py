@@ -14,6 +14,8 @@ from runtimes.errors import ModelFileError
 
 CARD_KEY = "edge_mrcnn"
 """Name under which each format stores the card."""
+GOLDEN_KEY = "edge_mrcnn_golden"
+"""Name under which each format stores golden tensors, see `runtimes.golden`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,11 @@ class ModelCard:
     target: str = "torch"
     """"torch", "onnx", "openvino" or "tflite"."""
     precision: str = "fp32"
-    """"fp32" or "int8"."""
+    """"fp32", "fp16" (learned layers in half precision) or "int8"."""
+    batch: int = 1
+    """N: images that one run of the graph takes."""
+    rows: str = "dynamic"
+    """"dynamic": as many rows as detections; "static": D rows per image, of which dead ones have score 0."""
     parameters: int = 0
     """Number of weights."""
     checkpoint_sha256: str = ""
