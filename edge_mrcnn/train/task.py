@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 
 from edge_mrcnn.config import TrainConfig
+from edge_mrcnn.model.region_pool import RegionPool
 from runtimes.errors import DataError
 
 Batch = tuple[Tensor, list[dict[str, Tensor]]]
@@ -27,6 +28,8 @@ class MaskRCNNTask(lightning.LightningModule):
         self.total_steps = max(1, total_steps)
         _freeze(model, config.freeze_stages)
         model.roi_heads.fg_bg_sampler.batch_size_per_image = config.rois
+        model.roi_heads.box_roi_pool = RegionPool.like(model.roi_heads.box_roi_pool)
+        model.roi_heads.mask_roi_pool = RegionPool.like(model.roi_heads.mask_roi_pool)
         for predictor in (model.rpn.head, model.roi_heads.box_predictor, model.roi_heads.mask_predictor):
             predictor.register_forward_hook(_to_float32)
 
