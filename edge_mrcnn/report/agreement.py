@@ -6,13 +6,12 @@ are matched one to one, and the images are ranked by what changed in them.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from edge_mrcnn.report.answers import Result
 from edge_mrcnn.report.coco_api import rle
 
 CONFIDENT = 0.5
@@ -20,7 +19,6 @@ CONFIDENT = 0.5
 SAME_OBJECT = 0.5
 """Box IoU above which two boxes of one class are one object, in [0, 1]."""
 
-Result = dict[str, Any]
 Pair = tuple[int, int]
 
 
@@ -40,36 +38,29 @@ class Agreement:
     """Image id to what changed in it among confident objects: 0 nothing, 1 no pixel in common."""
 
 
-def compare(reference: Sequence[Result], candidate: Sequence[Result], image_ids: Iterable[int]) -> Agreement:
+def compare(
+    reference: Mapping[int, Sequence[Result]], candidate: Mapping[int, Sequence[Result]], image_ids: Iterable[int]
+) -> Agreement:
     """Match two models' COCO results image by image.
 
     Args:
-        reference: Results with box, compressed mask and score.
+        reference: Image id to results with box, compressed mask and score, best score first.
         candidate: The same of another model.
         image_ids: Images that both have seen.
     """
-    ours, theirs = by_image(reference), by_image(candidate)
     objects, found = 0, 0
     ious: list[float] = []
     shifts: list[float] = []
     change: dict[int, float] = {}
     for image_id in image_ids:
-        seen = confident(ours[image_id])
-        every = theirs[image_id]
+        every = candidate[image_id]
+        seen = confident(reference[image_id])
         pairs = match(seen, every)
         objects, found = objects + len(seen), found + len(pairs)
         ious += [mask_iou(seen[i], every[j]) for i, j in pairs]
         shifts += [every[j]["score"] - seen[i]["score"] for i, j in pairs]
         change[image_id] = image_change(seen, confident(every))
     return Agreement(objects, found / objects if objects else np.nan, _mean(ious), _mean(shifts), change)
-
-
-def by_image(results: Iterable[Result]) -> defaultdict[int, list[Result]]:
-    """Results grouped by image, best score first."""
-    groups: defaultdict[int, list[Result]] = defaultdict(list)
-    for result in sorted(results, key=lambda r: -r["score"]):
-        groups[result["image_id"]].append(result)
-    return groups
 
 
 def confident(results: Iterable[Result]) -> list[Result]:

@@ -1,4 +1,4 @@
-"""pycocotools, or a word on how to get it."""
+"""pycocotools' run-length code, or a word on how to get it. Its wheels exist for aarch64 too."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from runtimes.errors import MissingExtraError
 
 try:
     from pycocotools import mask as rle
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
 except ModuleNotFoundError as error:
     raise MissingExtraError("pycocotools is needed to measure AP: pip install 'edge-mrcnn[report]'") from error
 
-__all__ = ["COCO", "COCOeval", "rle"]
+__all__ = ["rle"]

@@ -1,24 +1,27 @@
 """Accuracy of one runtime on one data set: images in, COCO's numbers out.
 
-Images stream through one by one; only run-length encoded results are kept.
+Images stream through one by one. What is kept of each are the matches and the run-length encoded results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.measure.latency import Percentiles, Progress, summarize_latency
-from edge_mrcnn.report.metrics import ApResult, ApSummary, IouType, measure_ap
+from edge_mrcnn.report.answers import Answers, Result
+from edge_mrcnn.report.breakdown import Cost, MistakeMeter
+from edge_mrcnn.report.matching import set_scene
+from edge_mrcnn.report.metrics import ApMeter, ApResult, ApSummary
+from edge_mrcnn.report.pairing import SightingMeter, Sightings
 from runtimes.errors import DataError
 from runtimes.model_card import ModelCard
 from runtimes.preprocess import read_image
-
-IOU_TYPES: tuple[IouType, IouType] = ("bbox", "segm")
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,17 @@ class Evaluation:
 
     box_result: ApResult = field(repr=False)
     mask_result: ApResult = field(repr=False)
+    box_mistakes: MistakeMeter = field(repr=False)
+    mask_mistakes: MistakeMeter = field(repr=False)
+    sightings: Sightings = field(repr=False)
     categories: dict[int, str]
     """The data set's categories that the model knows, and that were evaluated."""
     latency: dict[str, Percentiles]
     """Stage to time: "preprocess", "inference", "postprocess" and their sum, "total"."""
     image_ids: tuple[int, ...]
     """The images that were evaluated, in the data set's order."""
-    results: list[dict[str, Any]] = field(repr=False)
-    """COCO results with the data set's category ids, boxes and compressed masks."""
+    answers: Answers = field(repr=False)
+    """COCO results of each image with the data set's category ids, boxes and compressed masks."""
 
     @property
     def box(self) -> ApSummary:
@@ -56,10 +62,59 @@ class Evaluation:
         """Mask AP of each evaluated category id; nan where the data set shows none."""
         return self.mask_result.per_class
 
+    @cached_property
+    def box_costs(self) -> dict[str, Cost]:
+        """Kind of mistake to what it costs in box AP."""
+        return self.box_mistakes.costs()
+
+    @cached_property
+    def mask_costs(self) -> dict[str, Cost]:
+        """Kind of mistake to what it costs in mask AP."""
+        return self.mask_mistakes.costs()
+
     @property
     def images(self) -> int:
         """Number of images."""
         return len(self.image_ids)
+
+
+class Evaluator:
+    """Takes the results of one image after another."""
+
+    def __init__(self, data: CocoData, categories: Sequence[int]) -> None:
+        """Args: data: The annotations. categories: Ids of its categories to evaluate."""
+        self._data = data
+        self._categories = sorted(set(categories))
+        self._ap = {"bbox": ApMeter(self._categories), "segm": ApMeter(self._categories)}
+        self._mistakes = {"bbox": MistakeMeter(self._categories), "segm": MistakeMeter(self._categories)}
+        self._sightings = SightingMeter()
+        self._answers = Answers()
+
+    def add(self, image_id: int, results: Sequence[Result]) -> None:
+        """Take one image's COCO results, in the data set's category ids."""
+        wanted = set(self._categories)
+        truths = [truth for truth in self._data.annotations(image_id) if truth["category_id"] in wanted]
+        boxes, masks = set_scene(results, truths, "bbox"), set_scene(results, truths, "segm")
+        self._ap["bbox"].add(image_id, boxes)
+        self._ap["segm"].add(image_id, masks)
+        self._mistakes["bbox"].add(image_id, boxes)
+        self._mistakes["segm"].add(image_id, masks, boxes.ious)
+        self._sightings.add(image_id, boxes, masks.ious)
+        self._answers.add(image_id, results)
+
+    def finish(self, latency: dict[str, Percentiles]) -> Evaluation:
+        """The whole, with the time that the model took."""
+        return Evaluation(
+            box_result=self._ap["bbox"].result(),
+            mask_result=self._ap["segm"].result(),
+            box_mistakes=self._mistakes["bbox"],
+            mask_mistakes=self._mistakes["segm"],
+            sightings=self._sightings.result(),
+            categories={c: self._data.categories[c] for c in self._categories},
+            latency=latency,
+            image_ids=tuple(self._answers),
+            answers=self._answers,
+        )
 
 
 def evaluate(runtime: Any, data: CocoData, *, limit: int | None = None, progress: Progress | None = None) -> Evaluation:
@@ -77,25 +132,15 @@ def evaluate(runtime: Any, data: CocoData, *, limit: int | None = None, progress
     """
     images = data.images[:limit]
     categories = match_categories(runtime.card, data.categories)
-    results: list[dict[str, Any]] = []
+    evaluator = Evaluator(data, list(categories.values()))
     times: list[dict[str, float]] = []
     for done, image in enumerate(images, start=1):
         detections = runtime.infer(read_sized(image))
         times.append(detections.speed_ms)
-        results += _in_data_ids(detections.to_coco(image.id), categories)
+        evaluator.add(image.id, _in_data_ids(detections.to_coco(image.id), categories))
         if progress is not None:
             progress(done, len(images))
-    wanted = sorted(set(categories.values()))
-    truth = ground_truth(data, images)
-    box, mask = (measure_ap(truth, results, iou_type, category_ids=wanted) for iou_type in IOU_TYPES)
-    return Evaluation(
-        box_result=box,
-        mask_result=mask,
-        categories={c: data.categories[c] for c in wanted},
-        latency=summarize_latency(times),
-        image_ids=tuple(image.id for image in images),
-        results=results,
-    )
+    return evaluator.finish(summarize_latency(times))
 
 
 def match_categories(card: ModelCard, categories: dict[int, str]) -> dict[int, int]:
@@ -129,17 +174,6 @@ def match_categories(card: ModelCard, categories: dict[int, str]) -> dict[int, i
     return pairs
 
 
-def ground_truth(data: CocoData, images: Sequence[CocoImage]) -> dict[str, Any]:
-    """The data set as one COCO record, restricted to some images and numbered from 1."""
-    annotations = [annotation for image in images for annotation in data.annotations(image.id)]
-    return {
-        "images": [{"id": i.id, "width": i.width, "height": i.height} for i in images],
-        # pycocotools takes id 0 for "not matched"
-        "annotations": [{**annotation, "id": number} for number, annotation in enumerate(annotations, start=1)],
-        "categories": [{"id": c, "name": name} for c, name in data.categories.items()],
-    }
-
-
 def read_sized(image: CocoImage) -> np.ndarray:
     """Read an image and check that its annotation speaks of the same pixels.
 
@@ -158,7 +192,7 @@ def read_sized(image: CocoImage) -> np.ndarray:
     return pixels
 
 
-def _in_data_ids(results: list[dict[str, Any]], categories: dict[int, int]) -> list[dict[str, Any]]:
+def _in_data_ids(results: list[Result], categories: dict[int, int]) -> list[Result]:
     return [{**r, "category_id": categories[r["category_id"]]} for r in results if r["category_id"] in categories]
 
 

@@ -1,34 +1,33 @@
-"""Average precision as COCO defines it, computed by pycocotools without its printing.
+"""Average precision as COCO defines it, image by image: no mask outlives its image, and no table of all images is made.
 
-Source: https://cocodataset.org/#detection-eval and pycocotools/cocoeval.py.
+The numbers are those of pycocotools, which holds a record per image, class and size instead; `benchmarks/evaluator.py`
+compares the two. Source: https://cocodataset.org/#detection-eval and pycocotools/cocoeval.py.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import io
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from edge_mrcnn.report.coco_api import COCO, COCOeval
+from edge_mrcnn.report.coco_api import rle
+from edge_mrcnn.report.matching import SIZES, THRESHOLDS, Array, IouType, Scene, set_scene
 
-IouType = Literal["bbox", "segm"]
-CocoRecord = dict[str, Any]
+CocoData = dict[str, Any]
 
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve numbers by their usual names, in COCO's and `ApSummary`'s order."""
-
-
 RECALLS = np.linspace(0.0, 1.0, 101)
 """Where COCO reads the precision."""
-RESAMPLES = 200
+RESAMPLES = 400
 """Sets of images behind the interval of a drop."""
+_CHUNK = 1 << 20
+"""Numbers that resampling holds at a time."""
 
 
 @dataclass(frozen=True)
@@ -57,69 +56,170 @@ class ApSummary:
         return dict(zip(STATS, astuple(self), strict=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClassMatches:
-    """How one class's D detections in I images met the ground truth, best score first, objects of all sizes."""
+    """How one class's D detections in I images met the ground truth, best score first."""
 
-    image: np.ndarray
+    images: Array
     """(D,) int: index of the detection's image."""
-    hit: np.ndarray
-    """(T, D) bool: matched with an object at each of COCO's ten IoU thresholds."""
-    miss: np.ndarray
-    """(T, D) bool: matched with nothing; neither a hit nor a miss on a crowd."""
-    objects: np.ndarray
-    """(I,) int: objects in each image, crowds left out."""
+    ranks: Array
+    """(D,) int: place among its image's detections of the class."""
+    hits: Array
+    """(A, T, D) bool: met an object, for each of COCO's sizes and IoU thresholds."""
+    misses: Array
+    """(A, T, D) bool: met nothing; neither a hit nor a miss on a crowd or at another size."""
+    objects: Array
+    """(A, I) int: objects of each size in each image, crowds left out."""
 
-    def average_precision(self, weights: np.ndarray) -> float:
-        """AP where each image counts as often as (I,) `weights` says; nan without any object."""
-        objects = int(self.objects @ weights)
+    def precision(self, size: int = 0) -> Array:
+        """(T,) AP at each threshold; nan without any object of that size."""
+        return average_precision(self.hits[size], self.misses[size], self.objects[size].sum())
+
+    def recall(self, size: int = 0, first: int = 100) -> float:
+        """Mean recall over the thresholds with the `first` detections of each image; nan without any object."""
+        objects = int(self.objects[size].sum())
         if not objects:
             return math.nan
-        times = weights[self.image]
-        hits, misses = np.cumsum(self.hit * times, axis=1), np.cumsum(self.miss * times, axis=1)
-        curves = zip(hits / objects, hits / np.maximum(hits + misses, 1), strict=True)
-        return float(np.mean([_interpolate(recall, precision) for recall, precision in curves]))
+        return float(self.hits[size][:, self.ranks < first].sum() / objects / len(THRESHOLDS))
+
+    def resampled(self, weights: Array) -> Array:
+        """(R,) AP where each image counts as often as (R, I) `weights` says; nan without any object."""
+        objects = weights @ self.objects[0]
+        step = max(1, _CHUNK // max(1, self.images.size))
+        parts = [self._weighted(weights[i : i + step], objects[i : i + step]) for i in range(0, len(weights), step)]
+        return np.concatenate(parts)
+
+    def _weighted(self, weights: Array, objects: Array) -> Array:
+        times = weights[:, self.images]
+        pairs = zip(self.hits[0], self.misses[0], strict=True)
+        curves = [average_precision(times * hit, times * miss, objects) for hit, miss in pairs]
+        return np.asarray(np.mean(curves, axis=0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ApResult:
     """One metric over one data set, with what is needed to resample its images."""
 
-    summary: ApSummary
-    per_class: dict[int, float]
-    """AP of each category id; nan where the ground truth holds none of it."""
     image_ids: tuple[int, ...]
     """The images, in the order that the matches index."""
-    matches: tuple[ClassMatches, ...] = field(repr=False)
-    """One per category."""
-
-    def average_precision(self, weights: np.ndarray) -> float:
-        """Mean AP of the classes where each image counts as often as (images,) `weights` says."""
-        values = [value for m in self.matches if not math.isnan(value := m.average_precision(weights))]
-        return float(np.mean(values)) if values else math.nan
+    matches: dict[int, ClassMatches] = field(repr=False)
+    """Category id to matches."""
 
     @cached_property
-    def resampled(self) -> np.ndarray:
+    def per_class(self) -> dict[int, float]:
+        """AP of each category id; nan where the ground truth holds none of it."""
+        return {category: float(m.precision().mean()) for category, m in self.matches.items()}
+
+    @cached_property
+    def summary(self) -> ApSummary:
+        """COCO's twelve numbers."""
+        every = self.matches.values()
+        precision = [_mean_known(np.array([m.precision(size) for m in every])) for size in range(len(SIZES))]
+        recall = [_mean_known(np.array([m.recall(size) for m in every])) for size in range(len(SIZES))]
+        few = [_mean_known(np.array([m.recall(first=first) for m in every])) for first in (1, 10)]
+        ap50, ap75 = (_mean_known(np.array([m.precision()[index] for m in every])) for index in (0, 5))
+        return ApSummary(precision[0], ap50, ap75, *precision[1:], *few, *recall)
+
+    def weighted(self, weights: Array) -> Array:
+        """(R,) mean AP of the classes where each image counts as often as (R, images) `weights` says."""
+        values = np.array([m.resampled(weights) for m in self.matches.values()])
+        known = ~np.isnan(values)
+        count = known.sum(axis=0)
+        return np.where(count, np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1), math.nan)
+
+    @cached_property
+    def resampled(self) -> Array:
         """(RESAMPLES,) AP on as many sets of images drawn with replacement, the same sets for every result."""
         count = len(self.image_ids)
         generator = np.random.default_rng(0)
         draws = (generator.integers(0, count, count) for _ in range(RESAMPLES))
-        return np.array([self.average_precision(np.bincount(draw, minlength=count)) for draw in draws])
+        return self.weighted(np.array([np.bincount(draw, minlength=count) for draw in draws]))
 
 
-def coco_summary(ground_truth: CocoRecord, results: Sequence[CocoRecord], iou_type: IouType) -> ApSummary:
+class ApMeter:
+    """Takes matched images one by one, in any order; the result is the same."""
+
+    def __init__(self, categories: Sequence[int]) -> None:
+        """Args: categories: Ids of the categories to measure; everything else is passed over."""
+        self._categories = sorted(categories)
+        self._scenes: dict[int, tuple[Array, ...]] = {}
+
+    def add(self, image_id: int, scene: Scene) -> None:
+        """Take one image's matches; its shapes are not kept."""
+        self._scenes[image_id] = (
+            scene.categories, scene.scores, scene.ranks, scene.hits, scene.misses, scene.true_categories, ~scene.ignored
+        )  # fmt: skip
+
+    def result(self) -> ApResult:
+        """What all images so far amount to."""
+        image_ids = tuple(sorted(self._scenes))
+        scenes = [self._scenes[image_id] for image_id in image_ids]
+        empty = np.zeros((len(SIZES), len(THRESHOLDS), 0), dtype=bool)
+        images = np.repeat(np.arange(len(scenes)), [scene[0].size for scene in scenes])
+        categories, scores, ranks = (
+            np.concatenate([np.zeros(0, kind), *(scene[column] for scene in scenes)])
+            for column, kind in enumerate((int, float, int))
+        )
+        hits, misses = (np.concatenate([empty, *(scene[column] for scene in scenes)], axis=2) for column in (3, 4))
+        matches = {}
+        for category in self._categories:
+            rows = np.flatnonzero(categories == category)
+            rows = rows[np.argsort(-scores[rows], kind="stable")]  # as COCOeval.accumulate sorts
+            objects = [countable[:, true == category].sum(axis=1) for *_, true, countable in scenes]
+            counts = np.array(objects, dtype=int).reshape(-1, len(SIZES)).T
+            matches[category] = ClassMatches(images[rows], ranks[rows], hits[..., rows], misses[..., rows], counts)
+        return ApResult(image_ids, matches)
+
+
+def average_precision(hits: Array, misses: Array, objects: Array | int) -> Array:
+    """Mean precision at `RECALLS`, each the best at that recall or beyond.
+
+    Args:
+        hits: (N, D) int or bool: how often each detection counts as a hit, best score first.
+        misses: (N, D) the same for misses.
+        objects: (N,) or one number: objects to find.
+
+    Returns:
+        (N,) float in [0, 1]; nan where there is no object.
+    """
+    rows, detections = hits.shape
+    objects = np.broadcast_to(np.asarray(objects, dtype=np.int64), (rows,))
+    if not detections:
+        return np.where(objects > 0, 0.0, math.nan)
+    found = np.cumsum(hits, axis=1, dtype=np.int64)
+    precision = found / np.maximum(found + np.cumsum(misses, axis=1, dtype=np.int64), 1)
+    best = np.zeros((rows, detections + 1))  # beyond the last detection the precision is 0
+    best[:, :-1] = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    # One search in all rows: each row's counts are lifted above those of the row before.
+    needed = _needed_hits(objects)
+    lift = np.arange(rows)[:, None] * (int(max(found[:, -1].max(), needed.max())) + 1)
+    places = np.searchsorted((found + lift).ravel(), (needed + lift).ravel()).reshape(needed.shape)
+    read = np.take_along_axis(best, places - np.arange(rows)[:, None] * detections, axis=1)
+    return np.where(objects > 0, read.mean(axis=1), math.nan)
+
+
+def _needed_hits(objects: Array) -> Array:
+    """(N, 101) the least number of hits of (N,) objects whose share, as a float, is at least each of `RECALLS`."""
+    count = np.maximum(objects, 1)[:, None]
+    needed = np.ceil(RECALLS * count)
+    needed -= (needed - 1) / count >= RECALLS
+    needed += needed / count < RECALLS
+    return np.maximum(needed, 0).astype(np.int64)
+
+
+def coco_summary(ground_truth: CocoData, results: Sequence[CocoData], iou_type: IouType) -> ApSummary:
     """COCO's twelve numbers over all images and categories; see `measure_ap`."""
     return measure_ap(ground_truth, results, iou_type).summary
 
 
 def measure_ap(
-    ground_truth: CocoRecord,
-    results: Sequence[CocoRecord],
+    ground_truth: CocoData,
+    results: Sequence[CocoData],
     iou_type: IouType,
     *,
     category_ids: Sequence[int] | None = None,
 ) -> ApResult:
-    """Run COCO's evaluation.
+    """Evaluate plain COCO records.
 
     Args:
         ground_truth: COCO instance annotations with `images`, `annotations` and `categories`; left unchanged.
@@ -127,16 +227,14 @@ def measure_ap(
         iou_type: "bbox" or "segm".
         category_ids: Categories to evaluate; all if None.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = _index(copy.deepcopy(ground_truth))
-        evaluation = COCOeval(truth, _load_results(truth, results, iou_type), iou_type)
-        if category_ids is not None:
-            evaluation.params.catIds = sorted(category_ids)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    image_order = tuple(int(i) for i in evaluation.params.imgIds)
-    return ApResult(_summary(evaluation), _per_class(evaluation), image_order, _matches(evaluation))
+    categories = [c["id"] for c in ground_truth["categories"]] if category_ids is None else category_ids
+    sizes = {image["id"]: (image["height"], image["width"]) for image in ground_truth["images"]}
+    truths, answers = _group(ground_truth["annotations"], categories), _group(results, categories)
+    meter = ApMeter(categories)
+    for image_id, size in sizes.items():
+        annotations = [_as_rle(truth, size) if iou_type == "segm" else truth for truth in truths[image_id]]
+        meter.add(image_id, set_scene(answers[image_id], annotations, iou_type))
+    return meter.result()
 
 
 def drop_interval(reference: ApResult, candidate: ApResult, *, level: float = 0.95) -> tuple[float, float]:
@@ -150,7 +248,7 @@ def drop_interval(reference: ApResult, candidate: ApResult, *, level: float = 0.
     Returns:
         Lower and upper end of the drop in AP, in [-1, 1]; nan where no set can be measured.
     """
-    if reference.image_ids != candidate.image_ids or reference.per_class.keys() != candidate.per_class.keys():
+    if reference.image_ids != candidate.image_ids or reference.matches.keys() != candidate.matches.keys():
         raise ValueError("expected two results on the same images and categories")
     drops = reference.resampled - candidate.resampled
     known = drops[~np.isnan(drops)]
@@ -161,60 +259,26 @@ def drop_interval(reference: ApResult, candidate: ApResult, *, level: float = 0.
     return float(low), float(high)
 
 
-def _index(record: CocoRecord) -> COCO:
-    coco = COCO()
-    coco.dataset = record
-    coco.createIndex()
-    return coco
+def _group(records: Sequence[CocoData], categories: Sequence[int]) -> defaultdict[int, list[CocoData]]:
+    wanted = set(categories)
+    groups: defaultdict[int, list[CocoData]] = defaultdict(list)
+    for record in records:
+        if record["category_id"] in wanted:
+            groups[record["image_id"]].append(record)
+    return groups
 
 
-def _load_results(truth: COCO, results: Sequence[CocoRecord], iou_type: IouType) -> COCO:
-    if not results:
-        return _index({**truth.dataset, "annotations": []})
-    other = "bbox" if iou_type == "segm" else "segmentation"  # with both, loadRes would take the box's area for a mask
-    return truth.loadRes([{k: v for k, v in result.items() if k != other} for result in results])
+def _as_rle(annotation: CocoData, size_hw: tuple[int, int]) -> CocoData:
+    """A copy with its polygons or run lengths compressed."""
+    shape = annotation["segmentation"]
+    if isinstance(shape, list):
+        shape = rle.merge(rle.frPyObjects(shape, *size_hw))
+    elif isinstance(shape["counts"], list):
+        shape = rle.frPyObjects(shape, *size_hw)
+    return {**annotation, "segmentation": shape}
 
 
-def _summary(evaluation: COCOeval) -> ApSummary:
-    return ApSummary(*(math.nan if value < 0 else float(value) for value in evaluation.stats))
-
-
-def _per_class(evaluation: COCOeval) -> dict[int, float]:
-    precision = evaluation.eval["precision"][..., 0, -1]  # (IoU, recall, class) at all areas and 100 detections
-    return {int(c): _valid_mean(precision[:, :, k]) for k, c in enumerate(evaluation.params.catIds)}
-
-
-def _valid_mean(values: np.ndarray) -> float:
-    """Mean without pycocotools' -1, which stands for "no such object"."""
-    valid = values[values > -1]
-    return float(valid.mean()) if valid.size else math.nan
-
-
-def _matches(evaluation: COCOeval) -> tuple[ClassMatches, ...]:
-    params = evaluation.params
-    table = np.empty(len(evaluation.evalImgs), dtype=object)
-    table[:] = evaluation.evalImgs
-    of_all_sizes = table.reshape(len(params.catIds), len(params.areaRng), len(params.imgIds))[:, 0]
-    return tuple(_class_matches(row, len(params.iouThrs)) for row in of_all_sizes)
-
-
-def _class_matches(records: Sequence[CocoRecord | None], thresholds: int) -> ClassMatches:
-    """pycocotools' records of one class, one per image, as arrays; None where neither side has anything."""
-    known = [(i, record) for i, record in enumerate(records) if record is not None]
-    objects = np.zeros(len(records), dtype=int)
-    for i, record in known:
-        objects[i] = np.count_nonzero(np.asarray(record["gtIgnore"]) == 0)
-    none = np.zeros((thresholds, 0), dtype=bool)
-    image = np.concatenate([np.zeros(0, int), *(np.full(len(r["dtScores"]), i) for i, r in known)])
-    scores = np.concatenate([np.zeros(0), *(r["dtScores"] for _, r in known)])
-    matched = np.concatenate([none, *(r["dtMatches"] > 0 for _, r in known)], axis=1)
-    ignored = np.concatenate([none, *(r["dtIgnore"].astype(bool) for _, r in known)], axis=1)
-    order = np.argsort(-scores, kind="mergesort")  # the sort of COCOeval.accumulate, stable
-    hit, miss = matched & ~ignored, ~matched & ~ignored
-    return ClassMatches(image[order], hit[:, order], miss[:, order], objects)
-
-
-def _interpolate(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Mean precision at `RECALLS`, each the best at that recall or beyond."""
-    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-    return float(envelope[np.searchsorted(recall, RECALLS, side="left")].mean())
+def _mean_known(values: Array) -> float:
+    """Mean of what can be measured; nan if nothing can."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan

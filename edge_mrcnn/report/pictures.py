@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
-from edge_mrcnn.report.agreement import by_image, compare, confident, image_change, match
+from edge_mrcnn.report.agreement import compare, confident, image_change, match
 from edge_mrcnn.report.coco_api import rle
 from edge_mrcnn.report.evaluate import Evaluation, read_sized
 from runtimes.draw import FONT, PALETTE, Color, Rect, Style, draw_outline, fill_mask
@@ -61,12 +61,11 @@ def draw_strips(
     images = {image.id: image for image in data.images}
     change = _change_per_image(list(evaluations.values()))
     chosen = choose(change, changed=changed, typical=typical)
-    answers = {name: by_image(evaluation.results) for name, evaluation in evaluations.items()}
     categories = next(iter(evaluations.values())).categories
     strips = []
     for image_id in chosen:
         truth = [a for a in data.annotations(image_id) if a["category_id"] in categories and not a["iscrowd"]]
-        objects = {"ground truth": truth, **{name: confident(answer[image_id]) for name, answer in answers.items()}}
+        objects = {"ground truth": truth, **{n: confident(e.answers[image_id]) for n, e in evaluations.items()}}
         panels = draw_panels(images[image_id], objects, categories)
         strips.append(Strip(label, images[image_id].path.name, change[image_id], panels))
     return strips
@@ -165,7 +164,7 @@ def encode_jpeg(image: np.ndarray) -> bytes:
 
 def _change_per_image(evaluations: Sequence[Evaluation]) -> dict[int, float]:
     reference, *others = evaluations
-    changes = [compare(reference.results, other.results, reference.image_ids).change for other in others]
+    changes = [compare(reference.answers, other.answers, reference.image_ids).change for other in others]
     return {image_id: max((c[image_id] for c in changes), default=0.0) for image_id in reference.image_ids}
 
 

@@ -18,6 +18,7 @@ from edge_mrcnn.measure.files import file_sha256, file_size
 from edge_mrcnn.measure.latency import measure_latency
 from edge_mrcnn.report import charts
 from edge_mrcnn.report.agreement import compare, image_change, match
+from edge_mrcnn.report.answers import Answers
 from edge_mrcnn.report.comparison import CompareConfig, Measured, compare_models, unique_names
 from edge_mrcnn.report.evaluate import evaluate, match_categories
 from edge_mrcnn.report.markdown import to_markdown
@@ -129,7 +130,7 @@ class TestMetrics:
     def test_no_detections_give_ap_zero(self, data):
         evaluation = evaluate(make_runtime(keep=0), data)
         assert evaluation.box.ap == evaluation.mask.ap == 0.0
-        assert evaluation.results == []
+        assert not any(evaluation.answers.values())
 
     def test_shifted_boxes_lower_ap(self, data):
         near, far = (evaluate(make_runtime(shift=shift), data) for shift in (2, 6))
@@ -153,7 +154,7 @@ class TestMetrics:
         record = json.loads((folder / "annotations" / "instances_val.json").read_text())
         for number, annotation in enumerate(record["annotations"], start=1):
             annotation["id"] = number
-        results = json.loads(json.dumps(evaluate(make_runtime(), data).results))
+        results = json.loads(json.dumps([r for rs in evaluate(make_runtime(), data).answers.values() for r in rs]))
         assert coco_summary(record, results, "bbox").ap == pytest.approx(1.0)
         assert coco_summary(record, [], "segm").ap == 0.0
 
@@ -175,7 +176,7 @@ class TestMetrics:
     def test_own_arithmetic_of_the_bootstrap_is_cocos(self, data):
         for runtime in (make_runtime(), make_runtime(shift=4), make_runtime(keep=1), make_runtime(keep=0)):
             result = evaluate(runtime, data).box_result
-            assert result.average_precision(np.ones(4, int)) == pytest.approx(result.summary.ap)
+            assert result.weighted(np.ones((1, 4), int)) == pytest.approx(result.summary.ap)
 
     def test_an_image_counted_twice_is_two_images(self, data):
         runtime = make_runtime(shift=4, keep=2)
@@ -183,7 +184,7 @@ class TestMetrics:
             **data.by_image, **{i + 100: [{**a, "image_id": i + 100} for a in v] for i, v in data.by_image.items()}
         })  # fmt: skip
         once, doubled = evaluate(runtime, data).box_result, evaluate(runtime, twice).box_result
-        assert once.average_precision(np.full(4, 2)) == pytest.approx(doubled.summary.ap)
+        assert once.weighted(np.full((1, 4), 2)) == pytest.approx(doubled.summary.ap)
 
     def test_drop_interval_of_a_model_with_itself_is_zero(self, data):
         result = evaluate(make_runtime(shift=4), data).box_result
@@ -209,7 +210,7 @@ class TestCategories:
     def test_equal_names_match_across_ids(self, data):
         evaluation = evaluate(make_runtime(classes=("Dog", "cat"), ids=(1, 2)), data, limit=2)
         assert evaluation.categories == CATEGORIES
-        assert {r["category_id"] for r in evaluation.results} <= set(CATEGORIES)
+        assert {r["category_id"] for rs in evaluation.answers.values() for r in rs} <= set(CATEGORIES)
 
     def test_equal_ids_of_other_things_do_not_match(self):
         card = make_card(classes=("balloon", "dog"), ids=(3, 1))
@@ -236,21 +237,21 @@ class TestCategories:
 
 class TestAgreement:
     def test_same_answers_agree_fully(self, data):
-        results = evaluate(make_runtime(), data).results
+        results = evaluate(make_runtime(), data).answers
         agreement = compare(results, results, OBJECTS)
         assert (agreement.objects, agreement.found, agreement.mask_iou) == (6, 1.0, 1.0)
         assert agreement.score_shift == 0.0
         assert set(agreement.change.values()) == {0.0}
 
     def test_lost_objects_are_counted(self, data):
-        reference, candidate = (evaluate(make_runtime(keep=keep), data).results for keep in (8, 1))
+        reference, candidate = (evaluate(make_runtime(keep=keep), data).answers for keep in (8, 1))
         agreement = compare(reference, candidate, OBJECTS)
         assert agreement.found == pytest.approx(3 / 6)
         assert agreement.change[12] == agreement.change[13] == 0.0
         assert agreement.change[14] == pytest.approx(1 - 2 / 4)
 
     def test_nothing_to_find_is_nan_not_an_error(self):
-        assert math.isnan(compare([], [], [1]).found)
+        assert math.isnan(compare(Answers(), Answers(), [1]).found)
         assert image_change([], []) == 0.0
 
     def test_another_class_is_another_object(self):

