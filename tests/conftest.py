@@ -7,6 +7,7 @@ Each answers as many detections as the red value of the image's first pixel says
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from edge_mrcnn.config import ModelConfig
 from runtimes import CARD_KEY, ModelCard
 
 ROWS, BATCH, SIDE = 6, 4, 14
@@ -35,6 +37,29 @@ class ExportedModel(NamedTuple):
 
     model: Any
     path: Path
+
+
+class Outcome(NamedTuple):
+    """What a command line left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """The command line as a user meets it, in this process."""
+    from edge_mrcnn.cli import main
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["edge-mrcnn", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        return Outcome(int(exit_.value.code or 0), *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -172,7 +197,6 @@ def small_tflite(tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
         pytest.importorskip("litert_torch")
         import torch
 
-        from edge_mrcnn.config import ModelConfig
         from edge_mrcnn.export.graph import DeployGraph
         from edge_mrcnn.export.tflite_target import write_tflite
         from edge_mrcnn.model.mask_rcnn import build_model
@@ -296,3 +320,63 @@ def plant_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
         return path
 
     return plant
+
+
+@pytest.fixture(scope="session")
+def toy_config() -> ModelConfig:
+    return ModelConfig(
+        name="toy", image_size_hw=(64, 128), backbone="repvgg_lite", fpn_channels=16, box_hidden=(32,),
+        mask_hidden=(16,), proposals=16, proposals_per_level=40, max_detections=6,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def make_lively() -> Callable[..., Any]:
+    """A function (config, classes, seed) that builds a model whose scores and boxes differ from place to place."""
+    return _make_lively
+
+
+def _make_lively(config: ModelConfig, classes: int, seed: int = 0) -> Any:
+    import torch
+    from torch import nn
+
+    from edge_mrcnn.model.mask_rcnn import build_model
+
+    torch.manual_seed(seed)
+    model = build_model(config, classes).eval()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_var.uniform_(0.5, 2)
+            layer.running_mean.normal_(0, 0.1)
+    _normalise_pyramid(model, config)
+    for layer, deviation in (
+        (model.rpn.head.cls_logits, 0.3),
+        (model.rpn.head.bbox_pred, 0.03),
+        (model.roi_heads.box_predictor.cls_score, 0.5),
+        (model.roi_heads.box_predictor.bbox_pred, 0.1),
+    ):
+        nn.init.normal_(layer.weight, std=deviation)
+    return model
+
+
+def _normalise_pyramid(model: Any, config: ModelConfig) -> None:
+    """Scale the last convolutions of the pyramid so that its maps are of unit size: no score saturates."""
+    import torch
+
+    noise = torch.randn(1, 3, *config.image_size_hw, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        maps = model.backbone(noise)
+        for block, features in zip(model.backbone.fpn.layer_blocks, maps.values(), strict=False):
+            layer = block[-1] if isinstance(block[-1], torch.nn.BatchNorm2d) else block[0]
+            layer.weight.div_(features.std())
+
+
+@pytest.fixture(scope="session")
+def toy_checkpoint(tmp_path_factory: pytest.TempPathFactory, toy_config: ModelConfig) -> Path:
+    """A saved lively model with the classes of the toy data."""
+    from edge_mrcnn.model.checkpoint import Checkpoint, save_checkpoint
+
+    path = tmp_path_factory.mktemp("toy checkpoint") / "toy.pt"
+    model = _make_lively(toy_config, 2)
+    save_checkpoint(path, Checkpoint(model=model, config=toy_config, classes=("square", "disc"), category_ids=(3, 7)))
+    return path
