@@ -91,9 +91,15 @@ class ClassMatches:
 
     def _weighted(self, weights: Array, objects: Array) -> Array:
         times = weights[:, self.images]
-        pairs = zip(self.hits[0], self.misses[0], strict=True)
-        curves = [average_precision(times * hit, times * miss, objects) for hit, miss in pairs]
-        return np.asarray(np.mean(curves, axis=0))
+        counted, shown = None, times
+        values = []
+        for hits, misses in zip(self.hits[0], self.misses[0], strict=True):
+            if counted is None or not np.array_equal(counted, hits | misses):  # thresholds seldom differ in it
+                counted = hits | misses
+                shown = np.cumsum(times * counted, axis=1)
+            columns = np.flatnonzero(hits)
+            values.append(_read_curve(np.cumsum(times[:, columns], axis=1), shown[:, columns], objects))
+        return np.asarray(np.mean(values, axis=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,29 +188,28 @@ def average_precision(hits: Array, misses: Array, objects: Array | int) -> Array
     Returns:
         (N,) float in [0, 1]; nan where there is no object.
     """
-    rows, detections = hits.shape
-    objects = np.broadcast_to(np.asarray(objects, dtype=np.int64), (rows,))
-    if not detections:
+    columns = np.flatnonzero(hits.any(axis=0))
+    found, missed = (np.cumsum(counts, axis=1, dtype=np.int64)[:, columns] for counts in (hits, misses))
+    return _read_curve(found, found + missed, np.broadcast_to(objects, len(hits)))
+
+
+def _read_curve(found: Array, shown: Array, objects: Array) -> Array:
+    """AP of N curves from the counts at their hits: precision changes for the better nowhere else.
+
+    Args:
+        found: (N, H) int: hits up to each of these detections, itself included.
+        shown: (N, H) int: hits and misses.
+        objects: (N,) int.
+    """
+    if not found.shape[1]:
         return np.where(objects > 0, 0.0, math.nan)
-    found = np.cumsum(hits, axis=1, dtype=np.int64)
-    precision = found / np.maximum(found + np.cumsum(misses, axis=1, dtype=np.int64), 1)
-    best = np.zeros((rows, detections + 1))  # beyond the last detection the precision is 0
-    best[:, :-1] = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    # One search in all rows: each row's counts are lifted above those of the row before.
-    needed = _needed_hits(objects)
-    lift = np.arange(rows)[:, None] * (int(max(found[:, -1].max(), needed.max())) + 1)
-    places = np.searchsorted((found + lift).ravel(), (needed + lift).ravel()).reshape(needed.shape)
-    read = np.take_along_axis(best, places - np.arange(rows)[:, None] * detections, axis=1)
-    return np.where(objects > 0, read.mean(axis=1), math.nan)
-
-
-def _needed_hits(objects: Array) -> Array:
-    """(N, 101) the least number of hits of (N,) objects whose share, as a float, is at least each of `RECALLS`."""
-    count = np.maximum(objects, 1)[:, None]
-    needed = np.ceil(RECALLS * count)
-    needed -= (needed - 1) / count >= RECALLS
-    needed += needed / count < RECALLS
-    return np.maximum(needed, 0).astype(np.int64)
+    precision = found / np.maximum(shown, 1)
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    recall = found / np.maximum(objects, 1)[:, None]
+    nearest = np.rint(recall * (RECALLS.size - 1)).astype(np.intp)
+    reached = nearest + (RECALLS[nearest] <= recall)  # how many of `RECALLS` are reached, to the last bit
+    newly = np.diff(reached, axis=1, prepend=0)
+    return np.where(objects > 0, (best * newly).sum(axis=1) / RECALLS.size, math.nan)
 
 
 def coco_summary(ground_truth: CocoData, results: Sequence[CocoData], iou_type: IouType) -> ApSummary:

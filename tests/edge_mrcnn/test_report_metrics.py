@@ -116,7 +116,8 @@ class TestAveragePrecision:
         rng = np.random.default_rng(3)
         hits = rng.integers(0, 4, (7, 50)) * (rng.random(50) < 0.5)
         misses = rng.integers(0, 4, (7, 50)) * (hits == 0)
-        objects = np.array([0, 10, 60, 100, 200, 3, 90])
+        hits[0] = 0
+        objects = hits.sum(axis=1) * np.array([1, 1, 2, 3, 4, 5, 1])
         single = [average_precision(hits[i : i + 1], misses[i : i + 1], objects[i])[0] for i in range(7)]
         assert average_precision(hits, misses, objects) == pytest.approx(single, nan_ok=True)
 
