@@ -19,6 +19,7 @@ from runtimes.errors import EdgeError
 
 COMMANDS = {  # verb -> help line; the verb's module is edge_mrcnn.cli.<verb> and holds `command`
     "scenes": "Generate a data set of pictures to try everything with.",
+    "data": "Find every fault of a data set before training.",
     "train": "Train a Mask R-CNN on COCO-format data.",
     "prune": "Remove channels from a checkpoint and fine-tune it.",
     "export": "Write a checkpoint as ONNX, OpenVINO and TFLite, verified.",
@@ -26,6 +27,8 @@ COMMANDS = {  # verb -> help line; the verb's module is edge_mrcnn.cli.<verb> an
     "predict": "Find objects in images; draw and write COCO results.",
     "run": "Run a model live on a camera, stream or video.",
     "report": "Compare artefacts with the FP32 model: AP, drop, size, latency.",
+    "benchmark": "Time models side by side on this machine.",
+    "verify": "Check on this device that a model computes what it should.",
     "inspect": "Show what is inside a model file.",
     "models": "List presets and backbones with their cost.",
     "demo": "The whole chain on generated pictures.",

@@ -99,10 +99,10 @@ def load_coco(path: str | Path, split: str = "val") -> CocoData:
         DataError: If the file is not COCO instance JSON.
     """
     path = find_annotations(path, split)
-    record = _read_json(path)
+    record = read_json(path)
     with _naming(f"{path}: a category"):
         categories = dict(sorted((int(c["id"]), str(c["name"])) for c in record["categories"]))
-    folder = _image_folder(path)
+    folder = image_folder(path)
     with _naming(f"{path}: an image"):
         images = tuple(
             CocoImage(int(i["id"]), folder / i["file_name"], int(i["width"]), int(i["height"]))
@@ -142,7 +142,12 @@ def _naming(record: str) -> Iterator[None]:
         raise DataError(f"{record} is malformed: {one_line(error)}") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The record of an annotation file, which has lists of images, annotations and categories.
+
+    Raises:
+        DataError: If it is something else, or lists no image or no category.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -159,7 +164,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def _image_folder(annotation_file: Path) -> Path:
+def image_folder(annotation_file: Path) -> Path:
     """`images/<split>` beside `annotations/`, else `images`, else the annotation file's own folder."""
     split = annotation_file.stem.removeprefix("instances_")
     root = annotation_file.parent.parent if annotation_file.parent.name == "annotations" else annotation_file.parent
@@ -173,7 +178,7 @@ def _clean(raw: Annotation, sizes: dict[int, tuple[int, int]], categories: dict[
     if image_id not in sizes or category not in categories:
         raise ValueError(f"image_id {image_id} or category_id {category} is not listed")
     size = sizes[image_id]
-    segmentation = _compress(raw.get("segmentation"), size)
+    segmentation = compress_outline(raw.get("segmentation"), size)
     if segmentation is None:
         return None
     from pycocotools import mask as rle
@@ -193,8 +198,12 @@ def _clean(raw: Annotation, sizes: dict[int, tuple[int, int]], categories: dict[
     }
 
 
-def _compress(segmentation: Any, size_hw: tuple[int, int]) -> dict[str, Any] | None:
-    """Polygons or any RLE as one compressed RLE; None where there is no usable outline."""
+def compress_outline(segmentation: Any, size_hw: tuple[int, int]) -> dict[str, Any] | None:
+    """Polygons or any RLE as one compressed RLE; None where there is no usable outline.
+
+    Raises:
+        ValueError: If the runs do not fill the image; pycocotools raises others for what is malformed.
+    """
     from pycocotools import mask as rle
 
     height, width = size_hw

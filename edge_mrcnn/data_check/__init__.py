@@ -1,0 +1,8 @@
+"""Every fault of a data set, before a long training ends in a surprise."""
+
+from __future__ import annotations
+
+from edge_mrcnn.data_check.faults import FAULTS, Fault, Finding, Place
+from edge_mrcnn.data_check.survey import DataCheck, SplitSummary, check_data
+
+__all__ = ["FAULTS", "DataCheck", "Fault", "Finding", "Place", "SplitSummary", "check_data"]

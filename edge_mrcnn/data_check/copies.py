@@ -1,0 +1,76 @@
+"""The same picture twice: in one split a nuisance, in two of them a leak that makes every AP too good."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from edge_mrcnn.data.coco import CocoImage
+from edge_mrcnn.data_check.faults import Place
+from edge_mrcnn.data_check.files import ImageFile, hash_file
+
+MIN_CORRELATION = 0.985
+"""Of two thumbnails, for the same picture resized, compressed anew or a frame later."""
+CHUNK = 4096
+"""Pictures that are compared with all others at a time."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of a split and its file."""
+
+    split: str
+    image: CocoImage
+    file: ImageFile
+
+    def place(self, detail: str = "") -> Place:
+        """Where it is."""
+        return Place(self.split, self.image.id, self.image.path.name, detail=detail)
+
+
+def find_copies(splits: Mapping[str, list[Picture]]) -> Iterator[tuple[str, Place]]:
+    """Files of equal content. Only those of equal length are read."""
+    by_length: dict[int, list[Picture]] = defaultdict(list)
+    for pictures in splits.values():
+        for picture in pictures:
+            if picture.file.bytes:
+                by_length[picture.file.bytes].append(picture)
+    for candidates in by_length.values():
+        by_content: dict[str, list[Picture]] = defaultdict(list)
+        for picture in candidates if len(candidates) > 1 else ():
+            by_content[hash_file(picture.image.path)].append(picture)
+        for same in by_content.values():
+            yield from _copies(same)
+
+
+def _copies(same: list[Picture]) -> Iterator[tuple[str, Place]]:
+    """Each further one, told with the first one of its own split, or of the splits before it."""
+    for position, picture in enumerate(same[1:], start=1):
+        own = next((p for p in same[:position] if p.split == picture.split), None)
+        first = own or same[0]
+        yield "duplicate-picture" if own else "leaked-picture", picture.place(f"the same as {first.place()}")
+
+
+def find_similar(splits: Mapping[str, list[Picture]]) -> Iterator[tuple[str, Place]]:
+    """Pictures of one split that look like one of another: the most similar one of each, copies left out."""
+    for one, other in combinations(splits, 2):
+        known = [p for p in splits[one] if p.file.thumb is not None]
+        asked = [p for p in splits[other] if p.file.thumb is not None]
+        if not known or not asked:
+            continue
+        table = np.stack([p.file.thumb for p in known if p.file.thumb is not None])
+        for start in range(0, len(asked), CHUNK):
+            part = asked[start : start + CHUNK]
+            likeness = np.stack([p.file.thumb for p in part if p.file.thumb is not None]) @ table.T
+            for picture, best, value in zip(part, likeness.argmax(1), likeness.max(1), strict=True):
+                twin = known[best]
+                if value >= MIN_CORRELATION and not _is_copy(picture, twin):
+                    yield "similar-picture", picture.place(f"{100 * value:.1f} % like {twin.place()}")
+
+
+def _is_copy(one: Picture, other: Picture) -> bool:
+    return one.file.bytes == other.file.bytes and hash_file(one.image.path) == hash_file(other.image.path)

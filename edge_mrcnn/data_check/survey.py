@@ -1,0 +1,211 @@
+"""The whole check of a data set: its records, its files, its splits, and the figures that describe it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_mrcnn.data.coco import find_annotations
+from edge_mrcnn.data_check.copies import Picture, find_copies, find_similar
+from edge_mrcnn.data_check.faults import Finding, Findings, Place
+from edge_mrcnn.data_check.files import inspect_files
+from edge_mrcnn.data_check.records import Records, read_records
+from runtimes.errors import UsageError
+
+MIN_VISIBLE_PX = 16
+"""Area at the input size below which training leaves an object out."""
+RARE = 20
+"""A class with fewer objects is told."""
+SIMILAR_LIMIT = 20_000
+"""Near-duplicates are looked for by default among this many pictures at most."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, the number of files done and the number of all."""
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """One split in figures."""
+
+    name: str
+    path: Path
+    images: int
+    empty_images: int
+    objects: int
+    """With a usable outline, crowds not counted."""
+    crowds: int
+    classes: dict[str, int]
+    """Objects of each category, the most frequent first."""
+    sides_px: list[float] = field(repr=False)
+    """Square root of each object's area at the input size, in pixels."""
+    per_image: Counter[int]
+    """Number of objects to number of images that have so many."""
+    sizes: Counter[tuple[int, int]]
+    """(width, height) to number of images."""
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """What was found."""
+
+    findings: tuple[Finding, ...]
+    """Worst first."""
+    summaries: tuple[SplitSummary, ...]
+    records: tuple[Records, ...] = field(repr=False)
+    """Of each split, for pictures of it."""
+    image_size_hw: tuple[int, int]
+    """Input size that object sizes are stated at, in pixels."""
+    compared: bool
+    """Whether near-duplicates were looked for."""
+
+    def of(self, severity: str) -> tuple[Finding, ...]:
+        """The findings of one severity."""
+        return tuple(f for f in self.findings if f.fault.severity == severity)
+
+    def count(self, severity: str) -> int:
+        """Number of places of one severity."""
+        return sum(len(f.places) for f in self.of(severity))
+
+
+def check_data(
+    data: str | Path,
+    validation: str | Path | None = None,
+    *,
+    image_size_hw: tuple[int, int] = (320, 320),
+    decode: bool = False,
+    similar: bool | None = None,
+    progress: Progress | None = None,
+) -> DataCheck:
+    """Look for every fault of a data set.
+
+    Args:
+        data: COCO JSON, or a folder with `annotations/instances_{train,val}.json`; of a folder both are checked.
+        validation: COCO JSON of another split.
+        image_size_hw: Input size of the model, in pixels.
+        decode: Decode every picture, instead of reading headers and last bytes.
+        similar: Look for nearly equal pictures in two splits; None means among up to 20,000 pictures.
+        progress: Told now and then.
+
+    Raises:
+        MissingFileError: If there is no annotation file.
+        DataError: If one is no COCO JSON.
+        UsageError: If both splits are one file.
+    """
+    findings = Findings()
+    splits: list[Records] = []
+    for name, path in find_splits(data, validation).items():
+        records, faults = read_records(path, name)
+        findings.extend(faults)
+        findings.extend(_class_faults(records, is_training=name == "train" or not splits))
+        findings.extend(_object_notes(records, image_size_hw))
+        splits.append(records)
+    findings.extend(_split_faults(splits))
+    count = sum(len(records.images) for records in splits)
+    compare = len(splits) > 1 and (count <= SIMILAR_LIMIT if similar is None else similar)
+    pictures = {r.split: _look_at_files(r, findings, decode, compare, progress) for r in splits}
+    findings.extend(find_copies(pictures))
+    if compare:
+        findings.extend(find_similar(pictures))
+    summaries = tuple(summarize(records, image_size_hw) for records in splits)
+    return DataCheck(findings.sorted(), summaries, tuple(splits), image_size_hw, compare)
+
+
+def find_splits(data: str | Path, validation: str | Path | None) -> dict[str, Path]:
+    """Name of each split to its annotation file; see `check_data`."""
+    data = Path(data)
+    if data.is_dir():
+        folder = data / "annotations"
+        names = [n for n in ("train", "val") if (folder / f"instances_{n}.json").is_file()]
+        splits = {name: find_annotations(data, name) for name in names or ["train"]}
+    else:
+        splits = {"train": find_annotations(data, "train")}
+    if validation is not None:
+        splits["val"] = find_annotations(validation, "val")
+    if len({path.resolve() for path in splits.values()}) < len(splits):
+        raise UsageError(f"--val {validation}: it is the same file as the training split; give another one")
+    return splits
+
+
+def summarize(records: Records, image_size_hw: tuple[int, int]) -> SplitSummary:
+    """The figures of a split."""
+    objects = [i for i in records.instances if not i.iscrowd]
+    counts = Counter(i.category_id for i in objects)
+    per_image = Counter(i.image_id for i in objects)
+    with_something = {i.image_id for i in records.instances}
+    return SplitSummary(
+        name=records.split,
+        path=records.path,
+        images=len(records.images),
+        empty_images=len(records.images) - len(with_something),
+        objects=len(objects),
+        crowds=len(records.instances) - len(objects),
+        classes={
+            records.categories[c]: counts[c] for c in sorted(records.categories, key=lambda c: -counts[c])
+        },
+        sides_px=[_area_at(records, i.image_id, i.area, image_size_hw) ** 0.5 for i in objects],
+        per_image=Counter(per_image[image_id] for image_id in records.images),
+        sizes=Counter((image.width, image.height) for image in records.images.values()),
+    )  # fmt: skip
+
+
+def _area_at(records: Records, image_id: int, area: int, image_size_hw: tuple[int, int]) -> float:
+    """An area at the input size, in pixels."""
+    image = records.images[image_id]
+    return area * min(image_size_hw[0] / image.height, image_size_hw[1] / image.width) ** 2
+
+
+def _object_notes(records: Records, image_size_hw: tuple[int, int]) -> Iterator[tuple[str, Place]]:
+    shown = {i.image_id for i in records.instances}
+    for image_id in records.images:
+        if image_id not in shown:
+            yield "image-without-objects", records.place(image_id)
+    for instance in records.instances:
+        if instance.iscrowd:
+            yield "crowd", records.place(instance.image_id, instance.id)
+        elif (area := _area_at(records, instance.image_id, instance.area, image_size_hw)) < MIN_VISIBLE_PX:
+            yield "tiny-object", records.place(instance.image_id, instance.id, f"{area:.1f} pixels")
+
+
+def _class_faults(records: Records, *, is_training: bool) -> Iterator[tuple[str, Place]]:
+    counts = Counter(i.category_id for i in records.instances if not i.iscrowd)
+    if not counts:
+        yield "nothing-to-learn", Place(records.split, detail=records.path.name)
+        return
+    for category, name in records.categories.items():
+        if not counts[category]:
+            yield "class-without-objects" if is_training else "class-not-validated", Place(records.split, detail=name)
+        elif counts[category] < RARE and is_training:
+            yield "rare-class", Place(records.split, detail=f"{name}: {counts[category]}")
+
+
+def _split_faults(splits: list[Records]) -> Iterator[tuple[str, Place]]:
+    if len(splits) < 2:
+        return
+    names = [set(records.categories.values()) for records in splits]
+    common = set.intersection(*names)
+    if not common:
+        yield "no-common-class", Place(splits[1].split, detail=", ".join(sorted(names[1])[:5]))
+        return
+    for records, own in zip(splits, names, strict=True):
+        for name in sorted(own - common):
+            yield "categories-differ", Place(records.split, detail=name)
+
+
+def _look_at_files(
+    records: Records, findings: Findings, decode: bool, compare: bool, progress: Progress | None
+) -> list[Picture]:
+    """Pictures whose files can be read."""
+    images = list(records.images.values())
+    pictures = []
+    for done, (image, file) in enumerate(
+        zip(images, inspect_files(images, decode=decode, thumbs=compare), strict=True)
+    ):
+        if file.fault:
+            findings.add(file.fault, records.place(image.id, detail=file.detail))
+        if file.bytes:
+            pictures.append(Picture(records.split, image, file))
+        if progress is not None:
+            progress(f"files of {records.split}", done + 1, len(images))
+    return pictures
