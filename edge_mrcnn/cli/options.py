@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -27,6 +29,28 @@ def comma_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def int_list(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """Parse "1, 2" into (1, 2); nothing into ()."""
+    parts = comma_list(value or "")
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise UsageError(f"{parameter.opts[0]} {value}: expected numbers from 1, such as 1,2,4")
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
+def split_paths(given: Sequence[str], option: str = "--models") -> list[Path]:
+    """Model files, each given alone or joined with commas; a file whose own name has a comma is one file.
+
+    Raises:
+        UsageError: If there are none, or one is given twice.
+    """
+    paths = [Path(part) for item in given for part in ([item] if Path(item).exists() else item.split(",")) if part]
+    if not paths:
+        raise UsageError(f"{option}: expected at least one model file")
+    if twice := sorted({str(path) for path in paths if paths.count(path) > 1}):
+        raise UsageError(f"{option}: {', '.join(twice)} is given more than once")
+    return paths
+
+
 def val_split(data: str) -> CocoData | None:
     """The val split of a data folder; None where there is none or `data` is one file."""
     try:
@@ -38,3 +62,17 @@ def val_split(data: str) -> CocoData | None:
 def name_next(*arguments: object) -> None:
     """Print the command to type next, quoted for a shell."""
     click.echo(f"next: edge-mrcnn {shlex.join(map(str, arguments))}")
+
+
+def make_teller() -> Callable[[str, int, int], None]:
+    """Progress on stderr: one line that is rewritten in a terminal, one line per finished task elsewhere."""
+    is_terminal = sys.stderr.isatty()
+
+    def tell(what: str, done: int, total: int) -> None:
+        is_last = done == total
+        if is_terminal:
+            click.echo(f"\r\033[K{what}: {done}/{total}", err=True, nl=is_last)
+        elif is_last:
+            click.echo(f"{what}: {total}", err=True)
+
+    return tell

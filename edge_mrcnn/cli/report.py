@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from edge_mrcnn.cli.options import name_next
+from edge_mrcnn.cli.options import make_teller, name_next, split_paths
 from runtimes.errors import GateError, MissingFileError, UsageError
 
 if TYPE_CHECKING:
@@ -56,20 +55,6 @@ def command(
     _conclude(measured.comparison, paths, output)
 
 
-def split_paths(given: Sequence[str]) -> list[Path]:
-    """Model files, each given alone or joined with commas; a file whose own name has a comma is one file.
-
-    Raises:
-        UsageError: If there are none, or one is given twice.
-    """
-    paths = [Path(part) for item in given for part in ([item] if Path(item).exists() else item.split(",")) if part]
-    if not paths:
-        raise UsageError("--models: expected at least one model file to compare with the reference")
-    if twice := sorted({str(path) for path in paths if paths.count(path) > 1}):
-        raise UsageError(f"--models: {', '.join(twice)} is given more than once")
-    return paths
-
-
 def load_data_sets(data: str, extra: Sequence[str]) -> dict[str, CocoData]:
     """Label to data set, the main one first; it is labelled by its folder or file.
 
@@ -113,20 +98,6 @@ def write_report(measured: Measured, data_sets: dict[str, CocoData], output: Pat
     (output / "report.html").write_text(to_html(comparison, strips), encoding="utf-8")
     (output / "report.md").write_text(to_markdown(comparison), encoding="utf-8")
     (output / "report.json").write_text(to_json(comparison), encoding="utf-8")
-
-
-def make_teller() -> Callable[[str, int, int], None]:
-    """Progress on stderr: one line that is rewritten in a terminal, one line per finished task elsewhere."""
-    is_terminal = sys.stderr.isatty()
-
-    def tell(what: str, done: int, total: int) -> None:
-        is_last = done == total
-        if is_terminal:
-            click.echo(f"\r\033[K{what}: {done}/{total}", err=True, nl=is_last)
-        elif is_last:
-            click.echo(f"{what}: {total}", err=True)
-
-    return tell
 
 
 def _conclude(comparison: Comparison, paths: Sequence[Path], output: Path) -> None:

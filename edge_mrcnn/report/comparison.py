@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoData
-from edge_mrcnn.measure.files import file_sha256, file_size
+from edge_mrcnn.measure.files import file_sha256, file_size, unique_names
 from edge_mrcnn.measure.latency import Percentiles, measure_latency
 from edge_mrcnn.measure.surroundings import describe_device, describe_packages
 from edge_mrcnn.report.agreement import compare
@@ -85,15 +84,6 @@ def compare_models(
         timing={"images": len(frames), "rounds": config.timed_rounds},
     )
     return Measured(comparison, evaluations)
-
-
-def unique_names(paths: Sequence[Path]) -> list[str]:
-    """File names, with as many parent folders as it takes to tell them apart."""
-    for depth in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["/".join(path.parts[-depth:]) for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{path.name} ({number})" for number, path in enumerate(paths, start=1)]
 
 
 def score_of(evaluation: Evaluation, reference: Evaluation | None) -> Score:

@@ -14,12 +14,12 @@ import pytest
 from pycocotools import mask as rle
 
 from edge_mrcnn.data.coco import CocoData, CocoImage, load_coco
-from edge_mrcnn.measure.files import file_sha256, file_size
+from edge_mrcnn.measure.files import file_sha256, file_size, unique_names
 from edge_mrcnn.measure.latency import measure_latency
 from edge_mrcnn.report import charts
 from edge_mrcnn.report.agreement import compare, image_change, match
 from edge_mrcnn.report.answers import Answers
-from edge_mrcnn.report.comparison import CompareConfig, Measured, compare_models, unique_names
+from edge_mrcnn.report.comparison import CompareConfig, Measured, compare_models
 from edge_mrcnn.report.evaluate import evaluate, match_categories
 from edge_mrcnn.report.markdown import to_markdown
 from edge_mrcnn.report.metrics import coco_summary, drop_interval, measure_ap

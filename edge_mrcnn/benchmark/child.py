@@ -1,0 +1,136 @@
+"""One candidate in a process of its own: its memory, threads and crashes are nobody else's."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_mrcnn.benchmark.candidates import Candidate
+from runtimes.errors import EdgeError
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ROOT = Path(__file__).parents[2]
+
+
+class ChildError(EdgeError):
+    """A candidate that cannot be timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What all candidates do."""
+
+    frames: tuple[Path, ...]
+    """Pictures, (H, W, 3) uint8 RGB, as `.npy` files."""
+    draw: bool = True
+    """Whether to draw the detections, as a part of the total."""
+    conf: float = 0.5
+    """Lowest score that counts."""
+    peer_size_hw: tuple[int, int] = (640, 640)
+    """Height and width for peers that leave them free, in pixels."""
+
+
+class Child:
+    """A running worker."""
+
+    def __init__(self, candidate: Candidate, work: Work, cpus: Sequence[int]) -> None:
+        """Start it and wait until its first picture is done.
+
+        Args:
+            candidate: What it runs.
+            work: What all do.
+            cpus: Processors that it may use; all if empty.
+
+        Raises:
+            ChildError: If the model cannot be opened or run.
+        """
+        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(candidate.threads))}
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
+        start = time.perf_counter()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "edge_mrcnn.benchmark.worker"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+        )  # fmt: skip
+        try:
+            self.ready = self._ask(_to_job(candidate, work, cpus))
+        except BaseException:
+            self.close()
+            raise
+        self.first_result_s = time.perf_counter() - start
+        """Seconds from nothing to the first result: Python, imports, opening, one picture."""
+
+    def begin_turn(self, warm_up: int, seconds: float = 0.0) -> None:
+        """Tell it to time every frame once, or to go on for so many seconds."""
+        self._send({"warm_up": warm_up, "seconds": seconds})
+
+    def end_turn(self) -> dict[str, Any]:
+        """What the turn gave, when it is done.
+
+        Raises:
+            ChildError: If the process failed meanwhile.
+        """
+        return self._receive()
+
+    def close(self) -> None:
+        """End it; a second call does nothing."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe and not pipe.closed:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._send(request)
+        return self._receive()
+
+    def _send(self, request: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:  # it died; the answer that does not come says how
+            return
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise ChildError(self._explain_death())
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            raise ChildError(reply["error"])
+        return reply
+
+    def _explain_death(self) -> str:
+        code = self._process.wait()
+        if code == -signal.SIGKILL:
+            return "its process was killed: most likely there is not enough memory"
+        return f"its process crashed: {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+
+
+def _to_job(candidate: Candidate, work: Work, cpus: Sequence[int]) -> dict[str, Any]:
+    return {
+        "path": str(candidate.path),
+        "threads": candidate.threads,
+        "options": candidate.options,
+        "is_peer": candidate.is_peer,
+        "cpus": list(cpus),
+        "frames": [str(frame) for frame in work.frames],
+        "draw": work.draw,
+        "conf": work.conf,
+        "size_hw": work.peer_size_hw,
+    }

@@ -1,0 +1,196 @@
+"""Model files that are not ours: opened by what they say of their inputs, and run with a picture in them.
+
+Only the net can be timed: what a foreign program does before and after it is not in the file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes import FORMATS
+from runtimes.base import refusing
+from runtimes.errors import MissingExtraError, UnknownFormatError, UsageError
+from runtimes.preprocess import letterbox_image
+from runtimes.quiet import quiet_stderr
+
+Array = NDArray[Any]
+GREY = (114, 114, 114)
+ONNX_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+
+
+class Port(NamedTuple):
+    """An input of a net."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    """None where the size is free."""
+    dtype: str
+    """numpy's name."""
+
+
+class Net(ABC):
+    """A foreign model, opened."""
+
+    ports: list[Port]
+
+    @abstractmethod
+    def run(self, tensors: list[Array]) -> None:
+        """Run once on one tensor per port and fetch all outputs."""
+
+
+class OnnxNet(Net):
+    """A foreign ONNX file."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.ports = [
+            Port(i.name, tuple(d if isinstance(d, int) else None for d in i.shape), ONNX_TYPES[i.type])
+            for i in self._session.get_inputs()
+        ]
+
+    def run(self, tensors: list[Array]) -> None:
+        self._session.run(None, dict(zip((port.name for port in self.ports), tensors, strict=True)))
+
+
+class OpenVinoNet(Net):
+    """A foreign OpenVINO IR, its float layers in f32 as ours."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(str(path))
+        config = {
+            "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads
+        }  # fmt: skip
+        self._request = core.compile_model(model, "CPU", config).create_infer_request()
+        self.ports = [
+            Port(
+                str(index),
+                tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape()),
+                np.dtype(port.get_element_type().to_dtype()).name,
+            )
+            for index, port in enumerate(model.inputs)
+        ]
+
+    def run(self, tensors: list[Array]) -> None:
+        self._request.infer(dict(enumerate(tensors)), share_inputs=True, share_outputs=True)
+
+
+class TfliteNet(Net):
+    """A foreign TFLite file, its main subgraph."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        from runtimes import tflite_backend
+
+        content = tflite_backend.strip_card(path.read_bytes())
+        with quiet_stderr():
+            interpreter: Any = tflite_backend.Interpreter  # type: ignore[attr-defined]  # one of two packages, chosen there
+            self._interpreter = interpreter(model_content=content, num_threads=threads)
+            self._interpreter.allocate_tensors()
+        self._inputs = self._interpreter.get_input_details()
+        self._outputs = [output["index"] for output in self._interpreter.get_output_details()]
+        self.ports = [Port(i["name"], tuple(map(int, i["shape"])), np.dtype(i["dtype"]).name) for i in self._inputs]
+
+    def run(self, tensors: list[Array]) -> None:
+        for port, tensor in zip(self._inputs, tensors, strict=True):
+            self._interpreter.set_tensor(port["index"], tensor)
+        self._interpreter.invoke()
+        for index in self._outputs:
+            self._interpreter.get_tensor(index)
+
+
+NETS: dict[str, Callable[[Path, int], Net]] = {".onnx": OnnxNet, ".xml": OpenVinoNet, ".tflite": TfliteNet}
+
+
+def open_net(path: Path, threads: int) -> Net:
+    """Open a foreign model file.
+
+    Raises:
+        UnknownFormatError: If no runtime opens files of this suffix.
+        MissingExtraError: If the SDK is not installed.
+        ModelFileError: If the SDK cannot open it.
+    """
+    if path.suffix not in NETS:
+        raise UnknownFormatError(f"{path}: expected a model file of kind {', '.join(NETS)}, got {path.suffix!r}")
+    module, extra = FORMATS[path.suffix]
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"{path}: {error.name} is not installed: pip install 'edge-mrcnn[{extra}]'") from error
+    with refusing(path, "the SDK cannot open it"):
+        return NETS[path.suffix](path, threads)
+
+
+def fill_ports(ports: Sequence[Port], picture: Array, size_hw: tuple[int, int]) -> list[Array]:
+    """One tensor per input: the letterboxed picture where an input takes pictures, zeros elsewhere.
+
+    Args:
+        ports: The net's inputs.
+        picture: (h, w, 3) uint8 RGB.
+        size_hw: Height and width to give where the file leaves them free, in pixels.
+
+    Raises:
+        UsageError: If no input takes a picture.
+    """
+    tensors = [_fill_port(port, picture, size_hw) for port in ports]
+    if not any(_channel_axis(port.shape) is not None for port in ports):
+        shapes = ", ".join(str(port.shape) for port in ports)
+        raise UsageError(f"expected a model with an input of three colours, got inputs of shape {shapes}")
+    return tensors
+
+
+def _fill_port(port: Port, picture: Array, size_hw: tuple[int, int]) -> Array:
+    axis = _channel_axis(port.shape)
+    if axis is None:
+        return np.zeros([d or 1 for d in port.shape], port.dtype)
+    height, width = (port.shape[i] or free for i, free in zip(_size_axes(port.shape, axis), size_hw, strict=True))
+    pixels, _ = letterbox_image(picture, (height, width), GREY)
+    x = pixels if axis == len(port.shape) - 1 else pixels.transpose(2, 0, 1)
+    if len(port.shape) == 4:
+        x = np.broadcast_to(x, (port.shape[0] or 1, *x.shape))
+    return np.ascontiguousarray(_scale(x, port.dtype))
+
+
+def _channel_axis(shape: tuple[int | None, ...]) -> int | None:
+    """Which axis of an image tensor holds the colours; None for a tensor of another kind."""
+    if len(shape) not in (3, 4):
+        return None
+    first, last = len(shape) - 3, len(shape) - 1
+    return first if shape[first] == 3 else last if shape[last] == 3 else None
+
+
+def _size_axes(shape: tuple[int | None, ...], channel_axis: int) -> tuple[int, int]:
+    """The axes of height and width."""
+    start = len(shape) - 3
+    return (start, start + 1) if channel_axis == len(shape) - 1 else (start + 1, start + 2)
+
+
+def _scale(x: Array, dtype: str) -> Array:
+    """uint8 pixels as the type wants them: floats in [0, 1], int8 centred."""
+    if dtype.startswith("float"):
+        x = x / np.array(255, dtype)
+    elif dtype == "int8":
+        x = x.astype(np.int16) - 128
+    return x.astype(dtype)

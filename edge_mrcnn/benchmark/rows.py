@@ -1,0 +1,287 @@
+"""What a benchmark found, as plain records; how it looks is `tables`' affair."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_mrcnn.benchmark.session import Trial, Turn
+from edge_mrcnn.measure.files import file_sha256, file_size, unique_names
+from edge_mrcnn.measure.latency import Percentiles, summarize_stages
+from edge_mrcnn.measure.surroundings import describe_device, describe_packages
+from runtimes.board import Board, Condition
+
+NET, TOTAL = "inference", "total"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as fast as the first candidate, compared round by round."""
+
+    median: float
+    low: float
+    """In the worst round."""
+    high: float
+    """In the best round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One candidate."""
+
+    name: str
+    """File name, with its folder where two files share the name."""
+    path: str
+    target: str
+    """ "onnx", "openvino" or "tflite"."""
+    precision: str
+    """ "fp32" or "int8" as the card says, with what float layers run in where that is not f32: "fp32/bf16"."""
+    threads: int
+    cpus: tuple[int, ...]
+    """Processors that it was kept on; all if empty."""
+    options: dict[str, Any]
+    """Of the runtime, beside threads."""
+    runs_as: dict[str, str]
+    """What the runtime says of itself."""
+    input_size_hw: tuple[int, int] | None
+    """Height and width of the net's input, in pixels; None for a peer."""
+    is_peer: bool
+    """Whether the file is not ours: only the net was timed."""
+    size_bytes: int
+    """All files of the model."""
+    sha256: str
+    load_s: float
+    """Importing the SDK and opening the model, one picture included; files already in the system's cache."""
+    first_result_s: float
+    """From starting Python to the first result."""
+    peak_memory_bytes: int
+    """The most that a process held which did only this."""
+    pictures: int
+    """Number of times in the percentiles."""
+    objects: float
+    """Objects found in a picture, on average."""
+    latency: dict[str, Percentiles]
+    """Stage to milliseconds; "total" is the wall time of all of them, and absent for a peer."""
+    fps: float
+    """Pictures per second, of the net alone for a peer."""
+    ratio: Ratio | None
+    """Speed-up from end to end over the first row; None for a peer."""
+    net_ratio: Ratio
+    """Speed-up of the net over the first row's."""
+    dropped: float | None
+    """Share of a camera's frames that are too many, in [0, 1]; None if no rate was given."""
+    throttling: tuple[str, ...]
+    """What held the processor back while it ran; the row is invalid unless empty."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A candidate that could not be timed."""
+
+    name: str
+    threads: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a sustained run."""
+
+    end_s: float
+    """Seconds since the start."""
+    pictures: int
+    fps: float
+    temperature_c: float | None
+    frequency_mhz: float | None
+    throttling: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sustained:
+    """One candidate at work without a pause."""
+
+    name: str
+    threads: int
+    windows: tuple[Window, ...]
+
+    @property
+    def span_s(self) -> float:
+        """What is compared at both ends: a minute, or half of a shorter run."""
+        return min(60.0, self.windows[-1].end_s / 2)
+
+    @property
+    def first_fps(self) -> float:
+        """Pictures per second at the start."""
+        return _mean_fps([w for w in self.windows if w.end_s <= self.span_s * 1.01] or self.windows[:1])
+
+    @property
+    def last_fps(self) -> float:
+        """Pictures per second at the end."""
+        limit = self.windows[-1].end_s - self.span_s * 1.01
+        return _mean_fps([w for w in self.windows if w.end_s > limit + self.windows[0].end_s] or self.windows[-1:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Everything that was found."""
+
+    created: str
+    """ISO 8601 with time zone."""
+    board: Board
+    device: dict[str, str]
+    packages: dict[str, str]
+    conditions: tuple[Condition, Condition]
+    """Of the board before and after."""
+    settings: dict[str, Any]
+    """How it was timed: source, pictures, rounds, warm_up, draw, conf, pin, camera_fps."""
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+    others_share: float | None
+    """Share of the processors that other processes used meanwhile, in [0, 1]."""
+    sustained: Sustained | None = None
+
+    @property
+    def own(self) -> tuple[Row, ...]:
+        """Our files."""
+        return tuple(row for row in self.rows if not row.is_peer)
+
+    @property
+    def peers(self) -> tuple[Row, ...]:
+        """Files of others."""
+        return tuple(row for row in self.rows if row.is_peer)
+
+    @property
+    def invalid(self) -> tuple[Row, ...]:
+        """Rows that were timed while something held the processor back."""
+        return tuple(row for row in self.rows if row.throttling)
+
+    @property
+    def fastest(self) -> Row:
+        """The one of ours with the shortest median."""
+        return min(self.own, key=lambda row: row.latency[TOTAL].p50)
+
+    def to_json(self) -> str:
+        """All of it as one JSON object."""
+        record = {**asdict(self), "is_valid": not self.invalid}
+        return json.dumps(record, indent=1, allow_nan=False) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What is the same for all rows."""
+
+    board: Board
+    conditions: tuple[Condition, Condition]
+    settings: dict[str, Any] = field(default_factory=dict)
+    sustained: Sustained | None = None
+
+
+def summarize(trials: Sequence[Trial], surroundings: Surroundings, *, camera_fps: float | None = None) -> Benchmark:
+    """Records from raw times; ratios are counted from the first candidate that could be timed."""
+    timed = [trial for trial in trials if trial.turns and not trial.error]
+    names = _names(trials)
+    shares = [turn.others_share for trial in timed for turn in trial.turns if turn.others_share is not None]
+    return Benchmark(
+        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        board=surroundings.board,
+        device=describe_device(),
+        packages=describe_packages(),
+        conditions=surroundings.conditions,
+        settings=surroundings.settings,
+        rows=tuple(_make_row(trial, names[trial.candidate.path], timed[0], camera_fps) for trial in timed),
+        failures=tuple(Failure(names[t.candidate.path], t.candidate.threads, t.error) for t in trials if t.error),
+        others_share=statistics.fmean(shares) if shares else None,
+        sustained=surroundings.sustained,
+    )
+
+
+def make_window(turn: Turn, end_s: float) -> Window:
+    """A window from what was timed in it."""
+    times = _times([turn], TOTAL)
+    condition = turn.condition
+    fps = 1e3 / statistics.fmean(times)
+    return Window(end_s, len(times), fps, condition.temperature_c, condition.frequency_mhz, turn.throttling)
+
+
+def compare_rounds(base: Trial, trial: Trial, stage: str) -> Ratio:
+    """Speed-up of the median of each round over the base's in the same round."""
+    pairs = zip(base.turns, trial.turns, strict=False)
+    ratios = [statistics.median(_times([b], stage)) / statistics.median(_times([t], stage)) for b, t in pairs]
+    return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+
+
+def dropped_share(times_ms: Sequence[float], fps: float) -> float:
+    """Share of a camera's frames that a loop of these times leaves out, which always takes the newest frame.
+
+    Args:
+        times_ms: What each frame takes, in order, in milliseconds.
+        fps: Frames per second of the camera.
+    """
+    period = 1e3 / fps
+    now, taken = 0.0, 0
+    for count, duration in enumerate(times_ms):
+        newest = int(now / period + 1e-9)
+        taken = newest if count == 0 or newest > taken else taken + 1
+        now = max(now, taken * period) + duration
+    return 1 - len(times_ms) / (taken + 1)
+
+
+def _names(trials: Sequence[Trial]) -> dict[Path, str]:
+    """What to call each file, with folders where two have the same name."""
+    paths = list(dict.fromkeys(trial.candidate.path for trial in trials))
+    return dict(zip(paths, unique_names(paths), strict=True))
+
+
+def _make_row(trial: Trial, name: str, base: Trial, camera_fps: float | None) -> Row:
+    candidate, is_peer = trial.candidate, trial.candidate.is_peer
+    samples = [sample for turn in trial.turns for sample in turn.samples]
+    times = _times(trial.turns, NET if is_peer else TOTAL)
+    return Row(
+        name=name,
+        path=str(candidate.path),
+        target=_target_of(candidate.path),
+        precision=_describe_precision(trial),
+        threads=candidate.threads,
+        cpus=trial.cpus,
+        options=candidate.options,
+        runs_as=trial.runs_as,
+        input_size_hw=None if is_peer else tuple(trial.card["input_size_hw"]),
+        is_peer=is_peer,
+        size_bytes=file_size(candidate.path),
+        sha256=file_sha256(candidate.path),
+        load_s=statistics.median(trial.load_s),
+        first_result_s=statistics.median(trial.first_result_s),
+        peak_memory_bytes=trial.peak_bytes,
+        pictures=len(samples),
+        objects=statistics.fmean(turn.objects for turn in trial.turns),
+        latency=summarize_stages(samples),
+        fps=1e3 / statistics.fmean(times),
+        ratio=None if is_peer or base.candidate.is_peer else compare_rounds(base, trial, TOTAL),
+        net_ratio=compare_rounds(base, trial, NET),
+        dropped=dropped_share(times, camera_fps) if camera_fps and not is_peer else None,
+        throttling=tuple(dict.fromkeys(reason for turn in trial.turns for reason in turn.throttling)),
+    )
+
+
+def _target_of(path: Path) -> str:
+    return {".onnx": "onnx", ".xml": "openvino", ".tflite": "tflite"}[path.suffix]
+
+
+def _describe_precision(trial: Trial) -> str:
+    layers = trial.runs_as.get("float layers", "f32")
+    stated = str(trial.card.get("precision", "peer"))
+    return stated if layers == "f32" else f"{stated}/{layers}"
+
+
+def _times(turns: Sequence[Turn], stage: str) -> list[float]:
+    return [sample[stage] for turn in turns for sample in turn.samples]
+
+
+def _mean_fps(windows: Sequence[Window]) -> float:
+    """Pictures over the time that they took."""
+    return sum(w.pictures for w in windows) / sum(w.pictures / w.fps for w in windows)

@@ -1,0 +1,222 @@
+"""How a benchmark looks: tables and sentences, for a terminal of 100 columns and as Markdown."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+
+import click
+
+from edge_mrcnn.benchmark.rows import NET, TOTAL, Benchmark, Failure, Ratio, Row, Sustained
+from edge_mrcnn.tables import NONE, Table, draw_bars, draw_curve
+
+STAGES = ("preprocess", "inference", "postprocess", "draw")
+BUSY = 0.1
+"""From this share on, other processes are worth a word."""
+BAR = 14
+WIDTH = 100
+"""Of a terminal, in characters."""
+
+
+def to_text(benchmark: Benchmark) -> str:
+    """For a terminal: titles are bold, the fastest row is green, warnings are yellow."""
+    lines = [click.style(str(benchmark.board), bold=True)]
+    fastest = benchmark.own.index(benchmark.fastest)
+    for title, table in _sections(benchmark):
+        header, *body = table.text()
+        body[fastest] = click.style(body[fastest], fg="green")
+        lines += ["", click.style(title, bold=True), click.style(header, dim=True), *body]
+    if benchmark.sustained:
+        title, *body = sustained_lines(benchmark.sustained)
+        lines += ["", click.style(title, bold=True), *body]
+    cautions = warnings(benchmark)
+    for note in notes(benchmark):
+        lines += ["", click.style(textwrap.fill(note, WIDTH), fg="yellow" if note in cautions else None)]
+    return "\n".join([*lines, ""])
+
+
+def to_markdown(benchmark: Benchmark) -> str:
+    """As GitHub Markdown."""
+    lines = ["# Benchmark", "", f"{benchmark.board}. Measured {benchmark.created}."]
+    for title, table in _sections(benchmark, bars=False):
+        lines += ["", f"## {title}", "", *table.markdown()]
+    if benchmark.sustained:
+        lines += ["", "## Sustained", "", "```", *sustained_lines(benchmark.sustained), "```"]
+    packages = ", ".join(f"{name} {version}" for name, version in benchmark.packages.items())
+    files = {row.path: f"`{row.name}` sha256 `{row.sha256}`" for row in benchmark.rows}
+    lines += ["", "## Notes", ""]
+    lines += [f"- {note}" for note in (*notes(benchmark), f"Packages: {packages}.", *files.values())]
+    return "\n".join(lines) + "\n"
+
+
+def speed_table(benchmark: Benchmark) -> Table:
+    """From end to end, our files."""
+    fps = benchmark.settings["camera_fps"]
+    columns: list[tuple[str, Callable[[Row], str]]] = [
+        ("p50 ms", lambda row: _ms(row.latency[TOTAL].p50)),
+        ("p90", lambda row: _ms(row.latency[TOTAL].p90)),
+        ("p99", lambda row: _ms(row.latency[TOTAL].p99)),
+        ("FPS", lambda row: f"{row.fps:.1f}"),
+        *([(f"dropped at {fps:g}", lambda row: _percent(row.dropped))] if fps else []),
+        ("speed-up", lambda row: _times(row.ratio)),
+        ("spread", lambda row: _spread(row.ratio)),
+    ]
+    return _table(benchmark.own, columns)
+
+
+def net_table(benchmark: Benchmark) -> Table:
+    """The net alone, ours beside the peers'."""
+    return _table(
+        benchmark.rows,
+        [
+            ("input", _input_size),
+            ("p50 ms", lambda row: _ms(row.latency[NET].p50)),
+            ("p90", lambda row: _ms(row.latency[NET].p90)),
+            ("p99", lambda row: _ms(row.latency[NET].p99)),
+            ("speed-up", lambda row: _times(row.net_ratio)),
+            ("spread", lambda row: _spread(row.net_ratio)),
+        ],
+    )
+
+
+def stage_table(benchmark: Benchmark) -> Table:
+    """Medians of the stages, our files."""
+    shown = [stage for stage in STAGES if stage in benchmark.own[0].latency]
+    columns = [(stage, _median_of(stage)) for stage in shown]
+    return _table(benchmark.own, [*columns, ("objects", lambda row: f"{row.objects:.1f}")])
+
+
+def cost_table(benchmark: Benchmark) -> Table:
+    """What it takes beside time."""
+    return _table(
+        benchmark.rows,
+        [
+            ("file MB", lambda row: f"{row.size_bytes / 1e6:.2f}"),
+            ("memory MB", lambda row: f"{row.peak_memory_bytes / 1e6:.0f}"),
+            ("open s", lambda row: f"{row.load_s:.2f}"),
+            ("first result s", lambda row: f"{row.first_result_s:.2f}"),
+        ],
+    )
+
+
+def sustained_lines(run: Sustained) -> list[str]:
+    """Curves over time, and the first minute against the last."""
+    fps, degrees, clock = (
+        [getattr(w, name) for w in run.windows] for name in ("fps", "temperature_c", "frequency_mhz")
+    )
+    minutes = run.windows[-1].end_s / 60
+    change = f"{run.last_fps / run.first_fps - 1:+.0%}".replace("-", "−")
+    lines = [
+        f"Sustained: {run.name}, {_threads(run.threads)}, {minutes:.1f} minutes without a pause",
+        f"FPS          {draw_curve(fps, lowest=0.0)}  {run.first_fps:.1f} in the first {run.span_s:.0f} s, "
+        f"{run.last_fps:.1f} in the last: {change}",
+    ]
+    if any(value is not None for value in degrees):
+        lines.append(f"temperature  {draw_curve(degrees)}  {_from_to(degrees, '°C')}")
+    if any(value is not None for value in clock):
+        lines.append(f"clock        {draw_curve(clock, lowest=0.0)}  {_from_to(clock, 'MHz')}")
+    for reason in dict.fromkeys(reason for window in run.windows for reason in window.throttling):
+        start = next(window.end_s for window in run.windows if reason in window.throttling)
+        lines.append(f"held back    {reason}, first seen after {start / 60:.1f} minutes")
+    return lines
+
+
+def notes(benchmark: Benchmark) -> list[str]:
+    """What a reader must know to trust the figures, the warnings first."""
+    failures = [f"Not timed: {f.name}, {_threads(f.threads)}: {f.reason}" for f in _once(benchmark)]
+    return [*warnings(benchmark), *failures, _method(benchmark), _state(benchmark)]
+
+
+def _sections(benchmark: Benchmark, *, bars: bool = True) -> list[tuple[str, Table]]:
+    speed = speed_table(benchmark)
+    if bars:
+        speed = speed.with_column("", draw_bars([row.fps for row in benchmark.own], BAR))
+    sections = [("End to end", speed), ("Where the time goes, median ms", stage_table(benchmark))]
+    if benchmark.peers:
+        sections.append(("The net alone, with files of others", net_table(benchmark)))
+    return [*sections, ("What it costs", cost_table(benchmark))]
+
+
+def warnings(benchmark: Benchmark) -> list[str]:
+    lines = []
+    if benchmark.invalid:
+        reasons = dict.fromkeys(reason for row in benchmark.invalid for reason in row.throttling)
+        lines.append(
+            f"INVALID: the processor was held back ({', '.join(reasons)}) in {len(benchmark.invalid)} of "
+            f"{len(benchmark.rows)} rows: cool the board, check its power supply, and run this again."
+        )
+    share = benchmark.others_share
+    if share is not None and share > BUSY:
+        lines.append(f"Other processes used {share:.0%} of the processors meanwhile: ratios hold, times are too long.")
+    if benchmark.settings["source"] is None:
+        lines.append("The pictures are made up and show few objects, which flatters: give your own with --source.")
+    return lines
+
+
+def _method(benchmark: Benchmark) -> str:
+    settings, first = benchmark.settings, benchmark.rows[0]
+    last = f"the drawn picture (score from {settings['conf']:g})" if settings["draw"] else "detections"
+    kept = "; N threads are kept on N cores" if settings["pin"] else ""
+    return (
+        f"{settings['pictures']} pictures, {settings['rounds']} rounds in turn, each after {settings['warm_up']} "
+        f"untimed ones; from the frame in memory to {last}{kept}. Speed-up over {first.name}, "
+        f"{_threads(first.threads)}: the median round, and the worst and best."
+    )
+
+
+def _state(benchmark: Benchmark) -> str:
+    before, after = benchmark.conditions
+    parts = [f"governor {after.governor}"] if after.governor else []
+    if after.power_mode:
+        parts.append(f"power mode {after.power_mode}")
+    if before.temperature_c is not None and after.temperature_c is not None:
+        parts.append(f"{before.temperature_c:.0f} °C before, {after.temperature_c:.0f} °C after")
+    if after.power_w is not None:
+        parts.append(f"{after.power_w:.1f} W")
+    if after.throttled_before:
+        parts.append(f"since its start the board saw: {', '.join(after.throttled_before)}")
+    return f"The board: {'; '.join(parts) or 'it tells neither governor nor temperature'}."
+
+
+def _once(benchmark: Benchmark) -> list[Failure]:
+    """Failures, one per file and reason: the number of threads rarely matters."""
+    return list({(failure.name, failure.reason): failure for failure in reversed(benchmark.failures)}.values())[::-1]
+
+
+def _table(rows: Sequence[Row], columns: Sequence[tuple[str, Callable[[Row], str]]]) -> Table:
+    header = ("model", "precision", "threads", *(title for title, _ in columns))
+    body = tuple((row.name, row.precision, str(row.threads), *(render(row) for _, render in columns)) for row in rows)
+    return Table(header, body, text_columns=2)
+
+
+def _median_of(stage: str) -> Callable[[Row], str]:
+    return lambda row: _ms(row.latency[stage].p50)
+
+
+def _input_size(row: Row) -> str:
+    return row.runs_as.get("input", NONE) if row.input_size_hw is None else "x".join(map(str, row.input_size_hw))
+
+
+def _ms(value: float) -> str:
+    return f"{value:.1f}" if value < 1000 else f"{value:.0f}"
+
+
+def _times(ratio: Ratio | None) -> str:
+    return NONE if ratio is None else f"{ratio.median:.2f}×"
+
+
+def _spread(ratio: Ratio | None) -> str:
+    return NONE if ratio is None else f"{ratio.low:.2f}–{ratio.high:.2f}"
+
+
+def _percent(share: float | None) -> str:
+    return NONE if share is None else f"{share:.0%}"
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def _from_to(values: Sequence[float | None], unit: str) -> str:
+    known = [value for value in values if value is not None]
+    return f"{known[0]:.0f} to {known[-1]:.0f} {unit}, at most {max(known):.0f}"

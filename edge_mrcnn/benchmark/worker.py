@@ -1,0 +1,143 @@
+"""The child process of a benchmark: opens one model, and times pictures when it is told to.
+
+It speaks JSON, one line per message: requests on stdin, replies on what was stdout. No SDK is imported before the
+processors are chosen, since thread pools look at them when they start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from runtimes.base import refusing
+from runtimes.errors import EdgeError, one_line
+
+Reply = dict[str, Any]
+
+
+class OwnModel:
+    """One of our files: all stages, from the frame to the drawn picture."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        import cv2
+
+        import runtimes
+
+        cv2.setNumThreads(job["threads"])
+        self._runtime = runtimes.load(job["path"], threads=job["threads"], **job["options"])
+        self._conf = job["conf"]
+        self._is_drawing = job["draw"]
+        self.reply = {"card": json.loads(self._runtime.card.to_json()), "runs_as": self._runtime.describe()}
+
+    def time(self, image: np.ndarray) -> tuple[dict[str, float], int]:
+        """Milliseconds of each stage and in total, and the number of objects that count."""
+        from runtimes.draw import draw_detections
+
+        canvas = image.copy()
+        start = time.perf_counter()
+        found = self._runtime.infer(image)
+        found = found[found.scores >= self._conf]
+        inferred = time.perf_counter()
+        if not self._is_drawing:
+            return {**found.speed_ms, "total": 1e3 * (inferred - start)}, len(found)
+        draw_detections(canvas, found)
+        end = time.perf_counter()
+        return {**found.speed_ms, "draw": 1e3 * (end - inferred), "total": 1e3 * (end - start)}, len(found)
+
+
+class Peer:
+    """Somebody else's file: the net alone."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        from edge_mrcnn.benchmark.foreign import open_net
+
+        self._path = Path(job["path"])
+        self._net = open_net(self._path, job["threads"])
+        self._size_hw = tuple(job["size_hw"])
+        inputs = ", ".join(f"{port.dtype} {_shape(port.shape)}" for port in self._net.ports)
+        self.reply = {"card": {}, "runs_as": {"input": inputs}}
+
+    def time(self, image: np.ndarray) -> tuple[dict[str, float], int]:
+        """Milliseconds of the net."""
+        from edge_mrcnn.benchmark.foreign import fill_ports
+
+        with refusing(self._path, "the model does not run"):
+            tensors = fill_ports(self._net.ports, image, self._size_hw)
+            start = time.perf_counter()
+            self._net.run(tensors)
+            return {"inference": 1e3 * (time.perf_counter() - start)}, 0
+
+
+def main() -> None:
+    """Answer requests until stdin ends."""
+    replies = claim_stdout()
+    job = json.loads(sys.stdin.readline())
+    if job["cpus"] and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, job["cpus"])
+    try:
+        start = time.perf_counter()
+        model = (Peer if job["is_peer"] else OwnModel)(job)
+        load_s = time.perf_counter() - start
+        model.time(np.load(job["frames"][0]))
+        send(replies, {**model.reply, "load_s": load_s, "peak_bytes": peak_memory()})
+        for line in sys.stdin:
+            send(replies, take_turn(model, job["frames"], **json.loads(line)))
+    except (EdgeError, MemoryError) as error:
+        send(replies, {"error": one_line(error) if isinstance(error, EdgeError) else "not enough memory"})
+
+
+def take_turn(model: OwnModel | Peer, frames: list[str], *, warm_up: int, seconds: float = 0.0) -> Reply:
+    """Time every frame once, or, if `seconds` are given, frames until so many have passed."""
+    for index in range(warm_up):
+        model.time(np.load(frames[index % len(frames)]))
+    samples: list[dict[str, float]] = []
+    objects = 0
+    start, own = time.perf_counter(), time.process_time()
+    while len(samples) < len(frames) if not seconds else time.perf_counter() - start < seconds:
+        times, found = model.time(np.load(frames[len(samples) % len(frames)]))
+        samples.append(times)
+        objects += found
+    return {
+        "samples": samples,
+        "objects": objects / max(1, len(samples)),
+        "cpu_s": time.process_time() - own,
+        "wall_s": time.perf_counter() - start,
+        "peak_bytes": peak_memory(),
+    }
+
+
+def peak_memory() -> int:
+    """The most memory that this process ever held, in bytes."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):  # macOS counts in bytes, and so do we
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def claim_stdout() -> TextIO:
+    """Keep stdout for replies; whatever a library prints goes to stderr."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return replies
+
+
+def send(replies: TextIO, reply: Reply) -> None:
+    """Write one message."""
+    replies.write(json.dumps(reply) + "\n")
+    replies.flush()
+
+
+def _shape(shape: tuple[int | None, ...]) -> str:
+    return "x".join("?" if size is None else str(size) for size in shape)
+
+
+if __name__ == "__main__":
+    main()
