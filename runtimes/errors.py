@@ -7,7 +7,8 @@
     ├── UnknownFormatError (ValueError)    a file suffix that no runtime opens
     ├── ModelFileError (ValueError)        a model file that is damaged or not ours
     ├── ImageError (ValueError)            an image that cannot be decoded or has a wrong shape
-    ├── SourceError (OSError)              a camera, stream or video that cannot be opened or read
+    ├── SourceError (OSError)              a camera, stream or video that cannot be opened or read; see its `code`
+    ├── InferenceError (RuntimeError)      the model hangs, or fails again and again
     ├── DataError (ValueError)             annotations or calibration data that cannot be used
     └── GateError (RuntimeError)           a parity or accuracy gate failed (exit code 3)
 
@@ -51,6 +52,20 @@ class ImageError(EdgeError, ValueError):
 
 class SourceError(EdgeError, OSError):
     """A camera, stream or video that cannot be opened or read."""
+
+    def __init__(self, message: str, *, code: str = "unreadable") -> None:
+        """Make one.
+
+        Args:
+            message: What is wrong, in words.
+            code: What is wrong, for programs; see `runtimes.sources.CODES`.
+        """
+        super().__init__(message)
+        self.code = code
+
+
+class InferenceError(EdgeError, RuntimeError):
+    """The model hangs, or fails again and again."""
 
 
 class DataError(EdgeError, ValueError):

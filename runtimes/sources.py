@@ -45,6 +45,10 @@ class Frame:
     """Seconds since the source began: by its own clock for a video, at arrival for a live source, 0 for images."""
     name: str
     """Path of an image; otherwise the source with its password hidden."""
+    source: str = ""
+    """Label of the source that it came from, with its password hidden; set by `Stream`."""
+    arrived: float = 0.0
+    """When it was decoded, by `time.monotonic`, so that its age is known; set by `Stream`."""
 
 
 class Source(ABC):
@@ -61,6 +65,9 @@ class Source(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def abort(self) -> None:  # noqa: B027  # most sources never block for long
+        """Break off a read that blocks; from any thread."""
 
     @abstractmethod
     def __iter__(self) -> Generator[Frame, None, None]:

@@ -1,0 +1,265 @@
+"""Several sources, one model: the loop itself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Generator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from runtimes.base import Runtime
+from runtimes.errors import InferenceError, UsageError, one_line
+from runtimes.sources import Frame, Source
+from runtimes.stream.readers import FileReader, LiveReader, Reader
+from runtimes.stream.status import Counts, SourceStatus
+from runtimes.types import Detections
+
+HANG_S = 30.0
+"""A model that needs longer than this for one frame hangs."""
+FAILURES = 3
+"""The model may fail on so many frames one after the other; the next failure ends the stream."""
+_TICK_S = 0.1
+"""How often a wait looks up whether it was told to stop: `stop` may be called where no lock can be had."""
+_JOIN_S = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class Result(NamedTuple):
+    """A frame on its way out."""
+
+    reader: Reader
+    frame: Frame
+    found: Detections
+
+
+class Stream:
+    """Detections of one or several sources as they come; iterate once.
+
+    for frame, found in Stream(runtime, source):
+        ...
+
+    A thread per source reads, one thread infers, and the caller draws and writes: the three overlap, and none keeps
+    more than one frame (a few, of a file) for the next. Sources take turns.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        sources: Source | Mapping[str, Source] | Sequence[Source],
+        *,
+        is_patient: bool = False,
+        hang_s: float = HANG_S,
+    ) -> None:
+        """Make one; nothing is opened before it is iterated.
+
+        Args:
+            runtime: The model; used by one thread at a time.
+            sources: One source, several, or several by name.
+            is_patient: Whether a source that cannot be opened at first is tried again for ever, as one that was lost.
+            hang_s: After how many seconds without an answer the model counts as hanging.
+
+        Raises:
+            UsageError: If there is no source.
+        """
+        self._runtime = runtime
+        self._hang_s = hang_s
+        self._changed = threading.Condition()
+        self._readers = [
+            (LiveReader if source.is_live else FileReader)(name, source, self._changed, is_patient=is_patient)
+            for name, source in name_sources(sources).items()
+        ]
+        self._turn = 0
+        self._result: Result | None = None
+        self._error: Exception | None = None
+        self._busy_since: float | None = None
+        self._is_stopping = False
+        self._is_done = False
+        self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
+
+    def __iter__(self) -> Generator[tuple[Frame, Detections], None, None]:
+        """Frames with their detections until the last source ends, `stop` is called, or the caller breaks off.
+
+        Raises:
+            SourceError: When all sources are over, if one could not be opened, or was lost for good.
+            InferenceError: If the model hangs, or fails again and again.
+        """
+        try:
+            for reader in self._readers:
+                reader.start()
+            self._worker.start()
+            while (result := self._next_result()) is not None:
+                yield result.frame, result.found
+        finally:
+            self._finish()
+
+    def status(self) -> tuple[SourceStatus, ...]:
+        """A snapshot of all sources; from any thread."""
+        with self._changed:
+            return tuple(reader.status() for reader in self._readers)
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the frames of all sources together; from any thread."""
+        return Counts.sum(self.status())
+
+    @property
+    def is_hanging(self) -> bool:
+        """Whether the model has been at one frame for longer than it may."""
+        since = self._busy_since
+        return since is not None and time.monotonic() - since > self._hang_s
+
+    def pause(self, name: str, is_paused: bool = True) -> None:
+        """Stop or go on taking the frames of a source; from any thread.
+
+        Raises:
+            UsageError: If no source has this name.
+        """
+        with self._changed:
+            for reader in self._readers:
+                if reader.name == name:
+                    return reader.pause(is_paused)
+            names = ", ".join(reader.name for reader in self._readers)
+        raise UsageError(f"no source is called {name!r}; there is {names}")
+
+    def stop(self) -> None:
+        """End the iteration soon; from any thread or a signal handler."""
+        self._is_stopping = True
+        if self._changed.acquire(blocking=False):
+            self._changed.notify_all()
+            self._changed.release()
+
+    def _next_result(self) -> Result | None:
+        """Wait for a frame that was inferred; None when there will be none any more."""
+        with self._changed:
+            while not self._is_stopping:
+                if self._error is not None:
+                    raise self._error
+                if self._result is not None:
+                    result, self._result = self._result, None
+                    result.reader.ledger.hand_out()
+                    self._changed.notify_all()
+                    return result
+                if self._is_done:
+                    self._raise_source_error()
+                    return None
+                if self.is_hanging:
+                    raise InferenceError(f"the model gave no answer within {self._hang_s:g} s; start again")
+                self._changed.wait(_TICK_S)
+        return None
+
+    def _raise_source_error(self) -> None:
+        for reader in self._readers:
+            if reader.error is not None:
+                raise reader.error
+
+    def _work(self) -> None:
+        """Infer one frame after the other; the thread of the model."""
+        failures = 0
+        while (job := self._next_job()) is not None:
+            reader, frame = job
+            self._busy_since = time.monotonic()
+            try:
+                result = Result(reader, frame, self._infer(frame))
+            except Exception as error:
+                failures += 1
+                self._fail(reader, frame, error, failures)
+            else:
+                failures = 0
+                self._deliver(result)
+            finally:
+                self._busy_since = None
+
+    def _next_job(self) -> tuple[Reader, Frame] | None:
+        """Wait for a frame of the source whose turn it is; None when all are over or we are told to stop."""
+        with self._changed:
+            while not (self._is_stopping or self._error):
+                if (reader := self._whose_turn()) is not None:
+                    frame = reader.take()
+                    reader.ledger.running += 1
+                    return reader, frame
+                if all(reader.is_over for reader in self._readers):
+                    break
+                for reader in self._readers:
+                    reader.prepare()
+                self._changed.wait(_TICK_S)
+            self._is_done = True
+            self._changed.notify_all()
+        return None
+
+    def _whose_turn(self) -> Reader | None:
+        """The next source, round about, that has a frame."""
+        count = len(self._readers)
+        for step in range(count):
+            index = (self._turn + step) % count
+            if self._readers[index].has_frame:
+                self._turn = index + 1
+                return self._readers[index]
+        return None
+
+    def _infer(self, frame: Frame) -> Detections:
+        found = self._runtime.infer(frame.image)
+        if not np.isfinite(found.boxes_xyxy).all():
+            raise InferenceError("the model answers with boxes that are no numbers; is the file damaged?")
+        return found
+
+    def _fail(self, reader: Reader, frame: Frame, error: Exception, failures: int) -> None:
+        """Write the frame off; end the stream when it was one failure too many."""
+        logger.error("%s, frame %d: %s", reader.name, frame.index, one_line(error))
+        with self._changed:
+            reader.ledger.fail("failed")
+            if failures > FAILURES:
+                self._error = InferenceError(
+                    f"the model failed on {failures} frames one after the other: {one_line(error)}"
+                )
+                self._error.__cause__ = error
+            self._changed.notify_all()
+
+    def _deliver(self, result: Result) -> None:
+        """Wait until the caller has taken the frame, so that the next one is fresh."""
+        with self._changed:
+            self._result = result
+            self._changed.notify_all()
+            self._busy_since = None
+            while self._result is not None and not self._is_stopping:
+                self._changed.wait(_TICK_S)
+
+    def _finish(self) -> None:
+        """End all threads; frames that are still under way are dropped."""
+        self.stop()
+        for reader in self._readers:
+            reader.halt()
+        for reader in self._readers:
+            reader.stop()
+        if self._worker.ident is not None:
+            self._worker.join(_JOIN_S)
+        with self._changed:
+            self._result = None
+            for reader in self._readers:
+                while reader.ledger.running:
+                    reader.ledger.fail("end")
+
+
+def name_sources(sources: Source | Mapping[str, Source] | Sequence[Source]) -> dict[str, Source]:
+    """Sources by name; those without one go by what they are, numbered where two are the same.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if isinstance(sources, Source):
+        sources = [sources]
+    if not sources:
+        raise UsageError("expected at least one source, got none")
+    if isinstance(sources, Mapping):
+        return dict(sources)
+    named: dict[str, Source] = {}
+    for source in sources:
+        name, number = source.name, 1
+        while name in named:
+            number += 1
+            name = f"{source.name} ({number})"
+        named[name] = source
+    return named

@@ -1,0 +1,259 @@
+"""One reader per source: a thread that takes frames as they come and opens a lost source again.
+
+All readers of a stream share one lock, a condition that is notified whenever anything changes; so a snapshot of all
+accounts is exact. What is said to happen "under the lock" needs it held by the caller.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from contextlib import closing
+from dataclasses import replace
+
+from runtimes.errors import EdgeError, SourceError, one_line
+from runtimes.sources import Frame, Source
+from runtimes.stream.backoff import pause_before_retry
+from runtimes.stream.status import Ledger, SourceStatus
+
+AHEAD = 3
+"""Frames of a file that are decoded ahead."""
+STALL_S = 2.0
+"""A live source that gives no frame for so many seconds has stalled."""
+_JOIN_S = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class Reader(ABC):
+    """Reads one source in a thread of its own."""
+
+    def __init__(self, name: str, source: Source, changed: threading.Condition, *, is_patient: bool) -> None:
+        self.name = name
+        self.source = source
+        self.ledger = Ledger()
+        self.is_paused = False
+        self.error: Exception | None = None
+        """Why the source failed for good."""
+        self._changed = changed
+        self._is_patient = is_patient
+        self._state = "opening"
+        self._trouble = ""
+        self._is_stopping = False
+        self._start = 0.0
+        # A read may block in a driver for seconds, so nobody waits for this thread at exit.
+        self._thread = threading.Thread(target=self._run, name=f"frames of {name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._start = time.monotonic()
+        self._thread.start()
+
+    def halt(self) -> None:
+        """Tell the thread to end and break off what it waits for; `stop` waits for it."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+        self.source.abort()
+
+    def stop(self) -> None:
+        """End the thread; frames that still wait are dropped."""
+        self.halt()
+        if self._thread.ident is not None:
+            self._thread.join(_JOIN_S)
+        with self._changed:
+            self._discard("end")
+            if self._state != "failed":
+                self._state = "ended"
+
+    def pause(self, is_paused: bool) -> None:
+        """Stop or go on giving frames, under the lock."""
+        self.is_paused = is_paused
+        self._changed.notify_all()
+
+    @property
+    def has_frame(self) -> bool:
+        """Whether `take` has something to give, under the lock."""
+        return self._waiting() > 0 and not self.is_paused
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no frame will ever come again, under the lock."""
+        return self._state in ("ended", "failed") and not self._waiting()
+
+    def status(self) -> SourceStatus:
+        """A snapshot, under the lock."""
+        now, ledger = time.monotonic(), self.ledger
+        age = None if ledger.last_frame is None else now - ledger.last_frame
+        state = self._state
+        if state == "live" and self.source.is_live and age is not None and age > STALL_S:
+            state = "stalled"
+        if self.is_paused and state in ("opening", "live"):
+            state = "paused"
+        return SourceStatus(
+            name=self.name,
+            state=state,
+            error=self._trouble,
+            received=ledger.received,
+            processed=ledger.processed,
+            dropped=dict(ledger.dropped),
+            in_flight=self._waiting() + ledger.running,
+            reconnects=ledger.reconnects,
+            stalls=ledger.stalls,
+            last_frame_age_s=age,
+            fps=ledger.departures.per_second(now),
+            source_fps=ledger.arrivals.per_second(now),
+            size_hw=ledger.size_hw,
+        )
+
+    def prepare(self) -> None:  # noqa: B027  # only readers that are asked for frames have something to do
+        """The model is free: see to it that a frame comes soon, under the lock."""
+
+    @abstractmethod
+    def take(self) -> Frame:
+        """A frame that was not taken before, under the lock; only after `has_frame`."""
+
+    @abstractmethod
+    def _waiting(self) -> int:
+        """Frames that were received and not taken, under the lock."""
+
+    @abstractmethod
+    def _discard(self, cause: str) -> None:
+        """Drop the frames that wait, under the lock."""
+
+    @abstractmethod
+    def _read_once(self) -> None:
+        """Read a fresh handle until it ends or we are told to stop.
+
+        Raises:
+            SourceError: If it cannot be opened or is lost.
+        """
+
+    def _run(self) -> None:
+        error: Exception | None = None
+        try:
+            self._read_again_and_again()
+        except Exception as caught:  # raised again in the thread that takes
+            error = caught
+        with self._changed:
+            self.error = error
+            self._state = "failed" if error else "ended"
+            self._trouble = one_line(error) if error else ""
+            self._changed.notify_all()
+        if error:
+            logger.error("%s", error if isinstance(error, EdgeError) else f"{self.name}: {one_line(error)}")
+
+    def _read_again_and_again(self) -> None:
+        chance = random.Random()
+        while not self._is_stopping:
+            try:
+                self._read_once()
+                return
+            except SourceError as error:
+                if self._is_stopping:
+                    return
+                if not self.source.can_reconnect or not (self.ledger.received or self._is_patient):
+                    raise
+                self._rest(error, chance)
+
+    def _rest(self, error: SourceError, chance: random.Random) -> None:
+        """Say what is wrong and wait until the source is worth another try."""
+        with self._changed:
+            well = self.ledger.last_frame or self._start
+            pause = pause_before_retry(time.monotonic() - well, error.code, chance=chance)
+            is_news = self._trouble != str(error)
+            self._state, self._trouble = ("stalled" if error.code == "stalled" else "lost"), str(error)
+            self._changed.notify_all()
+        if is_news:
+            logger.warning("%s; trying again", error)
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_stopping, pause)
+
+    def _connect(self) -> None:
+        """A decoded frame has come: only this proves a connection. Under the lock."""
+        if self._state in ("lost", "stalled"):
+            self.ledger.reconnects += bool(self.ledger.received)
+            logger.warning("%s: back", self.name)
+        self._state, self._trouble = "live", ""
+
+    def _label(self, frame: Frame, index: int, arrived: float) -> Frame:
+        """A frame with the name of its source, numbered and timed over reconnections if the source is live."""
+        if not self.source.is_live:
+            return replace(frame, source=self.name, arrived=arrived)
+        return replace(frame, source=self.name, arrived=arrived, index=index, time_s=arrived - self._start)
+
+
+class FileReader(Reader):
+    """Every frame, a few decoded ahead."""
+
+    def __init__(self, name: str, source: Source, changed: threading.Condition, *, is_patient: bool) -> None:
+        super().__init__(name, source, changed, is_patient=is_patient)
+        self._queue: deque[Frame] = deque()
+
+    def take(self) -> Frame:
+        frame = self._queue.popleft()
+        self._changed.notify_all()
+        return frame
+
+    def _waiting(self) -> int:
+        return len(self._queue)
+
+    def _discard(self, cause: str) -> None:
+        self.ledger.drop(cause, len(self._queue))
+        self._queue.clear()
+
+    def _read_once(self) -> None:
+        with closing(iter(self.source)) as frames:
+            for frame in frames:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._is_stopping or len(self._queue) < AHEAD)
+                    if self._is_stopping:
+                        return
+                    self._put(frame)
+
+    def _put(self, frame: Frame) -> None:
+        now = time.monotonic()
+        self._connect()
+        self.ledger.receive(1, frame.image.shape[:2], now)
+        self._queue.append(self._label(frame, frame.index, now))
+        self._changed.notify_all()
+
+
+class LiveReader(Reader):
+    """The newest frame of a live source that is read in this process."""
+
+    def __init__(self, name: str, source: Source, changed: threading.Condition, *, is_patient: bool) -> None:
+        super().__init__(name, source, changed, is_patient=is_patient)
+        self._slot: Frame | None = None
+
+    def take(self) -> Frame:
+        frame, self._slot = self._slot, None
+        assert frame is not None
+        return frame
+
+    def _waiting(self) -> int:
+        return int(self._slot is not None)
+
+    def _discard(self, cause: str) -> None:
+        self.ledger.drop(cause, self._waiting())
+        self._slot = None
+
+    def _read_once(self) -> None:
+        with closing(iter(self.source)) as frames:
+            for frame in frames:
+                with self._changed:
+                    if self._is_stopping:
+                        return
+                    self._put(frame)
+
+    def _put(self, frame: Frame) -> None:
+        now = time.monotonic()
+        self._connect()
+        self._discard("paused" if self.is_paused else "late")
+        self.ledger.receive(1, frame.image.shape[:2], now)
+        self._slot = self._label(frame, self.ledger.received - 1, now)
+        self._changed.notify_all()
