@@ -38,7 +38,7 @@ class RawOutputs(NamedTuple):
 
 
 BATCH_OUTPUT = "images"
-"""Further output of a graph that takes several images: (D,) integer, the image that each row belongs to."""
+"""Further output of a graph that takes several images and has dynamic rows: (n,) integer, the image of each row."""
 
 
 class Runtime(ABC):
@@ -161,12 +161,13 @@ class BatchRuntime(Runtime):
         if batch == 1:
             return super().run_batch(x)
         parts = [x[start : start + batch] for start in range(0, len(x), batch)]
-        return [raw for part in parts for raw in split_rows(self.answer(fill_batch(part, batch)), len(part))]
+        return [raw for part in parts for raw in split_rows(self.answer(fill_batch(part, batch)), batch)[: len(part)]]
 
 
 def output_names(card: ModelCard) -> tuple[str, ...]:
-    """The outputs of a graph: those of `RawOutputs`, and for several images `BATCH_OUTPUT`."""
-    return RawOutputs._fields if card.batch == 1 else (*RawOutputs._fields, BATCH_OUTPUT)
+    """The outputs of a graph: those of `RawOutputs`, and `BATCH_OUTPUT` where the rows do not tell their image."""
+    tells = card.batch == 1 or card.rows == "static"
+    return RawOutputs._fields if tells else (*RawOutputs._fields, BATCH_OUTPUT)
 
 
 def fill_batch(x: Array, batch: int) -> Array:
@@ -175,10 +176,11 @@ def fill_batch(x: Array, batch: int) -> Array:
     return np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) if missing else x
 
 
-def split_rows(outputs: Sequence[Array], count: int) -> list[RawOutputs]:
-    """The rows of each of the first `count` images, copied out of the outputs of a batch."""
-    *rows, images = outputs
-    return [RawOutputs(*(values[images == index] for values in rows)) for index in range(count)]
+def split_rows(outputs: Sequence[Array], batch: int) -> list[RawOutputs]:
+    """The rows of each image, copied out of the outputs of a batch; without `BATCH_OUTPUT` all have equally many."""
+    rows, named = outputs[:4], outputs[4:]
+    images = named[0] if named else np.repeat(np.arange(batch), len(rows[0]) // batch)
+    return [RawOutputs(*(values[images == index] for values in rows)) for index in range(batch)]
 
 
 class FakeRuntime(Runtime):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +25,12 @@ SMALLEST_PROPOSAL_PX = 1e-3
 SMALLEST_DETECTION_PX = 1e-2
 """Boxes with a side below these are dropped, as torchvision does in its two stages."""
 
+STATIC_CANDIDATES = 3839
+"""Boxes at most that an NMS of a static graph looks at, the best ones: TensorRT's TopK takes less than 3840."""
+
 
 class DeployGraph(nn.Module):
-    """Inference of a Mask R-CNN on one image.
+    """Inference of a Mask R-CNN on N images.
 
     `detect` and `mask` are its halves; `forward` is both, with as many masks as there are detections.
     """
@@ -35,9 +39,20 @@ class DeployGraph(nn.Module):
     inverse_std: Tensor
     owner: Tensor
     label: Tensor
+    image_of_proposal: Tensor
+    image_of_row: Tensor
 
-    def __init__(self, model: MaskRCNN, config: ModelConfig) -> None:
+    def __init__(self, model: MaskRCNN, config: ModelConfig, *, batch: int = 1, static: bool = False) -> None:
+        """
+        Args:
+            model: The trained model; it is copied.
+            config: Its parts and inference settings.
+            batch: N, images at once.
+            static: Give D rows for each image, dead ones with score 0, in place of the live rows.
+        """
         super().__init__()
+        self.batch = batch
+        self.static = static
         model = copy.deepcopy(model).eval().requires_grad_(False)
         fuse_blocks(model)
         self.config = config
@@ -68,39 +83,52 @@ class DeployGraph(nn.Module):
         counts = [m.shape[-2] * m.shape[-1] * a for m, a in zip(maps, _anchors_per_cell(model), strict=True)]
         for level, part in enumerate(anchors.split(counts)):
             self.register_buffer(f"anchors{level}", part, persistent=False)
+        images = torch.arange(self.batch)
+        self.register_buffer("image_of_proposal", images.repeat_interleave(self.config.proposals), persistent=False)
+        self.register_buffer("image_of_row", images.repeat_interleave(self.config.max_detections), persistent=False)
         pairs = torch.arange(self.config.proposals * self.num_classes)
         self.register_buffer("owner", pairs // self.num_classes, persistent=False)
         self.register_buffer("label", pairs % self.num_classes, persistent=False)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One image to live rows.
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """N images to live rows, or to D rows each.
 
         Args:
-            image: (1, H, W, 3) uint8 RGB.
+            image: (N, H, W, 3) uint8 RGB.
 
         Returns:
-            boxes (n, 4) float32 xyxy in input pixels, scores (n,), labels (n,) int64 0-based,
-            masks (n, M, M) float32 probabilities; sorted by score.
+            boxes (n, 4) float32 xyxy in input pixels, scores (n,), labels (n,) int64 0-based, masks (n, M, M) float32
+            probabilities; of one image after the other, sorted by score. For N > 1 and live rows also images (n,)
+            int64, the image that each row belongs to.
         """
-        boxes, scores, labels, count, maps = self.detect(image)
-        boxes, scores, labels = operators.live_rows(boxes, scores, labels, count)
-        return boxes, scores, labels, self.mask(maps, boxes, labels)
+        boxes, scores, labels, maps = self.detect(image)
+        images = self.image_of_row
+        if not self.static:
+            rows = operators.live_rows(scores)
+            boxes, scores, labels, images = (take(values, rows) for values in (boxes, scores, labels, images))
+        found = boxes, scores, labels, self.mask(maps, boxes, labels, images)
+        return found if self.batch == 1 or self.static else (*found, images)
 
-    def detect(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
+    def detect(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """Everything but the masks.
 
         Returns:
-            boxes (D, 4), scores (D,), labels (D,), of which the first `count` rows are live and the others
-            have score 0; count () int64; and the pyramid maps that `mask` takes.
+            boxes (N D, 4), scores (N D,), labels (N D,), where dead rows have score 0; and the pyramid maps that `mask`
+            takes.
         """
-        x = (image.permute(0, 3, 1, 2).float() - self.mean) * self.inverse_std
+        # Cast first: uint8 is a type that TensorRT takes at the input and nowhere else.
+        x = (image.float().permute(0, 3, 1, 2) - self.mean) * self.inverse_std
         maps = list(self.pyramid(x).values())
-        proposals, alive = self._propose(maps)
-        class_logits, deltas = self._classify(self.box_head(self.box_pool(maps, proposals)))
-        boxes, scores, labels, count = self._select(proposals, alive, class_logits, deltas)
-        return boxes, scores, labels, count, maps[: self.mask_pool.levels]
+        objectness, deltas = self.rpn_head(maps)
+        proposals, alive = join(
+            self._propose([level[i] for level in objectness], [level[i] for level in deltas]) for i in range(self.batch)
+        )
+        features = self.box_head(self.box_pool(maps, proposals, self.image_of_proposal))
+        rows = proposals, alive, *self._classify(features)
+        boxes, scores, labels = join(self._select(*(split(v, self.batch)[i] for v in rows)) for i in range(self.batch))
+        return boxes, scores, labels, maps[: self.mask_pool.levels]
 
-    def mask(self, maps: list[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+    def mask(self, maps: list[Tensor], boxes: Tensor, labels: Tensor, images: Tensor | None = None) -> Tensor:
         """Masks of n boxes.
 
         Only the logits of each box's own class are computed: its row of the last 1x1 convolution.
@@ -109,25 +137,26 @@ class DeployGraph(nn.Module):
             maps: Pyramid maps from `detect`.
             boxes: (n, 4) float32 xyxy in input pixels.
             labels: (n,) integer, 0-based.
+            images: (n,) int64, the image that each box belongs to; not needed where N is 1.
 
         Returns:
             (n, M, M) float32 probabilities.
         """
         predictor = self.mask_predictor
-        h = predictor.relu(predictor.conv5_mask(self.mask_head(self.mask_pool(maps, boxes))))
+        h = predictor.relu(predictor.conv5_mask(self.mask_head(self.mask_pool(maps, boxes, images))))
         weight = take(predictor.mask_fcn_logits.weight[1:, :, 0, 0], labels)
         bias = take(predictor.mask_fcn_logits.bias[1:], labels)
         logits = torch.matmul(weight[:, None], h.flatten(2)) + bias[:, None, None]
         return torch.sigmoid(logits).reshape(-1, h.shape[2], h.shape[3])
 
-    def _propose(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """(P, 4) proposals and (P,) float32, 1 where the row is live."""
-        objectness, deltas = self.rpn_head(maps)
+    def _propose(self, objectness: list[Tensor], deltas: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Objectness (A, H_i, W_i) and deltas (4 A, H_i, W_i) of an image's levels, A being the anchors of a cell, to
+        (P, 4) proposals and (P,) float32, 1 where the row is live."""
         boxes, scores, offsets = [], [], []
         for level, (logits, delta) in enumerate(zip(objectness, deltas, strict=True)):
             anchors = getattr(self, f"anchors{level}")
-            logits = logits[0].permute(1, 2, 0).reshape(-1)
-            delta = delta[0].reshape(-1, 4, *delta.shape[2:]).permute(2, 3, 0, 1).reshape(-1, 4)
+            logits = logits.permute(1, 2, 0).reshape(-1)
+            delta = delta.reshape(-1, 4, *delta.shape[1:]).permute(2, 3, 0, 1).reshape(-1, 4)
             top, rows = logits.topk(min(self.config.proposals_per_level, logits.shape[0]))
             boxes.append(self.proposal_coder(take(delta, rows), take(anchors, rows)))
             scores.append(top)
@@ -135,7 +164,8 @@ class DeployGraph(nn.Module):
         box, score, offset = torch.cat(boxes), torch.cat(scores), torch.cat(offsets)
         alive = is_larger(box, SMALLEST_PROPOSAL_PX)
         score = torch.sigmoid(score) * alive
-        return self._suppress(box, score, offset, self.proposal_iou, self.config.proposals)[:2]
+        proposals, live, _ = self._suppress(box, score, offset, self.proposal_iou, self.config.proposals)
+        return proposals, live
 
     def _classify(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits (P, K) and deltas: (P, 4) where all classes share them, else (P, K - 1, 4)."""
@@ -147,7 +177,8 @@ class DeployGraph(nn.Module):
 
     def _select(
         self, proposals: Tensor, alive: Tensor, class_logits: Tensor, deltas: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of one image: (D, 4) boxes, (D,) scores and (D,) labels from what `_classify` says of its proposals."""
         scores = torch.softmax(class_logits, -1)[:, 1:] * alive[:, None]
         top, pairs = scores.reshape(-1).topk(self._candidates)
         rows, labels = take(self.owner, pairs), take(self.label, pairs)
@@ -158,23 +189,23 @@ class DeployGraph(nn.Module):
         top = top * (top > self.config.score_threshold).float() * is_larger(boxes, SMALLEST_DETECTION_PX)
         offset = labels.float() * float(self._class_stride)
         limit = self.config.max_detections
-        boxes, live, kept, count = self._suppress(boxes, top, offset, self.config.iou_threshold, limit)
-        return boxes, take(top, kept) * live, take(labels, kept), count
+        boxes, live, kept = self._suppress(boxes, top, offset, self.config.iou_threshold, limit)
+        return boxes, take(top, kept) * live, take(labels, kept)
 
     def _suppress(
         self, boxes: Tensor, scores: Tensor, offset: Tensor, iou: float, limit: int
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """NMS among boxes of equal offset.
 
         Returns:
-            Kept boxes (limit, 4), live rows (limit,) float32 of 0 and 1, their indices, and their number.
+            Kept boxes (limit, 4), live rows (limit,) float32 of 0 and 1, and their indices.
         """
-        scores, order = scores.topk(scores.shape[0])
+        scores, order = scores.topk(self._bounded(scores.shape[0]))
         apart = take(boxes, order) + take(offset, order)[:, None]
         kept, count = operators.nms(apart, scores, iou, limit)
         live = (torch.arange(limit, device=boxes.device) < count).float()
         kept = take(order, kept)
-        return take(boxes, kept), live, kept, count
+        return take(boxes, kept), live, kept
 
     @property
     def _class_stride(self) -> int:
@@ -187,7 +218,10 @@ class DeployGraph(nn.Module):
         per_proposal = self.num_classes
         if self.config.score_threshold > 0:
             per_proposal = min(per_proposal, math.ceil(1 / self.config.score_threshold))
-        return self.config.proposals * per_proposal
+        return self._bounded(self.config.proposals * per_proposal)
+
+    def _bounded(self, candidates: int) -> int:
+        return min(candidates, STATIC_CANDIDATES) if self.static else candidates
 
 
 class RoiPool(nn.Module):
@@ -202,10 +236,11 @@ class RoiPool(nn.Module):
         self.size = pool.output_size[0]
         self.sampling_ratio = pool.sampling_ratio
 
-    def forward(self, maps: list[Tensor], boxes: Tensor) -> Tensor:
-        """Maps (1, C, H_i, W_i), finest first, and boxes (K, 4) to (K, C, size, size)."""
+    def forward(self, maps: list[Tensor], boxes: Tensor, images: Tensor | None) -> Tensor:
+        """Maps (N, C, H_i, W_i), finest first, boxes (K, 4) and their images (K,) to (K, C, size, size)."""
+        images = None if len(maps[0]) == 1 else images
         pooled: Tensor = operators.multiscale_roi_align(
-            maps[: self.levels], boxes, self.scales, self.bounds, self.size, self.sampling_ratio
+            maps[: self.levels], boxes, self.scales, self.bounds, self.size, self.sampling_ratio, images
         )
         return pooled
 
@@ -237,6 +272,17 @@ class BoxDecoder(nn.Module):
 def take(rows: Tensor, index: Tensor) -> Tensor:
     """rows[index] as one Gather."""
     return torch.index_select(rows, 0, index)
+
+
+def join(parts: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Tuples of tensors, one tuple for each image, to one tuple with the rows of all images."""
+    parts = list(parts)
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(rows) for rows in zip(*parts, strict=True))
+
+
+def split(rows: Tensor, batch: int) -> Sequence[Tensor]:
+    """The rows of each image."""
+    return [rows] if batch == 1 else rows.split(rows.shape[0] // batch)
 
 
 def is_larger(boxes: Tensor, side: float) -> Tensor:

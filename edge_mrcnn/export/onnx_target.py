@@ -16,7 +16,7 @@ import torch
 
 from edge_mrcnn.export.graph import DeployGraph
 from edge_mrcnn.export.lowering.onnx_ops import translations
-from runtimes.base import RawOutputs
+from runtimes.base import BATCH_OUTPUT, RawOutputs
 from runtimes.model_card import CARD_KEY, ModelCard
 
 OPSET = 18
@@ -36,18 +36,20 @@ def write_onnx(graph: DeployGraph, card: ModelCard, path: Path) -> None:
 
 
 def convert(graph: DeployGraph) -> onnx.ModelProto:
-    """The graph as an ONNX model with dynamic rows and named nodes."""
-    image = torch.zeros(1, *graph.config.image_size_hw, 3, dtype=torch.uint8)
+    """The graph as an ONNX model with named nodes and, unless it is static, dynamic rows."""
+    image = torch.zeros(graph.batch, *graph.config.image_size_hw, 3, dtype=torch.uint8)
+    names = (*RawOutputs._fields, BATCH_OUTPUT)[: 4 if graph.batch == 1 or graph.static else 5]
     with warnings.catch_warnings(), quiet("torch.onnx", "onnxscript"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             graph, (image,), dynamo=True, verbose=False, opset_version=OPSET, optimize=True,
-            custom_translation_table=translations(), input_names=["image"], output_names=list(RawOutputs._fields),
+            custom_translation_table=translations(graph.static), input_names=["image"], output_names=list(names),
         )  # fmt: skip
     assert program is not None  # only the older exporter returns none
     model = program.model_proto
     name_nodes(model)
-    name_rows(model)
+    if not graph.static:
+        name_rows(model)
     onnx.checker.check_model(model, full_check=True)
     return model
 

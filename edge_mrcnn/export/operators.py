@@ -1,11 +1,12 @@
-"""The two operators that no exporter lowers well, each with one meaning: torchvision's.
+"""The operators that no exporter lowers well, each with one meaning: torchvision's.
 
-`edge_mrcnn::nms` and `edge_mrcnn::multiscale_roi_align` run eagerly as written here; each target has its
-own lowering of them in `edge_mrcnn.export.lowering`.
+`edge_mrcnn::nms`, `edge_mrcnn::multiscale_roi_align` and `edge_mrcnn::live_rows` run eagerly as written here; each
+target has its own lowering of them in `edge_mrcnn.export.lowering`.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision import ops
@@ -39,60 +40,69 @@ def _(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> tuple[
 
 @torch.library.custom_op("edge_mrcnn::multiscale_roi_align", mutates_args=())
 def multiscale_roi_align(
-    maps: list[Tensor], boxes: Tensor, scales: list[float], bounds: list[float], size: int, sampling_ratio: int
-) -> Tensor:
-    """RoIAlign of each box on its own level of a pyramid.
+    maps: list[Tensor], boxes: Tensor, scales: list[float], bounds: list[float], size: int, sampling_ratio: int,
+    images: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """RoIAlign of each box on its own level of its own image's pyramid.
 
     Args:
-        maps: Levels (1, C, H_i, W_i) float32, finest first.
+        maps: Levels (N, C, H_i, W_i) float32, finest first.
         boxes: (K, 4) float32 xyxy in input pixels.
         scales: Cells per input pixel of each level.
         bounds: Areas in square pixels, ascending; a box whose area reaches bounds[i] belongs above level i.
         size: Side of the result, in bins.
         sampling_ratio: Samples per bin and axis.
+        images: (K,) int64, the image that each box belongs to; None where there is one.
 
     Returns:
         (K, C, size, size) float32, as torchvision's MultiScaleRoIAlign (aligned=False).
     """
     levels = box_levels(boxes, bounds)
+    owners = boxes.new_zeros(len(boxes)) if images is None else images.to(boxes)
     result = boxes.new_zeros(len(boxes), maps[0].shape[1], size, size)
     for level, (features, scale) in enumerate(zip(maps, scales, strict=True)):
         rows = torch.nonzero(levels == level)[:, 0]
-        result[rows] = ops.roi_align(features, [boxes[rows]], size, scale, sampling_ratio)
+        rois = torch.cat([owners[rows, None], boxes[rows]], 1)
+        result[rows] = ops.roi_align(features, rois, size, scale, sampling_ratio)
     return result
 
 
 @multiscale_roi_align.register_fake
 def _(
-    maps: list[Tensor], boxes: Tensor, scales: list[float], bounds: list[float], size: int, sampling_ratio: int
-) -> Tensor:
+    maps: list[Tensor], boxes: Tensor, scales: list[float], bounds: list[float], size: int, sampling_ratio: int,
+    images: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     return maps[0].new_empty(boxes.shape[0], maps[0].shape[1], size, size)
 
 
 @torch.library.custom_op("edge_mrcnn::live_rows", mutates_args=())
-def live_rows(boxes: Tensor, scores: Tensor, labels: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The first `count` rows: the point from which the cost follows the number of objects.
+def live_rows(scores: Tensor) -> Tensor:
+    """The rows that hold a detection: the point from which the cost follows the number of objects.
 
     Args:
-        boxes: (D, 4).
-        scores: (D,).
-        labels: (D,).
-        count: () int64, at most D.
+        scores: (R,) float32, 0 in dead rows.
+
+    Returns:
+        (n,) int64, ascending.
     """
-    n = int(count)
-    return boxes[:n].clone(), scores[:n].clone(), labels[:n].clone()
+    return torch.nonzero(scores > 0)[:, 0]
 
 
 @live_rows.register_fake
-def _(boxes: Tensor, scores: Tensor, labels: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    n = torch.library.get_ctx().new_dynamic_size()
-    return boxes.new_empty(n, 4), scores.new_empty(n), labels.new_empty(n)
+def _(scores: Tensor) -> Tensor:
+    return scores.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 
 def box_levels(boxes: Tensor, bounds: list[float]) -> Tensor:
     """(K,) int64: the number of bounds that each box's area reaches."""
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return sum((area >= bound for bound in bounds), torch.zeros_like(area, dtype=torch.int64))
+
+
+def next_above(threshold: float) -> float:
+    """The smallest float32 above a threshold: `x >= next_above(t)` in float32 is `x > t` in any precision."""
+    nearest = np.float32(threshold)
+    return float(nearest if float(nearest) > threshold else np.nextafter(nearest, np.float32(np.inf)))
 
 
 def level_bounds(levels: int, coarsest_first_level: int, canonical_scale: float, canonical_level: int) -> list[float]:

@@ -34,7 +34,7 @@ class DetectSignature(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """(1, H, W, 3) uint8 to D rows, of which dead ones have score 0, and the pyramid."""
-        boxes, scores, labels, _, maps = self.deploy.detect(image)
+        boxes, scores, labels, maps = self.deploy.detect(image)
         return {"boxes": boxes, "scores": scores, "labels": labels.int(), **name_maps(maps)}
 
 
@@ -74,7 +74,7 @@ def convert(graph: DeployGraph) -> bytes:
     image = torch.zeros(1, *graph.config.image_size_hw, 3, dtype=torch.uint8)
     boxes, labels = torch.zeros(MASK_BATCH, 4), torch.zeros(MASK_BATCH, dtype=torch.int32)
     with torch.inference_mode():
-        maps = name_maps(graph.detect(image)[4])
+        maps = name_maps(graph.detect(image)[3])
     converter = litert_torch.Converter()
     converter.signature("detect", DetectSignature(graph).eval(), sample_kwargs={"image": image})
     converter.signature("mask", MaskSignature(graph).eval(), sample_kwargs={"boxes": boxes, "labels": labels, **maps})

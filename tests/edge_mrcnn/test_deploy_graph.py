@@ -74,6 +74,27 @@ def test_presets_equal_torchvision(make_lively: Callable, config: ModelConfig) -
         assert_same(model, graph, picture)
 
 
+@pytest.mark.parametrize("static", [False, True], ids=["live rows", "static rows"])
+@pytest.mark.parametrize("agnostic", [True, False], ids=["agnostic", "per class"])
+def test_batch_finds_what_each_image_alone_finds(
+    toy_config: ModelConfig, make_lively: Callable, agnostic: bool, static: bool
+) -> None:
+    config = toy_config.updated(class_agnostic_boxes=agnostic, score_threshold=0.3, max_detections=9)
+    model = make_lively(config, 2)
+    images = pictures(config.image_size_hw)
+    alone, together = DeployGraph(model, config), DeployGraph(model, config, batch=3, static=static)
+    with torch.inference_mode():
+        *rows, owners = (*together(torch.cat(images)), together.image_of_row)[:5]
+        counts = []
+        for index, image in enumerate(images):
+            expected = alone(image)
+            own = (owners == index) & (rows[1] > 0)
+            counts.append(len(expected[1]))
+            for values, right in zip(rows, expected, strict=True):
+                torch.testing.assert_close(values[own], right, atol=1e-4, rtol=1e-4)
+    assert len(set(counts)) > 1 and (not static or len(rows[0]) == 3 * 9)
+
+
 def test_nothing_found_has_masks_of_no_rows(toy_config: ModelConfig, make_lively: Callable) -> None:
     config = toy_config.updated(score_threshold=0.9999999)
     model = make_lively(config, 2)
@@ -124,6 +145,15 @@ class TestOperators:
         scales = [1 / 8, 1 / 16, 1 / 32][:levels]
         found = operators.multiscale_roi_align(list(maps.values()), boxes, scales, bounds, 7, 2)
         torch.testing.assert_close(found, expected)
+
+    def test_roi_align_pools_each_box_from_its_own_image(self) -> None:
+        torch.manual_seed(0)
+        maps, boxes = [torch.randn(2, 4, 16, 24), torch.randn(2, 4, 8, 12)], torch.tensor([[4.0, 4, 90, 60]] * 3)
+        settings = [1 / 8, 1 / 16], operators.level_bounds(2, 3, 60, 4), 7, 2
+        found = operators.multiscale_roi_align(maps, boxes, *settings, torch.tensor([0, 1, 0]))
+        for row, image in ((0, 0), (1, 1), (2, 0)):
+            alone = operators.multiscale_roi_align([m[image : image + 1] for m in maps], boxes[:1], *settings)
+            torch.testing.assert_close(found[row : row + 1], alone)
 
     @pytest.mark.parametrize("name", ["nms", "multiscale_roi_align"])
     def test_shapes_under_tracing_are_the_real_ones(self, name: str) -> None:

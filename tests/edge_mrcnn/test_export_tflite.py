@@ -110,7 +110,7 @@ def test_nms_of_nothing_keeps_nothing(interpreter: Interpreter) -> None:
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.6, 0.7, 1 / 3])
 def test_threshold_is_the_first_float_above(threshold: float) -> None:
-    above = np.float32(tflite_ops.next_above(threshold))
+    above = np.float32(operators.next_above(threshold))
     assert float(above) > threshold >= float(np.nextafter(above, np.float32(0)))
 
 

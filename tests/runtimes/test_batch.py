@@ -20,8 +20,8 @@ def pictures(count: int) -> list[np.ndarray]:
 class Brightness(BatchRuntime):
     """Finds an image's mean value as score, in one row per image and a dead one."""
 
-    def __init__(self, batch: int) -> None:
-        super().__init__(FakeRuntime().card.updated(batch=batch))
+    def __init__(self, batch: int, rows: str = "dynamic") -> None:
+        super().__init__(FakeRuntime().card.updated(batch=batch, rows=rows))
         self.sizes: list[int] = []
 
     def answer(self, x: np.ndarray) -> Sequence[np.ndarray]:
@@ -30,7 +30,7 @@ class Brightness(BatchRuntime):
         scores = np.zeros(rows, np.float32)
         scores[::2] = x[:, 0, 0, 0] / 255
         found = np.zeros((rows, 4), np.float32), scores, np.zeros(rows, np.int64), np.zeros((rows, 14, 14), np.float32)
-        return found if self.card.batch == 1 else (*found, np.arange(rows) // 2)
+        return found if len(output_names(self.card)) == 4 else (*found, np.arange(rows) // 2)
 
     def close(self) -> None: ...
 
@@ -46,9 +46,10 @@ def test_nothing_in_nothing_out() -> None:
     assert FakeRuntime().infer_batch([]) == []
 
 
+@pytest.mark.parametrize("rows", ["dynamic", "static"])
 @pytest.mark.parametrize(("batch", "images", "runs"), [(1, 3, 3), (2, 4, 2), (4, 5, 2), (4, 1, 1)])
-def test_each_image_gets_its_own_rows(batch: int, images: int, runs: int) -> None:
-    runtime = Brightness(batch)
+def test_each_image_gets_its_own_rows(batch: int, images: int, runs: int, rows: str) -> None:
+    runtime = Brightness(batch, rows)
     found = runtime.infer_batch(pictures(images))
     assert runtime.sizes == [batch] * runs
     scores = [round(255 * float(d.scores.sum())) for d in found]  # score 0 is no detection
@@ -76,6 +77,7 @@ def test_batch_is_in_the_contract() -> None:
     card = FakeRuntime().card
     assert output_names(card) == RawOutputs._fields
     assert output_names(card.updated(batch=2)) == (*RawOutputs._fields, "images")
+    assert output_names(card.updated(batch=2, rows="static")) == RawOutputs._fields
 
 
 def test_card_keeps_batch_and_rows() -> None:

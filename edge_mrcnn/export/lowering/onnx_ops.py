@@ -8,19 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from onnxscript import ir
 from onnxscript import opset18 as op
 
+from edge_mrcnn.export.operators import next_above
+
 Value = Any
 """A tensor while a graph is being built; onnxscript gives it no public type."""
+
+FLOAT, INT64 = 1, 7
+"""onnx.TensorProto's numbers of two types."""
+
+CHAIN = 24
+"""Links of a chain of overlaps, each box overlapping the next, that `static_nms` resolves exactly."""
 
 
 def nms(boxes: Value, scores: Value, iou_threshold: float, limit: int) -> Sequence[Value]:
     """Ranks stand in for scores, so that ties keep the order of the rows on every runtime."""
     rows = op.Squeeze(op.Shape(scores), op.Constant(value_ints=[0]))
-    descending = op.Cast(op.Range(rows, _int(0), _int(-1)), to=1)
-    ranks = op.Mul(descending, op.Cast(op.Greater(scores, _float(0.0)), to=1))
+    descending = op.Cast(op.Range(rows, _int(0), _int(-1)), to=FLOAT)
+    ranks = op.Mul(descending, op.Cast(op.Greater(scores, _float(0.0)), to=FLOAT))
     selected = op.NonMaxSuppression(
         op.Unsqueeze(boxes, op.Constant(value_ints=[0])),
         op.Unsqueeze(ranks, op.Constant(value_ints=[0, 1])),
@@ -38,43 +47,80 @@ def nms(boxes: Value, scores: Value, iou_threshold: float, limit: int) -> Sequen
     return op.Pad(kept, padding), op.Squeeze(count, op.Constant(value_ints=[0]))
 
 
+def static_nms(boxes: Value, scores: Value, iou_threshold: float, limit: int) -> Sequence[Value]:
+    """NMS without a shape that depends on the data, by matrix products.
+
+    A box is kept if no kept box before it overlaps it. Repeating that rule from "all are kept" makes it true of one
+    more link of every chain of overlaps each time, so the result is exact where no chain has more than `CHAIN` links.
+    """
+    rows = int(scores.shape[0])
+    first_to_last = np.arange(rows, dtype=np.float32)
+    earlier = op.Less(_tensor(first_to_last[:, None]), _tensor(first_to_last[None]))
+    overlapping = op.GreaterOrEqual(_iou(boxes), _float(next_above(iou_threshold)))
+    suppresses = op.Cast(op.And(overlapping, earlier), to=FLOAT)
+    alive = op.Cast(op.Greater(scores, _float(0.0)), to=FLOAT)
+    kept = alive
+    for _ in range(CHAIN):
+        kept = op.Mul(alive, op.Relu(op.Sub(_float(1.0), op.MatMul(kept, suppresses))))
+    ranks, best = op.TopK(op.Mul(kept, _tensor(rows - first_to_last)), _ints(min(limit, rows)))
+    live = op.Cast(op.Greater(ranks, _float(0.0)), to=INT64)
+    padding = [_ints(*[0] * (limit - rows))] if limit > rows else []
+    return op.Concat(op.Mul(best, live), *padding, axis=0), op.ReduceSum(live, keepdims=0)
+
+
+def _iou(boxes: Value) -> Value:
+    """(R, 4) to (R, R); 0 where neither box has area."""
+    x, y = (_extent(boxes, axis) for axis in (0, 1))
+    inter = op.Mul(_overlap(*x), _overlap(*y))
+    area = op.Mul(op.Sub(x[1], x[0]), op.Sub(y[1], y[0]))
+    union = op.Sub(op.Add(area, op.Transpose(area, perm=[1, 0])), inter)
+    return op.Div(inter, op.Max(union, _float(1e-12)))
+
+
+def _extent(boxes: Value, axis: int) -> tuple[Value, Value]:
+    """Where boxes begin and end along an axis: (R, 1) each."""
+    return op.Gather(boxes, _ints(axis), axis=1), op.Gather(boxes, _ints(axis + 2), axis=1)
+
+
+def _overlap(start: Value, end: Value) -> Value:
+    """(R, 1) and (R, 1) to (R, R): the length that two intervals share."""
+    others_start, others_end = (op.Transpose(value, perm=[1, 0]) for value in (start, end))
+    return op.Relu(op.Sub(op.Min(end, others_end), op.Max(start, others_start)))
+
+
 def multiscale_roi_align(
-    maps: Sequence[Value],
-    boxes: Value,
-    scales: Sequence[float],
-    bounds: Sequence[float],
-    size: int,
-    sampling_ratio: int,
-) -> Value:
-    """One RoiAlign for all levels: the maps are a batch, and a box's level is its batch index.
+    maps: Sequence[Value], boxes: Value, scales: Sequence[float], bounds: Sequence[float], size: int,
+    sampling_ratio: int, images: Value | None = None,
+) -> Value:  # fmt: skip
+    """One RoiAlign for all levels and images: their maps are one batch, in which a box has its index.
 
     The coarser maps are padded to the size of the finest by repeating their last row and column, which is
     what clamping at the border means, so a sample never sees anything else than its own map.
     """
     if len(maps) == 1:
-        rows = op.Shape(boxes, end=1)
-        return _roi_align(maps[0], boxes, op.Expand(_int(0), rows), scales[0], size, sampling_ratio)
+        index = op.Expand(_int(0), op.Shape(boxes, end=1)) if images is None else images
+        return _roi_align(maps[0], boxes, index, scales[0], size, sampling_ratio)
     canvas = op.Concat(*_same_size(maps), axis=0)
     low, high = (op.Gather(boxes, op.Constant(value_ints=pair), axis=1) for pair in ([0, 1], [2, 3]))
-    area = op.ReduceProd(op.Sub(high, low), op.Constant(value_ints=[1]), keepdims=1)
-    reached = op.GreaterOrEqual(area, op.Constant(value=_tensor([list(bounds)])))
-    levels = op.ReduceSum(op.Cast(reached, to=7), op.Constant(value_ints=[1]), keepdims=0)
-    scale = op.Unsqueeze(op.Gather(op.Constant(value_floats=list(scales)), levels), op.Constant(value_ints=[1]))
-    return _roi_align(canvas, op.Mul(boxes, scale), levels, 1.0, size, sampling_ratio)
+    area = op.ReduceProd(op.Sub(high, low), _ints(1), keepdims=1)
+    reached = op.GreaterOrEqual(area, _tensor([list(bounds)]))
+    levels = op.ReduceSum(op.Cast(reached, to=INT64), _ints(1), keepdims=0)
+    scale = op.Unsqueeze(op.Gather(op.Constant(value_floats=list(scales)), levels), _ints(1))
+    index = levels if images is None else op.Add(op.Mul(levels, _int(int(maps[0].shape[0]))), images)
+    return _roi_align(canvas, op.Mul(boxes, scale), index, 1.0, size, sampling_ratio)
 
 
-def _roi_align(features: Value, boxes: Value, batch: Value, scale: float, size: int, sampling_ratio: int) -> Value:
+def _roi_align(features: Value, boxes: Value, index: Value, scale: float, size: int, sampling_ratio: int) -> Value:
     return op.RoiAlign(
-        features, boxes, batch,
+        features, boxes, index,
         coordinate_transformation_mode="output_half_pixel", mode="avg",
         output_height=size, output_width=size, sampling_ratio=sampling_ratio, spatial_scale=scale,
     )  # fmt: skip
 
 
-def live_rows(boxes: Value, scores: Value, labels: Value, count: Value) -> tuple[Value, Value, Value]:
-    """Slices of dynamic length."""
-    start, end = op.Constant(value_ints=[0]), op.Unsqueeze(count, op.Constant(value_ints=[0]))
-    return op.Slice(boxes, start, end), op.Slice(scores, start, end), op.Slice(labels, start, end)
+def live_rows(scores: Value) -> Value:
+    """A list of dynamic length."""
+    return op.Squeeze(op.NonZero(op.Greater(scores, _float(0.0))), _ints(0))
 
 
 def _same_size(maps: Sequence[Any]) -> list[Any]:
@@ -86,23 +132,31 @@ def _same_size(maps: Sequence[Any]) -> list[Any]:
     return padded
 
 
-def _int(value: int) -> Any:
+def _int(value: int) -> Value:
     return op.Constant(value_int=value)
 
 
-def _float(value: float) -> Any:
+def _ints(*values: int) -> Value:
+    return op.Constant(value_ints=list(values))
+
+
+def _float(value: float) -> Value:
     return op.Constant(value_float=value)
 
 
-def _tensor(values: Any) -> Any:
-    return ir.serde.serialize_tensor(ir.tensor(values, dtype=ir.DataType.FLOAT))
+def _tensor(values: Any) -> Value:
+    return op.Constant(value=ir.serde.serialize_tensor(ir.tensor(values, dtype=ir.DataType.FLOAT)))
 
 
-def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """Our operators and their ONNX form, for `torch.onnx.export(custom_translation_table=...)`."""
+def translations(static: bool) -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Our operators and their ONNX form, for `torch.onnx.export(custom_translation_table=...)`.
+
+    Args:
+        static: Let no shape depend on the data.
+    """
     ours = torch.ops.edge_mrcnn
     return {
-        ours.nms.default: nms,
+        ours.nms.default: static_nms if static else nms,
         ours.multiscale_roi_align.default: multiscale_roi_align,
         ours.live_rows.default: live_rows,
     }

@@ -19,7 +19,7 @@ from litert_torch.backend.lowerings import lower, utils
 from litert_torch.fx_infra import decomp
 from torch import Tensor
 
-from edge_mrcnn.export import operators  # noqa: F401  defines the operators that are lowered here
+from edge_mrcnn.export import operators
 
 torch.library.define(
     "edge_mrcnn::non_max_suppression_v4", "(Tensor boxes, Tensor ranks, float threshold, int limit) -> (Tensor, Tensor)"
@@ -70,19 +70,13 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> tupl
     """`edge_mrcnn::nms` by NON_MAX_SUPPRESSION_V4.
 
     Ranks stand in for scores, so that ties keep the order of the rows. A box without area takes no part: TFLite
-    would select it over and over.
+    would select it over and over. It suppresses at an IoU of at least the threshold, torchvision above it.
     """
     ranks = torch.arange(len(scores), 0, -1, dtype=torch.float32)
     has_area = (boxes[:, 2:] - boxes[:, :2]).amin(1) > 0
     ranks = ranks * ((scores > 0) & has_area).float()
-    kept, count = torch.ops.edge_mrcnn.non_max_suppression_v4(boxes, ranks, next_above(iou_threshold), limit)
+    kept, count = torch.ops.edge_mrcnn.non_max_suppression_v4(boxes, ranks, operators.next_above(iou_threshold), limit)
     return kept.long(), count.long()
-
-
-def next_above(threshold: float) -> float:
-    """The smallest float32 above a threshold: TFLite suppresses at an IoU of at least it, torchvision above it."""
-    nearest = np.float32(threshold)
-    return float(nearest if float(nearest) > threshold else np.nextafter(nearest, np.float32(np.inf)))
 
 
 @lower(torch.ops.edge_mrcnn.non_max_suppression_v4.default)
@@ -104,12 +98,14 @@ def _builtin(context: Any, name: str, operands: list[ir.Value], **attributes: ir
 
 
 def multiscale_roi_align(
-    maps: list[Tensor], boxes: Tensor, scales: list[float], bounds: list[float], size: int, sampling_ratio: int
-) -> Tensor:
-    """`edge_mrcnn::multiscale_roi_align` by matrix products.
+    maps: list[Tensor], boxes: Tensor, scales: list[float], bounds: list[float], size: int, sampling_ratio: int,
+    images: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """`edge_mrcnn::multiscale_roi_align` of one image by matrix products.
 
     Each box is pooled from every level, with weights of 0 on all levels but its own.
     """
+    assert images is None  # TFLite files take one image at a time
     on_level = level_weights(boxes, bounds)
     pooled = [
         _pool(features, boxes * scale, weight, size, sampling_ratio)
