@@ -10,6 +10,7 @@ from pathlib import Path
 
 from quantize.calibration import CalibrationSet
 from quantize.settings import QuantizeConfig
+from runtimes import golden
 from runtimes.errors import MissingExtraError, MissingFileError, UnknownFormatError
 
 TARGETS = {  # suffix -> (function, pip extra)
@@ -51,6 +52,7 @@ def quantize(
         raise MissingExtraError(f"quantizing {model.suffix} needs {error.name}: {hint}") from error
     output.parent.mkdir(parents=True, exist_ok=True)
     run(model, output, calibration, config or QuantizeConfig())
+    golden.renew(model, output)
     return output
 
 

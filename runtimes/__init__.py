@@ -83,18 +83,18 @@ def load(path: str | Path, **options: Any) -> Runtime:
         MissingExtraError: If the SDK is not installed.
         ModelFileError: If the file is damaged or was not made by edge-mrcnn.
     """
-    runtime: Runtime = _import_backend(Path(path)).open_model(path, **options)
+    runtime: Runtime = import_backend(Path(path)).open_model(path, **options)
     warm_up(path, runtime)
     return runtime
 
 
 def read_card(path: str | Path) -> ModelCard:
     """The card of a model file, without making it ready to run; raises as `load` does."""
-    card: ModelCard = _import_backend(Path(path)).read_card(path)
+    card: ModelCard = import_backend(Path(path)).read_card(path)
     return card
 
 
-def _import_backend(path: Path) -> Any:
+def import_backend(path: Path) -> Any:
     """The module that opens this file; only now is its SDK imported."""
     _check_path(path)
     module, extra = FORMATS[path.suffix]

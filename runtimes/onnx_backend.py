@@ -1,7 +1,8 @@
-"""ONNX Runtime. The card is the metadata property "edge_mrcnn" of the model."""
+"""ONNX Runtime. The card is the metadata property "edge_mrcnn" of the model, golden tensors are another in base64."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import onnxruntime
 
 from runtimes.base import Array, RawOutputs, Runtime, check_graph, refusing
-from runtimes.errors import UsageError
-from runtimes.model_card import CARD_KEY, ModelCard, missing_card
+from runtimes.errors import MissingExtraError, UsageError
+from runtimes.model_card import CARD_KEY, GOLDEN_KEY, ModelCard, missing_card
 
 COMPLAINT = "ONNX Runtime cannot open it"
 
@@ -68,11 +69,39 @@ def read_card(path: str | Path) -> ModelCard:
     Raises:
         ModelFileError: If the file is damaged or was not made by edge-mrcnn.
     """
+    with refusing(path, COMPLAINT):
+        return _card_of(_open_plainly(path), path)
+
+
+def read_golden(path: str | Path) -> bytes | None:
+    """The golden tensors in an ONNX file, None where it has none; raises as `read_card` does."""
+    with refusing(path, COMPLAINT):
+        text = _open_plainly(path).get_modelmeta().custom_metadata_map.get(GOLDEN_KEY)
+        return None if text is None else base64.b64decode(text, validate=True)
+
+
+def write_golden(path: str | Path, data: bytes) -> None:
+    """Put golden tensors into an ONNX file, in place of those that it has.
+
+    Raises:
+        MissingExtraError: If onnx, which a device does without, is not installed.
+    """
+    try:
+        import onnx
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"{path}: writing needs onnx: pip install 'edge-mrcnn[export]'") from error
+    model = onnx.load(path)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, {**properties, GOLDEN_KEY: base64.b64encode(data).decode()})
+    onnx.save(model, path)
+
+
+def _open_plainly(path: str | Path) -> Any:
+    """A session whose graph is left as it is: quick to open."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    with refusing(path, COMPLAINT):
-        return _card_of(_open_session(path, options, ("CPUExecutionProvider",)), path)
+    return _open_session(path, options, ("CPUExecutionProvider",))
 
 
 def _open_session(path: str | Path, options: Any, providers: Sequence[str]) -> Any:

@@ -1,19 +1,27 @@
-"""OpenVINO. The card is the runtime information ["edge_mrcnn", "card"] of the model (`<rt_info>` in the .xml)."""
+"""OpenVINO. The card is the runtime information ["edge_mrcnn", "card"] of the model (`<rt_info>` in the .xml).
+
+Golden tensors lie beside it as ["edge_mrcnn", "golden"], in base64.
+"""
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import openvino
 
 from runtimes.base import Array, RawOutputs, Runtime, check_graph, refusing
+from runtimes.board import read_board
 from runtimes.errors import MissingFileError, UsageError
 from runtimes.model_card import CARD_KEY, ModelCard, missing_card
 
 COMPLAINT = "OpenVINO cannot open it"
 CARD_PATH = [CARD_KEY, "card"]
 """Where the card lies in the model's runtime information."""
+GOLDEN_PATH = [CARD_KEY, "golden"]
+"""Where the golden tensors lie."""
 PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16", "auto": None}
 """Value of `precision` -> OpenVINO's INFERENCE_PRECISION_HINT; None leaves the choice to the device."""
 
@@ -50,6 +58,7 @@ def open_model(
     device: str = "CPU",
     precision: str = "f32",
     cache_dir: str | Path | None = None,
+    integer: bool | None = None,
 ) -> OpenVinoRuntime:
     """Open an OpenVINO IR.
 
@@ -60,6 +69,8 @@ def open_model(
         precision: Of float layers: "f32" computes what the report measured; "auto" lets the device choose, which is
             bf16 on many x86 and fp16 on Arm; "f16" and "bf16" ask for one.
         cache_dir: Folder for compiled models, which makes the next start faster; none by default.
+        integer: Whether quantized layers compute in integers. By default they do where OpenVINO can: on Arm cores
+            without half-precision arithmetic (Raspberry Pi 4, Jetson Nano) they run in float.
 
     Raises:
         ModelFileError: If a file is damaged or was not made by edge-mrcnn.
@@ -67,6 +78,8 @@ def open_model(
         UsageError: If the device or precision is unknown.
     """
     config = _config(threads, precision, cache_dir)
+    if not (_can_compute_in_integers() if integer is None else integer):
+        config["LP_TRANSFORMS_MODE"] = False
     core = openvino.Core()
     if device.split(".")[0].split(":")[0] not in {*core.available_devices, "AUTO", "HETERO", "MULTI"}:
         raise UsageError(f"device {device}: OpenVINO sees {', '.join(core.available_devices)} here")
@@ -88,6 +101,28 @@ def read_card(path: str | Path) -> ModelCard:
         return _card_of(_read_model(openvino.Core(), path), path)
 
 
+def read_golden(path: str | Path) -> bytes | None:
+    """The golden tensors in an OpenVINO IR, None where it has none; raises as `read_card` does."""
+    with refusing(path, COMPLAINT):
+        model = _read_model(openvino.Core(), path)
+        if not model.has_rt_info(GOLDEN_PATH):
+            return None
+        return base64.b64decode(model.get_rt_info(GOLDEN_PATH).astype(str), validate=True)
+
+
+def write_golden(path: str | Path, data: bytes) -> None:
+    """Put golden tensors into an OpenVINO IR, in place of those that it has. Only the .xml changes."""
+    with refusing(path, COMPLAINT):
+        tree = ElementTree.parse(path)
+        parent = tree.find(f"rt_info/{CARD_KEY}")
+        if parent is None:
+            raise missing_card(path)
+        for entry in parent.findall(GOLDEN_PATH[-1]):
+            parent.remove(entry)
+        ElementTree.SubElement(parent, GOLDEN_PATH[-1], value=base64.b64encode(data).decode())
+        tree.write(path, encoding="utf-8", xml_declaration=True)
+
+
 def _config(threads: int | None, precision: str, cache_dir: str | Path | None) -> dict[str, Any]:
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
@@ -99,6 +134,12 @@ def _config(threads: int | None, precision: str, cache_dir: str | Path | None) -
     if cache_dir:
         config["CACHE_DIR"] = str(cache_dir)
     return config
+
+
+def _can_compute_in_integers() -> bool:
+    """OpenVINO 2026 asks for fp16 convolutions around INT8 layers on Arm, and refuses or errs where there are none."""
+    board = read_board()
+    return not board.is_arm or "fp16" in board.features
 
 
 def _read_model(core: Any, path: str | Path) -> Any:

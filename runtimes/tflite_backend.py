@@ -6,7 +6,7 @@ are objects for, so that an empty picture costs none of it.
 
 The card is the file `edge_mrcnn.json` in a ZIP behind the flatbuffer, which is where TFLite's own metadata keeps
 "associated files"; any unzip program reads it. Beside it lies the hash of the flatbuffer, since a damaged one can run
-without complaint and answer nonsense, or crash.
+without complaint and answer nonsense, or crash. Golden tensors are the file `edge_mrcnn_golden.npz`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ except ModuleNotFoundError:  # 32-bit Raspberry Pi OS has only the older package
 
 from runtimes.base import Array, RawOutputs, Runtime, check_graph, refusing
 from runtimes.errors import ModelFileError
-from runtimes.model_card import CARD_KEY, ModelCard, missing_card
+from runtimes.model_card import CARD_KEY, GOLDEN_KEY, ModelCard, missing_card
 from runtimes.quiet import quiet_stderr
 
 CARD_FILE = f"{CARD_KEY}.json"
 HASH_FILE = f"{CARD_KEY}.sha256"
+GOLDEN_FILE = f"{GOLDEN_KEY}.npz"
 SIGNATURES = ("detect", "mask")
 
 
@@ -105,13 +106,30 @@ def read_card(path: str | Path) -> ModelCard:
 
 
 def write_card(path: str | Path, card: ModelCard) -> None:
-    """Put a card into a TFLite file, in place of the one that it has."""
-    path = Path(path)
-    flatbuffer = strip_card(path.read_bytes())
+    """Put a card into a TFLite file, in place of the one that it has; golden tensors go, being of another model."""
+    _pack(Path(path), card, strip_card(Path(path).read_bytes()))
+
+
+def read_golden(path: str | Path) -> bytes | None:
+    """The golden tensors in a TFLite file, None where it has none; raises as `read_card` does."""
+    _unpack(path)
+    with zipfile.ZipFile(path) as archive, refusing(path, "its golden tensors are damaged"):
+        return archive.read(GOLDEN_FILE) if GOLDEN_FILE in archive.namelist() else None
+
+
+def write_golden(path: str | Path, data: bytes) -> None:
+    """Put golden tensors into a TFLite file, in place of those that it has; raises as `read_card` does."""
+    _pack(Path(path), *_unpack(path), {GOLDEN_FILE: data})
+
+
+def _pack(path: Path, card: ModelCard, flatbuffer: bytes, others: dict[str, bytes] | None = None) -> None:
+    """Write the flatbuffer with the card, its hash and other files behind it."""
     buffer = io.BytesIO(flatbuffer)
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.writestr(CARD_FILE, card.to_json())
         archive.writestr(HASH_FILE, hashlib.sha256(flatbuffer).hexdigest())
+        for name, content in (others or {}).items():
+            archive.writestr(name, content)
     path.write_bytes(buffer.getvalue())
 
 

@@ -18,8 +18,6 @@ from edge_mrcnn.model.checkpoint import Checkpoint, file_sha256, load_checkpoint
 from edge_mrcnn.model.mask_rcnn import apply_inference_settings
 from edge_mrcnn.reference import TorchRuntime
 from runtimes.errors import GateError, MissingExtraError, UsageError
-from runtimes.model_card import ModelCard
-from runtimes.preprocess import letterbox
 from runtimes.quiet import quiet_stderr
 
 PICTURES = 6
@@ -86,13 +84,13 @@ def export(
     checkpoint = adapt(load_checkpoint(weights), config)
     reference = TorchRuntime(checkpoint, device="cpu", sha256=file_sha256(weights))
     graph = DeployGraph(checkpoint.model, checkpoint.config)
-    tensors = _trial_tensors(reference.card, calibration)
+    trial = _make_trial(reference, calibration)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    files = [_write(graph, reference, name, folder / Path(weights).stem, tensors, say) for name in config.targets]
+    files = [_write(graph, reference, name, folder / Path(weights).stem, trial, say) for name in config.targets]
     if calibration is None or not config.int8:
         return files
-    return files + [_quantize(file, reference, calibration, quantization, tensors, say) for file in files]
+    return files + [_quantize(file, reference, calibration, quantization, trial, say) for file in files]
 
 
 def adapt(checkpoint: Checkpoint, config: ExportConfig) -> Checkpoint:
@@ -108,14 +106,12 @@ def adapt(checkpoint: Checkpoint, config: ExportConfig) -> Checkpoint:
     return replace(checkpoint, config=changed)
 
 
-def _trial_tensors(card: ModelCard, calibration: quantize.CalibrationSet | None) -> list[np.ndarray]:
-    pictures = [letterbox(image, card)[0] for image in calibration.images(PICTURES)] if calibration else []
-    return verify.trial_tensors(card.input_size_hw, pictures)
+def _make_trial(reference: TorchRuntime, calibration: quantize.CalibrationSet | None) -> verify.Trial:
+    card = reference.card
+    return verify.make_trial(reference, calibration.tensors(card, PICTURES) if calibration else [])
 
 
-def _write(
-    graph: DeployGraph, reference: TorchRuntime, target: str, stem: Path, tensors: list[np.ndarray], say: Say
-) -> Path:
+def _write(graph: DeployGraph, reference: TorchRuntime, target: str, stem: Path, trial: verify.Trial, say: Say) -> Path:
     writer, suffix = TARGETS[target]
     path = stem.with_name(stem.name + suffix)
     say(f"{target}: converting")
@@ -125,7 +121,8 @@ def _write(
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"target {target} needs {error.name}: pip install 'edge-mrcnn[export]'") from error
     write(graph, reference.card.updated(target=target, versions=versions()), path)
-    _check(path, reference, tensors, verify.FP32, 0.0, say)
+    _check(path, reference, trial.tensors, verify.FP32, 0.0, say)
+    _attach_golden(path, trial, say)
     return path
 
 
@@ -134,14 +131,14 @@ def _quantize(
     reference: TorchRuntime,
     calibration: quantize.CalibrationSet,
     config: quantize.QuantizeConfig | None,
-    tensors: list[np.ndarray],
+    trial: verify.Trial,
     say: Say,
 ) -> Path:
     path = file.with_name(f"{file.stem}-int8{file.suffix}")
     settings = config or quantize.QuantizeConfig()
     say(f"{path.name}: quantizing with {len(calibration.choose(settings.images, settings.seed))} calibration images")
     quantize.quantize(file, path, calibration, settings)
-    _check(path, reference, tensors[2:], verify.INT8, 0.5, say)
+    _check(path, reference, trial.pictures, verify.INT8, 0.5, say)
     return path
 
 
@@ -155,6 +152,13 @@ def _check(
     if not parity.passes(tolerance):
         failed = _set_aside(path)
         raise GateError(f"{path.name} differs from torch ({parity}); expected {tolerance}; kept as {failed.name}")
+
+
+def _attach_golden(path: Path, trial: verify.Trial, say: Say) -> None:
+    with runtimes.load(path) as artefact:
+        detections = verify.attach_golden(path, artefact, trial)
+    if not detections:
+        say(f"{path.name}: finds nothing in the golden pictures, so that `verify` on the device cannot compare")
 
 
 def _set_aside(path: Path) -> Path:

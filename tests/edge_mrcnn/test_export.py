@@ -20,6 +20,7 @@ from edge_mrcnn.export.pipeline import ExportConfig, adapt, export  # noqa: E402
 from edge_mrcnn.model.checkpoint import file_sha256, load_checkpoint  # noqa: E402
 from edge_mrcnn.reference import TorchRuntime, load_reference  # noqa: E402
 from quantize.parts import PARTS, part_of  # noqa: E402
+from runtimes import golden  # noqa: E402
 from runtimes.base import FakeRuntime, RawOutputs  # noqa: E402
 from runtimes.errors import GateError, MissingFileError, ModelFileError, UsageError  # noqa: E402
 
@@ -142,10 +143,19 @@ class TestVerify:
     def test_missing_detection_fails(self, reference, noise_tensors, answer) -> None:
         assert not self.compare(reference, noise_tensors[0], RawOutputs(*(v[1:] for v in answer))).passes(verify.FP32)
 
-    def test_trial_has_an_empty_a_noisy_and_a_crowded_picture(self) -> None:
+    def test_trial_has_an_empty_a_sparse_a_crowded_and_a_real_picture(self, reference: TorchRuntime) -> None:
         picture = np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3), dtype=np.uint8)
-        for pictures, count in (([], 2), ([picture], 4), ([picture] * 3, 6)):
-            tensors = verify.trial_tensors((64, 128), pictures)
-            assert len(tensors) == count
-            assert all(t.shape == (1, 64, 128, 3) and t.dtype == np.uint8 for t in tensors)
-            assert np.ptp(tensors[0]) == 0
+        for pictures, count in (([], 4), ([picture], 6), ([picture] * 3, 8)):
+            trial = verify.make_trial(reference, pictures)
+            assert len(trial.tensors) == count
+            assert all(t.shape == (1, 64, 128, 3) and t.dtype == np.uint8 for t in trial.tensors)
+            (_, empty, _), (_, _, few), (_, _, many) = trial.drawings
+            assert np.ptp(empty) == 0 and 0 < len(few.scores) <= len(many.scores)
+
+
+def test_golden_tensors_travel_in_each_file(exported: dict[str, Path], reference: TorchRuntime) -> None:
+    for path in exported.values():
+        with runtimes.load(path, threads=1) as artefact:
+            total = golden.check(artefact, golden.read(path))[-1]
+        assert total.passes and total.expected.detections > 0
+        assert total.reference.matched == total.reference.detections > 0

@@ -1,0 +1,105 @@
+"""`edge-mrcnn verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+import runtimes
+from edge_mrcnn.cli.options import comma_list, name_next
+from runtimes import golden
+from runtimes.board import read_board
+from runtimes.errors import GateError, ModelFileError, UsageError
+from runtimes.known_faults import advise
+from runtimes.parity import Parity, Tolerance
+
+OPTIONS = {  # suffix -> options of `runtimes.load` beside `threads`
+    ".onnx": ("providers",),
+    ".xml": ("device", "precision", "integer"),
+}
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
+@click.option("--providers", help="ONNX: execution providers in order of preference, separated by commas.")
+@click.option("--device", help="OpenVINO: name of the device, such as CPU or GPU.")
+@click.option("--precision", help="OpenVINO: of float layers: f32, f16, bf16 or auto [default: f32].")
+@click.option("--integer/--no-integer", default=None, help="OpenVINO: run INT8 layers in integers, or in float.")
+def command(
+    model: Path, threads: int | None, providers: str | None, device: str | None, precision: str | None,
+    integer: bool | None,
+) -> None:  # fmt: skip
+    """Check on this device that a model computes what it computed where it was made. Needs no torch."""
+    asked = {"device": device, "precision": precision, "integer": integer}
+    asked["providers"] = comma_list(providers) if providers else None
+    options = {name: value for name, value in asked.items() if value is not None}
+    check_options(model, options)
+    record = golden.read(model)
+    try:
+        with runtimes.load(model, threads=threads, **options) as runtime:
+            describe(model, runtime, record)
+            outcomes = golden.check(runtime, record)
+            tolerance = golden.EXPECTED[golden.precision_of(runtime)]
+    except ModelFileError as error:
+        raise ModelFileError("; ".join([str(error), *advise(runtimes.read_card(model), read_board())])) from error
+    for line in table(outcomes, tolerance):
+        click.echo(line)
+    conclude(model, outcomes[-1])
+
+
+def check_options(model: Path, options: dict[str, object]) -> None:
+    """Raise UsageError for an option that another runtime than this model's has."""
+    if unknown := [name for name in options if name not in OPTIONS.get(model.suffix, ())]:
+        raise UsageError(f"--{unknown[0]}: is of another runtime than {model.name}'s")
+
+
+def describe(model: Path, runtime: runtimes.Runtime, record: golden.Record) -> None:
+    """Say what is checked, where, and where it was recorded."""
+    card = runtime.card
+    height, width = card.input_size_hw
+    how = ", ".join(f"{name} {value}" for name, value in runtime.describe().items())
+    click.echo(f"{model.name}: {card.name} {card.precision} {width}x{height}, made on {record.made_on}")
+    click.echo(f"here: {golden.describe_machine(card.target)}, {read_board()}{', ' if how else ''}{how}\n")
+
+
+def table(outcomes: list[golden.Outcome], tolerance: Tolerance) -> Iterator[str]:
+    """The figures of each picture and of all, as lines of text."""
+    figure = {1.0: "largest", 0.5: "median"}.get(
+        tolerance.quantile, f"{100 * tolerance.quantile:.0f} % quantile of the"
+    )
+    heads = "".join(f"{head:>8}" for head in ("found", "others", "box px", "score", "mask"))
+    yield f"{'':<10}{f'   {figure} difference from its own record':<44}   from torch in FP32"
+    yield f"{'picture':<10}{heads}    {heads}"
+    for outcome in outcomes:
+        figures = f"{figures_of(outcome.expected)}    {figures_of(outcome.reference)}"
+        yield f"{outcome.name:<10}{figures}  {'ok' if outcome.passes else 'differs'}"
+    limits = (tolerance.box_px, tolerance.score, tolerance.mask)
+    yield f"{'allowed':<10}{'':>16}{''.join(f'{limit:>8.2g}' for limit in limits)}"
+
+
+def figures_of(parity: Parity) -> str:
+    """The five columns of a comparison; no differences where nothing was matched."""
+    found = f"{f'{parity.matched}/{parity.detections}':>8}{parity.surplus:>8}"
+    if not parity.matched:
+        return found + f"{'–':>8}" * 3
+    return found + "".join(f"{value:>8.2g}" for value in (parity.box_px, parity.score, parity.mask))
+
+
+def conclude(model: Path, outcome: golden.Outcome) -> None:
+    """Say how it went.
+
+    Raises:
+        GateError: If the model computes something else here.
+    """
+    checked = f"checked on {outcome.expected.detections} detections"
+    if not outcome.passes:
+        advice = advise(runtimes.read_card(model), read_board())
+        advice = advice or ["try another version of the runtime, or the model in another format"]
+        raise GateError("; ".join([f"{model}: computes wrongly here ({checked})", *advice]))
+    if not outcome.expected.detections:
+        click.echo(f"warning: {checked}: the model finds nothing in them, so this says little", err=True)
+    click.echo(f"\n{checked}: {model.name} computes here what it computed where it was made")
+    name_next("run", "--model", model, "--source", 0)

@@ -1,0 +1,50 @@
+"""Combinations of runtime, version and processor that are known to compute wrongly, and what to do instead.
+
+Seen on emulated Raspberry Pi 4 and 5 with one INT8 model per version; https://github.com/openvinotoolkit/openvino
+issue 34673 reports the same on a real Arm processor.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+
+from runtimes.board import Board
+from runtimes.model_card import ModelCard
+
+WRONG_ON_ARM = ((2025, 4), (2026, 2))
+"""OpenVINO from the first to before the second computes INT8 wrongly on Arm and says nothing."""
+
+
+def advise(card: ModelCard, board: Board, openvino: str | None = None) -> list[str]:
+    """What is known to go wrong with such a model on such a machine.
+
+    Args:
+        card: Of the model.
+        board: The machine.
+        openvino: Version of OpenVINO; the installed one if None.
+
+    Returns:
+        A sentence for each fault, with what to do; empty where none is known.
+    """
+    if card.target != "openvino" or card.precision != "int8" or not board.is_arm:
+        return []
+    advice = []
+    version = openvino or importlib.metadata.version("openvino")
+    if WRONG_ON_ARM[0] <= _release(version) < WRONG_ON_ARM[1]:
+        advice.append(
+            f"OpenVINO {version} computes INT8 wrongly on Arm: install openvino>=2026.2 or ==2025.3.*, "
+            "or run the INT8 .onnx or .tflite, which are right there"
+        )
+    if "fp16" not in board.features:
+        advice.append(
+            f"{board.processor} has no half-precision arithmetic, which OpenVINO's INT8 layers ask for on Arm: "
+            "give --no-integer (LP_TRANSFORMS_MODE), or run the INT8 .onnx or .tflite"
+        )
+    return advice
+
+
+def _release(version: str) -> tuple[int, int]:
+    """Year and number of a release: "2026.4.1-1234" to (2026, 4)."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -1,0 +1,153 @@
+"""How far two answers to the same images lie apart: detections are matched by class and overlap, then compared.
+
+Export holds an artefact against torch by this, and a device holds an artefact against what it answered elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from runtimes.base import Array, RawOutputs
+from runtimes.model_card import ModelCard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """How far an answer may be from the expected one."""
+
+    box_px: float = 0.05
+    """Largest difference of a box coordinate, in input pixels."""
+    score: float = 1e-4
+    """Largest difference of a score."""
+    mask: float = 1e-3
+    """Largest difference of a mask probability."""
+    matched: float = 1.0
+    """Smallest share of the expected detections that must be found, in [0, 1]."""
+    surplus: float = 0.0
+    """How many may be found beside them, as a share of the expected, at least of one."""
+    margin: float = 1e-4
+    """Detections whose score is this close to where the graph cuts do not count: rounding decides on them."""
+    quantile: float = 1.0
+    """Which of the differences is held against the limits: 1 is the largest, 0.5 the median."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """What a comparison on some images found."""
+
+    images: int
+    """Images compared."""
+    detections: int
+    """Expected detections that count: not within the margin of a threshold."""
+    matched: int
+    """Those of them that were found: same class, IoU above one half."""
+    surplus: int
+    """Detections that count and were not expected."""
+    box_px: float
+    """Difference of the box coordinates among the matched, in input pixels, at the tolerance's quantile."""
+    score: float
+    """Difference of the scores, likewise."""
+    mask: float
+    """Difference of the mask probabilities, likewise."""
+
+    def passes(self, tolerance: Tolerance) -> bool:
+        """Whether every figure is inside."""
+        same = self.matched >= tolerance.matched * self.detections
+        same = same and self.surplus <= tolerance.surplus * max(self.detections, 1)
+        return (
+            same and self.box_px <= tolerance.box_px and self.score <= tolerance.score and self.mask <= tolerance.mask
+        )
+
+    def __str__(self) -> str:
+        beside = f" and {self.surplus} others" if self.surplus else ""
+        return (
+            f"{self.matched}/{self.detections} detections{beside} of {self.images} images matched, largest difference: "
+            f"box {self.box_px:.2g} px, score {self.score:.2g}, mask {self.mask:.2g}"
+        )
+
+
+def compare_answers(
+    expected: Iterable[RawOutputs],
+    found: Iterable[RawOutputs],
+    card: ModelCard,
+    tolerance: Tolerance,
+    *,
+    min_score: float = 0.0,
+) -> Parity:
+    """Match and compare the answers to each image.
+
+    Args:
+        expected: Answer to each image. May hold fewer masks than boxes: those of the first rows.
+        found: Answer to each image, dead rows and all.
+        card: Thresholds of the model.
+        tolerance: Which detections count, and which quantile of the differences is told.
+        min_score: Only detections above this score count.
+    """
+    floor = max(min_score, card.score_threshold)
+    images = detections = surplus = 0
+    differences: list[tuple[float, float, float | None]] = []
+    for ours, theirs in zip(expected, map(live_rows, found), strict=True):
+        pairs = match(ours, theirs)
+        counted, also = (_counted(rows, card, floor, tolerance.margin) for rows in (ours, theirs))
+        images, detections = images + 1, detections + int(counted.sum())
+        surplus += int(np.delete(also, [other for _, other in pairs]).sum())
+        differences.extend(_difference(ours, theirs, *pair) for pair in pairs if counted[pair[0]])
+    box_px, score, mask = (_quantile((row[i] for row in differences), tolerance.quantile) for i in range(3))
+    return Parity(
+        images=images, detections=detections, matched=len(differences), surplus=surplus,
+        box_px=box_px, score=score, mask=mask,
+    )  # fmt: skip
+
+
+def live_rows(raw: RawOutputs) -> RawOutputs:
+    """Copies of the rows whose score is above 0."""
+    rows = raw.scores > 0
+    return RawOutputs(*(np.array(values[rows]) for values in raw))
+
+
+def match(ours: RawOutputs, theirs: RawOutputs) -> list[tuple[int, int]]:
+    """Greedy pairs (our row, their row) of the same class with the highest IoU above one half, best score first."""
+    if not len(theirs.boxes):
+        return []
+    iou = box_iou(ours.boxes, theirs.boxes) * (ours.labels[:, None] == theirs.labels[None])
+    pairs = []
+    for row, overlaps in enumerate(iou):
+        other = int(overlaps.argmax())
+        if overlaps[other] > 0.5:
+            iou[:, other] = 0
+            pairs.append((row, other))
+    return pairs
+
+
+def box_iou(a: Array, b: Array) -> Array:
+    """(N, 4) and (M, 4) xyxy boxes to (N, M) intersection over union."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    inter = (high - low).clip(0).prod(-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b)]
+    iou: Array = inter / np.maximum(areas[0][:, None] + areas[1][None] - inter, 1e-9)
+    return iou
+
+
+def _counted(rows: RawOutputs, card: ModelCard, floor: float, margin: float) -> Array:
+    """(n,) bool: rows that are there whatever the rounding. Where D rows are full, the last score is a threshold."""
+    cut = rows.scores[-1] if len(rows.scores) >= card.max_detections else 0.0
+    counted: Array = rows.scores > max(floor, cut) + margin
+    return counted
+
+
+def _difference(ours: RawOutputs, theirs: RawOutputs, mine: int, other: int) -> tuple[float, float, float | None]:
+    """The largest difference of a pair's boxes, scores and masks; None where the mask was not kept."""
+    box_px = float(np.abs(ours.boxes[mine] - theirs.boxes[other]).max())
+    score = float(abs(ours.scores[mine] - theirs.scores[other]))
+    if mine >= len(ours.masks):
+        return box_px, score, None
+    return box_px, score, float(np.abs(ours.masks[mine] - theirs.masks[other]).max())
+
+
+def _quantile(values: Iterable[float | None], quantile: float) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.quantile(known, quantile)) if known else 0.0

@@ -1,0 +1,45 @@
+"""Advice for combinations that are known to compute wrongly."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtimes import FakeRuntime
+from runtimes.board import Board
+from runtimes.known_faults import advise
+
+CARD = FakeRuntime().card.updated(target="openvino", precision="int8")
+
+
+def board(architecture: str, *features: str) -> Board:
+    return Board(
+        model="board", processor="Cortex", architecture=architecture, cores=4, memory_bytes=0, features=features
+    )
+
+
+PI4, PI5, PC = board("aarch64", "neon"), board("aarch64", "dotprod", "fp16", "neon"), board("x86_64", "avx2")
+
+
+@pytest.mark.parametrize("version", ["2025.4.1", "2026.0.0-20965", "2026.1.0"])
+def test_versions_that_are_wrong_on_arm_are_named(version: str) -> None:
+    (advice,) = advise(CARD, PI5, version)
+    assert version in advice and "openvino>=2026.2" in advice
+
+
+@pytest.mark.parametrize("version", ["2025.3.0", "2026.2.0", "2026.4.1"])
+def test_versions_that_are_right_are_not(version: str) -> None:
+    assert advise(CARD, PI5, version) == []
+
+
+def test_a_pi_4_is_told_to_run_integers_in_float() -> None:
+    (advice,) = advise(CARD, PI4, "2026.4.1")
+    assert "--no-integer" in advice and "LP_TRANSFORMS_MODE" in advice
+
+
+@pytest.mark.parametrize("change", [{"target": "onnx"}, {"target": "tflite"}, {"precision": "fp32"}])
+def test_other_models_are_not_concerned(change: dict[str, str]) -> None:
+    assert advise(CARD.updated(**change), PI4, "2026.0.0") == []
+
+
+def test_other_processors_are_not_concerned() -> None:
+    assert advise(CARD, PC, "2026.0.0") == []
