@@ -151,6 +151,8 @@ class TrainConfig:
     """Probability of a horizontal flip."""
     color_jitter: float = 0.25
     """Strength of the random brightness, contrast and saturation, in [0, 1]."""
+    copy_paste: float = 0.0
+    """Share of images onto which objects of another training image are pasted, in [0, 1]."""
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch < 1:
@@ -164,6 +166,11 @@ class TrainConfig:
             )
         if self.lr < 0 or not 0 <= self.ema < 1:
             raise UsageError(f"lr {self.lr} and ema {self.ema}: expected at least 0, and from 0 to below 1")
+        if not all(0 <= share <= 1 for share in (self.flip, self.color_jitter, self.copy_paste)):
+            raise UsageError(
+                f"flip {self.flip}, color_jitter {self.color_jitter} and copy_paste {self.copy_paste}: "
+                "expected shares from 0 to 1"
+            )
         if self.optimizer not in ("sgd", "adamw"):
             raise UsageError(f"optimizer {self.optimizer!r}: expected sgd or adamw")
         if self.precision not in ("auto", "32", "bf16", "16"):

@@ -50,11 +50,11 @@ def random_view(
     masks = resize_masks(masks, new_hw)
     source_y, target_y, rows = _place(new_hw[0], height, rng)
     source_x, target_x, columns = _place(new_hw[1], width, rng)
-    canvas = np.full((height, width, 3), pad_rgb, np.uint8)
-    canvas_masks = np.zeros((len(masks), height, width), np.uint8)
     take = np.s_[source_y : source_y + rows, source_x : source_x + columns]
     put = np.s_[target_y : target_y + rows, target_x : target_x + columns]
-    canvas[put] = image[take]
+    border = (target_y, height - target_y - rows, target_x, width - target_x - columns)
+    canvas = cv2.copyMakeBorder(image[take], *border, cv2.BORDER_CONSTANT, value=pad_rgb)
+    canvas_masks = np.zeros((len(masks), height, width), np.uint8)
     canvas_masks[(slice(None), *put)] = masks[(slice(None), *take)]
     if rng.random() < config.flip:
         canvas, canvas_masks = canvas[:, ::-1], canvas_masks[:, :, ::-1]
@@ -68,12 +68,40 @@ def _place(length: int, room: int, rng: np.random.Generator) -> tuple[int, int, 
     return 0, int(rng.integers(0, room - length + 1)), length
 
 
+def paste_objects(
+    image: np.ndarray, masks: np.ndarray, source: np.ndarray, source_masks: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lay some objects of another picture over a picture ("simple copy-paste", arXiv 2012.07177, section 3).
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        masks: (N, H, W) uint8 of 0 and 1.
+        source: (H, W, 3) uint8 RGB, the view of another picture.
+        source_masks: (M, H, W) uint8, its objects.
+        rng: Chooses which of them, one at least.
+
+    Returns:
+        The picture, masks (N + K, H, W) of what is still seen of its own objects and of the pasted ones, and the
+        indices (K,) of those in `source_masks`.
+    """
+    count = len(source_masks)
+    chosen = rng.permutation(count)[: rng.integers(1, count + 1)] if count else np.zeros(0, np.int64)
+    covered = np.asarray(source_masks[chosen].any(axis=0))
+    pasted = np.where(covered[..., None], source, image)
+    return pasted, np.concatenate([masks * ~covered, source_masks[chosen]]), chosen
+
+
 def jitter_color(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Random contrast, brightness and saturation of a uint8 RGB image, each by at most `strength`."""
+    """Random contrast, brightness and saturation of a uint8 RGB image, each by at most `strength`.
+
+    All three are linear in the colours, so together they are one matrix.
+    """
     contrast, brightness, saturation = rng.uniform(-strength, strength, 3)
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
-    colors = gray + (image - gray) * np.float32(1 + saturation)
-    level = float(gray.mean())
-    colors = (colors - level) * np.float32(1 + contrast) + np.float32(level * (1 + brightness))
-    result: np.ndarray = colors.clip(0, 255).astype(np.uint8)
-    return result
+    mixed = np.eye(3) * (1 + saturation) - saturation * _LUMA[None]
+    level = float(_LUMA @ cv2.mean(image)[:3])
+    shift = np.full((3, 1), level * (1 + brightness) - level * (1 + contrast))
+    return cv2.transform(image, np.hstack([mixed * (1 + contrast), shift]))
+
+
+_LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in gray, ITU-R BT.601, as OpenCV has them."""

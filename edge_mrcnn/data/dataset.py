@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edge_mrcnn.config import TrainConfig
-from edge_mrcnn.data.augment import jitter_color, random_view
+from edge_mrcnn.data.augment import jitter_color, paste_objects, random_view
 from edge_mrcnn.data.coco import CocoData, decode_mask
 from runtimes.errors import DataError
 from runtimes.preprocess import read_image
@@ -41,10 +41,18 @@ class InstanceDataset:
     def view(self, epoch: int, index: int) -> Sample:
         """Image (3, H, W) uint8 RGB and targets: boxes (N, 4) xyxy, labels (N,) 1-based, masks (N, H, W) uint8."""
         rng = np.random.default_rng((self.config.seed, epoch, index))
-        image, masks, labels = self._load(index)
-        image, masks = random_view(image, masks, self.image_size_hw, self.pad_rgb, self.config, rng)
+        image, masks, labels = self._see(index, rng)
+        if self.config.copy_paste and rng.random() < self.config.copy_paste:
+            source, source_masks, source_labels = self._see(int(rng.integers(len(self))), rng)
+            image, masks, chosen = paste_objects(image, masks, source, source_masks, rng)
+            labels = np.concatenate([labels, source_labels[chosen]])
         image = jitter_color(image, self.config.color_jitter, rng)
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), make_target(masks, labels)
+
+    def _see(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A random view of an image: canvas, masks and labels."""
+        image, masks, labels = self._load(index)
+        return *random_view(image, masks, self.image_size_hw, self.pad_rgb, self.config, rng), labels
 
     def _load(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         record = self.data.images[index]

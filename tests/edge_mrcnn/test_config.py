@@ -59,6 +59,7 @@ def test_impossible_model_is_refused(wrong: dict) -> None:
         {"freeze_stages": -2},
         {"lr": -1.0},
         {"ema": 1.0},
+        {"copy_paste": 1.5},
     ],
 )
 def test_impossible_training_is_refused(wrong: dict) -> None:

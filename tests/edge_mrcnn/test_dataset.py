@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
 
 from edge_mrcnn.config import TrainConfig  # noqa: E402
-from edge_mrcnn.data.augment import jitter_color, random_view, resize_masks  # noqa: E402
+from edge_mrcnn.data.augment import jitter_color, paste_objects, random_view, resize_masks  # noqa: E402
 from edge_mrcnn.data.coco import load_coco  # noqa: E402
 from edge_mrcnn.data.dataset import InstanceDataset, make_target  # noqa: E402
 from edge_mrcnn.data.loader import EpochSampler, train_loader  # noqa: E402
@@ -78,6 +78,46 @@ class TestColor:
         for seed in range(10):
             assert jitter_color(image, 0.9, np.random.default_rng(seed)).dtype == np.uint8
 
+    def test_gray_picture_keeps_its_colour_and_a_colourful_one_its_level(self) -> None:
+        gray = np.full((20, 30, 3), 100, np.uint8)
+        for seed in range(10):
+            jittered = jitter_color(gray, 0.25, np.random.default_rng(seed))
+            assert np.ptp(jittered[0, 0].astype(int)) <= 1
+            assert 74 <= int(jittered[0, 0, 0]) <= 126
+
+
+class TestPaste:
+    def test_pasted_objects_hide_what_is_behind_them(self) -> None:
+        image, source = np.zeros((20, 30, 3), np.uint8), np.full((20, 30, 3), 200, np.uint8)
+        masks, source_masks = np.zeros((2, 20, 30), np.uint8), np.zeros((1, 20, 30), np.uint8)
+        masks[0, 2:12, 2:22], masks[1, 14:18, 2:8] = 1, 1
+        source_masks[0, :, 10:] = 1
+        pasted, seen, chosen = paste_objects(image, masks, source, source_masks, np.random.default_rng(0))
+        assert chosen.tolist() == [0] and seen.shape == (3, 20, 30)
+        assert (pasted[:, 10:] == 200).all() and not pasted[:, :10].any() and not image.any()
+        target = make_target(seen, np.array([1, 2, 3]))
+        assert target["boxes"].tolist() == [[2, 2, 10, 12], [2, 14, 8, 18], [10, 0, 30, 20]]
+
+    def test_hidden_object_is_no_target(self) -> None:
+        whole = np.ones((1, 20, 30), np.uint8)
+        image = np.zeros((20, 30, 3), np.uint8)
+        _, seen, _ = paste_objects(image, whole, image, whole, np.random.default_rng(0))
+        assert make_target(seen, np.array([1, 2]))["labels"].tolist() == [2]
+
+    def test_some_objects_are_chosen_and_one_at_least(self) -> None:
+        source_masks = np.eye(5, 60, dtype=np.uint8).reshape(5, 6, 10)
+        image = np.zeros((6, 10, 3), np.uint8)
+        counts = {
+            len(paste_objects(image, source_masks[:0], image, source_masks, np.random.default_rng(seed))[2])
+            for seed in range(40)
+        }
+        assert counts == {1, 2, 3, 4, 5}
+
+    def test_picture_without_objects_lends_none(self) -> None:
+        image, masks = draw_ellipse()
+        pasted, seen, chosen = paste_objects(image, masks, image, masks[:0], np.random.default_rng(0))
+        assert np.array_equal(pasted, image) and np.array_equal(seen, masks) and not len(chosen)
+
 
 class TestTarget:
     def test_box_ends_after_the_last_pixel(self) -> None:
@@ -114,6 +154,18 @@ class TestDataset:
                 for label, mask in zip(target["labels"].tolist(), target["masks"].numpy(), strict=True):
                     is_object = np.abs(pixels - colors[label]).max(2) < 60
                     assert is_object[mask > 0].mean() > 0.8
+
+    def test_pasted_objects_lie_where_they_are_drawn(self, dataset: InstanceDataset) -> None:
+        colors = {1: (220, 60, 200), 2: (90, 220, 40)}
+        dataset.config = replace(dataset.config, color_jitter=0.0, copy_paste=1.0)
+        counts = []
+        for index in range(len(dataset)):
+            image, target = dataset.view(0, index)
+            pixels = image.permute(1, 2, 0).numpy().astype(int)
+            counts.append(len(target["labels"]))
+            for label, mask in zip(target["labels"].tolist(), target["masks"].numpy(), strict=True):
+                assert (np.abs(pixels - colors[label]).max(2) < 60)[mask > 0].mean() > 0.8
+        assert max(counts) > 2
 
     def test_view_depends_on_seed_epoch_and_index(self, dataset: InstanceDataset) -> None:
         first, again = dataset.view(3, 1)[0], dataset.view(3, 1)[0]
