@@ -72,18 +72,21 @@ class Rect(NamedTuple):
         return not (apart or self.bottom <= other.top or other.bottom <= self.top)
 
 
-def draw_detections(image: Array, found: Detections, *, by_instance: bool | None = None) -> Array:
+def draw_detections(
+    image: Array, found: Detections, *, by_instance: bool | None = None, style: Style | None = None
+) -> Array:
     """Draw detections into an image, the best on top.
 
     Args:
         image: (H, W, 3) uint8 RGB of the size that was inferred; changed in place.
         found: Detections of that image.
         by_instance: A colour per object instead of per class; by default only where the model knows one class.
+        style: Sizes of lines and text; by default those that fit the image.
 
     Returns:
         The same image.
     """
-    style = Style.for_size(*image.shape[:2])
+    style = style or Style.for_size(*image.shape[:2])
     if by_instance is None:
         by_instance = len(found.names) == 1
     instances = range(len(found)) if found.ids is None else found.ids.tolist()
@@ -167,35 +170,44 @@ def _text_color(color: Color) -> Color:
     return (16, 16, 16) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 110 else (255, 255, 255)
 
 
-def draw_counts(image: Array, counter: PlaceCounter) -> Array:
+def draw_counts(image: Array, counter: PlaceCounter, *, style: Style | None = None) -> Array:
     """Draw the lines and zones of a counter with their counts, in place.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         counter: What counts the objects of this picture's source.
+        style: Sizes of lines and text; by default those that fit the image.
 
     Returns:
         The same image.
     """
-    style = Style.for_size(*image.shape[:2])
+    style = style or Style.for_size(*image.shape[:2])
     scale = np.array(image.shape[1::-1])
     for line, crossed in counter.lines.items():
+        points = (np.array([line.start, line.end]) * scale).round().astype(np.int32)
+        _draw_border(image, points, style, is_closed=False)
         text = f"{line.name}: {sum(crossed.into.values())} in, {sum(crossed.out.values())} out"
-        _draw_place(image, np.array([line.start, line.end]) * scale, text, style, is_closed=False)
+        _draw_plate(image, text, points.mean(axis=0), style, is_centred=True)
     for zone, visited in counter.zones.items():
-        text = f"{zone.name}: {len(visited.inside)} inside, {sum(visited.entered.values())} entered"
-        _draw_place(image, np.array(zone.points) * scale, text, style, is_closed=True)
+        points = (np.array(zone.points) * scale).round().astype(np.int32)
+        _draw_border(image, points, style, is_closed=True)
+        text = f"{zone.name}: {len(visited.inside)} now, {sum(visited.entered.values())} in all"
+        _draw_plate(image, text, points.min(axis=0), style, is_centred=False)
     return image
 
 
-def _draw_place(image: Array, points: Array, text: str, style: Style, *, is_closed: bool) -> None:
-    """A white border with a dark edge, which shows on any ground, and a plate of text in its middle."""
-    corners = points.round().astype(np.int32)
+def _draw_border(image: Array, points: Array, style: Style, *, is_closed: bool) -> None:
+    """Draw a white line with a dark edge, which shows on any ground."""
     for color, width in (((16, 16, 16), style.line + 2), ((245, 245, 245), style.line)):
-        cv2.polylines(image, [corners], is_closed, color, width, cv2.LINE_AA)
+        cv2.polylines(image, [points], is_closed, color, width, cv2.LINE_AA)
+
+
+def _draw_plate(image: Array, text: str, anchor_xy: Array, style: Style, *, is_centred: bool) -> None:
+    """Write on a dark translucent plate above a point, in its middle or from there to the right."""
     (text_w, text_h), baseline = cv2.getTextSize(text, FONT, style.font_scale, 1)
-    x, y = corners.mean(axis=0).round().astype(int).tolist()
-    rect = _place_chip((text_w + 2 * style.pad, text_h + baseline + style.pad), (x, y), image.shape[:2])
+    size = width, height = text_w + 2 * style.pad, text_h + baseline + style.pad
+    x, y = anchor_xy.round().astype(int).tolist()
+    rect = _place_chip(size, (x + height // 2 - (width // 2 if is_centred else 0), y), image.shape[:2])
     image[rect.top : rect.bottom, rect.left : rect.right] //= 3
     origin = (rect.left + style.pad, rect.top + style.pad // 2 + text_h)
     cv2.putText(image, text, origin, FONT, style.font_scale, (245, 245, 245), 1, cv2.LINE_AA)
