@@ -30,9 +30,9 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from edge_mrcnn.benchmark.worker import peak_memory
 from edge_mrcnn.data.coco import CocoData, CocoImage, load_coco
 from edge_mrcnn.report.evaluate import Evaluator
-from edge_mrcnn.report.footprint import peak_memory
 from edge_mrcnn.report.matching import IouType
 from edge_mrcnn.report.metrics import STATS, coco_summary, drop_interval
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -13,12 +14,17 @@ from edge_mrcnn.measure.files import file_sha256, file_size, unique_names
 from edge_mrcnn.measure.latency import Percentiles, measure_latency
 from edge_mrcnn.measure.surroundings import describe_device, describe_packages
 from edge_mrcnn.report.agreement import compare
-from edge_mrcnn.report.evaluate import Evaluation, evaluate, match_categories, read_sized
+from edge_mrcnn.report.evaluate import Evaluation, match_categories, read_sized
+from edge_mrcnn.report.footprint import measure_footprint
 from edge_mrcnn.report.metrics import ApResult, drop_interval
-from edge_mrcnn.report.models import Model
-from edge_mrcnn.report.rows import Comparison, DataSet, Drop, Row, Score
+from edge_mrcnn.report.models import Model, count_layers, count_macs
+from edge_mrcnn.report.pairing import pair
+from edge_mrcnn.report.reference_file import RecordedModel
+from edge_mrcnn.report.rows import Comparison, DataSet, Drop, Facts, Row, Score
 from runtimes.errors import DataError
 
+Subject: TypeAlias = Model | RecordedModel
+"""What is compared: a model that is here, or one whose answers are."""
 Say = Callable[[str, int, int], None]
 """Called with what is being done, the number of steps done and the number of all."""
 
@@ -36,6 +42,8 @@ class CompareConfig:
     """Images at most that latency is measured on, at least 1."""
     timed_rounds: int = 3
     """Times that each of them is shown to each model; the median counts."""
+    measures_memory: bool = True
+    """Whether each model is also opened in a process of its own, which takes a second or more."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Measured:
 
 
 def compare_models(
-    models: Sequence[Model], data_sets: Mapping[str, CocoData], config: CompareConfig, *, say: Say | None = None
+    models: Sequence[Subject], data_sets: Mapping[str, CocoData], config: CompareConfig, *, say: Say | None = None
 ) -> Measured:
     """Evaluate every model on every data set, time them side by side, and count drops from the first model.
 
@@ -60,30 +68,44 @@ def compare_models(
 
     Raises:
         DataError: If a data set shares no class with a model, shows none of the shared ones, or if the models
-            would be measured on different classes.
+            would be measured on different classes, or a recorded model on other annotations or images.
     """
     names = unique_names([model.path for model in models])
     for label, data in data_sets.items():
         _check_comparable(label, data, models, names, config.limit)
     evaluations = {label: _evaluate_all(label, data, models, names, config, say) for label, data in data_sets.items()}
     frames = _first_frames(next(iter(data_sets.values())), config)
-    latencies = measure_latency(
-        [model.runtime for model in models],
-        frames,
-        rounds=config.timed_rounds,
-        progress=_progress(say, "latency, all models in turn"),
-    )
+    latencies = _time_all(models, next(iter(evaluations.values())), frames, config, say)
+    facts = _gather_all(models, names, config, say)
     comparison = Comparison(
         title=config.title,
-        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        created=now(),
         max_drop=config.max_drop,
         data_sets=tuple(_describe_data(label, data, evaluations[label][0]) for label, data in data_sets.items()),
-        rows=_make_rows(models, names, latencies, evaluations),
+        rows=_make_rows(models, facts, latencies, evaluations),
         device=describe_device(),
         packages=describe_packages(),
         timing={"images": len(frames), "rounds": config.timed_rounds},
     )
     return Measured(comparison, evaluations)
+
+
+def gather_facts(model: Model, name: str, *, measures_memory: bool = True) -> Facts:
+    """What is known of a model besides its accuracy and speed."""
+    return Facts(
+        name=name,
+        size_bytes=file_size(model.path),
+        sha256=file_sha256(model.path),
+        device=model.device,
+        runs_as=model.runs_as,
+        macs=count_macs(model.path),
+        memory=measure_footprint(model) if measures_memory else None,
+    )
+
+
+def now() -> str:
+    """This moment, ISO 8601 with time zone."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def score_of(evaluation: Evaluation, reference: Evaluation | None) -> Score:
@@ -94,15 +116,17 @@ def score_of(evaluation: Evaluation, reference: Evaluation | None) -> Score:
         mask=evaluation.mask,
         box_per_class={names[c]: ap for c, ap in evaluation.box_per_class.items()},
         mask_per_class={names[c]: ap for c, ap in evaluation.mask_per_class.items()},
+        box_costs=evaluation.box_costs,
+        mask_costs=evaluation.mask_costs,
     )
     if reference is None:
         return own
-
     return replace(
         own,
         box_drop=_drop(reference.box_result, evaluation.box_result),
         mask_drop=_drop(reference.mask_result, evaluation.mask_result),
         agreement=compare(reference.answers, evaluation.answers, evaluation.image_ids),
+        pairing=pair(reference.sightings, evaluation.sightings, evaluation.categories),
     )
 
 
@@ -112,19 +136,19 @@ def _drop(reference: ApResult, candidate: ApResult) -> Drop:
 
 
 def _evaluate_all(
-    label: str, data: CocoData, models: Sequence[Model], names: Sequence[str], config: CompareConfig, say: Say | None
+    label: str, data: CocoData, models: Sequence[Subject], names: Sequence[str], config: CompareConfig, say: Say | None
 ) -> list[Evaluation]:
     return [
-        evaluate(model.runtime, data, limit=config.limit, progress=_progress(say, f"{name} on {label}"))
+        model.evaluate(data, limit=config.limit, progress=_progress(say, f"{name} on {label}"))
         for model, name in zip(models, names, strict=True)
     ]
 
 
 def _check_comparable(
-    label: str, data: CocoData, models: Sequence[Model], names: Sequence[str], limit: int | None
+    label: str, data: CocoData, models: Sequence[Subject], names: Sequence[str], limit: int | None
 ) -> None:
     """Raise DataError unless all models are measured on the same classes, and the images show some of them."""
-    known = [set(match_categories(model.runtime.card, data.categories).values()) for model in models]
+    known = [set(match_categories(model.card, data.categories).values()) for model in models]
     for categories, name in zip(known, names, strict=True):
         if categories != known[0]:
             odd = ", ".join(data.categories[c] for c in sorted(categories ^ known[0]))
@@ -150,33 +174,60 @@ def _first_frames(data: CocoData, config: CompareConfig) -> list[np.ndarray]:
     return [read_sized(image) for image in data.images[: config.limit][: config.timed_images]]
 
 
+def _time_all(
+    models: Sequence[Subject],
+    evaluations: Sequence[Evaluation],
+    frames: Sequence[np.ndarray],
+    config: CompareConfig,
+    say: Say | None,
+) -> list[dict[str, Percentiles]]:
+    """Each model's latency: of those that are here all in turn, of a recorded one what was recorded."""
+    progress = _progress(say, "latency, all models in turn")
+    runtimes = [model.runtime for model in models if isinstance(model, Model)]
+    timed = iter(measure_latency(runtimes, frames, rounds=config.timed_rounds, progress=progress))
+    pairs = zip(models, evaluations, strict=True)
+    return [next(timed) if isinstance(model, Model) else evaluation.latency for model, evaluation in pairs]
+
+
+def _gather_all(models: Sequence[Subject], names: Sequence[str], config: CompareConfig, say: Say | None) -> list[Facts]:
+    """Facts of each model, with the cost of the checkpoint that an artefact was made from, if that is among them."""
+    facts = []
+    progress = _progress(say, "files and memory") or (lambda done, total: None)
+    for done, (model, name) in enumerate(zip(models, names, strict=True), start=1):
+        if isinstance(model, RecordedModel):
+            facts.append(model.facts)
+        else:
+            facts.append(gather_facts(model, name, measures_memory=config.measures_memory))
+        progress(done, len(models))
+    macs = {fact.sha256: fact.macs for fact in facts}
+    pairs = zip(models, facts, strict=True)
+    return [replace(fact, macs=fact.macs or macs.get(model.card.checkpoint_sha256)) for model, fact in pairs]
+
+
 def _make_rows(
-    models: Sequence[Model],
-    names: Sequence[str],
+    models: Sequence[Subject],
+    facts: Sequence[Facts],
     latencies: Sequence[dict[str, Percentiles]],
     evaluations: Mapping[str, list[Evaluation]],
 ) -> tuple[Row, ...]:
     rows = []
-    for index, (model, name, latency) in enumerate(zip(models, names, latencies, strict=True)):
+    for index, (model, fact, latency) in enumerate(zip(models, facts, latencies, strict=True)):
         scores = {label: score_of(runs[index], runs[0] if index else None) for label, runs in evaluations.items()}
-        rows.append(_make_row(model, name, latency, scores))
+        rows.append(_make_row(model, fact, latency, scores))
     return tuple(rows)
 
 
-def _make_row(model: Model, name: str, latency: dict[str, Percentiles], scores: dict[str, Score]) -> Row:
-    card = model.runtime.card
+def _make_row(model: Subject, facts: Facts, latency: dict[str, Percentiles], scores: dict[str, Score]) -> Row:
+    card = model.card
     return Row(
-        name=name,
+        **vars(facts),
         target=card.target,
         precision=card.precision,
-        size_bytes=file_size(model.path),
-        sha256=file_sha256(model.path),
-        device=model.device,
         input_size_hw=card.input_size_hw,
         parameters=card.parameters,
         latency=latency,
         scores=scores,
-        runs_as=model.runs_as,
+        layers={} if isinstance(model, RecordedModel) else count_layers(model.path),
         card=asdict(card),
     )
 

@@ -11,8 +11,16 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from edge_mrcnn.benchmark.worker import peak_memory
+
+if TYPE_CHECKING:
+    from edge_mrcnn.report.models import Model
+
+ROOT = Path(__file__).parents[2]
 
 IMAGES = 3
 """Images that the process runs: memory that is taken lazily is there after the second."""
@@ -29,38 +37,24 @@ class Footprint:
     """Of the same process before it opens the model and its SDK."""
 
 
-def measure_footprint(path: Path, *, device: str = "auto", threads: int | None = None) -> Footprint | None:
-    """Open and run a model in a process of its own.
-
-    Args:
-        path: A model file or checkpoint.
-        device: Of a checkpoint, as in `open_model`.
-        threads: CPU threads; each runtime's own choice if None.
+def measure_footprint(model: Model) -> Footprint | None:
+    """Open and run a model once more, in a process of its own.
 
     Returns:
         None if the process fails, or the system does not tell: a report can do without.
     """
-    arguments = [str(path), device, *([str(threads)] if threads else [])]
-    command = [sys.executable, "-W", "ignore", "-m", "edge_mrcnn.report.footprint", *arguments]
-    root = Path(__file__).parents[2]
-    path_list = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    device = "cuda" if model.path.suffix == ".pt" and model.device != "cpu" else "cpu"
+    command = [sys.executable, "-W", "ignore", "-m", "edge_mrcnn.report.footprint", str(model.path), device]
+    threads = model.runs_as.get("threads", "")
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
-            command, capture_output=True, check=True, timeout=TIME_LIMIT_S, env={**os.environ, "PYTHONPATH": path_list}
-        )
+            [*command, *([threads] if threads.isdecimal() else [])],
+            capture_output=True, check=True, timeout=TIME_LIMIT_S, env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
         return Footprint(**json.loads(done.stdout.splitlines()[-1]))
     except (subprocess.SubprocessError, OSError, ValueError, IndexError, TypeError):
         return None
-
-
-def peak_memory() -> int:
-    """Most bytes that this process held at one time; 0 if the system does not tell.
-
-    Not `getrusage`, whose figure a process takes over from the one that started it.
-    """
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.is_file() else []
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 
 def _measure_here(path: str, device: str = "auto", threads: str | None = None) -> Footprint:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import runtimes
-from runtimes import Runtime
-from runtimes.errors import MissingExtraError
+from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.measure.latency import Progress
+from edge_mrcnn.report.evaluate import Evaluation, evaluate
+from runtimes import ModelCard, Runtime
+from runtimes.errors import MissingExtraError, ModelFileError, UnknownFormatError
+
+Layers = dict[str, tuple[int, int]]
+"""Part of the net to its layers that compute in integers, and in floating point."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,15 @@ class Model:
     """ "cpu", or the name of the accelerator it runs on."""
     runs_as: dict[str, str] = field(default_factory=dict)
     """What is known of how it runs: threads, precision in use."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What the file says of itself."""
+        return self.runtime.card
+
+    def evaluate(self, data: CocoData, *, limit: int | None = None, progress: Progress | None = None) -> Evaluation:
+        """Run it on a data set; see `edge_mrcnn.report.evaluate.evaluate`."""
+        return evaluate(self.runtime, data, limit=limit, progress=progress)
 
 
 def open_model(path: str | Path, *, device: str = "auto", threads: int | None = None) -> Model:
@@ -43,13 +59,39 @@ def open_model(path: str | Path, *, device: str = "auto", threads: int | None = 
     return Model(path, runtime, runs_as={**asked, **runtime.describe()})
 
 
+def count_macs(path: Path) -> int | None:
+    """Multiply-accumulates of one image with all proposals and detections present; None for all but checkpoints."""
+    if path.suffix != ".pt" or not path.is_file():
+        return None
+    from edge_mrcnn.model.checkpoint import load_checkpoint
+    from edge_mrcnn.model.cost import measure_cost
+
+    checkpoint = load_checkpoint(path)
+    return measure_cost(checkpoint.model, checkpoint.config).macs
+
+
+def count_layers(path: Path) -> Layers:
+    """How each part of an exported model computes; empty for a checkpoint, or if what reads the file is missing."""
+    from edge_mrcnn.inspection import list_operators
+
+    try:
+        learned = [operator for operator in list_operators(path) if operator.is_learned]
+    except (MissingExtraError, ModelFileError, UnknownFormatError):
+        return {}
+    counts = Counter((operator.part, operator.is_integer) for operator in learned)
+    return {part: (counts[part, True], counts[part, False]) for part in dict.fromkeys(part for part, _ in counts)}
+
+
 def _open_checkpoint(path: Path, device: str, threads: int | None, asked: dict[str, str]) -> Model:
     try:
         import torch  # noqa: TID251  only a checkpoint needs it
 
         from edge_mrcnn.reference import load_reference
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"{path}: a checkpoint needs torch: pip install 'edge-mrcnn[train]'") from error
+        raise MissingExtraError(
+            f"{path}: a checkpoint needs torch: pip install 'edge-mrcnn[train]', or compare with what "
+            "`edge-mrcnn report reference` wrote where torch is"
+        ) from error
     if threads is not None:
         torch.set_num_threads(threads)
     runtime = load_reference(path, device=device)

@@ -11,7 +11,10 @@ from typing import Any
 
 from edge_mrcnn.measure.latency import Percentiles
 from edge_mrcnn.report.agreement import Agreement
+from edge_mrcnn.report.breakdown import Cost
+from edge_mrcnn.report.footprint import Footprint
 from edge_mrcnn.report.metrics import ApSummary
+from edge_mrcnn.report.pairing import Pairing
 
 Interval = tuple[float, float]
 
@@ -37,9 +40,13 @@ class Score:
     box: ApSummary
     mask: ApSummary
     box_drop: Drop | None = None
-    """None for the reference itself, as are the two below."""
+    """None for the reference itself, as are the three below."""
     mask_drop: Drop | None = None
     agreement: Agreement | None = None
+    pairing: Pairing | None = None
+    box_costs: dict[str, Cost] = field(default_factory=dict)
+    """Kind of mistake, of `breakdown.KINDS`, to what it costs."""
+    mask_costs: dict[str, Cost] = field(default_factory=dict)
     box_per_class: dict[str, float] = field(default_factory=dict)
     """Class name to AP; nan where the data set shows none."""
     mask_per_class: dict[str, float] = field(default_factory=dict)
@@ -50,30 +57,53 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One model."""
+class Facts:
+    """A model's file, and how it ran."""
 
     name: str
     """File name, with its folder where two files share the name."""
-    target: str
-    """ "torch", "onnx", "openvino" or "tflite"."""
-    precision: str
-    """ "fp32" or "int8", as the card says."""
     size_bytes: int
     """All files of the model together."""
     sha256: str
     device: str
     """What it ran on: "cpu" or the name of an accelerator."""
+    runs_as: dict[str, str] = field(default_factory=dict)
+    """What the runtime says of itself: threads, precision in use, delegate."""
+    macs: int | None = None
+    """Multiply-accumulates of one image with all proposals and detections present; None if nobody counted them."""
+    memory: Footprint | None = None
+    """What a process with nothing but this model takes; None if it was not measured."""
+    recorded: str = ""
+    """When it ran, ISO 8601, if that was not now but comes from a reference file."""
+    packages: dict[str, str] = field(default_factory=dict)
+    """Versions there, if it comes from a reference file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Facts):
+    """One model."""
+
+    target: str
+    """ "torch", "onnx", "openvino" or "tflite"."""
+    precision: str
+    """ "fp32" or "int8", as the card says."""
     input_size_hw: tuple[int, int]
     parameters: int
     latency: dict[str, Percentiles]
     """Stage to milliseconds; "total" is the wall time from frame to detections."""
     scores: dict[str, Score]
     """Data set label to accuracy; the first is the one that counts."""
-    runs_as: dict[str, str] = field(default_factory=dict)
-    """What the runtime says of itself: threads, precision in use, delegate."""
+    layers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Part of the net to its layers that compute in integers, and in floating point; empty for a checkpoint."""
     card: dict[str, Any] = field(default_factory=dict)
     """The model card."""
+
+    @property
+    def variant(self) -> str:
+        """How it was compressed: "base", "pruned", "INT8" or "pruned + INT8"."""
+        steps = ["pruned"] if self.card.get("training", {}).get("pruned") else []
+        steps += [] if self.precision == "fp32" else [self.precision.upper()]
+        return " + ".join(steps) or "base"
 
     @property
     def score(self) -> Score:
@@ -137,13 +167,18 @@ class Comparison:
     @property
     def speed_base(self) -> Row:
         """Speed-ups are counted from the reference, or, if it ran elsewhere, from the first float model of the rest."""
-        here = [row for row in self.rows if row.device == self.rows[-1].device]
+        here = [row for row in self.rows if self._ran_beside(row, self.rows[-1])]
         return next((row for row in here if row.precision == "fp32"), here[0])
 
     def speed_up(self, row: Row) -> float | None:
         """How many times as fast as `speed_base`; None on another device."""
         base = self.speed_base
-        return base.latency_ms / row.latency_ms if row.device == base.device else None
+        return base.latency_ms / row.latency_ms if self._ran_beside(row, base) else None
+
+    @staticmethod
+    def _ran_beside(row: Row, other: Row) -> bool:
+        """Whether two models were timed in turn on one device."""
+        return (row.device, row.recorded) == (other.device, other.recorded)
 
 
 def without_nan(value: Any) -> Any:

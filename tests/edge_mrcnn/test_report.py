@@ -101,14 +101,14 @@ def data(folder: Path) -> CocoData:
 def measured(data: CocoData, tmp_path_factory: pytest.TempPathFactory) -> Measured:
     root = tmp_path_factory.mktemp("models")
     runtimes = {
-        "best.pt": make_runtime(target="torch"),
+        "best.onnx": make_runtime(target="torch"),
         "same.onnx": make_runtime(),
         "shifted.tflite": make_runtime(shift=4, target="tflite", precision="int8"),
     }
     for size, name in enumerate(runtimes, start=1):
         (root / name).write_bytes(bytes(1000 * size))
     models = [Model(root / name, runtime, runs_as={"threads": "1"}) for name, runtime in runtimes.items()]
-    config = CompareConfig(title="Cats & <dogs>", max_drop=0.01, timed_images=2, timed_rounds=2)
+    config = CompareConfig(title="Cats & <dogs>", max_drop=0.01, timed_images=2, timed_rounds=2, measures_memory=False)
     return compare_models(models, {"painted": data, "again": data}, config)
 
 
@@ -285,13 +285,15 @@ class TestComparison:
         other = make_runtime(classes=("cat",), ids=(3,))
         models = [Model(tmp_path / "m", runtime) for runtime in (make_runtime(), other)]
         with pytest.raises(DataError, match="knows dog: compare models of the same classes"):
-            compare_models(models, {"painted": data}, CompareConfig(limit=2))
+            compare_models(models, {"painted": data}, CompareConfig(limit=2, measures_memory=False))
 
     def test_data_without_objects_are_refused(self, data, tmp_path):
         (tmp_path / "m").write_bytes(b"m")
         empty = CocoData(data.path, data.images, data.categories, {})
         with pytest.raises(DataError, match="nothing to measure"):
-            compare_models([Model(tmp_path / "m", make_runtime())], {"empty": empty}, CompareConfig())
+            compare_models(
+                [Model(tmp_path / "m", make_runtime())], {"empty": empty}, CompareConfig(measures_memory=False)
+            )
 
     def test_names_grow_until_they_differ(self):
         assert unique_names([Path("a/best.pt"), Path("a/model.onnx")]) == ["best.pt", "model.onnx"]

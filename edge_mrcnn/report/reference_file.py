@@ -1,0 +1,184 @@
+"""What the FP32 model answered, in a file: measured once where torch and the GPU are, compared with anywhere.
+
+One JSON object: the model and its surroundings, and for each data set the hash of the annotations, of every image, and
+the detections as COCO results with compressed run lengths.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_mrcnn.data.coco import CocoData, CocoImage
+from edge_mrcnn.measure.files import file_sha256
+from edge_mrcnn.measure.latency import Percentiles, Progress
+from edge_mrcnn.report.answers import Answers, Result
+from edge_mrcnn.report.evaluate import Evaluation, Evaluator
+from edge_mrcnn.report.footprint import Footprint
+from edge_mrcnn.report.rows import Facts, without_nan
+from runtimes import ModelCard
+from runtimes.errors import DataError, MissingFileError, ModelFileError, one_line
+
+FORMAT = "edge-mrcnn-reference-1"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One data set as the model saw it."""
+
+    label: str
+    image_sha256: dict[int, str] = field(repr=False)
+    """Image id to hash of its file, in the order in which they were seen."""
+    categories: tuple[int, ...]
+    """The data set's category ids that were evaluated."""
+    latency: dict[str, Percentiles]
+    answers: Answers = field(repr=False)
+
+
+@dataclass(frozen=True)
+class RecordedModel:
+    """A model that is not here, but whose answers are."""
+
+    path: Path
+    """The reference file."""
+    card: ModelCard
+    facts: Facts
+    """What was known of it where it ran."""
+    recordings: dict[str, Recording] = field(repr=False)
+    """Hash of the annotation file to what was seen of it."""
+
+    def evaluate(self, data: CocoData, *, limit: int | None = None, progress: Progress | None = None) -> Evaluation:
+        """Score the recorded answers.
+
+        Raises:
+            DataError: If the annotations, or an image's file, are not those that were recorded.
+        """
+        recording = self._find(data)
+        images = data.images[:limit]
+        known = len(recording.image_sha256)
+        if any(image.id not in recording.image_sha256 for image in images):
+            raise DataError(f"{self.path}: holds the first {known} of these images; compare with --limit {known}")
+        evaluator = Evaluator(data, recording.categories)
+        for done, image in enumerate(images, start=1):
+            _check_image(image, recording.image_sha256[image.id], self.path)
+            evaluator.add(image.id, recording.answers[image.id])
+            if progress is not None:
+                progress(done, len(images))
+        return evaluator.finish(recording.latency)
+
+    def _find(self, data: CocoData) -> Recording:
+        recording = self.recordings.get(file_sha256(data.path))
+        if recording is None:
+            held = ", ".join(r.label for r in self.recordings.values())
+            raise DataError(
+                f"{data.path}: {self.path} was recorded on other annotations ({held}); take the same file, or record "
+                "again with `edge-mrcnn report reference`"
+            )
+        return recording
+
+
+def write_reference(
+    path: Path, card: ModelCard, facts: Facts, evaluations: Mapping[str, tuple[CocoData, Evaluation]]
+) -> None:
+    """Write a reference file; folders are made.
+
+    Args:
+        path: A .json file.
+        card: The model's card.
+        facts: What else is known of it.
+        evaluations: Label to data set and what the model reached on it.
+    """
+    record = {
+        "format": FORMAT,
+        "facts": asdict(facts),
+        "card": asdict(card),
+        "data_sets": [_describe(label, *pair) for label, pair in evaluations.items()],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(without_nan(record), separators=(",", ":")), encoding="utf-8")
+
+
+def read_reference(path: Path) -> RecordedModel:
+    """Read a reference file.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        ModelFileError: If it is damaged or another file.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such reference file")
+    with _refusing(path):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["format"] != FORMAT:
+            raise ModelFileError(f"{path}: of format {record['format']}, this version reads {FORMAT}: record it again")
+        memory = record["facts"].pop("memory")
+        facts = Facts(**record["facts"], memory=Footprint(**memory) if memory else None)
+        card = ModelCard.from_json(json.dumps(record["card"]))
+        return RecordedModel(path, card, facts, {d["annotations_sha256"]: _record(d) for d in record["data_sets"]})
+
+
+def _describe(label: str, data: CocoData, evaluation: Evaluation) -> dict[str, Any]:
+    images = {image.id: image for image in data.images}
+    return {
+        "label": label,
+        "file": data.path.name,
+        "annotations_sha256": file_sha256(data.path),
+        "categories": list(evaluation.categories),
+        "box": evaluation.box.by_name(),
+        "mask": evaluation.mask.by_name(),
+        "latency": {stage: asdict(time) for stage, time in evaluation.latency.items()},
+        "images": [
+            {
+                "id": image_id,
+                "file": images[image_id].path.name,
+                "sha256": _hash(images[image_id]),
+                "results": [_without_image(result) for result in evaluation.answers[image_id]],
+            }
+            for image_id in evaluation.image_ids
+        ],
+    }
+
+
+def _record(data_set: dict[str, Any]) -> Recording:
+    answers = Answers()
+    for image in data_set["images"]:
+        answers.add(image["id"], [{"image_id": image["id"], **result} for result in image["results"]])
+    return Recording(
+        label=data_set["label"],
+        image_sha256={image["id"]: image["sha256"] for image in data_set["images"]},
+        categories=tuple(data_set["categories"]),
+        latency={stage: Percentiles(**time) for stage, time in data_set["latency"].items()},
+        answers=answers,
+    )
+
+
+def _without_image(result: Result) -> Result:
+    return {key: value for key, value in result.items() if key != "image_id"}
+
+
+def _check_image(image: CocoImage, expected: str, reference: Path) -> None:
+    if not image.path.is_file():
+        raise MissingFileError(f"{image.path}: no such image, though the annotations list it")
+    if _hash(image) != expected:
+        raise DataError(f"{image.path}: not the image that {reference} was recorded on: copy the very same files")
+
+
+def _hash(image: CocoImage) -> str:
+    return hashlib.sha256(image.path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ModelFileError:
+        raise
+    except Exception as error:  # whatever a record that was tampered with leads to
+        raise ModelFileError(
+            f"{path}: not a file that `edge-mrcnn report reference` wrote ({one_line(error)})"
+        ) from error
