@@ -5,6 +5,8 @@ All randomness comes from the generator that is handed in, so a sample is a func
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -12,12 +14,31 @@ from edge_mrcnn.config import TrainConfig
 
 
 def resize_masks(masks: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """(N, h, w) uint8 of 0 and 1 to (N, *size_hw), area-averaged and cut at one half."""
-    height, width = size_hw
-    resized = np.empty((len(masks), height, width), np.uint8)
-    for index, mask in enumerate(masks):
-        resized[index] = cv2.resize(mask * 255, (width, height), interpolation=cv2.INTER_AREA) > 127
+    """(N, h, w) uint8 of 0 and 1 to (N, *size_hw), interpolated and cut at one half."""
+    resized = np.zeros((len(masks), *size_hw), np.uint8)
+    shrinks = len(masks) and min(size_hw[0] / masks.shape[1], size_hw[1] / masks.shape[2]) < 0.5
+    for mask, target in zip(masks, resized, strict=True):
+        if shrinks:  # linear interpolation would skip pixels
+            target[:] = cv2.resize(mask * 255, size_hw[::-1], interpolation=cv2.INTER_AREA) > 127
+        else:
+            _resize_part(mask, target)
     return resized
+
+
+def _resize_part(mask: np.ndarray, target: np.ndarray) -> None:
+    """Resize a mask into `target`, which is blank, where it is not blank."""
+    x, y, width, height = cv2.boundingRect(mask)
+    scale_y, scale_x = (new / old for new, old in zip(target.shape, mask.shape, strict=True))
+    left, top = int(x * scale_x), int(y * scale_y)
+    right = min(math.ceil((x + width) * scale_x), target.shape[1])
+    bottom = min(math.ceil((y + height) * scale_y), target.shape[0])
+    if right <= left or bottom <= top:
+        return
+    shift_x = scale_x * (x + 0.5) - 0.5 - left
+    shift_y = scale_y * (y + 0.5) - 0.5 - top
+    matrix = np.array([[scale_x, 0, shift_x], [0, scale_y, shift_y]])
+    part = cv2.warpAffine(mask[y : y + height, x : x + width] * 255, matrix, (right - left, bottom - top))
+    target[top:bottom, left:right] = part > 127
 
 
 def random_view(

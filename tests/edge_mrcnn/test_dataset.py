@@ -67,6 +67,19 @@ class TestView:
         for size_hw in ((45, 60), (180, 240), (33, 77)):
             assert resize_masks(masks, size_hw).mean() == pytest.approx(masks.mean(), rel=0.03)
 
+    @pytest.mark.parametrize("size_hw", [(90, 120), (61, 83), (135, 180), (31, 40)])
+    def test_resized_mask_lies_where_the_resized_picture_is(self, size_hw: tuple[int, int]) -> None:
+        image, masks = draw_ellipse()
+        touching = np.zeros_like(masks)
+        touching[:, 40:, 100:] = 1
+        for mask, picture in ((masks, image[..., 0]), (touching, touching[0] * 255)):
+            expected = cv2.resize(picture, size_hw[::-1], interpolation=cv2.INTER_AREA) > 127
+            found = resize_masks(mask, size_hw)[0] > 0
+            assert np.count_nonzero(found & expected) >= 0.97 * np.count_nonzero(found | expected)
+
+    def test_blank_mask_stays_blank(self) -> None:
+        assert not resize_masks(np.zeros((2, 20, 30), np.uint8), (15, 21)).any()
+
 
 class TestColor:
     def test_strength_zero_changes_nothing(self) -> None:
