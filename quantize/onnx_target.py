@@ -19,6 +19,7 @@ from quantize.parts import is_quantized, provenance
 from quantize.settings import QuantizeConfig
 from runtimes.model_card import CARD_KEY, ModelCard
 from runtimes.onnx_backend import read_card
+from runtimes.seal import write_seal
 
 FLOAT_TYPES = ("ConvTranspose",)
 """Operators that ONNX Runtime has no integer kernel for on CPUs."""
@@ -71,3 +72,4 @@ def _store_card(path: Path, card: ModelCard) -> None:
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {CARD_KEY: card.to_json()})
     onnx.save(model, path)
+    write_seal(path)

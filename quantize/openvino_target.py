@@ -17,6 +17,7 @@ from quantize.calibration import CalibrationSet
 from quantize.parts import is_quantized, provenance
 from quantize.settings import QuantizeConfig
 from runtimes.openvino_backend import CARD_PATH, read_card
+from runtimes.seal import write_seal
 
 
 def quantize_openvino(model: Path, output: Path, calibration: CalibrationSet, config: QuantizeConfig) -> None:
@@ -47,6 +48,7 @@ def quantize_openvino(model: Path, output: Path, calibration: CalibrationSet, co
     card = card.updated(precision="int8", calibration=provenance(calibration, config))
     quantized.set_rt_info(card.to_json(), CARD_PATH)
     openvino.save_model(quantized, output, compress_to_fp16=False)
+    write_seal(output)
 
 
 def _float_nodes(graph: Any, keep_float: tuple[str, ...]) -> list[str]:

@@ -9,14 +9,26 @@ from typing import Any
 
 import onnxruntime
 
-from runtimes.base import Array, RawOutputs, Runtime, check_graph, refusing
+from runtimes.base import Array, BatchRuntime, check_graph, output_names, refusing
 from runtimes.errors import MissingExtraError, UsageError
 from runtimes.model_card import CARD_KEY, GOLDEN_KEY, ModelCard, missing_card
+from runtimes.seal import SEAL_KEY, check_seal, write_seal
 
 COMPLAINT = "ONNX Runtime cannot open it"
 
 
-class OnnxRuntime(Runtime):
+Provider = tuple[str, dict[str, str]]
+"""Name and options of an execution provider."""
+
+DEVICES = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+"""Value of `device` -> execution providers in order of preference: what one cannot run, the next one does."""
+
+
+class OnnxRuntime(BatchRuntime):
     """An ONNX file, opened."""
 
     def __init__(self, card: ModelCard, session: Any) -> None:
@@ -24,8 +36,9 @@ class OnnxRuntime(Runtime):
         self._session: Any = session
         self._input = session.get_inputs()[0].name
 
-    def run(self, x: Array) -> RawOutputs:
-        return RawOutputs(*self._session.run(RawOutputs._fields, {self._input: x}))
+    def answer(self, x: Array) -> Sequence[Array]:
+        outputs: Sequence[Array] = self._session.run(output_names(self.card), {self._input: x})
+        return outputs
 
     def describe(self) -> dict[str, str]:
         return {"provider": self._session.get_providers()[0].removesuffix("ExecutionProvider")}
@@ -35,29 +48,34 @@ class OnnxRuntime(Runtime):
 
 
 def open_model(
-    path: str | Path, *, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+    providers: Sequence[str] | None = None,
+    cache_dir: str | Path | None = None,
 ) -> OnnxRuntime:
     """Open an ONNX file.
 
     Args:
         path: The file.
         threads: CPU threads; ONNX Runtime's own choice if None.
-        providers: Execution providers in order of preference.
+        device: "cpu", "cuda" or "tensorrt"; the latter two need the package onnxruntime-gpu.
+        providers: Execution providers in order of preference, in place of the device's.
+        cache_dir: Folder for TensorRT's engines, which take minutes to build; none by default.
 
     Raises:
         ModelFileError: If the file is damaged or was not made by edge-mrcnn.
-        UsageError: If a provider is not in this build of ONNX Runtime.
+        UsageError: If the device is unknown or a provider is not in this build of ONNX Runtime.
     """
-    available = onnxruntime.get_available_providers()
-    if unknown := set(providers) - set(available):
-        raise UsageError(f"{', '.join(sorted(unknown))}: not in this onnxruntime, which has {', '.join(available)}")
+    chosen = choose_providers(device, providers, cache_dir)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # a warning per start about devices of the board helps nobody
     if threads:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
     with refusing(path, COMPLAINT):
-        session = _open_session(path, options, providers)
+        session = _open_session(path, options, chosen)
         card = _card_of(session, path)
         check_graph(path, card, session.get_inputs()[0].shape, {output.name for output in session.get_outputs()})
         return OnnxRuntime(card, session)
@@ -91,20 +109,38 @@ def write_golden(path: str | Path, data: bytes) -> None:
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"{path}: writing needs onnx: pip install 'edge-mrcnn[export]'") from error
     model = onnx.load(path)
-    properties = {entry.key: entry.value for entry in model.metadata_props}
+    properties = {entry.key: entry.value for entry in model.metadata_props if entry.key != SEAL_KEY}
     onnx.helper.set_model_props(model, {**properties, GOLDEN_KEY: base64.b64encode(data).decode()})
     onnx.save(model, path)
+    write_seal(path)
 
 
 def _open_plainly(path: str | Path) -> Any:
     """A session whose graph is left as it is: quick to open."""
+    check_seal(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return _open_session(path, options, ("CPUExecutionProvider",))
 
 
-def _open_session(path: str | Path, options: Any, providers: Sequence[str]) -> Any:
+def choose_providers(device: str, names: Sequence[str] | None, cache_dir: str | Path | None) -> list[Provider]:
+    """Each provider with its options.
+
+    Raises:
+        UsageError: If the device is unknown or a provider is not in this build of ONNX Runtime.
+    """
+    if device.lower() not in DEVICES:
+        raise UsageError(f"device {device!r}: ONNX Runtime takes one of {', '.join(DEVICES)}")
+    names = DEVICES[device.lower()] if names is None else names
+    available = onnxruntime.get_available_providers()
+    if unknown := set(names) - set(available):
+        raise UsageError(f"{', '.join(sorted(unknown))}: not in this onnxruntime, which has {', '.join(available)}")
+    cache = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache_dir)} if cache_dir else {}
+    return [(name, cache if name.startswith("Tensorrt") else {}) for name in names]
+
+
+def _open_session(path: str | Path, options: Any, providers: Sequence[str | Provider]) -> Any:
     # Its fallback prints to stdout and tries the same again.
     return onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
 

@@ -6,16 +6,18 @@ Golden tensors lie beside it as ["edge_mrcnn", "golden"], in base64.
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import openvino
 
-from runtimes.base import Array, RawOutputs, Runtime, check_graph, refusing
+from runtimes.base import Array, BatchRuntime, check_graph, output_names, refusing
 from runtimes.board import read_board
-from runtimes.errors import MissingFileError, UsageError
+from runtimes.errors import UsageError
 from runtimes.model_card import CARD_KEY, ModelCard, missing_card
+from runtimes.seal import check_seal, write_seal
 
 COMPLAINT = "OpenVINO cannot open it"
 CARD_PATH = [CARD_KEY, "card"]
@@ -26,18 +28,18 @@ PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16", "auto": None}
 """Value of `precision` -> OpenVINO's INFERENCE_PRECISION_HINT; None leaves the choice to the device."""
 
 
-class OpenVinoRuntime(Runtime):
+class OpenVinoRuntime(BatchRuntime):
     """An OpenVINO IR, compiled."""
 
     def __init__(self, card: ModelCard, compiled: Any) -> None:
         super().__init__(card)
         self._compiled: Any = compiled
         self._request: Any = compiled.create_infer_request()
-        self._ports = [compiled.output(name) for name in RawOutputs._fields]
+        self._ports = [compiled.output(name) for name in output_names(card)]
 
-    def run(self, x: Array) -> RawOutputs:
+    def answer(self, x: Array) -> Sequence[Array]:
         outputs = self._request.infer([x], share_inputs=True, share_outputs=True)
-        return RawOutputs(*(outputs[port] for port in self._ports))
+        return [outputs[port] for port in self._ports]
 
     def describe(self) -> dict[str, str]:
         """The precision is what is left after quantized layers: OpenVINO may run it in bf16 or fp16 unless told."""
@@ -121,6 +123,7 @@ def write_golden(path: str | Path, data: bytes) -> None:
             parent.remove(entry)
         ElementTree.SubElement(parent, GOLDEN_PATH[-1], value=base64.b64encode(data).decode())
         tree.write(path, encoding="utf-8", xml_declaration=True)
+    write_seal(path)
 
 
 def _config(threads: int | None, precision: str, cache_dir: str | Path | None) -> dict[str, Any]:
@@ -143,9 +146,7 @@ def _can_compute_in_integers() -> bool:
 
 
 def _read_model(core: Any, path: str | Path) -> Any:
-    weights = Path(path).with_suffix(".bin")
-    if not weights.is_file():
-        raise MissingFileError(f"{weights}: not found; an OpenVINO model is two files, keep the .bin beside the .xml")
+    check_seal(path)
     return core.read_model(str(path))
 
 

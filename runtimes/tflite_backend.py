@@ -5,13 +5,12 @@
 are objects for, so that an empty picture costs none of it.
 
 The card is the file `edge_mrcnn.json` in a ZIP behind the flatbuffer, which is where TFLite's own metadata keeps
-"associated files"; any unzip program reads it. Beside it lies the hash of the flatbuffer, since a damaged one can run
-without complaint and answer nonsense, or crash. Golden tensors are the file `edge_mrcnn_golden.npz`.
+"associated files"; any unzip program reads it. Golden tensors are the file `edge_mrcnn_golden.npz` there, and the
+seal is the comment of the ZIP.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 from pathlib import Path
@@ -28,9 +27,9 @@ from runtimes.base import Array, RawOutputs, Runtime, check_graph, refusing
 from runtimes.errors import ModelFileError
 from runtimes.model_card import CARD_KEY, GOLDEN_KEY, ModelCard, missing_card
 from runtimes.quiet import quiet_stderr
+from runtimes.seal import DIGEST_LENGTH, FRAMES, check_seal, write_seal
 
 CARD_FILE = f"{CARD_KEY}.json"
-HASH_FILE = f"{CARD_KEY}.sha256"
 GOLDEN_FILE = f"{GOLDEN_KEY}.npz"
 SIGNATURES = ("detect", "mask")
 
@@ -123,14 +122,15 @@ def write_golden(path: str | Path, data: bytes) -> None:
 
 
 def _pack(path: Path, card: ModelCard, flatbuffer: bytes, others: dict[str, bytes] | None = None) -> None:
-    """Write the flatbuffer with the card, its hash and other files behind it."""
+    """Write the flatbuffer with the card and other files behind it, sealed."""
     buffer = io.BytesIO(flatbuffer)
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.writestr(CARD_FILE, card.to_json())
-        archive.writestr(HASH_FILE, hashlib.sha256(flatbuffer).hexdigest())
         for name, content in (others or {}).items():
             archive.writestr(name, content)
+        archive.comment = FRAMES[".tflite"].wrap("0" * DIGEST_LENGTH)
     path.write_bytes(buffer.getvalue())
+    write_seal(path)
 
 
 def strip_card(data: bytes) -> bytes:
@@ -142,14 +142,12 @@ def strip_card(data: bytes) -> bytes:
 
 
 def _unpack(path: str | Path) -> tuple[ModelCard, bytes]:
-    """The card and the flatbuffer, whose hash is right."""
+    """The card and the flatbuffer of a file whose seal is whole."""
+    check_seal(path)
     data = Path(path).read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            text, digest = archive.read(CARD_FILE).decode(), archive.read(HASH_FILE).decode()
-            flatbuffer = strip_card(data)
+            text = archive.read(CARD_FILE).decode()
     except Exception as error:  # zipfile raises six kinds and more for a damaged file
         raise missing_card(path) from error
-    if hashlib.sha256(flatbuffer).hexdigest() != digest:
-        raise ModelFileError(f"{path}: the file is damaged, its hash is not the one in its card: copy it again")
-    return ModelCard.from_json(text), flatbuffer
+    return ModelCard.from_json(text), strip_card(data)

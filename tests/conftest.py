@@ -7,6 +7,7 @@ Each answers as many detections as the red value of the image's first pixel says
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pytest
 
 from edge_mrcnn.config import ModelConfig
 from runtimes import CARD_KEY, ModelCard
+from runtimes.seal import write_seal
 
 ROWS, BATCH, SIDE = 6, 4, 14
 
@@ -144,6 +146,7 @@ def write_onnx(path: Path, scene: Scene) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {CARD_KEY: scene.card.updated(target="onnx").to_json()})
     onnx.save(model, path)
+    write_seal(path)
 
 
 def write_openvino(path: Path, onnx_path: Path, scene: Scene) -> None:
@@ -151,6 +154,7 @@ def write_openvino(path: Path, onnx_path: Path, scene: Scene) -> None:
     model = openvino.convert_model(str(onnx_path))
     model.set_rt_info(scene.card.updated(target="openvino").to_json(), [CARD_KEY, "card"])
     openvino.save_model(model, str(path), compress_to_fp16=False)
+    write_seal(path)
 
 
 def write_tflite(path: Path, scene: Scene) -> None:
@@ -380,3 +384,13 @@ def toy_checkpoint(tmp_path_factory: pytest.TempPathFactory, toy_config: ModelCo
     model = _make_lively(toy_config, 2)
     save_checkpoint(path, Checkpoint(model=model, config=toy_config, classes=("square", "disc"), category_ids=(3, 7)))
     return path
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    pytest.importorskip("hatchling", reason="pip install hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[1])
+    return next(folder.glob("*.whl"))

@@ -18,6 +18,7 @@ from edge_mrcnn.export.graph import DeployGraph
 from edge_mrcnn.export.lowering.onnx_ops import translations
 from runtimes.base import BATCH_OUTPUT, RawOutputs
 from runtimes.model_card import CARD_KEY, ModelCard
+from runtimes.seal import write_seal
 
 OPSET = 18
 ROWS = "detections"
@@ -33,6 +34,7 @@ def write_onnx(graph: DeployGraph, card: ModelCard, path: Path) -> None:
         path: File to write.
     """
     onnx.save(with_card(convert(graph), card), path)
+    write_seal(path)
 
 
 def convert(graph: DeployGraph) -> onnx.ModelProto:

@@ -12,6 +12,7 @@ from edge_mrcnn.export.graph import DeployGraph
 from edge_mrcnn.export.onnx_target import convert
 from runtimes.model_card import ModelCard
 from runtimes.openvino_backend import CARD_PATH
+from runtimes.seal import write_seal
 
 
 def write_openvino(graph: DeployGraph, card: ModelCard, path: Path) -> None:
@@ -27,6 +28,7 @@ def write_openvino(graph: DeployGraph, card: ModelCard, path: Path) -> None:
         model.set_rt_info(value, ["model_info", name])
     model.set_rt_info(card.to_json(), CARD_PATH)
     openvino.save_model(model, path, compress_to_fp16=False)
+    write_seal(path)
 
 
 def simplified(model: onnx.ModelProto) -> openvino.Model:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from edge_mrcnn.cli.report import command, split_paths
 from runtimes import CARD_KEY, DataError, GateError, MissingFileError, ModelCard, UsageError
+from runtimes.seal import write_seal
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -45,7 +46,8 @@ def write_model(path: Path, boxes: np.ndarray, classes: tuple[str, ...] = ("cat"
         iou_threshold=0.5, target="onnx",
     )  # fmt: skip
     helper.set_model_props(model, {CARD_KEY: card.to_json()})
-    onnx.save(model, str(path))
+    onnx.save(model, path)
+    write_seal(path)
     return path
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import runtimes
 from runtimes import FORMATS, ImageError, MissingFileError, ModelFileError, UnknownFormatError, UsageError
+from runtimes.seal import write_seal
 
 ROOT = Path(__file__).parents[2]
 SDKS = {".onnx": "onnxruntime", ".xml": "openvino", ".tflite": "ai_edge_litert"}
@@ -136,6 +137,7 @@ class TestDamage:
         (count,) = (i for i in model.graph.initializer if i.name == "all_masks")
         count.CopyFrom(onnx.numpy_helper.from_array(scene.masks[:, :3], "all_masks"))
         onnx.save(model, tmp_path / "odd.onnx")
+        write_seal(tmp_path / "odd.onnx")
         with pytest.raises(ModelFileError, match="does not run"):
             runtimes.load(tmp_path / "odd.onnx")
 
