@@ -28,6 +28,7 @@ COMMANDS = {  # verb -> help line; the verb's module is edge_mrcnn.cli.<verb> an
     "run": "Run a model live on a camera, stream or video.",
     "report": "Compare artefacts with the FP32 model: AP, drop, size, latency.",
     "benchmark": "Time models side by side on this machine.",
+    "doctor": "Say what this machine has, and what must be mended.",
     "verify": "Check on this device that a model computes what it should.",
     "inspect": "Show what is inside a model file.",
     "models": "List presets and backbones with their cost.",

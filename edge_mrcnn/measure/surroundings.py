@@ -28,7 +28,7 @@ def describe_device() -> dict[str, str]:
     return {
         "processor": read_board().model,
         "cores": f"{len(usable_cpus())}",
-        "system": f"{_system()}, {platform.machine()}",
+        "system": f"{describe_system()}, {platform.machine()}",
         "python": platform.python_version(),
     }
 
@@ -44,7 +44,8 @@ def describe_packages(names: Iterable[str] = PACKAGES) -> dict[str, str]:
     return versions
 
 
-def _system() -> str:
+def describe_system() -> str:
+    """Name of the operating system."""
     try:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):

@@ -1,0 +1,96 @@
+"""From facts to a verdict: what was found, and the line that mends it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import asdict, dataclass
+
+from edge_mrcnn.doctor.facts import Facts
+from edge_mrcnn.doctor.rules import FIX, RULES
+from edge_mrcnn.doctor.wheels import EXTRAS, fitting_wheels, is_limited
+
+RUNTIMES = ("onnxruntime", "openvino", "ai-edge-litert")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A rule that applies here."""
+
+    rule: str
+    severity: str
+    """ "fix" or "note"."""
+    what: str
+    advice: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What the doctor says."""
+
+    facts: Facts
+    wheels: dict[str, str]
+    """Package to the newest release that fits this machine."""
+    findings: tuple[Finding, ...]
+    """What must be mended first, then what is good to know."""
+    fix_line: str
+    """Shell command that mends what pip can mend; empty where it can mend nothing."""
+    add_line: str
+    """Shell command that adds the runtimes that fit and are not there; empty where none is missing."""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing must be mended."""
+        return not any(finding.severity == FIX for finding in self.findings)
+
+    def to_json(self) -> str:
+        """All of it as one JSON object."""
+        return json.dumps({"is_well": self.is_well, **asdict(self)}, indent=1) + "\n"
+
+
+def diagnose(facts: Facts) -> Diagnosis:
+    """Hold every rule against the facts."""
+    found = [(rule, what) for rule in RULES if (what := rule.find(facts))]
+    found.sort(key=lambda pair: pair[0].severity != FIX)
+    to_mend = [rule for rule, _ in found if rule.severity == FIX]
+    unwanted = [name for rule in to_mend for name in rule.uninstall if facts.has(name)]
+    wanted = [requirement for rule in to_mend for requirement in rule.install]
+    missing = missing_runtimes(facts)
+    if any(rule.name == "no runtime" for rule in to_mend):
+        wanted, missing = [*wanted, *_requirements(missing, facts)], []
+    return Diagnosis(
+        facts=facts,
+        wheels=fitting_wheels(facts.system),
+        findings=tuple(Finding(rule.name, rule.severity, what, rule.advice, rule.source) for rule, what in found),
+        fix_line=_pip_line(unwanted, wanted),
+        add_line=_pip_line([], _requirements(missing, facts)),
+    )
+
+
+def missing_runtimes(facts: Facts) -> list[str]:
+    """Packages of runtimes that fit this machine and are not there."""
+    stand_ins = {"onnxruntime": "onnxruntime-gpu", "ai-edge-litert": "tflite-runtime"}
+    wheels = fitting_wheels(facts.system)
+    absent = [name for name in RUNTIMES if not facts.has(name) and not facts.has(stand_ins.get(name, name))]
+    return [name for name in absent if name in wheels]
+
+
+def _requirements(packages: list[str], facts: Facts) -> list[str]:
+    """One requirement with all their extras, and exact releases where the newest does not fit."""
+    if not packages:
+        return []
+    extras = ",".join(EXTRAS[name] for name in packages)
+    wheels = fitting_wheels(facts.system)
+    pins = [f"{name}=={wheels[name]}" for name in packages if is_limited(name, facts.system)]
+    return [f"edge-mrcnn[{extras}]", *pins]
+
+
+def _pip_line(unwanted: list[str], wanted: list[str]) -> str:
+    """One line for a shell; each word once."""
+    steps = []
+    if unwanted:
+        steps.append(shlex.join(["pip", "uninstall", "-y", *dict.fromkeys(unwanted)]))
+    if wanted:
+        steps.append(shlex.join(["pip", "install", *dict.fromkeys(wanted)]))
+    return " && ".join(steps)

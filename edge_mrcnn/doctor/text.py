@@ -1,0 +1,120 @@
+"""A diagnosis for a terminal of 100 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+import click
+
+from edge_mrcnn.doctor.diagnosis import Diagnosis, Finding
+from edge_mrcnn.doctor.facts import Facts
+from edge_mrcnn.doctor.rules import FIX
+from edge_mrcnn.doctor.wheels import WHEELS
+from edge_mrcnn.tables import NONE, Table
+
+WIDTH = 100
+LABEL = 16
+"""Width of the words at the left."""
+SHOWN = ("onnxruntime", "openvino", "ai-edge-litert", "numpy", "opencv-python-headless", "av", "pycocotools", "torch")
+"""Packages that are listed even where they are not there."""
+JOBS = {
+    "onnxruntime": "runs .onnx",
+    "openvino": "runs .xml",
+    "ai-edge-litert": "runs .tflite",
+    "av": "network cameras",
+    "pycocotools": "report, tune",
+    "torch": "training; a device needs none",
+}
+
+
+def to_text(diagnosis: Diagnosis) -> str:
+    """The machine, its packages, the findings, and what to type."""
+    facts = diagnosis.facts
+    lines = [click.style(facts.board.model, bold=True)]
+    lines += [line for label, text in _machine(facts) for line in _labelled(label, text)]
+    header, *body = _package_table(diagnosis).text()
+    lines += ["", click.style(header, bold=True), *body]
+    for finding in diagnosis.findings:
+        lines += ["", *_finding_lines(finding)]
+    return "\n".join([*lines, "", *_conclusion(diagnosis)])
+
+
+def _machine(facts: Facts) -> Iterator[tuple[str, str]]:
+    board, system = facts.board, facts.system
+    cores = f"{board.cores} core{'s' if board.cores > 1 else ''}"
+    yield "processor", f"{board.processor}, {cores}; {', '.join(board.features) or 'no known instruction set'}"
+    yield "memory", f"{board.memory_bytes / 1e9:.1f} GB" if board.memory_bytes else NONE
+    yield "state", _state(facts)
+    libc = f"{system.libc} {'.'.join(map(str, system.libc_version))}".strip()
+    jetson = f", Jetson Linux {facts.jetpack}" if facts.jetpack else ""
+    yield "system", f"{system.name}{jetson}, {system.machine}, {libc or 'unknown C library'}"
+    isolated = ", in an environment without the system's packages" if system.is_isolated else ""
+    yield "Python", f"{'.'.join(map(str, system.python))}, {system.bits} bits{isolated}"
+    yield "cameras", "; ".join(facts.cameras) or "no /dev/video*"
+    yield "accelerators", "; ".join(facts.accelerators) or "none seen"
+    if "openvino" in facts.probes:
+        devices = facts.probes["openvino"].answer.get("devices", {})
+        yield "OpenVINO sees", "; ".join(f"{name} ({full.strip()})" for name, full in devices.items()) or "nothing"
+    if "opencv" in facts.probes and not facts.probes["opencv"].error:
+        yield "OpenCV", f"GStreamer {'yes' if facts.probes['opencv'].answer['gstreamer'] else 'no'}"
+
+
+def _state(facts: Facts) -> str:
+    condition = facts.condition
+    parts = []
+    if condition.temperature_c is not None:
+        parts.append(f"{condition.temperature_c:.0f} °C")
+    if condition.frequency_mhz and condition.max_frequency_mhz:
+        parts.append(f"{condition.frequency_mhz:.0f} of {condition.max_frequency_mhz:.0f} MHz")
+    if condition.governor:
+        parts.append(f"governor {condition.governor}")
+    if condition.power_mode:
+        parts.append(f"power mode {condition.power_mode}")
+    return ", ".join(parts) or "it tells neither temperature nor clock"
+
+
+def _package_table(diagnosis: Diagnosis) -> Table:
+    packages = diagnosis.facts.packages
+    others = [name for name in packages if name not in (*SHOWN, "edge-mrcnn")]
+    known = WHEELS[0].versions
+    rows = tuple(
+        (
+            name,
+            packages.get(name, NONE),
+            diagnosis.wheels.get(name, "none" if name in known else ""),
+            JOBS.get(name, ""),
+        )
+        for name in (*SHOWN, *others)
+    )
+    return Table(("package", "installed", "newest that fits", ""), rows, text_columns=4)
+
+
+def _labelled(label: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=f"  {label:<{LABEL}}", subsequent_indent=" " * (LABEL + 2)
+    )  # fmt: skip
+
+
+def _finding_lines(finding: Finding) -> list[str]:
+    must = finding.severity == FIX
+    mark = click.style("✗ mend ", fg="red", bold=True) if must else click.style("• note ", fg="yellow")
+    what, *more = textwrap.wrap(f"{finding.what}.", WIDTH - 7)
+    advice = textwrap.wrap(f"{finding.advice}.", WIDTH - 9)
+    return [mark + what, *(f"       {line}" for line in more), *_arrowed(advice)]
+
+
+def _arrowed(lines: list[str]) -> list[str]:
+    return [f"       {'→' if number == 0 else ' '} {line}" for number, line in enumerate(lines)]
+
+
+def _conclusion(diagnosis: Diagnosis) -> Iterator[str]:
+    mends = sum(finding.severity == FIX for finding in diagnosis.findings)
+    if mends:
+        yield click.style(f"{mends} thing{'s' if mends > 1 else ''} must be mended.", fg="red", bold=True)
+    else:
+        yield click.style("All is well: models run here.", fg="green", bold=True)
+    if diagnosis.fix_line:
+        yield f"to mend: {diagnosis.fix_line}"
+    if diagnosis.add_line:
+        yield f"to add the other runtimes: {diagnosis.add_line}"
