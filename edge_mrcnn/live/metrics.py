@@ -1,0 +1,101 @@
+"""The monitor as Prometheus text, format 0.0.4; written by hand, since the format is simpler than a client for it.
+
+Sources are labelled by name, never by URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+from edge_mrcnn import __version__
+from edge_mrcnn.live.monitor import BUCKETS_S, Histogram, Monitor
+from edge_mrcnn.live.names import name_publicly
+from runtimes import ModelCard
+from runtimes.redaction import redact
+from runtimes.stream import STATES, SourceStatus
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PREFIX = "edge_mrcnn"
+Samples = Iterable[tuple[dict[str, str], float]]
+
+
+def render_metrics(monitor: Monitor, card: ModelCard, extra: Iterable[tuple[str, str, Samples]] = ()) -> str:
+    """All metrics as text.
+
+    Args:
+        monitor: What was measured.
+        card: The model, for `edge_mrcnn_info`.
+        extra: Counters of the outputs: name without prefix and `_total`, help line, samples.
+    """
+    model = {"model": card.name, "precision": card.precision, "target": card.target, "version": __version__}
+    statuses = list(monitor.status())
+    names = name_publicly(status.name for status in statuses)
+    lines = [
+        *_render("info", "gauge", "The model that runs.", [(model, 1)]),
+        *_render("healthy", "gauge", "1 while frames are processed.", [({}, monitor.health().is_ok)]),
+        *_render_sources(statuses, names),
+        *_render_found(monitor, names),
+        *_render_times(monitor.times(), names),
+    ]
+    for name, help_line, samples in extra:
+        lines += _render(f"{name}_total", "counter", help_line, samples)
+    return "\n".join(lines) + "\n"
+
+
+def _render_sources(statuses: list[SourceStatus], names: dict[str, str]) -> Iterator[str]:
+    def labelled(name: str) -> Samples:
+        return [({"source": names[status.name]}, getattr(status, name)) for status in statuses]
+
+    yield from _render("frames_received_total", "counter", "Frames that the source gave.", labelled("received"))
+    yield from _render("frames_processed_total", "counter", "Frames that were inferred.", labelled("processed"))
+    dropped = [
+        ({"source": names[status.name], "cause": cause}, count)
+        for status in statuses
+        for cause, count in status.dropped.items()
+    ]
+    yield from _render("frames_dropped_total", "counter", "Frames that were not inferred, by cause.", dropped)
+    yield from _render("frames_in_flight", "gauge", "Frames that wait or are being inferred.", labelled("in_flight"))
+    yield from _render("reconnects_total", "counter", "Times that a lost source came back.", labelled("reconnects"))
+    yield from _render("stalls_total", "counter", "Times that a source fell silent.", labelled("stalls"))
+    yield from _render("source_fps", "gauge", "Frames per second that the source gives.", labelled("source_fps"))
+    yield from _render("processed_fps", "gauge", "Frames per second that are inferred.", labelled("fps"))
+    ages = [({"source": names[s.name]}, s.last_frame_age_s) for s in statuses if s.last_frame_age_s is not None]
+    yield from _render("last_frame_age_seconds", "gauge", "Age of the newest frame.", ages)
+    states = [({"source": names[s.name], "state": state}, s.state == state) for s in statuses for state in STATES]
+    yield from _render("source_state", "gauge", "1 for the state that the source is in.", states)
+
+
+def _render_found(monitor: Monitor, names: dict[str, str]) -> Iterator[str]:
+    found = monitor.found()
+    total = [({"source": names[source], "class": name}, count) for (source, name), count in found.items()]
+    yield from _render("objects_total", "counter", "Objects found, over all frames.", total)
+    present = [({"source": names[source], "class": name}, monitor.objects(source)[name]) for source, name in found]
+    yield from _render("objects", "gauge", "Objects in the last frame.", present)
+
+
+def _render_times(times: dict[tuple[str, str], Histogram], names: dict[str, str]) -> Iterator[str]:
+    name = f"{PREFIX}_stage_seconds"
+    yield from _render("stage_seconds", "histogram", "Time of each stage of a frame.", [])
+    for (source, stage), histogram in times.items():
+        labels = {"source": names[source], "stage": stage}
+        for bound, count in zip((*BUCKETS_S, "+Inf"), accumulate(histogram.counts), strict=True):
+            yield f"{name}_bucket{_label({**labels, 'le': str(bound)})} {count}"
+        yield f"{name}_sum{_label(labels)} {histogram.sum_s:.9f}"
+        yield f"{name}_count{_label(labels)} {sum(histogram.counts)}"
+
+
+def _render(name: str, kind: str, help_line: str, samples: Samples) -> Iterator[str]:
+    yield f"# HELP {PREFIX}_{name} {help_line}"
+    yield f"# TYPE {PREFIX}_{name} {kind}"
+    for labels, value in samples:
+        yield f"{PREFIX}_{name}{_label(labels)} {int(value) if value == int(value) else value}"
+
+
+def _label(labels: dict[str, str]) -> str:
+    escaped = (f'{key}="{_escape(value)}"' for key, value in labels.items())
+    return f"{{{','.join(escaped)}}}" if labels else ""
+
+
+def _escape(value: str) -> str:
+    return redact(value).replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -1,0 +1,122 @@
+"""What goes on in front of each source: who counts, who is who, and what happened."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import partial
+from typing import Any
+
+from edge_mrcnn.live.controls import Controls
+from edge_mrcnn.live.monitor import count_classes
+from runtimes import Detections
+from runtimes.counting import Line, PlaceCounter, Zone
+from runtimes.draw import Array, Style, draw_counts
+from runtimes.sources import Frame
+from runtimes.tracker import Tracker, TrackerConfig
+
+ABSENT_S = 2.0
+"""Seconds without an object of a class after which the class counts as gone."""
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something worth a message."""
+
+    kind: str
+    """"appeared" and "gone" (a class), "crossed", "entered" and "left" (an object), "source" (a new state)."""
+    source: str
+    """Label of the source."""
+    details: dict[str, Any]
+    """What else there is to say, ready for JSON."""
+    time_s: float = field(default_factory=time.time)
+    """When, in seconds since 1970."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The message for JSON, with the time as RFC 3339."""
+        moment = datetime.fromtimestamp(self.time_s, timezone.utc).isoformat(timespec="milliseconds")
+        return {"event": self.kind, "source": self.source, "time": moment.replace("+00:00", "Z"), **self.details}
+
+
+class Presence:
+    """Notices classes that come into a picture and that are gone from it."""
+
+    def __init__(self) -> None:
+        self._seen_s: dict[str, float] = {}
+
+    def update(self, found: Detections, time_s: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Kind and details of what changed with this frame."""
+        present = count_classes(found)
+        for name, count in present.items():
+            if name not in self._seen_s:
+                yield "appeared", {"class": name, "count": count}
+            self._seen_s[name] = time_s
+        for name in [name for name, seen_s in self._seen_s.items() if time_s - seen_s > ABSENT_S]:
+            del self._seen_s[name]
+            yield "gone", {"class": name}
+
+
+class Scene:
+    """One source: keeps what must not be shared with another."""
+
+    def __init__(self, *, is_tracked: bool, lines: Sequence[Line], zones: Sequence[Zone]) -> None:
+        self.counter = PlaceCounter(lines, zones)
+        self._tracker = Tracker() if is_tracked else None
+        self._presence = Presence()
+
+    def update(self, found: Detections, time_s: float, conf: float) -> tuple[Detections, list[tuple[str, Any]]]:
+        """Choose and number the detections of a frame; kind and details of what happened."""
+        if self._tracker is None:
+            found = found[found.scores >= conf]
+        else:
+            low = min(conf, TrackerConfig.low_score)
+            self._tracker.config = replace(self._tracker.config, high_score=conf, low_score=low)
+            found = self._tracker.update(found, time_s)
+        crossings = [
+            (e.kind, {"place": e.place, "direction": e.direction, "track_id": e.track_id, "class": e.label})
+            for e in self.counter.update(found, time_s)
+        ]
+        return found, [*self._presence.update(found, time_s), *crossings]
+
+
+class Scenes:
+    """All sources. `update` belongs to the loop, everything else to any thread."""
+
+    def __init__(
+        self, controls: Controls, *, is_tracked: bool = False, lines: Sequence[Line] = (), zones: Sequence[Zone] = ()
+    ) -> None:
+        """Make them.
+
+        Args:
+            controls: Where the score threshold comes from.
+            is_tracked: Whether objects get numbers; lines and zones need them.
+            lines: Where crossings are counted, in every source.
+            zones: Where visits are counted, in every source.
+        """
+        self._controls = controls
+        self._make = partial(Scene, is_tracked=is_tracked or bool(lines or zones), lines=lines, zones=zones)
+        self._scenes: dict[str, Scene] = {}
+        self._lock = threading.Lock()
+
+    def update(self, frame: Frame, found: Detections) -> tuple[Detections, list[Happening]]:
+        """Choose and number the detections of a frame, and say what happened."""
+        with self._lock:
+            if frame.source not in self._scenes:
+                self._scenes[frame.source] = self._make()
+            found, happened = self._scenes[frame.source].update(found, frame.time_s, self._controls.conf)
+        return found, [Happening(kind, frame.source, details) for kind, details in happened]
+
+    def draw(self, source: str, image: Array, style: Style | None = None) -> None:
+        """Draw the lines and zones of a source with their counts."""
+        with self._lock:
+            if source in self._scenes:
+                draw_counts(image, self._scenes[source].counter, style=style)
+
+    def counts(self, source: str) -> dict[str, Any]:
+        """The counts of a source at its lines and zones, for JSON."""
+        with self._lock:
+            scene = self._scenes.get(source)
+            return scene.counter.to_dict() if scene else {"lines": {}, "zones": {}}

@@ -1,0 +1,129 @@
+"""Events as HTTP POST to a URL of the user's, from a thread with a bounded queue: the loop never waits for a server."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import queue
+import threading
+import urllib.request
+import uuid
+from collections.abc import Iterable
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import unquote, urlsplit
+
+from edge_mrcnn import __version__
+from edge_mrcnn.live.metrics import Samples
+from edge_mrcnn.live.outputs import Output
+from edge_mrcnn.live.scenes import Happening
+from runtimes.errors import UsageError
+from runtimes.redaction import find_secrets, hide
+
+QUEUE = 100
+"""Events that may wait; further ones are dropped and counted."""
+TIMEOUT_S = 5.0
+"""Seconds that the server may take."""
+PAUSES_S = (1.0, 3.0, 10.0)
+"""Pauses before each further try."""
+FLUSH_S = 1.0
+"""Seconds at the end to send what waits."""
+
+logger = logging.getLogger(__name__)
+
+
+class Webhook(Output):
+    """Posts events as JSON, each with an `id` that stays the same over tries."""
+
+    def __init__(self, url: str, *, pauses_s: tuple[float, ...] = PAUSES_S) -> None:
+        """Start the thread.
+
+        Args:
+            url: http:// or https://; user name and password in it become basic authentication.
+            pauses_s: Pauses before each further try, in seconds.
+
+        Raises:
+            UsageError: If it is no such URL.
+        """
+        self._url, self._headers = _split_credentials(url)
+        parts = urlsplit(self._url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError("--webhook: expected a URL that begins with http:// or https://")
+        # Services put the secret into the path, so nothing but the host is ever shown.
+        hide(*find_secrets(url), *(part for part in (parts.path.strip("/"), parts.query) if len(part) >= 8))
+        self._host = parts.hostname
+        self._pauses_s = pauses_s
+        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUE)
+        self._counts = {"sent": 0, "failed": 0, "dropped": 0}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
+        self._thread.start()
+
+    def put_happening(self, happening: Happening) -> None:
+        try:
+            self._queue.put_nowait({"id": str(uuid.uuid4()), **happening.to_dict()})
+        except queue.Full:
+            self._counts["dropped"] += 1
+
+    def tallies(self) -> Iterable[tuple[str, str, Samples]]:
+        samples = [({"result": result}, count) for result, count in self._counts.items()]
+        yield "webhook_events", "Events for the webhook, by what became of them.", samples
+
+    def close(self) -> None:
+        """Send what waits, for a second at most; the rest is dropped."""
+        if self._stopping.is_set():
+            return
+        try:
+            self._queue.put_nowait(None)
+            self._thread.join(FLUSH_S)
+        except queue.Full:
+            pass
+        self._stopping.set()
+        self._counts["dropped"] += sum(event is not None for event in self._queue.queue)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set() and (event := self._queue.get()) is not None:
+            is_sent = self._deliver(event)
+            self._counts["sent" if is_sent else "failed"] += 1
+
+    def _deliver(self, event: dict[str, Any]) -> bool:
+        """Try until the server takes it; False when it does not, or says that it never will."""
+        for pause_s in (*self._pauses_s, None):
+            try:
+                self._post(json.dumps(event).encode())
+                return True
+            except HTTPError as error:
+                reason, is_final = f"answers {error.code}", error.code < 500 and error.code not in (408, 429)
+                error.close()
+            except (OSError, HTTPException, ValueError) as error:
+                reason, is_final = type(error).__name__, False
+            if is_final or pause_s is None or self._stopping.wait(pause_s):
+                break
+        logger.warning("webhook at %s: an event was not taken: %s", self._host, reason)
+        return False
+
+    def _post(self, body: bytes) -> None:
+        request = urllib.request.Request(self._url, body, self._headers, method="POST")
+        with self._opener.open(request, timeout=TIMEOUT_S) as answer:
+            answer.read(1024)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection: it would turn a POST into a GET, and could carry the event elsewhere."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _split_credentials(url: str) -> tuple[str, dict[str, str]]:
+    """The URL without user name and password, and the headers of a request."""
+    headers = {"Content-Type": "application/json", "User-Agent": f"edge-mrcnn/{__version__}"}
+    scheme, separator, rest = url.partition("://")
+    credentials, at, address = rest.rpartition("@")
+    if not at or "/" in credentials.partition(":")[0]:
+        return url, headers
+    token = base64.b64encode(unquote(credentials).encode()).decode()
+    return f"{scheme}{separator}{address}", {**headers, "Authorization": f"Basic {token}"}
