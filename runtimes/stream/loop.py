@@ -12,7 +12,8 @@ import numpy as np
 
 from runtimes.base import Runtime
 from runtimes.errors import InferenceError, UsageError, one_line
-from runtimes.sources import Frame, Source
+from runtimes.sources import Frame, LiveSource, Source
+from runtimes.stream.process_reader import ProcessReader
 from runtimes.stream.readers import FileReader, LiveReader, Reader
 from runtimes.stream.status import Counts, SourceStatus
 from runtimes.types import Detections
@@ -69,7 +70,7 @@ class Stream:
         self._hang_s = hang_s
         self._changed = threading.Condition()
         self._readers = [
-            (LiveReader if source.is_live else FileReader)(name, source, self._changed, is_patient=is_patient)
+            make_reader(name, source, self._changed, is_patient=is_patient)
             for name, source in name_sources(sources).items()
         ]
         self._turn = 0
@@ -241,6 +242,13 @@ class Stream:
             for reader in self._readers:
                 while reader.ledger.running:
                     reader.ledger.fail("end")
+
+
+def make_reader(name: str, source: Source, changed: threading.Condition, *, is_patient: bool) -> Reader:
+    """What reads this kind of source."""
+    if isinstance(source, LiveSource):
+        return ProcessReader(name, source, changed, is_patient=is_patient)
+    return (LiveReader if source.is_live else FileReader)(name, source, changed, is_patient=is_patient)
 
 
 def name_sources(sources: Source | Mapping[str, Source] | Sequence[Source]) -> dict[str, Source]:

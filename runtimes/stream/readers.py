@@ -166,7 +166,9 @@ class Reader(ABC):
             well = self.ledger.last_frame or self._start
             pause = pause_before_retry(time.monotonic() - well, error.code, chance=chance)
             is_news = self._trouble != str(error)
-            self._state, self._trouble = ("stalled" if error.code == "stalled" else "lost"), str(error)
+            self.ledger.stalls += error.code == "stalled"
+            self._state = "stalled" if error.code in ("stalled", "silent") else "lost"
+            self._trouble = str(error)
             self._changed.notify_all()
         if is_news:
             logger.warning("%s; trying again", error)

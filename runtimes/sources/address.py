@@ -1,0 +1,124 @@
+"""The text that names a source: `LABEL=SOURCE#option=value,option=value`, and URLs as people type them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import quote
+
+from runtimes.errors import SourceError, UsageError
+from runtimes.redaction import redact
+
+PORTS = {
+    "rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443,
+    "srt": None, "udp": None, "rtp": None,
+}  # fmt: skip
+"""Kinds of address that are read as a stream, and the TCP port that each has by default."""
+_LABEL = re.compile(r"([A-Za-z][\w .-]{0,39})=(?=.)")
+
+_AUTHORITY_END = re.compile(r"[/?#]|$")
+_HOST = re.compile(r"(.*\..*|\[.*\]|localhost)(:\d+)?", re.IGNORECASE)
+"""What is certainly a host: an address or a name with a dot."""
+
+
+class Address(NamedTuple):
+    """A URL that FFmpeg understands, and where it leads."""
+
+    url: str
+    """With user name and password percent-encoded."""
+    scheme: str
+    host: str
+    port: int | None
+    """None where the kind of address has no TCP port."""
+
+
+def split_label(text: str) -> tuple[str, str]:
+    """("door", "rtsp://...") of "door=rtsp://..."; the label is "" where there is none."""
+    match = _LABEL.match(text)
+    return (match[1], text[match.end() :]) if match else ("", text)
+
+
+def split_options(text: str, known: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Take the options off a source: "0#size=1280x720,fps=30" is "0" and both.
+
+    Args:
+        text: The source.
+        known: Options that it may have, with what each expects, for the message.
+
+    Raises:
+        UsageError: If an option is not known.
+    """
+    # A password may hold "#" unescaped, so only what follows the credentials is looked at.
+    start = text.rfind("@") + 1
+    address, _, fragment = text[start:].partition("#")
+    options: dict[str, str] = {}
+    for part in filter(None, re.split("[,&#]", fragment)):
+        key, _, value = part.partition("=")
+        if key not in known or not value:
+            expected = ", ".join(f"{name}={what}" for name, what in known.items())
+            raise UsageError(f"{redact(text)}: {redact(part)!r} is no option of this source; it takes {expected}")
+        options[key] = value
+    return text[:start] + address, options
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(height, width) of "1280x720", which is width x height as cameras say it."""
+    match = re.fullmatch(r"(\d{2,5})[xX](\d{2,5})", text)
+    if match is None:
+        raise UsageError(f"size={text}: expected width x height, such as 1280x720")
+    return int(match[2]), int(match[1])
+
+
+def parse_rate(text: str) -> float:
+    """Frames per second, above 0."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 1000:
+        raise UsageError(f"fps={text}: expected frames per second, such as 30")
+    return rate
+
+
+def parse_url(url: str) -> Address:
+    """Understand a URL, its password written with or without percent signs.
+
+    Raises:
+        SourceError: With the code "bad-address".
+    """
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.lower()
+    if scheme not in PORTS:
+        raise _bad(url, f"unknown kind of address; known are {', '.join(f'{name}://' for name in PORTS)}")
+    authority, tail = _split_authority(rest)
+    credentials, at, place = authority.rpartition("@")
+    # The text of an error must not say what it took for the host: it may be a piece of the password.
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/?#\s]*)(?::(\d{1,5}))?", place)
+    if match is None or not (match[1] or scheme in ("udp", "rtp")) or not 0 < int(match[2] or 1) < 65536:
+        raise _bad(url, "expected scheme://user:password@host:port/path; in a password write / as %2F and @ as %40")
+    user, colon, password = credentials.partition(":")
+    port = int(match[2]) if match[2] and PORTS[scheme] else PORTS[scheme]
+    return Address(
+        f"{scheme}://{_encode(user)}{colon}{_encode(password)}{at}{place}{tail}", scheme, match[1].strip("[]"), port
+    )
+
+
+def _split_authority(rest: str) -> tuple[str, str]:
+    """Credentials and host, and what follows them.
+
+    The host begins after the last "@" before the first "/"; but where no host stands there while one does after a
+    later "@", the "/" was typed into the password.
+    """
+    ends = [_AUTHORITY_END.search(rest, at) for at in dict.fromkeys((0, rest.rfind("@") + 1))]
+    readings = [(rest[: end.start()], rest[end.start() :]) for end in ends if end]
+    return next((r for r in readings if _HOST.fullmatch(r[0].rpartition("@")[2])), readings[0])
+
+
+def _encode(text: str) -> str:
+    """Percent-encode what is not yet."""
+    return quote(re.sub(r"%(?![0-9a-fA-F]{2})", "%25", text), safe="%")
+
+
+def _bad(url: str, why: str) -> SourceError:
+    return SourceError(f"{redact(url)}: {why}", code="bad-address")

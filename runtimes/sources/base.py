@@ -1,0 +1,80 @@
+"""What a frame and a source are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+CODES = {
+    "missing": "there is no such file",
+    "damaged": "a file cannot be decoded",
+    "bad-address": "the address cannot be understood",
+    "unknown-host": "the name of the host is not known",
+    "unreachable": "the host does not answer",
+    "refused": "the host answers, but nothing listens at the port",
+    "silent": "the server takes the connection, but sends no picture in time",
+    "unauthorised": "user name or password are wrong",
+    "not-found": "the server has no such stream",
+    "not-a-stream": "the server sends something else",
+    "no-video": "the stream holds no video, or the device is no camera",
+    "no-codec": "the video is of a kind that cannot be decoded here",
+    "no-device": "there is no such camera",
+    "no-permission": "this user may not open the camera",
+    "busy": "another program uses the camera",
+    "no-driver": "the package that reads such a camera is not installed",
+    "stalled": "frames stopped coming",
+    "lost": "the connection broke or the stream ended",
+    "unreadable": "anything else",
+}
+"""Values of `SourceError.code`, and what they mean."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a source."""
+
+    image: Array
+    """(H, W, 3) uint8 RGB."""
+    index: int
+    """Number in the source, from 0; `Stream` counts those of a live source on over reconnections."""
+    time_s: float
+    """Seconds since the source began: by its own clock for a video, at arrival for a live source, 0 for images."""
+    name: str
+    """Path of an image; otherwise the source with its password hidden."""
+    source: str = ""
+    """Label of the source that it came from, with its password hidden; set by `Stream`."""
+    arrived: float = 0.0
+    """When it was decoded, by `time.monotonic`, so that its age is known; set by `Stream`."""
+
+
+class Source(ABC):
+    """Something that gives frames. Iterating opens it afresh."""
+
+    is_live = False
+    """Whether frames come when they will, so that late ones are dropped."""
+    can_reconnect = False
+    """Whether iterating again after a loss makes sense."""
+    fps: float | None = None
+    """Frames per second, where that is known."""
+    frame_count = 0
+    """Number of frames, 0 where it is not known."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def abort(self) -> None:  # noqa: B027  # most sources never block for long
+        """Break off a read that blocks; from any thread."""
+
+    @abstractmethod
+    def __iter__(self) -> Generator[Frame, None, None]:
+        """Frames until the source ends.
+
+        Raises:
+            SourceError: If it cannot be opened or is lost.
+        """

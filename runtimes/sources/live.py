@@ -1,0 +1,179 @@
+"""Cameras and network streams, each read by a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import cv2
+
+from runtimes.errors import SourceError, UsageError
+from runtimes.redaction import find_secrets, hide, redact
+from runtimes.sources.address import parse_rate, parse_size, parse_url, split_options
+from runtimes.sources.base import Frame, Source
+from runtimes.sources.connection import Connection
+
+OPEN_S = 5.0
+"""How long a live source may take until its first frame."""
+STALL_S = 2.0
+"""A live source that gives no frame for so many seconds has stalled."""
+_TICK_S = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class LiveSource(Source):
+    """Something that sends frames when it will: a camera or a network stream."""
+
+    is_live = True
+    can_reconnect = True
+
+    def __init__(self, name: str, plan: Mapping[str, Any], *, open_s: float = OPEN_S, stall_s: float = STALL_S) -> None:
+        """Make one; nothing is opened before it is iterated or connected.
+
+        Args:
+            name: What it is called, without secrets.
+            plan: What `reader_process` is to do.
+            open_s: Seconds until the first frame must have come.
+            stall_s: Seconds without a frame after which it counts as stalled.
+        """
+        super().__init__(name)
+        self.open_s = open_s
+        self.stall_s = stall_s
+        self._plan = plan
+        self._connection: Connection | None = None
+
+    def connect(self) -> Connection:
+        """Start a process that opens it."""
+        plan = {**self._plan, "timeout_s": max(self.open_s, self.stall_s)}
+        self._connection = Connection(self.name, plan, open_s=self.open_s, stall_s=self.stall_s)
+        return self._connection
+
+    def abort(self) -> None:
+        if self._connection is not None:
+            self._connection.kill()
+
+    def __iter__(self) -> Generator[Frame, None, None]:
+        """The newest frame each time, until the source is lost."""
+        connection, start = self.connect(), time.monotonic()
+        try:
+            connection.ask()
+            while True:
+                report, warning = connection.receive(_TICK_S)
+                if warning:
+                    logger.warning("%s: %s", self.name, warning)
+                if report is not None and report.image is not None:
+                    yield Frame(report.image, report.index, report.arrived - start, self.name, arrived=report.arrived)
+                    connection.ask()
+        finally:
+            connection.close()
+
+
+def open_network(text: str) -> LiveSource:
+    """An RTSP, HTTP, RTMP, SRT or UDP stream.
+
+    Raises:
+        SourceError: If the address cannot be understood.
+        UsageError: If an option is not known.
+    """
+    hide(*find_secrets(text))
+    url, options = split_options(text, {"transport": "tcp or udp"})
+    address = parse_url(url)
+    hide(*find_secrets(address.url))
+    name = redact(url)
+    settings = {"fflags": "nobuffer", "flags": "low_delay"}
+    if address.scheme.startswith("rtsp"):
+        settings["rtsp_transport"] = choose_transport(name, options)
+    plan = {"kind": "network", "url": address.url, "host": address.host, "port": address.port, "options": settings}
+    return LiveSource(name, plan)
+
+
+def choose_transport(name: str, options: Mapping[str, str]) -> str:
+    """ "tcp" or "udp"; the latter with a warning."""
+    transport = options.get("transport", "tcp")
+    if transport not in ("tcp", "udp"):
+        raise UsageError(f"transport={transport}: expected tcp or udp")
+    if transport == "udp":
+        logger.warning("%s: over UDP a lost packet damages pictures until the next key frame; TCP is safer", name)
+    return transport
+
+
+def open_camera(text: str) -> LiveSource:
+    """A camera of this machine, by number or device file.
+
+    Raises:
+        UsageError: If an option is not known.
+    """
+    known = {"size": "1280x720", "fps": "30", "format": "MJPG"}
+    device, options = split_options(text, known)
+    pixels = options.get("format", "").upper()
+    if len(pixels) not in (0, 4):
+        raise UsageError(f"format={pixels}: expected a FourCC such as MJPG or YUYV; see v4l2-ctl --list-formats-ext")
+    plan = {"kind": "camera", "device": int(device) if device.isdigit() else device, "format": pixels}
+    return LiveSource(f"camera {device}", plan | parse_mode(options))
+
+
+def open_picamera(text: str) -> LiveSource:
+    """A camera at the ribbon cable of a Raspberry Pi."""
+    number, options = parse_numbered(text)
+    return LiveSource(f"picamera {number}", {"kind": "picamera", "device": number} | parse_mode(options))
+
+
+def open_csi(text: str) -> LiveSource:
+    """A camera at the ribbon cable of a Jetson.
+
+    Raises:
+        SourceError: If this OpenCV has no GStreamer.
+    """
+    number, options = parse_numbered(text)
+    mode = parse_mode(options)
+    height, width = mode["size_hw"] or (720, 1280)
+    rate = round(mode["fps"] or 30)
+    return open_gstreamer(
+        f"nvarguscamerasrc sensor-id={number} ! video/x-raw(memory:NVMM), width={width}, height={height}, "
+        f"framerate={rate}/1 ! nvvidconv ! video/x-raw, format=BGRx",
+        name=f"csi {number}",
+    )
+
+
+def open_gstreamer(pipeline: str, *, name: str = "") -> LiveSource:
+    """A GStreamer pipeline; a sink for OpenCV is added where it ends without one.
+
+    Raises:
+        SourceError: If this OpenCV has no GStreamer.
+    """
+    if not has_gstreamer(cv2.getBuildInformation()):
+        raise SourceError(
+            f"{name or redact(pipeline)}: this OpenCV is built without GStreamer; use the python3-opencv of JetPack "
+            "or Debian in a venv with --system-site-packages, or an rtsp:// or /dev/video source",
+            code="no-driver",
+        )
+    hide(*find_secrets(pipeline))
+    if "appsink" not in pipeline:
+        pipeline += " ! videoconvert ! video/x-raw, format=BGR ! appsink drop=true max-buffers=1 sync=false"
+    return LiveSource(name or redact(pipeline), {"kind": "gstreamer", "pipeline": pipeline})
+
+
+def has_gstreamer(build_information: str) -> bool:
+    """Whether OpenCV's account of its build says so; its list of backends names GStreamer in any case."""
+    return re.search(r"GStreamer:\s+YES", build_information) is not None
+
+
+def parse_numbered(text: str) -> tuple[int, dict[str, str]]:
+    """Number and options of "csi://0#fps=30"."""
+    address, options = split_options(text, {"size": "1280x720", "fps": "30"})
+    number = address.partition("://")[2] or "0"
+    if not number.isdigit():
+        raise UsageError(f"{text}: expected the number of a camera, such as {address.partition('://')[0]}://0")
+    return int(number), options
+
+
+def parse_mode(options: Mapping[str, str]) -> dict[str, Any]:
+    """Size and rate that a camera is asked for, None where it chooses."""
+    return {
+        "size_hw": list(parse_size(options["size"])) if "size" in options else None,
+        "fps": parse_rate(options["fps"]) if "fps" in options else None,
+    }

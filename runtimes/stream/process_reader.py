@@ -1,0 +1,110 @@
+"""The newest frame of a camera or network stream that another process reads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from runtimes.sources import Frame, LiveSource
+from runtimes.sources.connection import Connection, Report
+from runtimes.stream.readers import Reader
+
+_TICK_S = 0.1
+_NOTHING = Report(received=0, late=0, damaged=0, waiting=0, arrived=0.0)
+
+logger = logging.getLogger(__name__)
+
+
+class ProcessReader(Reader):
+    """Asks the reading process for a frame when the model is free, and follows its accounts meanwhile."""
+
+    source: LiveSource
+
+    def __init__(self, name: str, source: LiveSource, changed: threading.Condition, *, is_patient: bool) -> None:
+        super().__init__(name, source, changed, is_patient=is_patient)
+        self._connection: Connection | None = None
+        self._last = _NOTHING
+        self._slot: Frame | None = None
+        self._is_asked = False
+
+    def prepare(self) -> None:
+        if self._connection is not None and self._slot is None and not self._is_asked and not self.is_paused:
+            self._is_asked = True
+            self._connection.ask()
+
+    def pause(self, is_paused: bool) -> None:
+        if is_paused:
+            self._empty_slot("paused")
+        super().pause(is_paused)
+
+    def take(self) -> Frame:
+        frame, self._slot = self._slot, None
+        assert frame is not None
+        return frame
+
+    @property
+    def has_frame(self) -> bool:
+        return self._slot is not None
+
+    def _waiting(self) -> int:
+        return int(self._slot is not None) + self._last.waiting
+
+    def _discard(self, cause: str) -> None:
+        self._empty_slot(cause)
+        self.ledger.drop(cause, self._last.waiting)
+        self._last = _NOTHING
+
+    def _empty_slot(self, cause: str) -> None:
+        self.ledger.drop(cause, int(self._slot is not None))
+        self._slot = None
+
+    def _read_once(self) -> None:
+        connection = self.source.connect()
+        try:
+            with self._changed:
+                self._connection, self._is_asked = connection, False
+                self.prepare()
+            while not self._is_stopping:
+                report, warning = connection.receive(_TICK_S)
+                if warning:
+                    logger.warning("%s: %s", self.name, warning)
+                if report is not None:
+                    with self._changed:
+                        self._enter(report)
+        finally:
+            with self._changed:
+                self._connection = None
+                self.ledger.drop("end", self._last.waiting)
+                self._last = _NOTHING
+            connection.close()
+
+    def _enter(self, report: Report) -> None:
+        """Bring the accounts up to date with the reading process, and keep the frame if one came."""
+        last, self._last = self._last, report
+        if report.received > last.received:
+            self._receive(report.received - last.received, report)
+        self.ledger.drop("paused" if self.is_paused else "late", report.late - last.late)
+        self.ledger.drop("damaged", report.damaged - last.damaged)
+        if report.image is not None:
+            self._is_asked = False
+            self._keep(report)
+        self._changed.notify_all()
+
+    def _receive(self, count: int, report: Report) -> None:
+        self.ledger.received += count
+        if report.arrived > (self.ledger.last_frame or 0.0):
+            self._connect()
+            self.ledger.last_frame = report.arrived
+        self.ledger.arrivals.add(self.ledger.received, time.monotonic())
+
+    def _keep(self, report: Report) -> None:
+        assert report.image is not None
+        self.ledger.size_hw = report.image.shape[0], report.image.shape[1]
+        if self.is_paused:
+            self.ledger.drop("paused")
+            return
+        index = self.ledger.received - self._last.received + report.index
+        frame = Frame(report.image, index, report.arrived - self._start, self.source.name)
+        self._slot = self._label(frame, index, report.arrived)
+        self._changed.notify_all()

@@ -1,0 +1,82 @@
+"""An RTSP server for tests, run by the system's Python: rtsp_server.py PORT WxH FPS CODEC [USER:PASSWORD].
+
+Every picture carries the monotonic clock in milliseconds, as 32 cells in its top rows.
+"""
+
+import sys
+import time
+from urllib.parse import unquote
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+
+CELLS, CELL_ROWS = 32, 16
+ENCODERS = {
+    "h264": "x264enc tune=zerolatency speed-preset=ultrafast key-int-max={fps} bitrate=1500"
+    " ! video/x-h264,profile=baseline ! rtph264pay name=pay0 pt=96 config-interval=1",
+    "mjpeg": "jpegenc ! rtpjpegpay name=pay0 pt=26",
+}
+
+
+def main() -> None:
+    port, size, fps, codec, login = sys.argv[1:6]
+    width, height = map(int, size.split("x"))
+    Gst.init(None)
+    caps = f"video/x-raw,format=BGR,width={width},height={height},framerate={fps}/1"
+    factory = GstRtspServer.RTSPMediaFactory()
+    factory.set_launch(
+        f"( appsrc name=s is-live=true block=true format=time do-timestamp=true caps={caps} ! videoconvert "
+        f"! video/x-raw,format=I420 ! {ENCODERS[codec].format(fps=fps)} )"
+    )
+    factory.set_shared(True)
+    factory.connect("media-configure", lambda _, media: feed(media, width, height, float(fps)))
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(port)
+    if login:
+        protect(server, factory, *map(unquote, login.split(":")))
+    server.get_mount_points().add_factory("/live", factory)
+    server.attach(None)
+    print("ready", flush=True)
+    GLib.MainLoop().run()
+
+
+def protect(server, factory, user, password) -> None:
+    auth = GstRtspServer.RTSPAuth()
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "user")
+    auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+    server.set_auth(auth)
+    structure = Gst.Structure.new_from_string(
+        "user, media.factory.access=(boolean)true, media.factory.construct=(boolean)true"
+    )
+    permissions = GstRtspServer.RTSPPermissions()
+    permissions.add_role_from_structure(structure)
+    factory.set_permissions(permissions)
+
+
+def feed(media, width: int, height: int, fps: float) -> None:
+    """Push a stamped picture per period while the media plays."""
+    source = media.get_element().get_by_name_recurse_up("s")
+    rest = b"\x5a" * (3 * width * (height - CELL_ROWS))
+
+    def push() -> bool:
+        source.emit("push-buffer", Gst.Buffer.new_wrapped(stamp(width) * CELL_ROWS + rest))
+        return True
+
+    timer = GLib.timeout_add(int(1000 / fps), push)
+    media.connect("unprepared", lambda _: GLib.source_remove(timer))
+
+
+def stamp(width: int) -> bytes:
+    now = int(time.monotonic() * 1000)
+    cell = width // CELLS
+    row = b"".join((b"\xff" if now >> bit & 1 else b"\0") * (3 * cell) for bit in range(CELLS))
+    return row.ljust(3 * width, b"\0")
+
+
+if __name__ == "__main__":
+    main()
