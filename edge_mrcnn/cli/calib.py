@@ -1,0 +1,98 @@
+"""`edge-mrcnn calib`: sets of pictures that INT8 ranges are measured on."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from edge_mrcnn.cli.options import name_next, val_split
+from runtimes.errors import UsageError
+
+
+@click.group()
+def command() -> None:
+    """Choose or record the pictures that INT8 ranges are measured on."""
+
+
+@command.command()
+@click.option("--data", required=True, help="COCO JSON, or a folder with annotations/instances_train.json.")
+@click.option("--val", help="COCO JSON that shares no image with the set [default: the folder's val split].")
+@click.option("-n", "--images", type=click.IntRange(1), default=256, show_default=True, help="Pictures to choose.")
+@click.option("--licence", default="as the data set", show_default=True, help="Terms of use, for the manifest.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same choice.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("calib"), show_default=True)
+def pick(data: str, val: str | None, images: int, licence: str, seed: int, output: Path) -> None:
+    """Choose training images by class, size of objects, light and crowd."""
+    from edge_mrcnn.data.coco import load_coco
+    from edge_mrcnn.data.coverage import candidates, refuse_shared
+    from quantize import picking
+    from quantize.calibration import describe_image, write_manifest
+
+    expect_empty(output)
+    chosen = picking.pick(candidates(load_coco(data, "train"), images, seed), images, seed)
+    if others := load_coco(val) if val else val_split(data):
+        refuse_shared([candidate.file for candidate, _ in chosen], others)
+    entries = []
+    for number, (candidate, why) in enumerate(chosen):
+        file = f"images/{number:04}{candidate.file.suffix.lower()}"
+        (output / "images").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(candidate.file, output / file)
+        entries.append(describe_image(output, file, source=candidate.source, licence=licence, why=why))
+    path = write_manifest(output, entries)
+    click.echo("\n".join(coverage([candidate.facets for candidate, _ in chosen])))
+    click.echo(f"wrote {path} ({len(entries)} pictures)")
+    name_next("quantize", "--model", "MODEL", "--calib", output)
+
+
+@command.command()
+@click.option("--source", required=True, help="What `run --source` takes: a camera, stream or video.")
+@click.option("-n", "--images", type=click.IntRange(1), default=256, show_default=True, help="Pictures to keep.")
+@click.option("--every", type=click.FloatRange(0), default=2.0, show_default=True, help="Seconds between two of them.")
+@click.option(
+    "--novelty", type=click.FloatRange(0, 1), default=0.02, show_default=True,
+    help="How far a picture is from all kept ones, as a share of full scale.",
+)  # fmt: skip
+@click.option("--licence", default="own", show_default=True, help="Terms of use, for the manifest.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("calib"), show_default=True)
+def capture(source: str, images: int, every: float, novelty: float, licence: str, output: Path) -> None:
+    """Record pictures of your own camera; Ctrl-C keeps those that it has."""
+    from quantize.calibration import write_manifest
+    from quantize.recording import Recorder
+    from runtimes.sources import open_source
+
+    expect_empty(output)
+    frames = open_source(source)
+    recorder = Recorder(output, frames.name, licence=licence, every_s=every, novelty=novelty)
+    with contextlib.suppress(KeyboardInterrupt), contextlib.closing(iter(frames)) as pictures:
+        for frame in pictures:
+            if recorder.offer(frame) and sys.stderr.isatty():
+                click.echo(f"\r{len(recorder.entries)} of {images}", err=True, nl=False)
+            if len(recorder.entries) >= images:
+                break
+    path = write_manifest(output, recorder.entries)
+    click.echo(f"wrote {path} ({len(recorder.entries)} pictures; {recorder.refused} frames were like others)")
+    name_next("quantize", "--model", "MODEL", "--calib", output)
+
+
+def expect_empty(folder: Path) -> None:
+    """Never mix two sets.
+
+    Raises:
+        UsageError: If the folder holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder}: expected an empty or new folder; choose another with -o")
+
+
+def coverage(shown: list[frozenset[str]]) -> Iterator[str]:
+    """How many pictures show each facet, as lines of text."""
+    counts = Counter(facet for facets in shown for facet in facets)
+    width = max(map(len, counts))
+    for facet, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        yield f"{facet:<{width}}{count:>6}"

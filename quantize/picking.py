@@ -1,0 +1,82 @@
+"""Which pictures calibrate: those that together show every class, size, light and crowd about equally often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.errors import ImageError
+
+LIGHTS = ("dark", "dim", "bright", "glaring")
+"""Names of the four equal ranges of mean brightness."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A picture that may calibrate."""
+
+    file: Path
+    """The picture."""
+    facets: frozenset[str]
+    """What it shows, in words: "class person", "small object", "dark"."""
+    source: str
+    """Where it comes from, for the manifest."""
+
+
+def pick(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[tuple[Candidate, str]]:
+    """Choose pictures whose facets are covered evenly.
+
+    One after the other, the picture is taken whose facets have been seen least: each facet counts 1 / (1 + times that
+    it was taken). Equal ones are taken in an order that the seed decides.
+
+    Args:
+        candidates: Pictures to choose from.
+        count: Pictures to choose; all, if there are fewer.
+        seed: Same seed, same choice.
+
+    Returns:
+        The chosen ones in the order in which they were taken, each with the reason in words.
+    """
+    names = sorted(frozenset().union(*(candidate.facets for candidate in candidates)))
+    shown = np.array([[name in candidate.facets for name in names] for candidate in candidates], dtype=np.float64)
+    order = np.random.default_rng(seed).permutation(len(candidates))
+    shown, is_left = shown[order], np.ones(len(candidates), dtype=bool)
+    taken = np.zeros(len(names))
+    chosen = []
+    for _ in range(min(count, len(candidates))):
+        best = int(np.argmax(np.where(is_left, shown @ (1 / (1 + taken)), -1)))
+        candidate = candidates[order[best]]
+        chosen.append((candidate, _reason(candidate, dict(zip(names, taken, strict=True)))))
+        taken += shown[best]
+        is_left[best] = False
+    return chosen
+
+
+def _reason(candidate: Candidate, taken: dict[str, float]) -> str:
+    """Its facets, those that the set had least of first."""
+    return ", ".join(sorted(candidate.facets, key=lambda facet: (taken[facet], facet)))
+
+
+def light_of(gray: NDArray[np.uint8]) -> str:
+    """One of `LIGHTS` for a (h, w) uint8 gray picture."""
+    return LIGHTS[min(int(gray.mean() // 64), len(LIGHTS) - 1)]
+
+
+def read_gray(file: Path) -> NDArray[np.uint8]:
+    """A picture in gray at an eighth of its size, which JPEG decoders give almost for nothing.
+
+    Returns:
+        (h, w) uint8.
+
+    Raises:
+        ImageError: If it cannot be decoded.
+    """
+    gray = cv2.imread(str(file), cv2.IMREAD_REDUCED_GRAYSCALE_8)
+    if gray is None:
+        raise ImageError(f"{file}: expected a picture, got a damaged or another kind of file")
+    return np.asarray(gray, dtype=np.uint8)
