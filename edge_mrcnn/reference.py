@@ -9,6 +9,7 @@ import torch
 
 from edge_mrcnn.model.checkpoint import Checkpoint, file_sha256, load_checkpoint
 from edge_mrcnn.model.mask_rcnn import PAD_RGB
+from edge_mrcnn.model.published import locate
 from runtimes.base import RawOutputs, Runtime
 from runtimes.errors import UsageError
 from runtimes.model_card import ModelCard
@@ -94,4 +95,5 @@ def load_reference(path: str | Path, device: str = "auto") -> TorchRuntime:
         MissingFileError, ModelFileError: If it is missing or not ours.
         UsageError: If the device is not there.
     """
+    path = locate(path)
     return TorchRuntime(load_checkpoint(path), device=device, sha256=file_sha256(path))

@@ -7,7 +7,7 @@ ordinary checkpoint: layers take the widths that the file has.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from torchvision.models.detection import MaskRCNN
 
 from edge_mrcnn.config import ModelConfig
 from edge_mrcnn.model.mask_rcnn import build_model
-from runtimes.errors import MissingFileError, ModelFileError, one_line
+from edge_mrcnn.model.published import PLAIN_OBJECTS, describe, find_state, locate
+from runtimes.errors import DataError, MissingFileError, ModelFileError, one_line
 
 FORMAT = "edge-mrcnn-checkpoint-1"
 
@@ -36,6 +37,24 @@ class Checkpoint:
     """The data set's own id of each class."""
     training: dict[str, Any] = field(default_factory=dict)
     """Provenance: data, epochs, pruning, AP."""
+
+
+def rename_classes(
+    checkpoint: Checkpoint, classes: tuple[str, ...], category_ids: tuple[int, ...] | None = None
+) -> Checkpoint:
+    """A checkpoint with other names for its classes.
+
+    Args:
+        checkpoint: The checkpoint.
+        classes: Names, in the order of the labels.
+        category_ids: The data set's own ids; the checkpoint's if None.
+
+    Raises:
+        DataError: If there are more or fewer than the checkpoint has.
+    """
+    if len(classes) != len(checkpoint.classes):
+        raise DataError(f"expected the names of {len(checkpoint.classes)} classes, got {len(classes)}")
+    return replace(checkpoint, classes=classes, category_ids=category_ids or checkpoint.category_ids)
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
@@ -58,27 +77,44 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint.
 
+    Args:
+        path: What `save_checkpoint` wrote, a state dict of torchvision's `maskrcnn_resnet50_fpn` or
+            `maskrcnn_resnet50_fpn_v2`, or "torchvision:" and one of these names.
+
     Raises:
         MissingFileError: If there is no such file.
-        ModelFileError: If it is damaged or was not written by `save_checkpoint`.
+        ModelFileError: If it is damaged or something else.
+        UsageError: If torchvision has no such Mask R-CNN.
     """
-    if not Path(path).is_file():
+    path = locate(path)
+    if not path.is_file():
         raise MissingFileError(f"{path}: no such checkpoint")
     try:
-        record = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(PLAIN_OBJECTS):
+            record = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a damaged file
         raise ModelFileError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise ModelFileError(f"{path}: expected a checkpoint written by `edge-mrcnn train`, this is another file")
     try:
-        return _restore(record)
+        return _restore(path, record)
     except ModelFileError:
         raise
     except Exception as error:  # whatever a record that was tampered with leads to
         raise ModelFileError(f"{path}: not a whole checkpoint ({one_line(error)})") from error
 
 
-def _restore(record: dict[str, Any]) -> Checkpoint:
+def _restore(path: Path, record: Any) -> Checkpoint:
+    if isinstance(record, dict) and record.get("format") == FORMAT:
+        return _restore_own(record)
+    if (state := find_state(record)) is not None:
+        config, classes, category_ids = describe(state)
+        model = restore_model(config, len(classes), state)
+        return Checkpoint(model=model, config=config, classes=classes, category_ids=category_ids)
+    raise ModelFileError(
+        f"{path}: expected a checkpoint of `edge-mrcnn train` or a Mask R-CNN of torchvision, this is another file"
+    )
+
+
+def _restore_own(record: dict[str, Any]) -> Checkpoint:
     config = ModelConfig.from_dict(record["config"])
     classes, category_ids = tuple(record["classes"]), tuple(record["category_ids"])
     model = restore_model(config, len(classes), record["state_dict"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn
+from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
@@ -28,6 +28,12 @@ IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 PAD_RGB = (124, 116, 104)
 """The mean colour as uint8: the letterbox border is zero after normalisation, as in torchvision."""
+
+RESNET50 = {
+    "torchvision_resnet50_fpn": (maskrcnn_resnet50_fpn, "IMAGENET1K_V1"),
+    "torchvision_resnet50_fpn_v2": (maskrcnn_resnet50_fpn_v2, "IMAGENET1K_V1"),
+}
+"""Backbone -> torchvision's own Mask R-CNN with it, and the backbone's published weights."""
 
 LEVELS = ["0", "1", "2"]
 """Pyramid maps that RoIs are pooled from."""
@@ -72,7 +78,7 @@ def build_model(
         A stock torchvision model. It takes (3, H, W) uint8 images letterboxed to `config.image_size_hw`
         and its labels are 1-based, 0 being background.
     """
-    build = _build_resnet50 if config.backbone == "torchvision_resnet50_fpn" else _build_light
+    build = _build_resnet50 if config.backbone in RESNET50 else _build_light
     model = build(config, num_classes + 1, pretrained, backbone_weights)
     model.transform = LetterboxedInput(config.image_size_hw)
     return model
@@ -143,9 +149,10 @@ def _build_resnet50(
 ) -> MaskRCNN:
     if backbone_weights is not None:
         body = build_backbone("resnet50", weights=backbone_weights).net
-    model = maskrcnn_resnet50_fpn(
+    make, published = RESNET50[config.backbone]
+    model = make(
         weights=None,
-        weights_backbone="IMAGENET1K_V1" if pretrained else None,
+        weights_backbone=published if pretrained else None,
         num_classes=num_classes,
         **_inference_settings(config),
     )

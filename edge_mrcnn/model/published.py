@@ -1,0 +1,101 @@
+"""Checkpoints that people already have: torchvision's published Mask R-CNNs, and those trained with torchvision.
+
+A state dict of `maskrcnn_resnet50_fpn` or `maskrcnn_resnet50_fpn_v2` says by its keys which of the two it is, and by
+its shapes how many classes it has.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.models import get_model_weights
+
+from edge_mrcnn.config import ModelConfig, preset
+from runtimes.errors import MissingFileError, UsageError, one_line
+
+PREFIX = "torchvision:"
+"""Before the name of a published model."""
+MODELS = ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2")
+"""Torchvision's Mask R-CNNs."""
+
+EPSILON = 1e-5
+"""What BatchNorm adds to a variance."""
+
+_SCORES = "roi_heads.box_predictor.cls_score.weight"
+_SECOND_RPN_CONVOLUTION = "rpn.head.conv.1.0.weight"
+"""Which only the second version has."""
+_MARKS = (_SCORES, "roi_heads.mask_predictor.mask_fcn_logits.weight", "backbone.body.layer4.2.conv3.weight")
+
+
+def locate(weights: str | Path) -> Path:
+    """The file of a checkpoint; "torchvision:NAME" is downloaded by torchvision's own loader, once.
+
+    Raises:
+        UsageError: If torchvision has no such Mask R-CNN.
+        MissingFileError: If it cannot be downloaded.
+    """
+    if not str(weights).startswith(PREFIX):
+        return Path(weights)
+    name = str(weights).removeprefix(PREFIX)
+    if name not in MODELS:
+        raise UsageError(f"{weights}: expected one of {', '.join(PREFIX + known for known in MODELS)}")
+    published = get_model_weights(name).DEFAULT
+    path = Path(torch.hub.get_dir(), "checkpoints", published.url.rpartition("/")[2])
+    try:
+        published.get_state_dict(progress=False, check_hash=True)
+    except OSError as error:
+        raise MissingFileError(
+            f"{weights}: cannot be downloaded ({one_line(error)}); put {path.name} into {path.parent}"
+        ) from error
+    return path
+
+
+def file_stem(weights: str | Path) -> str:
+    """What files made from a checkpoint are named after."""
+    return Path(str(weights).removeprefix(PREFIX)).stem
+
+
+def find_state(record: Any) -> dict[str, Tensor] | None:
+    """The weights of one of torchvision's Mask R-CNNs in a file, None if it holds something else.
+
+    Args:
+        record: A state dict, or what torchvision's training script saves, which has it under "model".
+    """
+    for state in (record, record.get("model"), record.get("state_dict")) if isinstance(record, dict) else ():
+        if isinstance(state, dict) and all(isinstance(state.get(mark), Tensor) for mark in _MARKS):
+            return _without_epsilon(state) if _is_frozen(state) else state
+    return None
+
+
+def _is_frozen(state: dict[str, Tensor]) -> bool:
+    """Whether it is of the first version with the norm layers that torchvision freezes, which count no batches."""
+    return _SECOND_RPN_CONVOLUTION not in state and not any(key.endswith("num_batches_tracked") for key in state)
+
+
+def _without_epsilon(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Variances from which the epsilon of BatchNorm is taken, which then adds it: the published weights have none."""
+    counted = {key: value - EPSILON if key.endswith("running_var") else value for key, value in state.items()}
+    norms = [key.removesuffix("running_var") for key in state if key.endswith("running_var")]
+    return {**counted, **{f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}}
+
+
+def describe(state: dict[str, Tensor]) -> tuple[ModelConfig, tuple[str, ...], tuple[int, ...]]:
+    """Parts, class names and category ids of a state dict that `find_state` gave.
+
+    91 logits are COCO's ids of torchvision's published models, of which ten have no class; other classes are numbered.
+    """
+    name = MODELS[_SECOND_RPN_CONVOLUTION in state]
+    config = replace(preset("resnet50"), name=name, backbone=f"torchvision_{name.removeprefix('maskrcnn_')}")
+    classes: list[str] = get_model_weights(name).DEFAULT.meta["categories"][1:]
+    count = len(state[_SCORES]) - 1
+    names = tuple(classes) if count == len(classes) else tuple(f"class{i}" for i in range(1, count + 1))
+    return config, names, tuple(range(1, count + 1))
+
+
+PLAIN_OBJECTS: list[Any] = [Namespace]
+"""What torchvision's training script saves beside the weights, and may be read without running code."""
