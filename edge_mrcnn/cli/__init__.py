@@ -7,7 +7,6 @@ The group knows each verb's module and help line and imports a verb only when it
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
 import warnings
@@ -15,7 +14,9 @@ import warnings
 import click
 
 from edge_mrcnn import __version__
+from edge_mrcnn.live.logs import LEVELS, set_up_logs
 from runtimes.errors import EdgeError
+from runtimes.redaction import redact
 
 COMMANDS = {  # verb -> help line; the verb's module is edge_mrcnn.cli.<verb> and holds `command`
     "scenes": "Generate a data set of pictures to try everything with.",
@@ -57,13 +58,12 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-mrcnn")
-@click.option("-v", "--verbose", is_flag=True, help="Log what the libraries underneath say.")
-def group(verbose: bool) -> None:
+@click.option("-v", "--verbose", count=True, help="Log what is going on; twice for every detail.")
+@click.option("-q", "--quiet", is_flag=True, help="Log errors only.")
+@click.option("--log-level", type=click.Choice(LEVELS), help="Log from this level on, to stderr.")
+def group(verbose: int, quiet: bool, log_level: str | None) -> None:
     """Train, prune, quantize and export a light Mask R-CNN, and run it on an edge camera."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
-    if not verbose:
-        for name in ("torch.utils.cpp_extension", "torch.utils._pytree"):  # remarks about CUDA and other packages
-            logging.getLogger(name).setLevel(logging.ERROR)
+    set_up_logs(log_level or ("error" if quiet else ("warning", "info", "debug")[min(verbose, 2)]))
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def main() -> None:
     try:
         code = group(standalone_mode=False, prog_name="edge-mrcnn")
     except EdgeError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(redact(f"error: {error}"), err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
         click.echo("stopped", err=True)
@@ -99,4 +99,4 @@ def _show(error: click.ClickException) -> None:
         return
     context = getattr(error, "ctx", None)
     hint = f"; see {context.command_path} --help" if context else ""
-    click.echo(f"error: {message.rstrip('.')}{hint}", err=True)
+    click.echo(redact(f"error: {message.rstrip('.')}{hint}"), err=True)

@@ -108,6 +108,11 @@ class Monitor:
             return Counter(self._found)
 
     @property
+    def has_result(self) -> bool:
+        """Whether a frame was processed at all."""
+        return self._last_s is not None
+
+    @property
     def uptime_s(self) -> float:
         """Seconds since the start."""
         return self._clock() - self._start_s

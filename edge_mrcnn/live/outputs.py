@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
@@ -47,6 +48,7 @@ class Outputs(Output):
 
     def __init__(self, outputs: Iterable[Output]) -> None:
         self._outputs = list(outputs)
+        self._lock = threading.Lock()
 
     def put(self, frame: Frame, found: Detections) -> None:
         self._each(lambda output: output.put(frame, found))
@@ -68,10 +70,16 @@ class Outputs(Output):
             try:
                 act(output)
             except (EdgeError, OSError) as error:
-                self._outputs.remove(output)
-                logger.error("%s stopped, everything else goes on: %s", type(output).__name__, redact(str(error)))
-                with contextlib.suppress(EdgeError, OSError):
-                    output.close()
+                self._drop(output, error)
+
+    def _drop(self, output: Output, error: Exception) -> None:
+        with self._lock:
+            if output not in self._outputs:
+                return
+            self._outputs.remove(output)
+        logger.error("%s stopped, everything else goes on: %s", type(output).__name__, redact(str(error)))
+        with contextlib.suppress(EdgeError, OSError):
+            output.close()
 
 
 class CocoResults(Output):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from edge_mrcnn import __version__
@@ -17,7 +18,6 @@ from runtimes.stream import SourceStatus
 def describe_state(card: ModelCard, monitor: Monitor, controls: Controls, scenes: Scenes) -> dict[str, Any]:
     """Everything that the page shows and that changes; sources are in the order of the stream."""
     health = monitor.health()
-    times = monitor.times()
     return {
         "model": describe_model(card),
         "version": __version__,
@@ -26,8 +26,15 @@ def describe_state(card: ModelCard, monitor: Monitor, controls: Controls, scenes
         "uptime_s": round(monitor.uptime_s, 1),
         "conf": controls.conf,
         "min_conf": card.score_threshold,
-        "sources": [describe_source(status, times, monitor, scenes) for status in monitor.status()],
+        "sources": [source for _, source in describe_sources(monitor, scenes)],
     }
+
+
+def describe_sources(monitor: Monitor, scenes: Scenes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Label and state of each source, in the order of the stream."""
+    times = monitor.times()
+    for status in monitor.status():
+        yield status.name, describe_source(status, times, monitor, scenes)
 
 
 def describe_model(card: ModelCard) -> dict[str, Any]:

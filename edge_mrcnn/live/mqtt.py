@@ -1,0 +1,251 @@
+"""Results to an MQTT broker: state of each source once a second, events at once, availability, Home Assistant.
+
+Topics under the prefix: `status` (online, stopped or offline, retained; the last is the broker's own word when it hears
+nothing), `SOURCE/state` (JSON, retained), `SOURCE/event` (JSON). Sources go by their public name, never by URL.
+The client's own thread sends; the loop leaves messages in a bounded queue.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from edge_mrcnn import __version__
+from edge_mrcnn.live.metrics import Samples
+from edge_mrcnn.live.outputs import Output
+from edge_mrcnn.live.scenes import Happening
+from runtimes import ModelCard
+from runtimes.errors import MissingExtraError, UsageError
+from runtimes.redaction import find_secrets, hide
+
+KEEPALIVE_S = 10
+"""Seconds of silence after which the broker asks; it says "offline" after one and a half times as many."""
+CONNECT_S = 3.0
+"""Seconds that a connection may take."""
+CLOSE_S = 1.0
+"""Seconds that the end may wait for the broker, twice."""
+QUEUE = 100
+"""Events that may wait for the broker; further ones are dropped and counted."""
+MAX_CLASSES = 20
+"""Models with more classes announce a class to Home Assistant when it is first seen."""
+USER, PASSWORD = "EDGE_MRCNN_MQTT_USER", "EDGE_MRCNN_MQTT_PASSWORD"
+"""Environment variables for those who keep them out of the URL."""
+DISCOVERY = "homeassistant"
+
+logger = logging.getLogger(__name__)
+Describe = Callable[[], Iterable[tuple[str, dict[str, Any]]]]
+"""Gives the label of each source and its state, as `edge_mrcnn.live.state.describe_source` makes it."""
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where messages go."""
+
+    host: str
+    port: int
+    is_encrypted: bool
+    prefix: str
+    """First part of every topic."""
+    user: str
+    password: str
+
+
+def parse_broker(url: str) -> Broker:
+    """Read "mqtt[s]://[USER:PASSWORD@]HOST[:PORT][/PREFIX]"; user and password may come from the environment instead.
+
+    Raises:
+        UsageError: If it is no such URL.
+    """
+    scheme, _, rest = url.partition("://")
+    credentials, _, address = rest.rpartition("@")
+    user, _, password = credentials.partition(":")
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^/:?#\s]+)(?::(\d{1,5}))?(?:/([^?#\s]*))?", address)
+    if scheme not in ("mqtt", "mqtts") or not match or re.search(r"[+#]", match[3] or ""):
+        raise UsageError("--mqtt: expected mqtt://HOST[:PORT][/PREFIX], or mqtts:// for an encrypted connection")
+    hide(*find_secrets(url), password := unquote(password) or os.environ.get(PASSWORD, ""))
+    return Broker(
+        host=match[1].strip("[]"),
+        port=int(match[2] or (8883 if scheme == "mqtts" else 1883)),
+        is_encrypted=scheme == "mqtts",
+        prefix=(match[3] or "").strip("/") or "edge-mrcnn",
+        user=unquote(user) or os.environ.get(USER, ""),
+        password=password,
+    )
+
+
+class Mqtt(Output):
+    """Publishes states and events; connects in the background, again and again."""
+
+    def __init__(self, broker: Broker, card: ModelCard, names: Mapping[str, str], describe: Describe) -> None:
+        """Begin to connect; a broker that is away is no error.
+
+        Args:
+            broker: Where to.
+            card: The model, whose classes are announced.
+            names: Label of each source -> its public name.
+            describe: The state of every source, from any thread.
+
+        Raises:
+            MissingExtraError: If paho-mqtt is not installed.
+        """
+        try:
+            from paho.mqtt import client as paho
+            from paho.mqtt.enums import CallbackAPIVersion
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("--mqtt needs paho-mqtt: pip install 'edge-mrcnn[live]'") from error
+        self._broker = broker
+        self._card = card
+        self._names = names
+        self._describe = describe
+        self._counts = {"sent": 0, "dropped": 0}
+        self._announced: set[tuple[str, str]] = set()
+        self._status_topic = f"{broker.prefix}/status"
+        self._client = client = paho.Client(CallbackAPIVersion.VERSION2)
+        client.will_set(self._status_topic, "offline", qos=1, retain=True)
+        if broker.user or broker.password:
+            client.username_pw_set(broker.user, broker.password)
+        if broker.is_encrypted:
+            client.tls_set()
+        client.max_queued_messages_set(QUEUE)
+        client.reconnect_delay_set(1, 30)
+        client.connect_timeout = CONNECT_S
+        client.on_connect = self._greet
+        client.on_disconnect = self._note_loss
+        client.connect_async(broker.host, broker.port, KEEPALIVE_S)
+        client.loop_start()
+
+    def put_happening(self, happening: Happening) -> None:
+        name = self._names[happening.source]
+        message = json.dumps({**happening.to_dict(), "source": name})
+        sent = self._client.publish(f"{self._broker.prefix}/{name}/event", message, qos=1)
+        self._counts["dropped" if sent.rc == _QUEUE_IS_FULL else "sent"] += 1
+
+    def tick(self) -> None:
+        """Publish the state of each source, and announce what Home Assistant was not told yet."""
+        if not self._client.is_connected():
+            return
+        for label, state in self._describe():
+            name, entities = self._names[label], list(self._entities(state))
+            for entity in entities:
+                self._announce(name, entity)
+            absent = {entity.path[1]: 0 for entity in entities if entity.path[0] == "objects"}
+            message = {**state, "name": name, "objects": {**absent, **state["objects"]}}
+            self._publish(f"{self._broker.prefix}/{name}/state", json.dumps(message))
+
+    def tallies(self) -> Iterable[tuple[str, str, Samples]]:
+        samples = [({"result": result}, count) for result, count in self._counts.items()]
+        yield "mqtt_events", "Events for the broker, by what became of them.", samples
+
+    def close(self) -> None:
+        """Say "stopped" and leave; a broker that does not listen is not waited for."""
+        if self._client.is_connected():
+            self._publish(self._status_topic, "stopped", qos=1).wait_for_publish(CLOSE_S)
+        # Not loop_stop, which waits for a broker that is frozen; the thread ends by itself once this is sent.
+        self._client.disconnect()
+        deadline = time.monotonic() + CLOSE_S
+        while self._client.is_connected() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _greet(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        """Say who we are after each connection: the broker may have lost everything."""
+        if reason.is_failure:
+            logger.warning("MQTT broker %s: refused: %s", self._broker.host, reason)
+            return
+        logger.info("MQTT broker %s: connected", self._broker.host)
+        self._announced.clear()
+        self._publish(self._status_topic, "online", qos=1)
+
+    def _note_loss(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            logger.warning("MQTT broker %s: connection lost: %s", self._broker.host, reason)
+
+    def _publish(self, topic: str, message: str, qos: int = 0) -> Any:
+        return self._client.publish(topic, message, qos=qos, retain=True)
+
+    def _entities(self, state: dict[str, Any]) -> Iterator[Entity]:
+        """What Home Assistant shows of a source in this state."""
+        yield Entity("State", ("state",), icon="mdi:cctv")
+        yield Entity("FPS", ("fps",), unit="FPS", icon="mdi:speedometer")
+        classes = self._card.classes if len(self._card.classes) <= MAX_CLASSES else tuple(state["objects"])
+        for name in classes:
+            yield Entity(name, ("objects", name), icon="mdi:shape")
+        for line in state["counts"]["lines"]:
+            for direction in ("in", "out"):
+                yield Entity(f"{line} {direction}", ("counts", "lines", line, direction), is_sum=True, is_total=True)
+        for zone in state["counts"]["zones"]:
+            yield Entity(f"{zone} now", ("counts", "zones", zone, "inside"), is_sum=True)
+            yield Entity(f"{zone} in all", ("counts", "zones", zone, "entered"), is_sum=True, is_total=True)
+
+    def _announce(self, name: str, entity: Entity) -> None:
+        """Have Home Assistant make an entity, once per connection."""
+        if (name, entity.name) in self._announced:
+            return
+        self._announced.add((name, entity.name))
+        node, number = _ascii(f"{self._broker.prefix}-{name}"), "-".join(map(_ascii, entity.path))
+        config = {
+            **entity.to_config(),
+            "unique_id": f"{node}-{number}",
+            "state_topic": f"{self._broker.prefix}/{name}/state",
+            "availability_topic": self._status_topic,
+            # Home Assistant knows two states; a clean stop is as unavailable as a loss.
+            "availability_template": "{{ 'online' if value == 'online' else 'offline' }}",
+            "device": {
+                "identifiers": [node],
+                "name": name,
+                "manufacturer": "edge-mrcnn",
+                "model": f"{self._card.name} {self._card.precision} {self._card.target}",
+                "sw_version": __version__,
+            },
+        }
+        self._publish(f"{DISCOVERY}/sensor/{node}/{number}/config", json.dumps(config))
+
+
+_QUEUE_IS_FULL = 15
+"""MQTT_ERR_QUEUE_SIZE of paho."""
+
+
+@dataclass(frozen=True)
+class Entity:
+    """One sensor of Home Assistant: a value in the JSON of a source's state."""
+
+    name: str
+    path: tuple[str, ...]
+    """Keys that lead to the value."""
+    unit: str = ""
+    icon: str = ""
+    is_sum: bool = False
+    """Whether the value is the sum over classes."""
+    is_total: bool = False
+    """Whether it only grows."""
+
+    def to_config(self) -> dict[str, Any]:
+        """The part of the configuration that depends on the value."""
+        value = "value_json" + "".join(f"[{json.dumps(key)}]" for key in self.path)
+        config: dict[str, Any] = {
+            "name": self.name,
+            "value_template": f"{{{{ {value}.values() | sum }}}}" if self.is_sum else f"{{{{ {value} }}}}",
+        }
+        if self.path != ("state",):
+            config["state_class"] = "total_increasing" if self.is_total else "measurement"
+        if self.unit:
+            config["unit_of_measurement"] = self.unit
+        if self.icon:
+            config["icon"] = self.icon
+        return config
+
+
+def _ascii(text: str) -> str:
+    """A topic level that Home Assistant allows: letters, digits, underscores and hyphens.
+
+    A name that holds others gets a checksum, so that two names never become one.
+    """
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")
+    return text if plain == text else f"{plain}-{zlib.crc32(text.encode()):08x}"
