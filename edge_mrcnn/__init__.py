@@ -1,3 +1,22 @@
-"""edge-mrcnn: a Mask R-CNN that leaves the GPU and runs on a camera."""
+"""edge-mrcnn: a Mask R-CNN that leaves the GPU and runs on a camera.
 
+for frame, detections in edge_mrcnn.stream("model.tflite", source=0):
+    ...
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_mrcnn.streaming import stream
+
+__all__ = ["__version__", "stream"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`stream`, imported when it is first used, so that `edge-mrcnn --help` stays quick."""
+    if name == "stream":
+        from edge_mrcnn.streaming import stream
+
+        return stream
+    raise AttributeError(f"module 'edge_mrcnn' has no attribute {name!r}")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, NoReturn, TextIO
 
 import click
 import cv2
@@ -20,9 +21,9 @@ import numpy as np
 import runtimes
 from runtimes import Detections, ModelCard, UsageError
 from runtimes.draw import draw_detections, draw_panel
-from runtimes.sinks import open_sink
-from runtimes.sources import Frame, Source, open_source
-from runtimes.stream import Stream
+from runtimes.sinks import Background, Reserve, Sink, open_sinks
+from runtimes.sources import Frame, Source, open_sources
+from runtimes.stream import SourceStatus, Stream
 
 PROGRESS_S = 0.5
 """Seconds between two updates of the progress line."""
@@ -59,85 +60,121 @@ class Meter:
             yield f"{stage:<12}{p50:>9.1f}{p90:>9.1f}"
 
 
-class Output:
-    """Everything that is done with a frame once its objects are known."""
+class Picture(NamedTuple):
+    """What is drawn, and where it goes."""
 
-    def __init__(self, card: ModelCard, sink: Any, records: TextIO | None, *, show: bool) -> None:
+    frame: Frame
+    found: Detections
+    fps: float
+
+
+class Output:
+    """Everything that is done with a frame once its objects are known; what is slow, in a thread of its own."""
+
+    def __init__(
+        self, card: ModelCard, sinks: Mapping[str, Sink], records: TextIO | None, meter: Meter, *, show: bool
+    ) -> None:
         self._card = card
-        self._sink = sink
+        self._sinks = sinks
         self._records = records
+        self._meter = meter
         self._show = show
+        self._keeper = Background(self._keep, name="pictures") if sinks else None
         self.is_closed = False
         """Whether the user closed the window."""
 
-    def put(self, frame: Frame, found: Detections, fps: float) -> dict[str, float]:
-        """Record, draw, keep and show a frame.
+    @property
+    def skipped(self) -> int:
+        """Pictures of live sources that were not kept because the disk could not follow."""
+        return self._keeper.skipped if self._keeper else 0
 
-        Returns:
-            Milliseconds of the stages that ran.
-        """
+    def put(self, frame: Frame, found: Detections, fps: float, *, is_live: bool) -> None:
+        """Record, keep and show a frame; a live source is never held up by a slow disk."""
         if self._records:
             self._records.write(json.dumps(to_record(frame, found)) + "\n")
-        if not (self._sink or self._show):
-            return {}
+        if self._keeper:
+            self._keeper.put(Picture(frame, found, fps), may_skip=is_live)
+        if self._show:  # windows belong to the main thread
+            self.is_closed = show_image(self._draw(Picture(frame, found, fps)))
+
+    def close(self) -> None:
+        """Finish the pictures that wait."""
+        if self._keeper:
+            self._keeper.close()
+
+    def _keep(self, picture: Picture) -> None:
         start = time.perf_counter()
-        image = draw_detections(frame.image, found)
-        draw_panel(image, [f"{fps:.0f} FPS   {found.speed['inference']:.1f} ms", describe(self._card)])
+        image = self._draw(picture)
         drawn = time.perf_counter()
-        if self._sink:
-            self._sink.write(image, frame)
-        if self._show:
-            self.is_closed = show_image(image)
-        return {"draw": 1e3 * (drawn - start), "output": 1e3 * (time.perf_counter() - drawn)}
+        self._sinks[picture.frame.source].write(image, picture.frame)
+        self._meter.add({"draw": 1e3 * (drawn - start), "output": 1e3 * (time.perf_counter() - drawn)})
+
+    def _draw(self, picture: Picture) -> np.ndarray:
+        frame, found, fps = picture
+        image = draw_detections(frame.image.copy(), found)
+        draw_panel(image, [f"{fps:.0f} FPS   {found.speed['inference']:.1f} ms", describe(self._card)])
+        return image
 
 
 @click.command()
 @click.option("--model", required=True, help="A .onnx, .xml or .tflite that `export` or `quantize` wrote.")
-@click.option("--source", required=True, help="Camera (0, /dev/video0), URL, video, image, folder or glob.")
+@click.option(
+    "--source", "sources", required=True, multiple=True, metavar="[NAME=]SOURCE",
+    help="Camera (0, /dev/video0, csi://0, picamera://0), URL, video, image, folder, glob or synthetic; several times "
+    "for several. Options follow a #: 0#size=1280x720,fps=30,format=MJPG.",
+)  # fmt: skip
 @click.option("--save", type=click.Path(), help="Keep the drawn pictures: a video file, or a folder for images.")
+@click.option("--keep-free", type=click.FloatRange(0), help="MB that --save leaves free [default: 10 %, 1000 at most].")
 @click.option("--show", is_flag=True, help="Show them in a window; q ends.")
 @click.option("--conf", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Lowest score that counts.")
 @click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
+@click.option("--wait", is_flag=True, help="Try a source that is not there yet again, for ever.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write detections, one JSON line a frame.")
 def command(
-    model: str, source: str, save: str | None, show: bool, conf: float, max_frames: int | None,
-    threads: int | None, json_path: Path | None,
+    model: str, sources: tuple[str, ...], save: str | None, keep_free: float | None, show: bool, conf: float,
+    max_frames: int | None, threads: int | None, wait: bool, json_path: Path | None,
 ) -> None:  # fmt: skip
-    """Run a model live on a camera, stream or video. Ctrl-C ends it and finishes the files."""
-    frames = open_source(source)
+    """Run a model live on cameras, streams or videos. Ctrl-C ends it and finishes the files; twice, at once."""
+    opened = open_sources(sources)
+    reserve = Reserve() if keep_free is None else Reserve(share=1.0, most_bytes=int(1e6 * keep_free))
     quieten_opencv()
     if threads:
         cv2.setNumThreads(threads)
-    with catch_interrupts() as interrupts, ExitStack() as stack:
+    with catch_signals() as signals, ExitStack() as stack:
         runtime = stack.enter_context(runtimes.load(model, threads=threads))
-        sink = stack.enter_context(open_sink(save, frames)) if save else None
+        sinks = open_sinks(save, opened, reserve) if save else {}
+        for sink in sinks.values():
+            stack.enter_context(sink)
         records = stack.enter_context(open_records(json_path)) if json_path else None
-        output = Output(runtime.card, sink, records, show=show)
-        click.echo(f"{describe(runtime.card)} on {frames.name}", err=True)
-        meter, stream = Meter(), Stream(runtime, frames)
-        try:
-            run_loop(stream, output, meter, interrupts, conf=conf, limit=max_frames, total=frames.frame_count)
-        except KeyboardInterrupt:
+        meter = Meter()
+        output = stack.enter_context(closing(Output(runtime.card, sinks, records, meter, show=show)))
+        click.echo(f"{describe(runtime.card)} on {', '.join(opened)}", err=True)
+        stream = Stream(runtime, opened, is_patient=wait)
+        signals.stop = stream.stop
+        run_loop(stream, opened, output, meter, conf=conf, limit=max_frames)
+        if signals.count:
             click.echo("\nstopped", err=True)
-    summarize(meter, stream, frames)
+    summarize(meter, stream, output)
     for path in (save, json_path):
         if path:
             click.echo(f"wrote {path}")
     click.echo(f"next: edge-mrcnn report --help, or edge-mrcnn predict --model {model} --source FOLDER -o DIR")
+    if stream.is_abandoned:
+        leave(0)
 
 
 def run_loop(
-    stream: Stream, output: Output, meter: Meter, interrupts: Interrupts, *, conf: float, limit: int | None, total: int
+    stream: Stream, sources: Mapping[str, Source], output: Output, meter: Meter, *, conf: float, limit: int | None
 ) -> None:
-    """Take frames until the source ends, the limit is reached or the window is closed."""
-    shown = 0.0
+    """Take frames until the sources end, the limit is reached, a signal comes or the window is closed."""
+    shown, total = 0.0, sum(source.frame_count for source in sources.values())
     with closing(iter(stream)) as results:
         for frame, found in islice(results, limit):
             found = found[found.scores >= conf]
             meter.frames += 1
-            with interrupts.held():
-                meter.add(found.speed | output.put(frame, found, meter.fps))
+            meter.add(found.speed)
+            output.put(frame, found, meter.fps, is_live=sources[frame.source].is_live)
             if sys.stderr.isatty() and meter.elapsed_s - shown > PROGRESS_S:
                 shown = meter.elapsed_s
                 click.echo(f"\r{progress(meter, stream, total, len(found))}", nl=False, err=True)
@@ -153,14 +190,23 @@ def progress(meter: Meter, stream: Stream, total: int, objects: int) -> str:
     )
 
 
-def summarize(meter: Meter, stream: Stream, source: Source) -> None:
+def summarize(meter: Meter, stream: Stream, output: Output) -> None:
     """Print what was done and how fast."""
-    counts = stream.counts
-    dropped = f", {counts.dropped} of {counts.received} dropped" if source.is_live else ""
-    lost = f", {counts.reconnects} reconnections" if counts.reconnects else ""
-    click.echo(f"{meter.frames} frames in {meter.elapsed_s:.1f} s: {meter.fps:.1f} FPS end to end{dropped}{lost}")
+    click.echo(f"{meter.frames} frames in {meter.elapsed_s:.1f} s: {meter.fps:.1f} FPS end to end")
+    for status in stream.status():
+        click.echo(describe_source(status))
+    if output.skipped:
+        click.echo(f"{output.skipped} pictures were not kept: the disk or the encoder could not follow")
     if meter.frames:
         click.echo("\n".join(meter.table()))
+
+
+def describe_source(status: SourceStatus) -> str:
+    """What became of the frames of one source."""
+    causes = ", ".join(f"{count} {cause}" for cause, count in status.dropped.items() if count)
+    dropped = f", {sum(status.dropped.values())} dropped ({causes})" if causes else ""
+    lost = f", {status.reconnects} reconnections" if status.reconnects else ""
+    return f"{status.name}: {status.received} received, {status.processed} processed{dropped}{lost}"
 
 
 def describe(card: ModelCard) -> str:
@@ -175,6 +221,7 @@ def to_record(frame: Frame, found: Detections) -> dict[str, Any]:
         "frame": frame.index,
         "time_s": round(frame.time_s, 4),
         "name": frame.name,
+        "source": frame.source,
         "image_size_hw": found.image_size_hw,
         "speed_ms": {stage: round(value, 3) for stage, value in found.speed_ms.items()},
         "detections": found.to_coco(frame.index),
@@ -212,38 +259,38 @@ def open_records(path: Path) -> TextIO:
         raise UsageError(f"--json {path}: cannot be written: {error.strerror}") from error
 
 
-class Interrupts:
-    """Lets SIGINT and SIGTERM end the loop, but never in the middle of writing a frame: a cut write spoils the file."""
+class Signals:
+    """SIGINT and SIGTERM: the first lets the loop end with everything finished, the second ends the process at once."""
 
     def __init__(self) -> None:
-        self._is_held = False
-        self._is_pending = False
+        self.count = 0
+        self.stop: Callable[[], None] | None = None
+        """What ends the loop; before there is one, a signal raises KeyboardInterrupt."""
 
     def __call__(self, number: int, frame: object) -> None:
         """The signal handler."""
-        if not self._is_held:
+        self.count += 1
+        if self.count > 1:
+            leave(128 + number)
+        if self.stop is None:
             raise KeyboardInterrupt
-        self._is_pending = True
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep a signal that comes meanwhile until the end of the block."""
-        self._is_held = True
-        try:
-            yield
-        finally:
-            self._is_held = False
-        if self._is_pending:
-            raise KeyboardInterrupt
+        self.stop()
 
 
 @contextmanager
-def catch_interrupts() -> Iterator[Interrupts]:
+def catch_signals() -> Iterator[Signals]:
     """Handle SIGTERM as Ctrl-C, so that a service manager leaves finished files behind."""
-    interrupts = Interrupts()
-    previous = {number: signal.signal(number, interrupts) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = Signals()
+    previous = {number: signal.signal(number, signals) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield interrupts
+        yield signals
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process without waiting for anything that hangs."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

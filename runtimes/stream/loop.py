@@ -113,6 +113,11 @@ class Stream:
         since = self._busy_since
         return since is not None and time.monotonic() - since > self._hang_s
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the iteration has ended while the model still hangs; the process should end without tidying up."""
+        return self._is_stopping and self._worker.is_alive()
+
     def pause(self, name: str, is_paused: bool = True) -> None:
         """Stop or go on taking the frames of a source; from any thread.
 

@@ -1,0 +1,78 @@
+"""Where drawn pictures go: a video file or a folder of images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from runtimes.errors import UsageError
+from runtimes.sinks.background import Background
+from runtimes.sinks.base import GuardedSink, Reserve, Sink
+from runtimes.sinks.images import ImageSink, write_image
+from runtimes.sinks.video import DEFAULT_FPS, VIDEO_SUFFIXES, PlainVideoSink, VideoSink
+from runtimes.sources import ImageSource, Source
+
+__all__ = ["Background", "GuardedSink", "Reserve", "Sink", "open_sink", "open_sinks", "write_image"]
+
+
+def open_sinks(path: str | Path, sources: Mapping[str, Source], reserve: Reserve) -> dict[str, Sink]:
+    """Choose how to keep the pictures of each source; with several, its name goes into the name of the file.
+
+    Args:
+        path: A folder (or, for one image, an image file); a .mp4, .mkv or .mov for moving pictures.
+        sources: Where the frames come from, by name.
+        reserve: What recordings leave free of the disk.
+
+    Raises:
+        UsageError: If the path does not fit a source, or the disk is nearly full.
+    """
+    sinks: dict[str, Sink] = {}
+    for name, source in sources.items():
+        own = Path(path) if len(sources) == 1 else name_for(Path(path), name)
+        sinks[name] = GuardedSink(open_sink(own, source), own, reserve)
+    return sinks
+
+
+def name_for(path: Path, source: str) -> Path:
+    """A path of its own for a source: "out.mp4" of "door" is "out-door.mp4", the folder "out" is "out/door"."""
+    slug = re.sub(r"[^\w.-]+", "-", source.partition("://")[2] or source).strip("-.")
+    return path.with_stem(f"{path.stem}-{slug}") if path.suffix else path / slug
+
+
+def open_sink(path: str | Path, source: Source) -> Sink:
+    """Choose how to keep the pictures of a source: images become images, anything else a video.
+
+    Args:
+        path: A folder (or, for one image, an image file); a .mp4, .mkv or .mov for moving pictures.
+        source: Where the frames come from.
+
+    Raises:
+        UsageError: If the path does not fit the source.
+    """
+    path = Path(path)
+    if isinstance(source, ImageSource):
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            raise UsageError(f"{path}: the source is images; name a folder to keep them in")
+        return ImageSink(path, source)
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        raise UsageError(f"{path}: expected a video file ending in {', '.join(VIDEO_SUFFIXES)}")
+    make_file(path)
+    try:
+        import av
+    except ModuleNotFoundError:
+        return PlainVideoSink(path, source.fps or DEFAULT_FPS)
+    return VideoSink(path, av)
+
+
+def make_file(path: Path) -> None:
+    """Make an empty file and its folder, to find out now whether it can be written.
+
+    Raises:
+        UsageError: If it cannot.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("wb").close()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error

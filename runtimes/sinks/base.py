@@ -1,0 +1,125 @@
+"""What a sink is, and one that lets detection go on when the disk is full."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from runtimes.errors import EdgeError, UsageError, one_line
+from runtimes.sources import Frame
+
+Array = NDArray[Any]
+
+CHECK_S = 2.0
+"""Seconds between two looks at the free space."""
+
+logger = logging.getLogger(__name__)
+
+
+class Sink(ABC):
+    """Takes pictures; a context manager, so that a file is finished whatever happens."""
+
+    @abstractmethod
+    def write(self, image: Array, frame: Frame) -> None:
+        """Write a (H, W, 3) uint8 RGB picture that was drawn from a frame.
+
+        Raises:
+            UsageError: If it cannot be written.
+        """
+
+    def close(self) -> None:  # noqa: B027  # not abstract: images have nothing to finish
+        """Finish what was written; a second call does nothing."""
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """How much of a disk recordings leave free: a share of it, but no more than some bytes."""
+
+    share: float = 0.1
+    """Share of the disk, in [0, 1]."""
+    most_bytes: int = 1 << 30
+    """On a large disk so many bytes are enough."""
+
+    def lacking(self, folder: Path) -> str:
+        """Why no more must be written there, in words; "" while there is room."""
+        usage = shutil.disk_usage(folder)
+        limit = min(self.share * usage.total, self.most_bytes)
+        if usage.free >= limit:
+            return ""
+        return f"{usage.free / 1e6:.0f} MB are free, of which {limit / 1e6:.0f} MB are kept"
+
+
+class GuardedSink(Sink):
+    """Stops with one message when its disk is full or has too little room left; what is written stays readable."""
+
+    def __init__(self, sink: Sink, path: Path, reserve: Reserve) -> None:
+        """Make one.
+
+        Args:
+            sink: What writes.
+            path: The file or folder that it writes, for messages and to find the disk.
+            reserve: What is left free.
+
+        Raises:
+            UsageError: If there is too little room at the start.
+        """
+        self._sink: Sink | None = sink
+        self._path = path
+        self._folder = next(parent for parent in (path, *path.resolve().parents) if parent.is_dir())
+        self._reserve = reserve
+        self._checked = time.monotonic()
+        if reason := reserve.lacking(self._folder):
+            raise UsageError(f"{path}: the disk is nearly full: {reason}; make room, or see --keep-free")
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it writes no more."""
+        return self._sink is None
+
+    def write(self, image: Array, frame: Frame) -> None:
+        if self._sink is None:
+            return
+        if reason := self._look():
+            self._stop(f"the disk is nearly full: {reason}")
+            return
+        try:
+            self._sink.write(image, frame)
+        except (EdgeError, OSError) as error:
+            self._stop(one_line(error).removeprefix(f"{self._path}: "))
+
+    def close(self) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.close()
+
+    def _look(self) -> str:
+        now = time.monotonic()
+        if now - self._checked < CHECK_S:
+            return ""
+        self._checked = now
+        return self._reserve.lacking(self._folder)
+
+    def _stop(self, reason: str) -> None:
+        sink, self._sink = self._sink, None
+        logger.error("%s: recording stopped, detection goes on: %s", self._path, reason)
+        try:
+            if sink is not None:
+                sink.close()
+        except (EdgeError, OSError):
+            logger.info("%s: its last frames are missing", self._path)

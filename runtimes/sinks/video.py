@@ -1,0 +1,117 @@
+"""Drawn pictures as a video.
+
+With PyAV as fragmented MP4: such a file can be played up to its last fragment even if the power fails, the process is
+killed or the disk is full, while a plain one is lost without its last bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from runtimes.errors import UsageError
+from runtimes.sinks.base import Array, Sink
+from runtimes.sources import Frame
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
+DEFAULT_FPS = 25.0
+ENCODERS = {
+    "libx264": {"preset": "veryfast", "crf": "23"},
+    "libopenh264": {"b": "4000000"},
+    "mpeg4": {"qscale": "4", "flags": "+qscale"},
+}
+"""Encoders, the best first, with their options; the first that this FFmpeg has is taken."""
+_CLOCK = 90_000
+"""Ticks in a second of a video's clock."""
+_FRAGMENTED = {
+    "movflags": "frag_keyframe+empty_moov+default_base_moof",
+    "frag_duration": "1000000",
+    "flush_packets": "1",
+}
+"""A killed process loses no more than the last second."""
+
+logger = logging.getLogger(__name__)
+
+
+class VideoSink(Sink):
+    """A video by PyAV; each frame at its own time, so that a live recording keeps its pace."""
+
+    def __init__(self, path: Path, av: Any) -> None:
+        self._path = path
+        self._av = av
+        self._container: Any = None
+        self._stream: Any = None
+        self._last = -1
+
+    def write(self, image: Array, frame: Frame) -> None:
+        try:
+            if self._container is None:
+                self._open(*image.shape[:2])
+            picture = self._av.VideoFrame.from_ndarray(self._fit(image), format="rgb24")
+            self._last = picture.pts = max(self._last + 1, round(frame.time_s * _CLOCK))
+            picture.time_base = Fraction(1, _CLOCK)
+            self._container.mux(self._stream.encode(picture))
+        except OSError as error:
+            raise self._explain(error) from error
+
+    def close(self) -> None:
+        if self._container is None:
+            return
+        container, self._container = self._container, None
+        try:
+            container.mux(self._stream.encode())
+            container.close()
+        except OSError as error:
+            raise self._explain(error) from error
+
+    def _open(self, height: int, width: int) -> None:
+        options = _FRAGMENTED if self._path.suffix.lower() in (".mp4", ".mov") else {"flush_packets": "1"}
+        self._container = self._av.open(str(self._path), "w", options=options)
+        name = next(name for name in ENCODERS if name in self._av.codecs_available)
+        stream = self._container.add_stream(name, rate=round(DEFAULT_FPS), options=ENCODERS[name])
+        stream.width, stream.height, stream.pix_fmt = width // 2 * 2, height // 2 * 2, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, _CLOCK if name != "mpeg4" else 30_000)
+        stream.codec_context.gop_size = 2 * round(DEFAULT_FPS)
+        self._stream = stream
+
+    def _fit(self, image: Array) -> Array:
+        """Crop to even sides, which the codec wants; resize if the camera came back with another size."""
+        height, width = self._stream.height, self._stream.width
+        if image.shape[0] // 2 * 2 != height or image.shape[1] // 2 * 2 != width:
+            return cv2.resize(image, (width, height))
+        return np.ascontiguousarray(image[:height, :width])
+
+    def _explain(self, error: OSError) -> UsageError:
+        return UsageError(f"{self._path}: cannot be written: {error.strerror or type(error).__name__}")
+
+
+class PlainVideoSink(Sink):
+    """MPEG-4 by OpenCV, at a fixed pace; for machines without PyAV."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        logger.warning("%s: a power failure or a full disk will spoil it; for one that survives: pip install av", path)
+        self._path = path
+        self._fps = fps
+        self._writer: Any = None
+        self._size_wh = (0, 0)
+
+    def write(self, image: Array, frame: Frame) -> None:
+        if self._writer is None:
+            self._size_wh = (image.shape[1], image.shape[0])
+            fourcc = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(str(self._path), fourcc, self._fps, self._size_wh)
+            if not self._writer.isOpened():
+                raise UsageError(f"{self._path}: cannot be written as a video")
+        if image.shape[1::-1] != self._size_wh:
+            image = cv2.resize(image, self._size_wh)
+        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
