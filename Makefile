@@ -1,5 +1,6 @@
 # make demo   set up and run the whole chain on generated pictures
 # make test   set up and run all tests
+# make test-pi  what a device installs, on an emulated Raspberry Pi
 # make check  format, lint, types
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_OUT ?= demo_out
 
-.PHONY: demo test check setup clean
+.PHONY: demo test test-pi check setup clean
 
 setup: $(STAMP)
 
@@ -29,6 +30,11 @@ test: $(STAMP)
 	$(BIN)/python -m pytest tests/runtimes
 	$(BIN)/python -m pytest tests/quantize
 	$(BIN)/python -m pytest tests/edge_mrcnn tests/test_imports.py
+	$(BIN)/python -m pytest tests/test_packaging.py
+
+# On an emulated Raspberry Pi 4 and 5; says so and ends well where no emulator can be installed.
+test-pi: $(STAMP)
+	.ci/test-pi
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

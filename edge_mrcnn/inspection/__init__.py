@@ -9,10 +9,10 @@ from pathlib import Path
 from edge_mrcnn.inspection.operator import Operator
 from runtimes.errors import MissingExtraError, MissingFileError, UnknownFormatError
 
-READERS = {  # suffix -> (reader, pip extra)
-    ".onnx": ("edge_mrcnn.inspection.onnx_file:read_operators", "export"),
+READERS = {  # suffix -> (reader, package that it needs)
+    ".onnx": ("edge_mrcnn.inspection.onnx_file:read_operators", "onnx"),
     ".xml": ("edge_mrcnn.inspection.openvino_file:read_operators", "openvino"),
-    ".tflite": ("edge_mrcnn.inspection.tflite_file:read_operators", "tflite"),
+    ".tflite": ("edge_mrcnn.inspection.tflite_file:read_operators", "ai-edge-litert"),
 }
 
 
@@ -30,11 +30,11 @@ def list_operators(path: str | Path) -> list[Operator]:
         raise UnknownFormatError(f"{path}: expected one of {', '.join(READERS)}")
     if not path.is_file():
         raise MissingFileError(f"{path}: no such model file")
-    reader, extra = READERS[path.suffix]
+    reader, package = READERS[path.suffix]
     try:
         read = pkgutil.resolve_name(reader)
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"{path}: pip install 'edge-mrcnn[{extra}]'") from error
+        raise MissingExtraError(f"{path}: needs {error.name}: pip install {package}") from error
     operators: list[Operator] = read(path)
     return operators
 
