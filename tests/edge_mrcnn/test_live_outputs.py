@@ -1,0 +1,448 @@
+"""Metrics, events, webhook, COCO results and notification: against a real parser, real servers and real sockets."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import socket
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from live_site import CARD, Moving, answer_three, detect, make_frame
+
+from edge_mrcnn.live.controls import Controls
+from edge_mrcnn.live.metrics import render_metrics
+from edge_mrcnn.live.monitor import BUCKETS_S, Health, Histogram, Monitor
+from edge_mrcnn.live.names import name_publicly
+from edge_mrcnn.live.notify import Notifier
+from edge_mrcnn.live.outputs import CocoResults, Output, Outputs, name_image
+from edge_mrcnn.live.scenes import Happening, Scenes
+from edge_mrcnn.live.session import LiveSettings, Session
+from edge_mrcnn.live.webhook import Webhook
+from runtimes import FakeRuntime, UsageError
+from runtimes.counting import parse_line, parse_zone
+from runtimes.stream import SourceStatus, Stream
+
+URL = "rtsp://first.last:p@ss/w%40rd@cam.local:554/live?password=hushhush"
+SECRETS = ("p@ss", "w%40rd", "w@rd", "hushhush")
+STATUS = SourceStatus(
+    name="door", state="live", error="", received=120, processed=100, dropped={"late": 18, "damaged": 1}, in_flight=1,
+    reconnects=2, stalls=1, last_frame_age_s=0.04, fps=12.5, source_fps=25.0, size_hw=(720, 1280),
+)  # fmt: skip
+
+
+def wait_for(condition, timeout_s=10.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.01)
+
+
+class TestMetrics:
+    @pytest.fixture
+    def families(self):
+        parser = pytest.importorskip("prometheus_client.parser")
+        monitor = Monitor(lambda: [STATUS, replace(STATUS, name=URL, state="lost", error=f"cannot open {URL}")])
+        for index in range(5):
+            monitor.put(make_frame(index), detect((50, 50), (90, 50), labels=[0, 1]))
+            monitor.put(make_frame(index, source=URL), detect((50, 50)))
+        extra = [("webhook_events", "Events.", [({"result": "sent"}, 3)])]
+        self.text = render_metrics(monitor, CARD, extra)
+        return {family.name: family for family in parser.text_string_to_metric_families(self.text)}
+
+    def value(self, families, family, **labels):
+        (value,) = [s.value for s in families[family].samples if labels.items() <= s.labels.items()]
+        return value
+
+    def test_the_accounts_of_each_source_balance(self, families):
+        received = self.value(families, "edge_mrcnn_frames_received", source="door")
+        dropped = sum(s.value for s in families["edge_mrcnn_frames_dropped"].samples if s.labels["source"] == "door")
+        processed = self.value(families, "edge_mrcnn_frames_processed", source="door")
+        assert received == processed + dropped + self.value(families, "edge_mrcnn_frames_in_flight", source="door")
+
+    def test_counters_end_in_total_and_every_family_has_a_type_and_help(self, families):
+        for family in families.values():
+            assert family.type in ("counter", "gauge", "histogram") and family.documentation
+            if family.type == "counter":
+                assert all(sample.name.endswith("_total") for sample in family.samples)
+
+    def test_times_are_histograms_per_stage(self, families):
+        samples = [s for s in families["edge_mrcnn_stage_seconds"].samples if s.labels["source"] == "door"]
+        buckets = [s for s in samples if s.name.endswith("_bucket") and s.labels["stage"] == "inference"]
+        assert [s.labels["le"] for s in buckets] == [*map(str, BUCKETS_S), "+Inf"]
+        assert [s.value for s in buckets] == sorted(s.value for s in buckets)
+        assert buckets[-1].value == 5 and next(s.value for s in buckets if s.labels["le"] == "0.01") == 0
+        assert {s.labels["stage"] for s in samples} == {"preprocess", "inference", "postprocess"}
+
+    def test_states_objects_and_extra_counters(self, families):
+        assert self.value(families, "edge_mrcnn_source_state", source="door", state="live") == 1
+        assert self.value(families, "edge_mrcnn_source_state", source="door", state="lost") == 0
+        assert self.value(families, "edge_mrcnn_objects", **{"source": "door", "class": "bottle"}) == 1
+        assert self.value(families, "edge_mrcnn_objects", **{"source": "door", "class": "cup"}) == 1
+        assert self.value(families, "edge_mrcnn_webhook_events", result="sent") == 3
+
+    def test_labels_are_names_never_urls(self, families):
+        assert {s.labels["source"] for f in families.values() for s in f.samples if "source" in s.labels} == {
+            "door", "cam.local-live",
+        }  # fmt: skip
+        assert "://" not in self.text and not any(secret in self.text for secret in SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["front door", "0", "/dev/video2", "clips/a b.mp4"], ["front-door", "camera-0", "video2", "a-b.mp4"]),
+        ([URL, "rtsp://cam.local/live"], ["cam.local-live", "cam.local-live-2"]),
+        (["rtsp://user@host:8554/", "http://[::1]:80/a?b=c"], ["host", "1-a"]),
+        (["Tür", "://"], ["Tür", "source"]),
+    ],
+)
+def test_public_names_hold_no_address_and_differ(labels, names):
+    assert list(name_publicly(labels).values()) == names
+
+
+def test_percentiles_are_of_recent_frames_and_memory_is_bounded():
+    histogram = Histogram()
+    for value in [1.0] * 1000 + [0.02] * 256:
+        histogram.add(value)
+    assert histogram.percentiles_ms(50, 90) == pytest.approx([20, 20])
+    assert sum(histogram.counts) == 1256 and len(histogram.recent_s) == 256
+
+
+class TestHealth:
+    @pytest.fixture
+    def monitor(self):
+        self.now, self.statuses = 100.0, [STATUS]
+        return Monitor(lambda: self.statuses, clock=lambda: self.now)
+
+    def test_well_only_while_frames_are_processed(self, monitor):
+        assert not monitor.health().is_ok and "no frame yet" in monitor.health().reason
+        monitor.put(make_frame(), detect())
+        assert monitor.health().is_ok
+        self.now += 12
+        self.statuses = [replace(STATUS, state="lost", error="nothing listens there")]
+        assert monitor.health() == Health(False, "no frame for 12 s; door: lost (nothing listens there)")
+
+    def test_a_pause_that_was_asked_for_is_no_fault_but_one_of_two_is(self, monitor):
+        paused, lost = replace(STATUS, state="paused"), replace(STATUS, name="yard", state="lost")
+        self.statuses = [paused]
+        assert monitor.health().is_ok
+        self.statuses = [paused, lost]
+        assert not monitor.health().is_ok
+
+    def test_one_source_of_two_is_enough(self, monitor):
+        self.statuses = [STATUS, replace(STATUS, name="yard", state="lost")]
+        monitor.put(make_frame(), detect())
+        assert monitor.health().is_ok
+
+
+class TestScenes:
+    def update(self, scenes, *founds, step_s=0.1):
+        happened = []
+        for index, found in enumerate(founds):
+            self.found, new = scenes.update(make_frame(index, time_s=index * step_s), found)
+            happened += new
+        return [(h.kind, h.details) for h in happened]
+
+    def test_classes_appear_and_are_gone_once(self):
+        scenes = Scenes(Controls(0.5, lambda *_: None))
+        both, none = detect((50, 50), (90, 50), labels=[0, 1]), detect()
+        happened = self.update(scenes, detect((50, 50)), both, none, both, *[none] * 25)
+        assert happened == [
+            ("appeared", {"class": "cup", "count": 1}), ("appeared", {"class": "bottle", "count": 1}),
+            ("gone", {"class": "cup"}), ("gone", {"class": "bottle"}),
+        ]  # fmt: skip
+
+    def test_threshold_follows_the_controls(self):
+        controls = Controls(0.5, lambda *_: None)
+        scenes = Scenes(controls)
+        found = detect((50, 50), (90, 50), scores=[0.9, 0.3])
+        self.update(scenes, found)
+        assert len(self.found) == 1
+        controls.conf = 0.2
+        self.update(scenes, found)
+        assert len(self.found) == 2
+        with pytest.raises(ValueError, match="from 0 to 1"):
+            controls.conf = 2
+
+    def test_lines_and_zones_make_events_and_counts(self):
+        places = {"lines": [parse_line("gate=0,0.5,1,0.5", "")], "zones": [parse_zone("yard=0,.6 1,.6 1,1 0,1", "")]}
+        scenes = Scenes(Controls(0.5, lambda *_: None), **places)
+        happened = self.update(scenes, *[detect((100, y)) for y in range(20, 160, 8)])
+        assert [kind for kind, _ in happened] == ["appeared", "crossed", "entered"]
+        assert happened[1][1] == {"place": "gate", "direction": "in", "track_id": 1, "class": "cup"}
+        assert scenes.counts("door")["lines"] == {"gate": {"in": {"cup": 1}, "out": {}}}
+        assert scenes.counts("unknown") == {"lines": {}, "zones": {}}
+        assert self.found.ids.tolist() == [1]
+        image = np.zeros((180, 320, 3), np.uint8)
+        scenes.draw("door", image)
+        assert image[90].any()
+
+    def test_sources_do_not_share_numbers(self):
+        scenes = Scenes(Controls(0.5, lambda *_: None), is_tracked=True)
+        for source in ("door", "yard"):
+            for index in range(3):
+                found, _ = scenes.update(make_frame(index, source, index * 0.1), detect((100, 90)))
+            assert found.ids.tolist() == [1]
+
+    def test_message_has_time_and_source(self):
+        message = Happening("crossed", "door", {"place": "gate"}, time_s=1.5).to_dict()
+        assert message == {
+            "event": "crossed", "source": "door", "time": "1970-01-01T00:00:01.500Z", "place": "gate",
+        }  # fmt: skip
+
+
+class TestCocoResults:
+    def test_file_grows_and_is_valid_at_the_end(self, tmp_path):
+        path = tmp_path / "new" / "results.json"
+        output = CocoResults(path, lambda frame: name_image(frame, is_alone=True, is_images=False))
+        for index in range(3):
+            output.put(make_frame(index), detect((50, 50), (90, 90)))
+        output.close()
+        output.close()
+        records = json.loads(path.read_text())
+        assert [r["image_id"] for r in records] == [0, 0, 1, 1, 2, 2] and records[0]["category_id"] == 1
+
+    def test_nothing_found_is_an_empty_list(self, tmp_path):
+        output = CocoResults(tmp_path / "results.json", lambda frame: 0)
+        output.put(make_frame(), detect())
+        output.close()
+        assert json.loads((tmp_path / "results.json").read_text()) == []
+
+    def test_images_keep_their_ids(self):
+        frame = replace(make_frame(7), name="photos/000042.jpg")
+        assert name_image(frame, is_alone=True, is_images=True) == 42
+        assert name_image(replace(frame, name="photos/cat.jpg"), is_alone=True, is_images=True) == "cat.jpg"
+        assert name_image(frame, is_alone=False, is_images=False) == "door/7"
+
+    def test_a_place_that_cannot_be_written_is_a_usage_error(self, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(UsageError, match="cannot be written"):
+            CocoResults(tmp_path / "file" / "x.json", lambda frame: 0)
+
+
+def test_an_output_that_fails_is_left_out_with_one_message(caplog):
+    class Full(Output):
+        calls = Counter()
+
+        def put(self, frame, found):
+            self.calls["put"] += 1
+            raise OSError(28, f"No space left on {URL}")
+
+        def close(self):
+            self.calls["close"] += 1
+
+    class Well(Output):
+        frames = 0
+
+        def put(self, frame, found):
+            self.frames += 1
+
+    full, well = Full(), Well()
+    outputs = Outputs([full, well])
+    for index in range(3):
+        outputs.put(make_frame(index), detect())
+    outputs.close()
+    assert full.calls == {"put": 1, "close": 1} and well.frames == 3
+    assert len(caplog.records) == 1 and not any(secret in caplog.text for secret in SECRETS)
+
+
+class Receiver(http.server.ThreadingHTTPServer):
+    """A server that notes what it is sent and answers as it is told."""
+
+    def __init__(self, *answers: int) -> None:
+        self.answers = list(answers)
+        self.requests: list[tuple[dict[str, str], dict]] = []
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                receiver.requests.append((dict(self.headers), body))
+                code = receiver.answers.pop(0) if receiver.answers else 200
+                self.send_response(code)
+                if code == 302:
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+
+class TestWebhook:
+    @pytest.fixture
+    def serve(self):
+        started = []
+
+        def start(*answers):
+            started.append(Receiver(*answers))
+            return started[-1]
+
+        yield start
+        for receiver in started:
+            receiver.shutdown()
+            receiver.server_close()
+
+    def counts(self, hook):
+        return {labels["result"]: count for _, _, samples in hook.tallies() for labels, count in samples}
+
+    def test_events_arrive_as_json(self, serve):
+        receiver = serve()
+        hook = Webhook(f"http://cam:s3cret%40x@{receiver.address}/hook")
+        hook.put_happening(Happening("crossed", "door", {"place": "gate", "class": "cup"}))
+        hook.close()
+        ((headers, body),) = receiver.requests
+        assert (body["event"], body["source"], body["place"], len(body["id"])) == ("crossed", "door", "gate", 36)
+        assert headers["Authorization"] == "Basic Y2FtOnMzY3JldEB4" and headers["Content-Type"] == "application/json"
+        assert self.counts(hook) == {"sent": 1, "failed": 0, "dropped": 0}
+
+    def test_a_server_in_trouble_is_tried_again_with_the_same_id(self, serve):
+        receiver = serve(503, 500, 200)
+        hook = Webhook(f"http://{receiver.address}/", pauses_s=(0.01, 0.01, 0.01))
+        hook.put_happening(Happening("gone", "door", {}))
+        wait_for(lambda: self.counts(hook)["sent"] == 1)
+        assert len({body["id"] for _, body in receiver.requests}) == 1 and len(receiver.requests) == 3
+        hook.close()
+
+    @pytest.mark.parametrize("code", [400, 404, 302])
+    def test_a_refusal_is_final_and_redirections_are_not_followed(self, serve, code, caplog):
+        receiver = serve(code)
+        hook = Webhook(f"http://{receiver.address}/very-secret-path?key=hushhush", pauses_s=(0.01,))
+        hook.put_happening(Happening("gone", "door", {}))
+        wait_for(lambda: self.counts(hook)["failed"] == 1)
+        assert len(receiver.requests) == 1 and f"answers {code}" in caplog.text
+        assert "secret" not in caplog.text and "hushhush" not in caplog.text
+        hook.close()
+
+    def test_a_dead_server_costs_the_loop_nothing_and_drops_are_counted(self):
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            hook = Webhook(f"http://127.0.0.1:{silent.getsockname()[1]}/")
+            start = time.perf_counter()
+            for _ in range(150):
+                hook.put_happening(Happening("gone", "door", {}))
+            assert time.perf_counter() - start < 0.5
+            start = time.perf_counter()
+            hook.close()
+            assert time.perf_counter() - start < 1.5
+        counts = self.counts(hook)
+        assert counts["sent"] == 0 and 149 <= counts["dropped"] + counts["failed"] <= 151
+
+    @pytest.mark.parametrize("url", ["ftp://host/x", "file:///etc/passwd", "host", "http://"])
+    def test_other_urls_are_usage_errors(self, url):
+        with pytest.raises(UsageError, match="http://"):
+            Webhook(url)
+
+
+class TestNotifier:
+    @pytest.fixture(params=["file", "abstract"])
+    def manager(self, request, tmp_path):
+        """A service manager's socket, and the environment that names it."""
+        path = str(tmp_path / "s") if request.param == "file" else f"@edge-mrcnn-test-{os.getpid()}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.bind("\0" + path[1:] if path.startswith("@") else path)
+            channel.setblocking(False)
+            yield channel, {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "4000000"}
+
+    def read(self, channel):
+        messages = []
+        while True:
+            try:
+                messages.append(channel.recv(4096).decode().splitlines()[0])
+            except BlockingIOError:
+                return messages
+
+    def test_ready_once_then_alive_at_half_the_time_allowed(self, manager):
+        channel, environment = manager
+        now = [0.0]
+        notifier = Notifier(environment, clock=lambda: now[0])
+        assert self.read(channel) == []
+        for now[0] in (0.0, 1.0, 1.9, 2.0, 3.0, 4.0):
+            notifier.alive("well")
+        assert self.read(channel) == ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"]
+        notifier.stopping()
+        assert self.read(channel) == ["STOPPING=1"]
+
+    def test_works_with_the_variable_unset_and_the_manager_gone(self, tmp_path):
+        for environment in ({}, {"NOTIFY_SOCKET": str(tmp_path / "gone"), "WATCHDOG_USEC": "1"}):
+            notifier = Notifier(environment)
+            notifier.alive()
+            notifier.stopping()
+
+    def test_session_is_ready_after_a_result_and_silent_without_frames(self, manager, monkeypatch):
+        channel, environment = manager
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("edge_mrcnn.live.session.TICK_S", 0.05)
+        monkeypatch.setattr("edge_mrcnn.live.monitor.HEALTHY_S", 0.3)
+        stream = Stream(FakeRuntime(CARD, answer_three), {"door": Moving("door")})
+        with Session(LiveSettings(), CARD, stream) as session:
+            time.sleep(0.3)
+            assert self.read(channel) == []
+            for index in range(20):
+                session.put(make_frame(index), detect())
+                time.sleep(0.02)
+            assert self.read(channel)[:2] == ["READY=1", "WATCHDOG=1"]
+            time.sleep(0.5)
+            self.read(channel)
+            session._notifier._patted_s = float("-inf")
+            time.sleep(0.3)
+            assert self.read(channel) == []
+        assert self.read(channel) == ["STOPPING=1"]
+
+
+class TestSession:
+    def test_everything_together(self, tmp_path):
+        stream = Stream(FakeRuntime(CARD, answer_three), {"door": Moving("door")})
+        settings = LiveSettings(web=":0", coco=tmp_path / "results.json", lines=(parse_line("0,.5,1,.5", "gate"),))
+        threads = threading.active_count()
+        with Session(settings, CARD, stream) as session:
+            assert session.page is not None
+            for index, (frame, found) in enumerate(stream):
+                found = session.put(frame, found)
+                assert len(found) == 2
+                if index == 10:
+                    break
+            session.add_times("door", {"draw": 3.0})
+            assert ("door", "draw") in session.monitor.times()
+        assert found.ids.tolist() == [1, 2]
+        assert len(json.loads((tmp_path / "results.json").read_text())) == 22
+        wait_for(lambda: threading.active_count() <= threads)
+
+    def test_nothing_is_left_open_when_one_part_cannot_be(self, tmp_path):
+        stream = Stream(FakeRuntime(CARD, answer_three), {"door": Moving("door")})
+        threads = threading.active_count()
+        settings = LiveSettings(web="0.0.0.0:0", coco=tmp_path / "results.json")
+        with pytest.raises(UsageError, match="needs --web-token"):
+            Session(settings, CARD, stream)
+        assert json.loads((tmp_path / "results.json").read_text()) == []
+        assert threading.active_count() == threads
+
+    def test_states_of_sources_are_reported(self, monkeypatch):
+        monkeypatch.setattr("edge_mrcnn.live.session.TICK_S", 0.02)
+        stream = Stream(FakeRuntime(CARD, answer_three), {"door": Moving("door")})
+        state = ["live"]
+        monkeypatch.setattr(stream, "status", lambda: (replace(STATUS, state=state[0], error="gone"),))
+        with Session(LiveSettings(), CARD, stream) as session:
+            seen = []
+            monkeypatch.setattr(session._outputs, "put_happening", seen.append)
+            time.sleep(0.1)
+            state[0] = "lost"
+            wait_for(lambda: seen)
+            time.sleep(0.1)
+        assert [(h.kind, h.source, h.details) for h in seen] == [
+            ("source", "door", {"state": "lost", "before": "live", "error": "gone"})
+        ]
