@@ -5,8 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import onnx
 import openvino
+from openvino import opset13
 
 from edge_mrcnn.export.graph import DeployGraph
 from edge_mrcnn.export.onnx_target import convert
@@ -39,7 +41,18 @@ def simplified(model: onnx.ModelProto) -> openvino.Model:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         onnx.save(model, file)
-        return openvino.convert_model(file)
+        converted = openvino.convert_model(file)
+    raise_thresholds(converted)
+    return converted
+
+
+def raise_thresholds(model: openvino.Model) -> None:
+    """Move IoU thresholds to the next float32, in place: OpenVINO suppresses at the threshold, ONNX above it."""
+    for node in model.get_ops():
+        if node.get_type_name() == "NonMaxSuppression":
+            threshold = node.input_value(3).get_node().get_data().astype(np.float32)
+            raised = opset13.constant(np.nextafter(threshold, np.float32(np.inf)))
+            node.input(3).replace_source_output(raised.output(0))
 
 
 def model_info(card: ModelCard) -> dict[str, str]:

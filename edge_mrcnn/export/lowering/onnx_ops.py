@@ -34,7 +34,7 @@ def nms(boxes: Value, scores: Value, iou_threshold: float, limit: int) -> Sequen
         op.Unsqueeze(boxes, op.Constant(value_ints=[0])),
         op.Unsqueeze(ranks, op.Constant(value_ints=[0, 1])),
         op.Constant(value_ints=[limit]),
-        op.Constant(value_floats=[iou_threshold]),
+        op.Constant(value_floats=[last_kept(iou_threshold)]),
         op.Constant(value_floats=[0.5]),
     )
     kept = op.Slice(
@@ -45,6 +45,11 @@ def nms(boxes: Value, scores: Value, iou_threshold: float, limit: int) -> Sequen
     missing = op.Sub(op.Constant(value_ints=[limit]), count)
     padding = op.Concat(op.Constant(value_ints=[0]), missing, axis=0)
     return op.Pad(kept, padding), op.Squeeze(count, op.Constant(value_ints=[0]))
+
+
+def last_kept(threshold: float) -> float:
+    """The largest float32 IoU that torchvision, which compares with a double, does not suppress."""
+    return float(np.nextafter(np.float32(next_above(threshold)), np.float32(0)))
 
 
 def static_nms(boxes: Value, scores: Value, iou_threshold: float, limit: int) -> Sequence[Value]:
@@ -94,8 +99,9 @@ def multiscale_roi_align(
 ) -> Value:  # fmt: skip
     """One RoiAlign for all levels and images: their maps are one batch, in which a box has its index.
 
-    The coarser maps are padded to the size of the finest by repeating their last row and column, which is
-    what clamping at the border means, so a sample never sees anything else than its own map.
+    The coarser maps are padded above and on the left to the size of the finest, and boxes move with them. So the
+    right and lower borders of all maps coincide, behind which a sample counts as 0; before the left and upper ones
+    no box inside the image has any.
     """
     if len(maps) == 1:
         index = op.Expand(_int(0), op.Shape(boxes, end=1)) if images is None else images
@@ -107,7 +113,8 @@ def multiscale_roi_align(
     levels = op.ReduceSum(op.Cast(reached, to=INT64), _ints(1), keepdims=0)
     scale = op.Unsqueeze(op.Gather(op.Constant(value_floats=list(scales)), levels), _ints(1))
     index = levels if images is None else op.Add(op.Mul(levels, _int(int(maps[0].shape[0]))), images)
-    return _roi_align(canvas, op.Mul(boxes, scale), index, 1.0, size, sampling_ratio)
+    shift = op.Gather(_tensor([2 * _missing(maps, level)[::-1] for level in maps]), levels)
+    return _roi_align(canvas, op.Add(op.Mul(boxes, scale), shift), index, 1.0, size, sampling_ratio)
 
 
 def _roi_align(features: Value, boxes: Value, index: Value, scale: float, size: int, sampling_ratio: int) -> Value:
@@ -124,12 +131,16 @@ def live_rows(scores: Value) -> Value:
 
 
 def _same_size(maps: Sequence[Any]) -> list[Any]:
-    height, width = maps[0].shape[2], maps[0].shape[3]
     padded = [maps[0]]
     for level in maps[1:]:
-        below, right = height - level.shape[2], width - level.shape[3]
-        padded.append(op.Pad(level, op.Constant(value_ints=[0, 0, 0, 0, 0, 0, below, right]), mode="edge"))
+        rows, columns = _missing(maps, level)
+        padded.append(op.Pad(level, _ints(0, 0, rows, columns, 0, 0, 0, 0)))
     return padded
+
+
+def _missing(maps: Sequence[Any], level: Any) -> tuple[int, int]:
+    """Rows and columns that a level has less than the finest one."""
+    return maps[0].shape[2] - level.shape[2], maps[0].shape[3] - level.shape[3]
 
 
 def _int(value: int) -> Value:
