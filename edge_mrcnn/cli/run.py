@@ -19,10 +19,14 @@ import cv2
 import numpy as np
 
 import runtimes
+from edge_mrcnn.live.credentials import Url
+from edge_mrcnn.live.options import live_options
+from edge_mrcnn.live.outputs import summarize_places
+from edge_mrcnn.live.session import LiveSettings, Session
 from runtimes import Detections, ModelCard, UsageError
 from runtimes.draw import draw_detections, draw_panel
 from runtimes.sinks import Background, Reserve, Sink, open_sinks
-from runtimes.sources import Frame, Source, open_sources
+from runtimes.sources import Frame, ImageSource, Source, open_sources
 from runtimes.stream import SourceStatus, Stream
 
 PROGRESS_S = 0.5
@@ -72,9 +76,17 @@ class Output:
     """Everything that is done with a frame once its objects are known; what is slow, in a thread of its own."""
 
     def __init__(
-        self, card: ModelCard, sinks: Mapping[str, Sink], records: TextIO | None, meter: Meter, *, show: bool
+        self,
+        card: ModelCard,
+        live: Session,
+        sinks: Mapping[str, Sink],
+        records: TextIO | None,
+        meter: Meter,
+        *,
+        show: bool,
     ) -> None:
         self._card = card
+        self._live = live
         self._sinks = sinks
         self._records = records
         self._meter = meter
@@ -91,7 +103,7 @@ class Output:
     def put(self, frame: Frame, found: Detections, fps: float, *, is_live: bool) -> None:
         """Record, keep and show a frame; a live source is never held up by a slow disk."""
         if self._records:
-            self._records.write(json.dumps(to_record(frame, found)) + "\n")
+            self._records.write(json.dumps(to_record(frame, found) | self._live.counts(frame.source)) + "\n")
         if self._keeper:
             self._keeper.put(Picture(frame, found, fps), may_skip=is_live)
         if self._show:  # windows belong to the main thread
@@ -107,11 +119,14 @@ class Output:
         image = self._draw(picture)
         drawn = time.perf_counter()
         self._sinks[picture.frame.source].write(image, picture.frame)
-        self._meter.add({"draw": 1e3 * (drawn - start), "output": 1e3 * (time.perf_counter() - drawn)})
+        times_ms = {"draw": 1e3 * (drawn - start), "output": 1e3 * (time.perf_counter() - drawn)}
+        self._meter.add(times_ms)
+        self._live.add_times(picture.frame.source, times_ms)
 
     def _draw(self, picture: Picture) -> np.ndarray:
         frame, found, fps = picture
         image = draw_detections(frame.image.copy(), found)
+        self._live.draw(frame.source, image)
         draw_panel(image, [f"{fps:.0f} FPS   {found.speed['inference']:.1f} ms", describe(self._card)])
         return image
 
@@ -119,7 +134,7 @@ class Output:
 @click.command()
 @click.option("--model", required=True, help="A .onnx, .xml or .tflite that `export` or `quantize` wrote.")
 @click.option(
-    "--source", "sources", required=True, multiple=True, metavar="[NAME=]SOURCE",
+    "--source", "sources", required=True, multiple=True, metavar="[NAME=]SOURCE", type=Url(),
     help="Camera (0, /dev/video0, csi://0, picamera://0), URL, video, image, folder, glob or synthetic; several times "
     "for several. Options follow a #: 0#size=1280x720,fps=30,format=MJPG.",
 )  # fmt: skip
@@ -131,9 +146,10 @@ class Output:
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
 @click.option("--wait", is_flag=True, help="Try a source that is not there yet again, for ever.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write detections, one JSON line a frame.")
+@live_options
 def command(
-    model: str, sources: tuple[str, ...], save: str | None, keep_free: float | None, show: bool, conf: float,
-    max_frames: int | None, threads: int | None, wait: bool, json_path: Path | None,
+    model: str, sources: tuple[str, ...], save: str | None, keep_free: float | None, show: bool,
+    max_frames: int | None, threads: int | None, wait: bool, json_path: Path | None, settings: LiveSettings,
 ) -> None:  # fmt: skip
     """Run a model live on cameras, streams or videos. Ctrl-C ends it and finishes the files; twice, at once."""
     opened = open_sources(sources)
@@ -147,16 +163,19 @@ def command(
         for sink in sinks.values():
             stack.enter_context(sink)
         records = stack.enter_context(open_records(json_path)) if json_path else None
-        meter = Meter()
-        output = stack.enter_context(closing(Output(runtime.card, sinks, records, meter, show=show)))
+        meter, stream = Meter(), Stream(runtime, opened, is_patient=wait)
+        is_images = all(isinstance(source, ImageSource) for source in opened.values())
+        live = stack.enter_context(Session(settings, runtime.card, stream, is_images=is_images))
+        output = stack.enter_context(closing(Output(runtime.card, live, sinks, records, meter, show=show)))
         click.echo(f"{describe(runtime.card)} on {', '.join(opened)}", err=True)
-        stream = Stream(runtime, opened, is_patient=wait)
+        if live.page:
+            click.echo(f"page: {live.page.address.url}", err=True)
         signals.stop = stream.stop
-        run_loop(stream, opened, output, meter, conf=conf, limit=max_frames)
+        run_loop(stream, opened, live, output, meter, limit=max_frames)
         if signals.count:
             click.echo("\nstopped", err=True)
-    summarize(meter, stream, output)
-    for path in (save, json_path):
+    summarize(meter, stream, live, output)
+    for path in (save, json_path, settings.coco):
         if path:
             click.echo(f"wrote {path}")
     click.echo(f"next: edge-mrcnn report --help, or edge-mrcnn predict --model {model} --source FOLDER -o DIR")
@@ -165,13 +184,13 @@ def command(
 
 
 def run_loop(
-    stream: Stream, sources: Mapping[str, Source], output: Output, meter: Meter, *, conf: float, limit: int | None
+    stream: Stream, sources: Mapping[str, Source], live: Session, output: Output, meter: Meter, *, limit: int | None
 ) -> None:
     """Take frames until the sources end, the limit is reached, a signal comes or the window is closed."""
     shown, total = 0.0, sum(source.frame_count for source in sources.values())
     with closing(iter(stream)) as results:
         for frame, found in islice(results, limit):
-            found = found[found.scores >= conf]
+            found = live.put(frame, found)
             meter.frames += 1
             meter.add(found.speed)
             output.put(frame, found, meter.fps, is_live=sources[frame.source].is_live)
@@ -190,11 +209,13 @@ def progress(meter: Meter, stream: Stream, total: int, objects: int) -> str:
     )
 
 
-def summarize(meter: Meter, stream: Stream, output: Output) -> None:
+def summarize(meter: Meter, stream: Stream, live: Session, output: Output) -> None:
     """Print what was done and how fast."""
     click.echo(f"{meter.frames} frames in {meter.elapsed_s:.1f} s: {meter.fps:.1f} FPS end to end")
     for status in stream.status():
         click.echo(describe_source(status))
+        for line in summarize_places(live.scenes.counts(status.name)):
+            click.echo(f"  {line}")
     if output.skipped:
         click.echo(f"{output.skipped} pictures were not kept: the disk or the encoder could not follow")
     if meter.frames:

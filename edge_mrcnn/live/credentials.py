@@ -7,6 +7,7 @@ of an environment variable, or `file:PATH`, the content of a file.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,19 +23,23 @@ else:
     TextType = click.ParamType  # takes no argument before click 8.2
 
 
+_REFERENCE = re.compile(r"(?P<label>[A-Za-z][\w .-]*=)?(?P<kind>env|file):(?P<name>.+)")
+"""What stands for a secret; a source may have its label before it."""
+
+
 def resolve(text: str) -> str:
-    """The value that `env:NAME` or `file:PATH` stands for; any other text as it is.
+    """The value that `[LABEL=]env:NAME` or `[LABEL=]file:PATH` stands for; any other text as it is.
 
     Raises:
         UsageError: If there is no such variable or file.
     """
-    kind, colon, name = text.partition(":")
-    if not colon or kind not in ("env", "file"):
+    match = _REFERENCE.fullmatch(text)
+    if not match:
         return text
-    value = os.environ.get(name) if kind == "env" else _read(Path(name).expanduser())
+    value = _read(Path(match["name"]).expanduser()) if match["kind"] == "file" else os.environ.get(match["name"])
     if not value:
         raise UsageError(f"{text}: this environment variable is not set")
-    return value
+    return (match["label"] or "") + value
 
 
 def _read(path: Path) -> str:

@@ -21,6 +21,8 @@ RECENT = 256
 """Frames over which the percentiles on the page are taken."""
 HEALTHY_S = 10.0
 """Seconds without a processed frame after which something is wrong."""
+END_TO_END = "end_to_end"
+"""Name of the time from a frame's arrival to its result, beside those of the stages."""
 RESTING = frozenset({"paused", "ended"})
 """States of a source that gives no frames and is not expected to."""
 
@@ -84,7 +86,8 @@ class Monitor:
             self._last_s = self._clock()
             self._objects[frame.source] = present
             self._found.update({(frame.source, name): count for name, count in present.items()})
-        self.add_times(frame.source, found.speed_ms)
+        delay = {END_TO_END: 1e3 * (time.monotonic() - frame.arrived)} if frame.arrived else {}
+        self.add_times(frame.source, {**found.speed_ms, **delay})
 
     def add_times(self, source: str, times_ms: Mapping[str, float]) -> None:
         """Take the time of each stage of a frame, in milliseconds."""

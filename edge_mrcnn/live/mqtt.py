@@ -30,7 +30,7 @@ KEEPALIVE_S = 10
 """Seconds of silence after which the broker asks; it says "offline" after one and a half times as many."""
 CONNECT_S = 3.0
 """Seconds that a connection may take."""
-CLOSE_S = 1.0
+CLOSE_S = 0.5
 """Seconds that the end may wait for the broker, twice."""
 QUEUE = 100
 """Events that may wait for the broker; further ones are dropped and counted."""

@@ -53,13 +53,13 @@ OPTIONS = (
 
 
 def live_options(command: Command) -> Command:
-    """Add the options; they reach the command as `live`, which takes `conf` from the command's own option."""
+    """Add the options; they reach the command as `settings`, with `conf` of the command's own option among them."""
 
     @wraps(command)
     def collect(*args: Any, **values: Any) -> Any:
         names = ("web", "web_token", "web_hosts", "mqtt", "webhook", "coco", "is_tracked", "lines", "zones")
         chosen = {name: values.pop(name) for name in names}
-        return command(*args, live=_settle(chosen, values["conf"]), **values)
+        return command(*args, settings=_settle(chosen, values.pop("conf")), **values)
 
     decorated: Any = collect
     for option in reversed(OPTIONS):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from edge_mrcnn.live.access import Access, parse_address
 from edge_mrcnn.live.controls import Controls
@@ -119,6 +120,11 @@ class Session:
     def add_times(self, source: str, times_ms: Mapping[str, float]) -> None:
         """Take the times of what the loop did with a frame itself, in milliseconds by stage."""
         self.monitor.add_times(source, times_ms)
+
+    def counts(self, source: str) -> dict[str, Any]:
+        """The counts of a source at its lines and zones, for JSON; empty where there are none."""
+        counts = self.scenes.counts(source)
+        return counts if any(counts.values()) else {}
 
     def draw(self, source: str, image: Array) -> None:
         """Draw the lines and zones of a source with their counts into its picture."""

@@ -28,7 +28,7 @@ TIMEOUT_S = 5.0
 """Seconds that the server may take."""
 PAUSES_S = (1.0, 3.0, 10.0)
 """Pauses before each further try."""
-FLUSH_S = 1.0
+FLUSH_S = 0.5
 """Seconds at the end to send what waits."""
 
 logger = logging.getLogger(__name__)

@@ -221,7 +221,11 @@ function showCounts(sources) {
 }
 
 function showStages(sources) {
-  const longest = Math.max(1, ...sources.flatMap((s) => Object.values(s.stages).map((t) => t.p90)));
+  const staged = sources.map((source) => {
+    const { end_to_end: delay, ...stages } = source.stages;
+    return { ...source, delay, stages };
+  });
+  const longest = Math.max(1, ...staged.flatMap((s) => Object.values(s.stages).map((t) => t.p90)));
   const describe = ({ stages }) => Object.entries(stages).map(([name, { p50, p90 }]) => {
     const bars = [p90, p50].map((value) => {
       const bar = document.createElement("i");
@@ -231,9 +235,9 @@ function showStages(sources) {
     const value = element("span", "value", `${p50.toFixed(1)} ms`, element("small", "", p90.toFixed(1)));
     return element("li", "", element("span", "label", name), value, element("div", "meter", ...bars));
   });
-  showGroups("stages", sources, describe);
-  const sums = sources.map((s) => Object.values(s.stages).reduce((sum, t) => sum + t.p50, 0)).filter(Boolean);
-  $("sum").textContent = sums.length ? `${(sums.reduce((a, b) => a + b, 0) / sums.length).toFixed(1)} ms` : "";
+  showGroups("stages", staged, describe);
+  const delays = staged.map((s) => s.delay?.p50).filter(Number.isFinite);
+  $("delay").textContent = delays.length ? `${Math.max(...delays).toFixed(0)} ms` : "–";
 }
 
 function show(state) {
