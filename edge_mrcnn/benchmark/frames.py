@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -10,17 +11,18 @@ import cv2
 import numpy as np
 
 from runtimes.errors import DataError
+from runtimes.preprocess import read_image
 from runtimes.sources import open_source
 
 GENERATED_SIZE_HW = (480, 640)
 """Of pictures that are made up, in pixels: a webcam's."""
 
 
-def save_frames(source: str | None, count: int, folder: Path) -> list[Path]:
+def save_frames(source: str | Sequence[Path] | None, count: int, folder: Path) -> list[Path]:
     """Store the first pictures of a source.
 
     Args:
-        source: Camera, URL, video, image, folder or glob; pictures are made up if None.
+        source: Camera, URL, video, image, folder or glob, or image files; pictures are made up if None.
         count: Pictures at most.
         folder: Where the files go; each is (H, W, 3) uint8 RGB.
 
@@ -28,8 +30,8 @@ def save_frames(source: str | None, count: int, folder: Path) -> list[Path]:
         SourceError: If the source cannot be opened.
         DataError: If it gives no picture.
     """
-    files = []
-    for index, image in enumerate(generate_frames(count) if source is None else _read_frames(source, count)):
+    files: list[Path] = []
+    for index, image in enumerate(_find_images(source, count)):
         files.append(folder / f"{index:04}.npy")
         np.save(files[-1], image)
     if not files:
@@ -52,6 +54,12 @@ def _noise(rng: np.random.Generator) -> np.ndarray:
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def _read_frames(source: str, count: int) -> list[np.ndarray]:
-    with closing(iter(open_source(source))) as frames:
-        return [frame.image for frame in islice(frames, count)]
+def _find_images(source: str | Sequence[Path] | None, count: int) -> Iterator[np.ndarray]:
+    """Pictures one by one, (H, W, 3) uint8 RGB each."""
+    if source is None:
+        yield from generate_frames(count)
+    elif isinstance(source, str):
+        with closing(iter(open_source(source))) as frames:
+            yield from (frame.image for frame in islice(frames, count))
+    else:
+        yield from map(read_image, source[:count])

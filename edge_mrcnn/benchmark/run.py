@@ -31,8 +31,8 @@ class BenchmarkConfig:
     plan: Plan = field(default_factory=Plan)
     threads: tuple[int, ...] = ()
     """CPU threads to try; 1, 2, 4 and so on up to the number of cores if empty."""
-    source: str | None = None
-    """Camera, URL, video, image, folder or glob; pictures are made up if None."""
+    source: str | Sequence[Path] | None = None
+    """Camera, URL, video, image, folder or glob, or image files; pictures are made up if None."""
     pictures: int = 20
     """Pictures of the source at most; all of them are shown in each round."""
     draw: bool = True
@@ -144,7 +144,7 @@ def _first_size(candidates: Sequence[Candidate]) -> tuple[int, int]:
 
 def _settings(config: BenchmarkConfig, pictures: int, trials: Sequence[Trial]) -> dict[str, object]:
     return {
-        "source": config.source,
+        "source": config.source if config.source is None or isinstance(config.source, str) else "images",
         "pictures": pictures,
         "rounds": max(len(trial.turns) for trial in trials),
         "warm_up": config.plan.warm_up,

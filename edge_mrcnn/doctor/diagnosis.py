@@ -6,7 +6,7 @@ import json
 import shlex
 from dataclasses import asdict, dataclass
 
-from edge_mrcnn.doctor.facts import Facts
+from edge_mrcnn.doctor.facts import Facts, parse_version
 from edge_mrcnn.doctor.rules import FIX, RULES
 from edge_mrcnn.doctor.wheels import EXTRAS, fitting_wheels, is_limited
 
@@ -55,7 +55,7 @@ def diagnose(facts: Facts) -> Diagnosis:
     found.sort(key=lambda pair: pair[0].severity != FIX)
     to_mend = [rule for rule, _ in found if rule.severity == FIX]
     unwanted = [name for rule in to_mend for name in rule.uninstall if facts.has(name)]
-    wanted = [requirement for rule in to_mend for requirement in rule.install]
+    wanted = [_fit(requirement, facts) for rule in to_mend for requirement in rule.install]
     missing = missing_runtimes(facts)
     if any(rule.name == "no runtime" for rule in to_mend):
         wanted, missing = [*wanted, *_requirements(missing, facts)], []
@@ -74,6 +74,13 @@ def missing_runtimes(facts: Facts) -> list[str]:
     wheels = fitting_wheels(facts.system)
     absent = [name for name in RUNTIMES if not facts.has(name) and not facts.has(stand_ins.get(name, name))]
     return [name for name in absent if name in wheels]
+
+
+def _fit(requirement: str, facts: Facts) -> str:
+    """The requirement, or the newest release that this machine can take where that is older."""
+    name, _, least = requirement.partition(">=")
+    newest = fitting_wheels(facts.system).get(name)
+    return f"{name}=={newest}" if newest and parse_version(newest) < parse_version(least) else requirement
 
 
 def _requirements(packages: list[str], facts: Facts) -> list[str]:

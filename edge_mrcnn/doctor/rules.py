@@ -247,7 +247,7 @@ RULES = (
         name="two OpenCVs", severity=FIX, find=_two_opencvs,
         advice="keep the headless one alone",
         source="https://pypi.org/project/opencv-python/: install only one of these packages",
-        install=("--force-reinstall", "--no-deps", "opencv-python-headless"),
+        install=("opencv-python-headless",),
         uninstall=OPENCVS,
     ),
     Rule(
@@ -261,8 +261,8 @@ RULES = (
         name="foreign package", severity=FIX, find=_foreign_package,
         advice="uninstall it, then install edge-mrcnn again: both write to the same folder",
         source="https://pypi.org/project/runtimes/",
-        install=("--force-reinstall", "--no-deps", "edge-mrcnn"),
-        uninstall=("runtimes", "quantize"),
+        install=("edge-mrcnn",),
+        uninstall=("runtimes", "quantize", "edge-mrcnn"),
     ),
     Rule(
         name="tflite-runtime and NumPy 2", severity=FIX, find=_old_tflite,

@@ -91,16 +91,19 @@ def _package_table(diagnosis: Diagnosis) -> Table:
 
 
 def _labelled(label: str, text: str) -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=f"  {label:<{LABEL}}", subsequent_indent=" " * (LABEL + 2)
-    )  # fmt: skip
+    first, *more = _wrap(text, WIDTH - LABEL - 2)
+    return [f"  {label:<{LABEL}}{first}", *(" " * (LABEL + 2) + line for line in more)]
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
 
 
 def _finding_lines(finding: Finding) -> list[str]:
     must = finding.severity == FIX
     mark = click.style("✗ mend ", fg="red", bold=True) if must else click.style("• note ", fg="yellow")
-    what, *more = textwrap.wrap(f"{finding.what}.", WIDTH - 7)
-    advice = textwrap.wrap(f"{finding.advice}.", WIDTH - 9)
+    what, *more = _wrap(f"{finding.what}.", WIDTH - 7)
+    advice = _wrap(f"{finding.advice}.", WIDTH - 9)
     return [mark + what, *(f"       {line}" for line in more), *_arrowed(advice)]
 
 

@@ -129,17 +129,21 @@ class TestCombinations:
         assert diagnosis.fix_line == ("pip install 'openvino>=2026.2'" if is_wrong else "")
         assert "OpenVINO's INT8 on Arm" not in severities(examine("old pc", packages, make_system("x86_64")))
 
+    def test_advice_fits_the_system(self, examine):
+        diagnosis = examine("pi5", {**GOOD, "openvino": "2026.0.0"}, make_system(glibc=(2, 31)))
+        assert diagnosis.fix_line == "pip install openvino==2025.2.0"
+
     @pytest.mark.parametrize(
         ("extra", "rule", "line"),
         [
             (
                 {"opencv-python": "5.0.0.93"}, "two OpenCVs",
                 "pip uninstall -y opencv-python-headless opencv-python && "
-                "pip install --force-reinstall --no-deps opencv-python-headless",
+                "pip install opencv-python-headless",
             ),
             (
                 {"runtimes": "0.3"}, "foreign package",
-                "pip uninstall -y runtimes && pip install --force-reinstall --no-deps edge-mrcnn",
+                "pip uninstall -y runtimes edge-mrcnn && pip install edge-mrcnn",
             ),
             (
                 {"onnxruntime-gpu": "1.31.1"}, "two ONNX Runtimes",

@@ -1,0 +1,60 @@
+"""`edge-mrcnn tune`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from edge_mrcnn.cli.options import int_list, make_teller, name_next, split_paths
+from runtimes.errors import GateError
+
+
+@click.command()
+@click.option("--models", multiple=True, help="Folder of exports, or files: several after one --models, or commas.")
+@click.argument("more", nargs=-1, metavar="[MODELS]...")
+@click.option("--data", required=True, help="COCO JSON, or a folder with annotations/instances_val.json.")
+@click.option("--reference", type=click.Path(path_type=Path), help="reference.json or a model [default: the FP32 one].")
+@click.option("--max-drop", type=click.FloatRange(0, 1), default=0.005, show_default=True, help="AP that may be lost.")
+@click.option("--limit", type=click.IntRange(1), help="First so many images for accuracy.")
+@click.option("--threads", callback=int_list, help="CPU threads, such as 1,2,4 [default: 1, 2, ... all cores].")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds; in each, all take turns.")
+@click.option("--openvino-precision", default="f32", show_default=True, help="Of float layers: f32, auto, or both.")
+@click.option("--all", "evaluates_all", is_flag=True, help="Evaluate the slower ones too.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all figures to this file.")
+def command(
+    models: tuple[str, ...], more: tuple[str, ...], data: str, reference: Path | None, max_drop: float,
+    limit: int | None, threads: tuple[int, ...], rounds: int, openvino_precision: str, evaluates_all: bool,
+    json_path: Path | None,
+) -> None:  # fmt: skip
+    """Find the fastest model, runtime and number of threads on this board that is accurate enough.
+
+    The choice is kept beside the models; `edge-mrcnn run --model FOLDER` takes it.
+
+    \b
+    edge-mrcnn tune --models models/ --data val.json --max-drop 0.005
+    """
+    from edge_mrcnn.benchmark.candidates import find_models, parse_precisions
+    from edge_mrcnn.benchmark.session import Plan
+    from edge_mrcnn.data.coco import load_coco
+    from edge_mrcnn.tune.choice import write_choice
+    from edge_mrcnn.tune.search import TuneConfig, to_choice, to_record, tune
+    from edge_mrcnn.tune.text import to_text, verdict
+
+    config = TuneConfig(
+        max_drop=max_drop, limit=limit, plan=Plan(rounds=rounds), threads=threads, evaluates_all=evaluates_all,
+        openvino_precisions=parse_precisions(openvino_precision),
+    )  # fmt: skip
+    files = find_models(split_paths((*models, *more)))
+    tuning = tune(files, load_coco(data, "val"), config, reference=reference, say=make_teller())
+    click.echo(to_text(tuning))
+    if json_path:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(to_record(tuning), indent=1) + "\n", encoding="utf-8")
+        click.echo(f"wrote {json_path}")
+    if tuning.chosen is None:
+        raise GateError(f"{verdict(tuning)} Quantize with more float parts, or allow more by --max-drop")
+    folder = Path(tuning.chosen.row.path).parent
+    click.echo(f"wrote {write_choice(folder, to_choice(tuning, tuning.benchmark.board))}")
+    name_next("run", "--model", folder, "--source", 0)

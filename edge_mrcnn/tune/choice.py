@@ -1,0 +1,172 @@
+"""What was chosen for a board, kept beside the models: `tuned.json`, one entry per kind of board.
+
+A folder that cannot be written has its file in the user's state folder instead. An entry holds for boards of the same
+identity (model, processor, cores, instruction sets) and for the very file that was tuned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import runtimes
+from edge_mrcnn.measure.files import file_sha256
+from edge_mrcnn.measure.surroundings import describe_packages
+from runtimes import FORMATS
+from runtimes.board import Board, read_board
+from runtimes.errors import ModelFileError, UsageError
+
+FILE = "tuned.json"
+FORMAT = "edge-mrcnn-tuned-1"
+SDKS = {".onnx": ("onnxruntime",), ".xml": ("openvino",), ".tflite": ("ai-edge-litert", "tflite-runtime")}
+"""Suffix of a model file -> packages whose version decides its speed."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One model file and how to run it."""
+
+    file: str
+    """Its name in the folder."""
+    sha256: str
+    """Of all its files."""
+    options: dict[str, Any]
+    """Of `runtimes.load`: threads, and for OpenVINO the precision of float layers."""
+    board: dict[str, Any]
+    """`Board.identity` of where it was chosen."""
+    packages: dict[str, str]
+    """Version of its SDK then."""
+    created: str
+    """ISO 8601 with time zone."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """What it was chosen for: latency_ms, fps, box_drop, mask_drop, max_drop, reference, data, images."""
+
+
+def resolve_model(path: str | Path, runtime: str = "auto") -> tuple[Path, dict[str, Any]]:
+    """What to open for a file or a folder.
+
+    Args:
+        path: A model file, which is taken as it is, or a folder that was tuned.
+        runtime: "auto" for what was chosen on this board; "onnx", "openvino" or "tflite" for the folder's model of
+            that kind, INT8 before FP32.
+
+    Returns:
+        The model file, and options of `runtimes.load`.
+
+    Raises:
+        UsageError: If the folder was not tuned on such a board, or was changed since.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path, {}
+    if runtime != "auto":
+        return _pick(path, runtime), {}
+    choice = read_choice(path)
+    return path / choice.file, choice.options
+
+
+def read_choice(folder: Path, board: Board | None = None) -> Choice:
+    """What was chosen for a board.
+
+    Args:
+        folder: Of the models.
+        board: This machine if None.
+
+    Raises:
+        UsageError: If nothing was chosen, or on other boards only, or if the file is not the one that was tuned.
+        ModelFileError: If the record is damaged.
+    """
+    board = board or read_board()
+    advice = f"run `edge-mrcnn tune --models {folder} --data VAL.json` here, or name one of its files"
+    source = next((path for path in _places(folder) if path.is_file()), None)
+    if source is None:
+        raise UsageError(f"{folder}: was not tuned: {advice}")
+    choices = _read(source)
+    choice = next((c for c in choices if c.board == board.identity), None)
+    if choice is None:
+        others = ", ".join(str(c.board.get("model")) for c in choices) or "no board"
+        raise UsageError(f"{source}: was tuned on {others}, this is {board}: {advice}")
+    model = folder / choice.file
+    if not model.is_file() or file_sha256(model) != choice.sha256:
+        raise UsageError(f"{model}: is not the file that was tuned: {advice}")
+    _warn_of_versions(choice)
+    return choice
+
+
+def write_choice(folder: Path, choice: Choice) -> Path:
+    """Store a choice beside the models, in place of an older one for the same board.
+
+    Returns:
+        The file that was written.
+    """
+    for path in _places(folder):
+        others = [c for c in _read(path) if c.board != choice.board] if path.is_file() else []
+        record = {"format": FORMAT, "choices": [asdict(c) for c in (*others, choice)]}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            log.info("%s: cannot be written: %s", path, error.strerror)
+            continue
+        return path
+    raise UsageError(f"{folder}: neither this folder nor {_state_folder()} can be written")
+
+
+def sdk_versions(path: Path) -> dict[str, str]:
+    """Packages that run a model file, with their versions."""
+    return describe_packages(SDKS[path.suffix])
+
+
+def _places(folder: Path) -> Iterable[Path]:
+    """Where a choice may lie, best first."""
+    digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    return folder / FILE, _state_folder() / f"tuned-{digest}.json"
+
+
+def _state_folder() -> Path:
+    """Source: XDG Base Directory Specification, 0.8."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "edge-mrcnn"
+
+
+def _read(path: Path) -> list[Choice]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["format"] != FORMAT:
+            raise ModelFileError(f"{path}: of format {record['format']}, this version reads {FORMAT}: tune again")
+        known = {f.name for f in fields(Choice)}
+        return [Choice(**{k: v for k, v in entry.items() if k in known}) for entry in record["choices"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(f"{path}: not a record that `edge-mrcnn tune` wrote: tune again") from error
+
+
+def _warn_of_versions(choice: Choice) -> None:
+    now = sdk_versions(Path(choice.file))
+    for name, version in choice.packages.items():
+        if now.get(name) not in (version, None):
+            log.warning("%s was tuned with %s %s, this is %s: tune again", choice.file, name, version, now[name])
+
+
+def _pick(folder: Path, runtime: str) -> Path:
+    """The folder's only model of a kind, or its only INT8 one.
+
+    Raises:
+        UsageError: If there is none, or if it is not clear which.
+    """
+    suffix = next(suffix for suffix, kind in FORMATS.items() if kind.extra == runtime)
+    found = sorted(folder.glob(f"*{suffix}"))
+    if not found:
+        raise UsageError(f"{folder}: holds no {suffix}")
+    chosen = [path for path in found if runtimes.read_card(path).precision == "int8"] if len(found) > 1 else found
+    if len(chosen) != 1:
+        raise UsageError(f"{folder}: name one of {', '.join(path.name for path in found)}")
+    return chosen[0]
