@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from runtimes.base import FakeRuntime, RawOutputs, Runtime, warm_up
+from runtimes.bundle import SUFFIX, model_file
 from runtimes.errors import (
     DataError,
     EdgeError,
     GateError,
     ImageError,
+    InferenceError,
     MissingExtraError,
     MissingFileError,
     ModelFileError,
@@ -37,6 +39,7 @@ __all__ = [
     "Format",
     "GateError",
     "ImageError",
+    "InferenceError",
     "MissingExtraError",
     "MissingFileError",
     "ModelCard",
@@ -73,9 +76,9 @@ def load(path: str | Path, **options: Any) -> Runtime:
     """Open a model file in its own runtime and run it once.
 
     Args:
-        path: A .onnx, .xml (OpenVINO) or .tflite that edge-mrcnn exported.
-        **options: What `open_model` of that backend takes: `threads` everywhere; `providers` (ONNX);
-            `device`, `precision`, `cache_dir` (OpenVINO).
+        path: A .onnx, .xml (OpenVINO) or .tflite that edge-mrcnn exported, or a bundle with one.
+        **options: What `open_model` of that backend takes: `threads` everywhere; `device` and `cache_dir` (ONNX and
+            OpenVINO), `providers` (ONNX), `precision` (OpenVINO).
 
     Raises:
         MissingFileError: If there is no such file.
@@ -83,14 +86,16 @@ def load(path: str | Path, **options: Any) -> Runtime:
         MissingExtraError: If the SDK is not installed.
         ModelFileError: If the file is damaged or was not made by edge-mrcnn.
     """
-    runtime: Runtime = import_backend(Path(path)).open_model(path, **options)
+    file = model_file(path)
+    runtime: Runtime = import_backend(file).open_model(file, **options)
     warm_up(path, runtime)
     return runtime
 
 
 def read_card(path: str | Path) -> ModelCard:
     """The card of a model file, without making it ready to run; raises as `load` does."""
-    card: ModelCard = import_backend(Path(path)).read_card(path)
+    file = model_file(path)
+    card: ModelCard = import_backend(file).read_card(file)
     return card
 
 
@@ -115,6 +120,7 @@ def _check_path(path: Path) -> None:
             f"{path}: holds the weights of an OpenVINO model; name {path.with_suffix('.xml').name}"
         )
     if path.suffix not in FORMATS:
-        raise UnknownFormatError(f"{path}: expected a model file of kind {', '.join(FORMATS)}, got {path.suffix!r}")
+        kinds = ", ".join((*FORMATS, SUFFIX))
+        raise UnknownFormatError(f"{path}: expected a model file of kind {kinds}, got {path.suffix!r}")
     if not path.is_file():
         raise MissingFileError(f"{path}: no such model file")

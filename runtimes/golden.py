@@ -25,6 +25,7 @@ import numpy as np
 
 import runtimes
 from runtimes.base import Array, RawOutputs, Runtime, refusing
+from runtimes.bundle import model_file
 from runtimes.errors import ModelFileError
 from runtimes.parity import Parity, Tolerance, compare_answers, live_rows
 from runtimes.preprocess import decode_image
@@ -122,7 +123,8 @@ def read(path: str | Path) -> Record:
     Raises:
         ModelFileError: If it has none, or a damaged one; else as `runtimes.load` does.
     """
-    data = runtimes.import_backend(Path(path)).read_golden(path)
+    file = model_file(path)
+    data = runtimes.import_backend(file).read_golden(file)
     if data is None:
         raise ModelFileError(f"{path}: no golden tensors in it to verify by; export it again")
     with refusing(path, "its golden tensors are damaged"):

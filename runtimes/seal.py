@@ -45,8 +45,9 @@ FRAMES = {
     ".onnx": _metadata_frame(),
     ".xml": Frame(f"<!-- {SEAL_KEY} ".encode(), b" -->\n"),
     ".tflite": Frame(f"{SEAL_KEY} ".encode()),
+    ".embundle": Frame(f"{SEAL_KEY} ".encode()),
 }
-"""Suffix of a model file -> what its seal looks like."""
+"""Suffix of a model file or bundle -> what its seal looks like."""
 
 
 def write_seal(path: str | Path) -> None:

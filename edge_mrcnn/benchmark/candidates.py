@@ -9,6 +9,7 @@ from typing import Any
 
 from runtimes import FORMATS
 from runtimes.board import Core
+from runtimes.bundle import model_file
 from runtimes.errors import MissingFileError, UsageError
 
 OPENVINO_PRECISIONS = ("f32", "auto")
@@ -44,7 +45,7 @@ def find_models(given: Sequence[Path]) -> list[Path]:
     for path in given:
         if not path.exists():
             raise MissingFileError(f"{path}: no such file or folder")
-        models = sorted(p for p in path.iterdir() if p.suffix in FORMATS) if path.is_dir() else [path]
+        models = sorted(p for p in path.iterdir() if p.suffix in FORMATS) if path.is_dir() else [model_file(path)]
         if not models:
             raise UsageError(f"{path}: holds no {', '.join(FORMATS)}: make one with `edge-mrcnn export`")
         found += models

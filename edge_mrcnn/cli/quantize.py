@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edge_mrcnn.cli.options import comma_list, name_next
+from runtimes.bundle import model_file
 
 
 @click.command()
@@ -19,8 +20,9 @@ def command(model: Path, calib: str, calib_images: int, keep_float: str, output:
     """Turn an exported FP32 file into INT8. Needs no torch."""
     from quantize import CalibrationSet, QuantizeConfig, quantize
 
-    output = output or model.with_name(f"{model.stem}-int8{model.suffix}")
+    file = model_file(model)
+    output = output or model.with_name(f"{file.stem}-int8{file.suffix}")
     config = QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float))
-    quantize(model, output, CalibrationSet.load(calib), config)
+    quantize(file, output, CalibrationSet.load(calib), config)
     click.echo(f"wrote {output}")
     name_next("report", "--reference", model, "--models", output, "--data", "VAL.json")

@@ -11,6 +11,7 @@ import runtimes
 from edge_mrcnn.cli.options import comma_list, name_next
 from runtimes import golden
 from runtimes.board import read_board
+from runtimes.bundle import model_file
 from runtimes.errors import GateError, ModelFileError, UsageError
 from runtimes.known_faults import advise
 from runtimes.parity import Parity, Tolerance
@@ -52,7 +53,7 @@ def command(
 
 def check_options(model: Path, options: dict[str, object]) -> None:
     """Raise UsageError for an option that another runtime than this model's has."""
-    if unknown := [name for name in options if name not in OPTIONS.get(model.suffix, ())]:
+    if unknown := [name for name in options if name not in OPTIONS.get(model_file(model).suffix, ())]:
         raise UsageError(f"--{unknown[0]}: is of another runtime than {model.name}'s")
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from edge_mrcnn.inspection.operator import Operator
+from runtimes.bundle import model_file
 from runtimes.errors import MissingExtraError, MissingFileError, UnknownFormatError
 
 READERS = {  # suffix -> (reader, package that it needs)
@@ -25,7 +26,7 @@ def list_operators(path: str | Path) -> list[Operator]:
         MissingExtraError: If the package that reads this format is not installed.
         ModelFileError: If the file is damaged.
     """
-    path = Path(path)
+    path = model_file(path)
     if path.suffix not in READERS:
         raise UnknownFormatError(f"{path}: expected one of {', '.join(READERS)}")
     if not path.is_file():

@@ -1,0 +1,106 @@
+"""`edge-mrcnn bundle`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from edge_mrcnn.cli.options import name_next
+from runtimes.errors import MissingFileError, UsageError
+
+
+class MakeByDefault(click.Group):
+    """A group that takes what is none of its verbs as the arguments of `make`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["make", *args])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, ["make", *args] if args and args[0] not in known else args)
+
+
+@click.group(cls=MakeByDefault)
+def command() -> None:
+    """Put a model and what belongs to it into one file, which every command takes as a model.
+
+    \b
+    edge-mrcnn bundle MODEL       the same as `bundle make MODEL`
+    edge-mrcnn bundle inspect FILE
+    """
+
+
+@command.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--report", type=click.Path(path_type=Path), help="Folder that `edge-mrcnn report` wrote.")
+@click.option("--calib", type=click.Path(path_type=Path), help="Manifest of the calibration pictures.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write [default: beside the model].")
+def make(model: Path, report: Path | None, calib: Path | None, output: Path | None) -> None:
+    """Write a bundle: model, card, golden tensors, calibration manifest, report, and a SHA-256 of each."""
+    import runtimes
+    from runtimes.bundle import SUFFIX, write_bundle
+
+    output = output or model.with_suffix(SUFFIX)
+    if output.suffix != SUFFIX:
+        raise UsageError(f"-o {output}: a bundle is named *{SUFFIX}")
+    card = runtimes.read_card(model)
+    extras = {"card.json": json.dumps(asdict(card), indent=1).encode(), **dict(read_golden(model))}
+    if calib is not None:
+        extras["calibration/manifest.json"] = read_calibration(calib)
+    if report is not None:
+        extras.update(read_report(report))
+    manifest = write_bundle(model, output, extras)
+    click.echo(f"wrote {output}: {len(manifest.files)} files, {output.stat().st_size / 1e6:.1f} MB")
+    name_next("bundle", "inspect", output)
+
+
+def read_golden(model: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the golden tensors that a model carries, if it does."""
+    import runtimes
+
+    if (data := runtimes.import_backend(model).read_golden(model)) is not None:
+        yield "golden.npz", data
+
+
+def read_calibration(path: Path) -> bytes:
+    """A calibration manifest, which must be one.
+
+    Raises:
+        MissingFileError, DataError: If it is not.
+    """
+    from quantize.calibration import read_manifest
+
+    read_manifest(path)
+    return path.read_bytes()
+
+
+def read_report(folder: Path) -> dict[str, bytes]:
+    """Name in the bundle to content of each file of a report.
+
+    Raises:
+        MissingFileError: If the folder holds no report.
+    """
+    if not (folder / "report.json").is_file():
+        raise MissingFileError(f"{folder}: holds no report.json; make a report with `edge-mrcnn report`")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {f"report/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in files}
+
+
+@command.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+def inspect(bundle: Path) -> None:
+    """Show what a bundle holds, every hash checked."""
+    from runtimes.bundle import read_entry, read_manifest
+
+    manifest = read_manifest(bundle)
+    for entry in manifest.files:
+        read_entry(bundle, entry.name)
+        click.echo(f"{entry.sha256[:16]}  {entry.bytes:>12,}  {entry.name}")
+    click.echo(f"{len(manifest.files)} files, all hashes right; the model is {manifest.model}")
+    name_next("verify", bundle)
