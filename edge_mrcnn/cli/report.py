@@ -1,11 +1,11 @@
-"""`edge-mrcnn report`."""
+"""`edge-mrcnn report`, and `edge-mrcnn report reference`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,19 +14,33 @@ from runtimes.errors import GateError, MissingFileError, UsageError
 
 if TYPE_CHECKING:
     from edge_mrcnn.data.coco import CocoData
-    from edge_mrcnn.report.comparison import Measured
+    from edge_mrcnn.report.comparison import Measured, Subject
     from edge_mrcnn.report.pictures import Strip
     from edge_mrcnn.report.rows import Comparison
 
 
-@click.command()
-@click.option("--reference", required=True, help="What drops are counted from: the FP32 checkpoint, or an FP32 export.")
+class Report(click.Command):
+    """Compares; but if its first word is `reference`, it hands over to that command."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] == ["reference"]:
+            return record.make_context(f"{info_name} reference", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+
+@click.command(cls=Report, epilog="`edge-mrcnn report reference --help`: record the FP32 model once, compare anywhere.")
+@click.option("--reference", required=True, help="The FP32 checkpoint or export, or what `report reference` wrote.")
 @click.option("--models", multiple=True, help="Files to compare: several after one --models, or with commas.")
 @click.argument("more", nargs=-1, metavar="[MODELS]...")
 @click.option("--data", required=True, help="COCO JSON, or a folder with annotations/instances_val.json.")
 @click.option("--extra", multiple=True, metavar="LABEL=DATA", help="A further data set, outside the gate; repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="First so many images of each data set.")
-@click.option("--max-drop", type=click.FloatRange(0, 1), help="Exit 3 if box or mask AP drops by more, such as 0.01.")
+@click.option("--max-drop", type=click.FloatRange(0, 1), help="Exit 3 if box or mask AP drops by more, such as 0.005.")
 @click.option("--device", default="auto", show_default=True, help="Of checkpoints: auto, cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of every runtime [default: its own choice].")
 @click.option("--name", default="Accuracy report", show_default=True, help="Title of the report.")
@@ -38,21 +52,63 @@ def command(
     """Compare artefacts with the FP32 model: AP, drop, size, latency.
 
     \b
-    edge-mrcnn report --reference best.pt --models model.onnx model_int8.xml --data DIR --max-drop 0.01
+    edge-mrcnn report --reference best.pt --models model.onnx model_int8.xml --data DIR --max-drop 0.005
     """
     from edge_mrcnn.report.comparison import CompareConfig, compare_models
-    from edge_mrcnn.report.models import open_model
+    from edge_mrcnn.report.models import Model, open_model
+    from edge_mrcnn.report.reference_file import read_reference
 
     paths = [Path(reference), *split_paths((*models, *more))]
     data_sets = load_data_sets(data, extra)
     config = CompareConfig(title=name, limit=limit, max_drop=max_drop)
     with ExitStack() as stack:
-        opened = [open_model(path, device=device, threads=threads) for path in paths]
-        for model in opened:
-            stack.callback(model.runtime.close)
+        opened: list[Subject] = []
+        for path in paths:
+            is_recorded = path.suffix == ".json" and not opened
+            opened.append(read_reference(path) if is_recorded else open_model(path, device=device, threads=threads))
+            if isinstance(opened[-1], Model):
+                stack.callback(opened[-1].runtime.close)
         measured = compare_models(opened, data_sets, config, say=make_teller())
     write_report(measured, data_sets, output)
     _conclude(measured.comparison, paths, output)
+
+
+@click.command("reference")
+@click.option("--weights", required=True, type=click.Path(path_type=Path), help="The FP32 checkpoint, or any model.")
+@click.option("--data", required=True, help="COCO JSON, or a folder with annotations/instances_val.json.")
+@click.option("--extra", multiple=True, metavar="LABEL=DATA", help="A further data set; repeatable.")
+@click.option("--limit", type=click.IntRange(min=1), help="First so many images of each data set.")
+@click.option("--device", default="auto", show_default=True, help="Of a checkpoint: auto, cpu, cuda or cuda:N.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: the runtime's choice].")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("reference.json"),
+    show_default=True,
+)  # fmt: skip
+def record(
+    weights: Path, data: str, extra: tuple[str, ...], limit: int | None, device: str, threads: int | None, output: Path
+) -> None:
+    """Store what the FP32 model answers, to compare with it where torch or the GPU is not.
+
+    \b
+    edge-mrcnn report reference --weights best.pt --data DIR --device cuda -o reference.json
+    """
+    from edge_mrcnn.report.comparison import record_model
+    from edge_mrcnn.report.models import open_model
+    from edge_mrcnn.report.reference_file import write_reference
+
+    data_sets = load_data_sets(data, extra)
+    model = open_model(weights, device=device, threads=threads)
+    with model.runtime:
+        facts, evaluations = record_model(model, data_sets, limit=limit, say=make_teller())
+    pairs = {label: (data_sets[label], evaluation) for label, evaluation in evaluations.items()}
+    write_reference(output, model.card, facts, pairs)
+    for label, (_, evaluation) in pairs.items():
+        click.echo(
+            f"{label}: box AP {evaluation.box.ap:.4f}, mask AP {evaluation.mask.ap:.4f} "
+            f"on {evaluation.images} images, {facts.device}"
+        )
+    click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")
+    name_next("report", "--reference", output, "--models", "model.tflite", "--data", data)
 
 
 def load_data_sets(data: str, extra: Sequence[str]) -> dict[str, CocoData]:
@@ -82,10 +138,10 @@ def load_data_sets(data: str, extra: Sequence[str]) -> dict[str, CocoData]:
 
 
 def write_report(measured: Measured, data_sets: dict[str, CocoData], output: Path) -> None:
-    """Write report.html, report.md and report.json into a folder, which is made."""
+    """Write report.html, report.md, report.json and plots/*.svg into a folder, which is made."""
     from edge_mrcnn.report.markdown import to_markdown
     from edge_mrcnn.report.pictures import draw_strips
-    from edge_mrcnn.report.render import to_html, to_json
+    from edge_mrcnn.report.render import to_html, to_json, to_plots
 
     comparison = measured.comparison
     names = [row.name for row in comparison.rows]
@@ -94,7 +150,9 @@ def write_report(measured: Measured, data_sets: dict[str, CocoData], output: Pat
         count = 3 if not strips else 2  # the main data set shows more
         evaluations = dict(zip(names, measured.evaluations[label], strict=True))
         strips += draw_strips(label, data, evaluations, changed=count, typical=count)
-    output.mkdir(parents=True, exist_ok=True)
+    (output / "plots").mkdir(parents=True, exist_ok=True)
+    for name, plot in to_plots(comparison).items():
+        (output / "plots" / name).write_text(plot, encoding="utf-8")
     (output / "report.html").write_text(to_html(comparison, strips), encoding="utf-8")
     (output / "report.md").write_text(to_markdown(comparison), encoding="utf-8")
     (output / "report.json").write_text(to_json(comparison), encoding="utf-8")
@@ -110,6 +168,6 @@ def _conclude(comparison: Comparison, paths: Sequence[Path], output: Path) -> No
     if comparison.too_lossy:
         raise GateError(f"{verdict(comparison)} The report is {output / 'report.html'}")
     click.echo(verdict(comparison))
-    click.echo(f"wrote {output / 'report.html'}, report.md, report.json")
+    click.echo(f"wrote {output / 'report.html'}, report.md, report.json, plots/")
     fastest = min(range(1, len(paths)), key=lambda index: comparison.rows[index].latency_ms)
     name_next("run", "--model", paths[fastest], "--source", 0)

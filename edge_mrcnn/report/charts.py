@@ -1,88 +1,67 @@
-"""Charts as inline SVG. Colours are CSS classes of the page, so that one drawing serves light, dark and print."""
+"""The charts of a report."""
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edge_mrcnn.report.breakdown import KINDS
+from edge_mrcnn.report.drawing import WIDTH, Point, Scale, drawing, number, plain, point_labels, shorten, tag, text
+from edge_mrcnn.report.pairing import Pairing
 from edge_mrcnn.report.rows import Comparison, Drop, Row
-from edge_mrcnn.report.wording import signed_loss
+from edge_mrcnn.report.wording import KIND_WORDS, signed_count, signed_loss
 
-Point = tuple[float, float]
-Box = tuple[float, float, float, float]
-
-WIDTH = 440
-"""Units of every chart's width: text of 11 units stays legible on a phone and is not huge on a desktop."""
-LINE = 14
-"""Height of a line of text, in units."""
-LETTER = 5.9
-"""Mean width of a letter of 11 units, in units."""
-OFFSETS = [(9, -7, 0.0), (-9, -7, -1.0), (0, -22, -0.5), (0, 9, -0.5), (9, -22, 0.0), (9, 9, 0.0), (-9, -22, -1.0)]
-OFFSETS += [(-9, 9, -1.0), (0, -40, -0.5), (0, 27, -0.5), (0, -56, -0.5), (0, 43, -0.5)]
-"""Places of a label in order of preference: shift in x and y, and share of its width, from the point."""
 STAGES = ("preprocess", "inference", "postprocess")
 
 
-def tag(name: str, text: str = "", **attributes: object) -> str:
-    """One SVG element; `cls` becomes `class`, underscores hyphens. `text` is escaped unless it is markup already."""
-    names = {"cls": "class"}
-    given = "".join(f' {names.get(k, k.replace("_", "-"))}="{_plain(v)}"' for k, v in attributes.items())
-    return f"<{name}{given}>{text}</{name}>" if text else f"<{name}{given}/>"
-
-
-def text(content: str, x: float, y: float, **attributes: object) -> str:
-    """A line of text; its baseline starts at (x, y)."""
-    return tag("text", html.escape(content), x=x, y=y, **attributes)
-
-
-def drawing(parts: Sequence[str], height: float, title: str) -> str:
-    """A whole chart with a title for those who do not see it."""
-    body = tag("title", html.escape(title)) + "".join(parts)
-    return tag("svg", body, viewBox=f"0 0 {WIDTH} {_plain(height)}", role="img", cls="chart")
-
-
 @dataclass(frozen=True)
-class Scale:
-    """From values to drawing units, linear."""
+class Price:
+    """What accuracy is bought with."""
 
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        clipped = min(max(value, self.low), self.high)
-        return self.start + (clipped - self.low) / (self.high - self.low) * (self.end - self.start)
-
-    def ticks(self, count: int = 5) -> list[float]:
-        """Round values inside the range, about `count` of them."""
-        raw = (self.high - self.low) / count
-        power = 10.0 ** math.floor(math.log10(raw))
-        step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
-        first = math.ceil(self.low / step - 1e-9)
-        return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+    label: str
+    of: Callable[[Row], float]
+    needs_timing: bool = False
+    """Whether only models that were timed side by side can be compared in it."""
 
 
-def accuracy_chart(comparison: Comparison) -> str:
-    """Mask AP over latency; up and left is better. Models that ran on another device lend a line, not a point."""
-    rows = [row for row in comparison.rows if comparison.speed_up(row) is not None]
+LATENCY = Price("ms per frame, median", lambda row: row.latency_ms, needs_timing=True)
+SIZE = Price("megabytes of file", lambda row: row.size_bytes / 1e6)
+
+
+def trade_chart(comparison: Comparison, price: Price) -> str:
+    """Mask AP over a price; up and left is better, and the line joins the models that none beats in both.
+
+    Models that were not timed with the others lend a level, not a point.
+    """
+    rows = [r for r in comparison.rows if not price.needs_timing or comparison.speed_up(r) is not None]
     aps = [100 * row.score.mask.ap for row in comparison.rows]
     spread = max(max(aps) - min(aps), 2.0)
     height, left, right, top, bottom = 290, 34, WIDTH - 12, 18, 246
-    x = Scale(0.0, 1.18 * max(row.latency_ms for row in rows), left, right)
+    x = Scale(0.0, 1.18 * max(price.of(row) for row in rows), left, right)
     y = Scale(max(0.0, min(aps) - 0.35 * spread), max(aps) + 0.25 * spread, bottom, top)
-    parts = [_grid_line(left, right, y(tick), _number(tick)) for tick in y.ticks()]
-    parts += [text(_number(tick), x(tick), bottom + 16, cls="tick", text_anchor="middle") for tick in x.ticks()]
-    parts.append(text("ms per frame, median", right, bottom + 34, cls="axis", text_anchor="end"))
+    parts = [_grid_line(left, right, y(tick), number(tick)) for tick in y.ticks()]
+    parts += [text(number(tick), x(tick), bottom + 16, cls="tick", text_anchor="middle") for tick in x.ticks()]
+    parts.append(text(price.label, right, bottom + 34, cls="axis", text_anchor="end"))
     parts.append(text("mask AP", left, top - 6, cls="axis"))
     level = y(aps[0])
     parts.append(tag("line", x1=left, x2=right, y1=level, y2=level, cls="reference"))
-    points = [(x(row.latency_ms), y(100 * row.score.mask.ap)) for row in rows]
+    points = [(x(price.of(row)), y(100 * row.score.mask.ap)) for row in rows]
+    best = [points[i] for i in pareto_front([(price.of(row), row.score.mask.ap) for row in rows])]
+    parts.append(tag("path", d=_steps(best, right), cls="front"))
     parts += [_marker(row, *point) for row, point in zip(rows, points, strict=True)]
-    parts += _point_labels([row.name for row in rows], points, (left, 0, WIDTH, bottom))
-    return drawing(parts, height, "Mask AP over latency of each model")
+    parts += point_labels([row.name for row in rows], points, (left, 0, WIDTH, bottom))
+    return drawing(parts, height, f"Mask AP over {price.label} of each model")
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the (price, worth) that no other beats: in ascending order of price, each is worth more."""
+    front: list[int] = []
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if not front or points[index][1] > points[front[-1]][1]:
+            front.append(index)
+    return front
 
 
 def change_chart(comparison: Comparison) -> str:
@@ -93,13 +72,13 @@ def change_chart(comparison: Comparison) -> str:
     left, right, top, step = 34, WIDTH - 46, 22, 54
     bottom = top + step * len(scores)
     x = Scale(low, high, left, right)
-    parts = [_upright(x(tick), top, bottom, _number(tick), is_zero=abs(tick) < 1e-9) for tick in x.ticks()]
+    parts = [_upright(x(tick), top, bottom, number(tick), is_zero=abs(tick) < 1e-9) for tick in x.ticks()]
     parts.append(tag("line", x1=x(-100 * limit), x2=x(-100 * limit), y1=top - 4, y2=bottom, cls="limit"))
     word = "one point" if comparison.max_drop is None else "limit"
     parts.append(text(word, x(-100 * limit), top - 8, cls="limit-label", text_anchor="middle"))
     for index, (row, box, mask) in enumerate(scores):
         y = top + step * index
-        parts.append(text(_shorten(row.name, 44), left, y + 13, cls="label"))
+        parts.append(text(shorten(row.name, 44), left, y + 13, cls="label"))
         parts += _change_bar("box", box, x, y + 18, limit) + _change_bar("mask", mask, x, y + 33, limit)
     parts.append(
         text("AP points; whiskers: 95 % of resampled image sets", right, bottom + 34, cls="axis", text_anchor="end")
@@ -115,7 +94,7 @@ def stage_chart(comparison: Comparison) -> str:
     parts = []
     for index, row in enumerate(rows):
         y, start = step * index, 0.0
-        parts.append(text(_shorten(row.name, 48), left, y + 13, cls="label"))
+        parts.append(text(shorten(row.name, 48), left, y + 13, cls="label"))
         for stage in STAGES:
             share = row.latency[stage].p50 if stage in row.latency else 0.0
             width = max(x(start + share) - x(start), 0.0)
@@ -123,6 +102,40 @@ def stage_chart(comparison: Comparison) -> str:
             start += share
         parts.append(text(f"{row.latency_ms:.1f} ms", x(row.latency_ms) + 6, y + 29, cls="value"))
     return drawing(parts, step * len(rows) + 4, "Median time of each stage")
+
+
+def mistake_chart(comparison: Comparison) -> str:
+    """What each kind of mistake costs each model, in mask AP; the upright line is the reference."""
+    costs = [row.score.mask_costs for row in comparison.rows]
+    kinds = [kind for kind in KINDS if max(cost[kind].ap for cost in costs) >= 5e-5]
+    left, right, top = 92, WIDTH - 14, 8
+    step = 22 + 9 * min(len(comparison.candidates), 8)
+    bottom = top + step * len(kinds)
+    x = Scale(0.0, 105 * max(cost[kind].ap for cost in costs for kind in kinds), left, right)
+    parts = [_upright(x(tick), top, bottom, number(tick), is_zero=tick == 0) for tick in x.ticks()]
+    for line, kind in enumerate(kinds):
+        y = top + step * line
+        parts.append(text(KIND_WORDS[kind], left - 8, y + step / 2 + 4, cls="label", text_anchor="end"))
+        level = x(100 * costs[0][kind].ap)
+        parts.append(tag("line", x1=level, x2=level, y1=y + 5, y2=y + step - 5, cls="level"))
+        lanes = max(len(comparison.candidates), 1)
+        for lane, (row, cost) in enumerate(zip(comparison.candidates, costs[1:], strict=True)):
+            parts.append(_marker(row, x(100 * cost[kind].ap), y + 5 + (step - 10) * (lane + 0.5) / lanes, radius=4.5))
+    parts.append(text("mask AP that is lost by it", right, bottom + 34, cls="axis", text_anchor="end"))
+    return drawing(parts, bottom + 42, "Mask AP that each kind of mistake costs each model")
+
+
+def pair_chart(comparison: Comparison) -> str:
+    """Objects that each candidate lost and gained against the reference."""
+    pairs = [(row, row.score.pairing) for row in comparison.candidates if row.score.pairing]
+    most = max([1, *(max(p.total.lost, p.total.gained, abs(p.total.extra)) for _, p in pairs)])
+    left, right, step = 30, WIDTH - 30, 56
+    x = Scale(-1.0 * most, 1.0 * most, left, right)
+    parts = [tag("line", x1=x(0), x2=x(0), y1=0, y2=step * len(pairs), cls="zero")]
+    for index, (row, pairing) in enumerate(pairs):
+        parts.append(text(shorten(row.name, 44), 2, step * index + 13, cls="label"))
+        parts += _pair_bars(pairing, x, step * index + 20)
+    return drawing(parts, step * len(pairs) + 2, "Objects lost and gained by each model")
 
 
 def limit_of(comparison: Comparison) -> float:
@@ -167,67 +180,34 @@ def _grid_line(left: float, right: float, y: float, label: str) -> str:
     return line + text(label, left - 6, y + 4, cls="tick", text_anchor="end")
 
 
-def _marker(row: Row, x: float, y: float) -> str:
+def _marker(row: Row, x: float, y: float, radius: float = 6) -> str:
     """A circle for float models, a diamond for INT8 ones, in the target's colour."""
     style = f"dot target-{html.escape(row.target)}"
     if row.precision == "int8":
-        return tag(
-            "rect", x=x - 5, y=y - 5, width=10, height=10, transform=f"rotate(45 {_plain(x)} {_plain(y)})", cls=style
-        )
-    return tag("circle", cx=x, cy=y, r=6, cls=style)
+        side, turn = 1.7 * radius, f"rotate(45 {plain(x)} {plain(y)})"
+        return tag("rect", x=x - side / 2, y=y - side / 2, width=side, height=side, transform=turn, cls=style)
+    return tag("circle", cx=x, cy=y, r=radius, cls=style)
 
 
-def place_labels(widths: Sequence[float], points: Sequence[Point], frame: Box) -> list[Box]:
-    """A free place beside each point for its label, the first of `OFFSETS` that touches nothing.
-
-    Args:
-        widths: Of the labels.
-        points: What they belong to.
-        frame: Where labels may lie.
-
-    Returns:
-        One box x0 y0 x1 y1 for each label.
-    """
-    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
-    placed = []
-    for width, (x, y) in zip(widths, points, strict=True):
-        places = [(x + dx + width * share, y + dy) for dx, dy, share in OFFSETS]
-        boxes = [(px, py, px + width, py + LINE) for px, py in places]
-        best = min(boxes, key=lambda box: sum(_overlap(box, other) for other in taken) + _outside(box, frame))
-        taken.append(best)
-        placed.append(best)
-    return placed
+def _steps(points: Sequence[Point], right: float) -> str:
+    """A path that rises at each point and runs level between them, on to the right edge."""
+    x, y = points[0]
+    moves = "".join(f" H {plain(x)} V {plain(y)}" for x, y in points[1:])
+    return f"M {plain(x)} {plain(y)}{moves} H {plain(right)}"
 
 
-def _point_labels(names: Sequence[str], points: Sequence[Point], frame: Box) -> list[str]:
-    names = [_shorten(name, 30) for name in names]
-    parts = []
-    for name, (x, y), (x0, y0, x1, y1) in zip(
-        names, points, place_labels([LETTER * len(name) for name in names], points, frame), strict=True
-    ):
-        if not y0 - 12 <= y <= y1 + 12:
-            parts.append(tag("line", x1=x, y1=y, x2=(x0 + x1) / 2, y2=y1 if y1 < y else y0, cls="leader"))
-        parts.append(text(name, (x0 + x1) / 2, y1 - 3, cls="label", text_anchor="middle"))
-    return parts
+def _pair_bars(pairing: Pairing, x: Scale, y: float) -> list[str]:
+    """Lost to the left, gained to the right, and below them the difference in detections that meet nothing."""
+    total, zero = pairing.total, x(0.0)
+    more, fewer = max(total.extra, 0), min(total.extra, 0)
+    return [
+        _count_bar(x(-total.lost), zero, y, "bad", signed_count(-total.lost), is_left=True),
+        _count_bar(zero, x(total.gained), y, "good", signed_count(total.gained), is_left=False),
+        _count_bar(x(fewer), x(more), y + 14, "extra", signed_count(total.extra), is_left=bool(fewer)),
+    ]
 
 
-def _overlap(a: Box, b: Box) -> float:
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-
-
-def _outside(box: Box, frame: Box) -> float:
-    """A penalty above any overlap for what lies outside the frame."""
-    beyond = (frame[0] - box[0], frame[1] - box[1], box[2] - frame[2], box[3] - frame[3])
-    return 1000.0 * sum(max(0.0, b) for b in beyond)
-
-
-def _shorten(name: str, length: int) -> str:
-    return name if len(name) <= length else f"…{name[1 - length :]}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.10g}".replace("-", "−") if abs(value) > 1e-9 else "0"
-
-
-def _plain(value: object) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else html.escape(str(value))
+def _count_bar(start: float, end: float, y: float, style: str, label: str, *, is_left: bool) -> str:
+    bar = tag("rect", x=start, y=y, width=max(end - start, 0.0), height=11, rx=2, cls=f"bar {style}")
+    place = start - 5 if is_left else end + 5
+    return bar + text(label, place, y + 9.5, cls="value", text_anchor="end" if is_left else "start")

@@ -90,6 +90,24 @@ def compare_models(
     return Measured(comparison, evaluations)
 
 
+def record_model(
+    model: Model, data_sets: Mapping[str, CocoData], *, limit: int | None = None, say: Say | None = None
+) -> tuple[Facts, dict[str, Evaluation]]:
+    """Evaluate one model for a reference file.
+
+    Returns:
+        What is known of it, and of where it ran; label to evaluation.
+    """
+    name = model.path.name
+    evaluations = {
+        label: model.evaluate(data, limit=limit, progress=_progress(say, f"{name} on {label}"))
+        for label, data in data_sets.items()
+    }
+    place = describe_device()["processor"] if model.device == "cpu" else model.device
+    facts = replace(gather_facts(model, name), device=place, recorded=now(), packages=describe_packages())
+    return facts, evaluations
+
+
 def gather_facts(model: Model, name: str, *, measures_memory: bool = True) -> Facts:
     """What is known of a model besides its accuracy and speed."""
     return Facts(
@@ -195,7 +213,8 @@ def _gather_all(models: Sequence[Subject], names: Sequence[str], config: Compare
     progress = _progress(say, "files and memory") or (lambda done, total: None)
     for done, (model, name) in enumerate(zip(models, names, strict=True), start=1):
         if isinstance(model, RecordedModel):
-            facts.append(model.facts)
+            is_taken = model.facts.name in names
+            facts.append(replace(model.facts, name=f"{model.facts.name} (recorded)") if is_taken else model.facts)
         else:
             facts.append(gather_facts(model, name, measures_memory=config.measures_memory))
         progress(done, len(models))

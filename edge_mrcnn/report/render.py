@@ -1,4 +1,4 @@
-"""A report as HTML in one file and as JSON; the records come from `rows`, the pictures from `pictures`."""
+"""A report as HTML in one file, as JSON, and its charts as files; the records come from `rows`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,26 @@ from typing import Any
 
 from edge_mrcnn import __version__
 from edge_mrcnn.report import charts
+from edge_mrcnn.report.breakdown import KINDS
+from edge_mrcnn.report.pairing import Change
 from edge_mrcnn.report.pictures import Strip
-from edge_mrcnn.report.rows import Comparison, without_nan
+from edge_mrcnn.report.rows import Comparison, Row, without_nan
+from edge_mrcnn.report.variants import group_variants
 from edge_mrcnn.report.wording import (
+    KIND_WORDS,
     delta,
     describe_data,
+    giga,
     interval,
     largest_drop,
     megabytes,
+    millions,
     points,
     share,
+    signed_count,
     signed_loss,
+    signed_points,
+    span,
     times,
     timing_note,
     verdict,
@@ -39,6 +48,8 @@ except ModuleNotFoundError as error:
 
 CLASS_FACTOR = 5
 """A single class varies more than their mean: it turns red at this many times the limit."""
+MANY_CLASSES = 12
+"""Above so many classes, the tables of classes show those that changed most."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +72,45 @@ def to_html(comparison: Comparison, strips: Sequence[Strip] = ()) -> str:
         passed=not comparison.too_lossy,
         tiles=make_tiles(comparison),
         level=lambda drop: charts.level_of(drop.value, limit),
+        loss_level=lambda lost: charts.level_of(lost, limit),
         class_level=lambda lost: charts.level_of(lost, CLASS_FACTOR * limit),
         targets=list(dict.fromkeys(row.target for row in comparison.rows)),
-        accuracy_chart=Markup(charts.accuracy_chart(comparison)),
-        change_chart=Markup(charts.change_chart(comparison)),
-        stage_chart=Markup(charts.stage_chart(comparison)),
+        charts={name: Markup(chart) for name, chart in draw_charts(comparison).items()},
+        chart_style=Markup(_read("charts.css")),
+        variants=group_variants(comparison),
+        kinds=[(kind, KIND_WORDS[kind]) for kind in KINDS],
+        groups=make_groups(comparison),
+        layers=make_layers(comparison),
+        reasons=make_reasons(comparison),
         strips=strips,
         per_class=per_class,
         columns=lambda count: math.ceil(count / math.ceil(count / 5)),
     )
+
+
+def draw_charts(comparison: Comparison) -> dict[str, str]:
+    """Name to chart, as SVG that takes its colours from `charts.css`."""
+    drawn = {
+        "latency": charts.trade_chart(comparison, charts.LATENCY),
+        "size": charts.trade_chart(comparison, charts.SIZE),
+        "stages": charts.stage_chart(comparison),
+    }
+    if comparison.candidates:
+        drawn["change"] = charts.change_chart(comparison)
+        drawn["mistakes"] = charts.mistake_chart(comparison)
+        drawn["objects"] = charts.pair_chart(comparison)
+    return drawn
+
+
+def to_plots(comparison: Comparison) -> dict[str, str]:
+    """File name to a chart that stands alone, on white in any viewer."""
+    style = _read("charts.css").partition("@media")[0] + _read("charts.css").partition("}\n}\n")[2]
+    frame = "svg { background: #fff; font: 11px system-ui, sans-serif; } .axis, .tick { font-size: 10.5px; }"
+    head = f"<style>{style}{frame}</style>"
+    return {
+        f"{name}.svg": chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{head}", 1)
+        for name, chart in draw_charts(comparison).items()
+    }
 
 
 def to_json(comparison: Comparison) -> str:
@@ -115,6 +156,40 @@ def per_class(comparison: Comparison, label: str, metric: str) -> list[tuple[str
     return sorted(table, key=lambda entry: min(entry[1]) - entry[1][0])
 
 
+def make_groups(comparison: Comparison) -> list[tuple[str, list[tuple[str, list[Change]]]]]:
+    """What the objects are grouped by, to the name of each group and each candidate's changes in it."""
+    pairings = [row.score.pairing for row in comparison.candidates if row.score.pairing]
+    if not pairings:
+        return []
+    parts = [("size", "by_size"), ("score of the reference", "by_score")]
+    if len(comparison.data_sets[0].classes) > 1:
+        parts.append(("class", "by_class"))
+    groups = []
+    for title, field in parts:
+        names = list(getattr(pairings[0], field))
+        table = [(name, [getattr(pairing, field)[name] for pairing in pairings]) for name in names]
+        if field == "by_class":
+            table.sort(key=lambda entry: min(change.gained - change.lost for change in entry[1]))
+        groups.append((title, table[:MANY_CLASSES]))
+    return groups
+
+
+def make_layers(comparison: Comparison) -> tuple[list[Row], list[tuple[str, list[tuple[int, int]]]]]:
+    """Models with integer layers; each part of the net to its integer and float layers in each of them."""
+    rows = [row for row in comparison.rows if any(integer for integer, _ in row.layers.values())]
+    parts = dict.fromkeys(part for row in rows for part in row.layers)
+    return rows, [(part, [row.layers.get(part, (0, 0)) for row in rows]) for part in parts]
+
+
+def make_reasons(comparison: Comparison) -> list[tuple[str, str, list[str]]]:
+    """What stays float, why, and in which models, as their cards say."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in comparison.rows:
+        for what, why in row.card.get("calibration", {}).get("float", {}).items():
+            found.setdefault((what, str(why)), []).append(row.name)
+    return [(what, why, names) for (what, why), names in found.items()]
+
+
 def jpeg_uri(data: bytes) -> str:
     """A JPEG file as a data URI."""
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
@@ -124,10 +199,17 @@ def _open_template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    spoken = (points, delta, signed_loss, interval, megabytes, times, share, describe_data, timing_note)
+    spoken = (
+        points, delta, signed_loss, signed_count, signed_points, interval, megabytes, millions, giga, span, times,
+        share, describe_data, timing_note,
+    )  # fmt: skip
     environment.filters.update({function.__name__: function for function in spoken})
-    environment.filters.update(jpeg_uri=jpeg_uri, pretty=_pretty, when=_when)
-    return environment.from_string(files("edge_mrcnn.report").joinpath("report.html.j2").read_text("utf-8"))
+    environment.filters.update(jpeg_uri=jpeg_uri, pretty=_pretty, when=_when, percent=lambda ap: 100 * ap)
+    return environment.from_string(_read("report.html.j2"))
+
+
+def _read(name: str) -> str:
+    return files("edge_mrcnn.report").joinpath(name).read_text("utf-8")
 
 
 def _pretty(record: dict[str, Any]) -> str:

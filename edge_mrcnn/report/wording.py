@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from edge_mrcnn.report.rows import Comparison, DataSet, Drop, Row
 
+KIND_WORDS = {
+    "class": "wrong class",
+    "place": "poor place",
+    "mask": "poor mask",
+    "both": "class and place",
+    "twice": "found twice",
+    "background": "background",
+    "missed": "missed",
+}
+"""Kind of mistake, of `breakdown.KINDS`, as a heading."""
 NONE = "–"
 """Stands where nothing can be measured."""
 
@@ -95,3 +106,32 @@ def signed_loss(lost: float) -> str:
         return NONE
     rounded = round(-100 * lost, 2)
     return "0.00" if rounded == 0 else f"{rounded:+.2f}".replace("-", "−")
+
+
+def signed_count(count: int) -> str:
+    """A difference of counts with a true sign."""
+    return f"{count:+d}".replace("-", "−") if count else "0"
+
+
+def signed_points(change: float) -> str:
+    """A change of something in [-1, 1], in points: 0.0123 is +1.2."""
+    if math.isnan(change):
+        return NONE
+    rounded = round(100 * change, 1)
+    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
+
+
+def giga(count: int | None) -> str:
+    """Thousand millions."""
+    return NONE if not count else f"{count / 1e9:.2f}"
+
+
+def millions(count: float) -> str:
+    """Millions, of parameters or bytes."""
+    return NONE if not count else f"{count / 1e6:.2f}" if count < 1e8 else f"{count / 1e6:.0f}"
+
+
+def span(values: Sequence[float], digits: int = 1) -> str:
+    """One number, or the range from the least to the largest if they differ as printed."""
+    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+    return low if low == high else f"{low}–{high}"

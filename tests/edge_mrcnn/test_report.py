@@ -16,7 +16,7 @@ from pycocotools import mask as rle
 from edge_mrcnn.data.coco import CocoData, CocoImage, load_coco
 from edge_mrcnn.measure.files import file_sha256, file_size, unique_names
 from edge_mrcnn.measure.latency import measure_latency
-from edge_mrcnn.report import charts
+from edge_mrcnn.report import drawing
 from edge_mrcnn.report.agreement import compare, image_change, match
 from edge_mrcnn.report.answers import Answers
 from edge_mrcnn.report.comparison import CompareConfig, Measured, compare_models
@@ -25,7 +25,7 @@ from edge_mrcnn.report.markdown import to_markdown
 from edge_mrcnn.report.metrics import coco_summary, drop_interval, measure_ap
 from edge_mrcnn.report.models import Model
 from edge_mrcnn.report.pictures import choose, draw_strips, number_objects
-from edge_mrcnn.report.render import to_html, to_json
+from edge_mrcnn.report.render import draw_charts, to_html, to_json
 from runtimes import DataError, FakeRuntime, ModelCard, RawOutputs
 from runtimes.model_card import ModelCard as Card
 
@@ -336,14 +336,16 @@ class TestRendering:
     def test_charts_are_well_formed(self, measured):
         import xml.etree.ElementTree as tree
 
-        for chart in (charts.accuracy_chart, charts.change_chart, charts.stage_chart):
-            root = tree.fromstring(chart(measured.comparison))
-            assert "shifted.tflite" in "".join(root.itertext())
+        drawn = draw_charts(measured.comparison)
+        assert set(drawn) == {"latency", "size", "stages", "change", "mistakes", "objects"}
+        for name, chart in drawn.items():
+            root = tree.fromstring(chart)
+            assert "shifted.tflite" in "".join(root.itertext()) or name == "mistakes"
 
     def test_labels_avoid_points_and_each_other(self):
         points = [(100.0, 100.0), (108.0, 104.0), (112.0, 98.0)]
-        boxes = charts.place_labels([60, 60, 60], points, (0, 0, 440, 250))
-        overlaps = [charts._overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
+        boxes = drawing.place_labels([60, 60, 60], points, (0, 0, 440, 250))
+        overlaps = [drawing.overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
         assert max(overlaps) == 0.0
 
     def test_markdown_has_one_line_per_model(self, measured):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from edge_mrcnn.cli.report import command, split_paths
-from runtimes import CARD_KEY, DataError, GateError, MissingFileError, ModelCard, UsageError
+from edge_mrcnn.report.reference_file import read_reference
+from runtimes import CARD_KEY, DataError, GateError, MissingFileError, ModelCard, ModelFileError, UsageError
 from runtimes.seal import write_seal
 
 onnx = pytest.importorskip("onnx")
@@ -148,3 +153,94 @@ def test_names_with_commas_are_files(tmp_path):
     odd = tmp_path / "a,b.onnx"
     odd.touch()
     assert split_paths([str(odd), "c.onnx,d.xml"]) == [odd, Path("c.onnx"), Path("d.xml")]
+
+
+WITHOUT_TORCH = "import sys; sys.modules.update(dict.fromkeys(['torch', 'torchvision'])); "
+
+
+def scores_in(folder: Path) -> list[dict[str, Any]]:
+    """What a written report says of accuracy."""
+    record = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return [row["scores"] for row in record["rows"]]
+
+
+@pytest.fixture(scope="module")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "model.onnx", BOXES, classes=("square", "disc"))
+
+
+@pytest.fixture(scope="module")
+def reference(toy_checkpoint, toy_data, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("reference") / "reference.json"
+    arguments = ["reference", "--weights", toy_checkpoint, "--data", toy_data, "--device", "cpu", "-o", path]
+    result = CliRunner().invoke(command, list(map(str, arguments)), standalone_mode=False)
+    assert result.exception is None
+    assert "mask AP" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith(f"next: edge-mrcnn report --reference {path} --models")
+    return path
+
+
+class TestReferenceFile:
+    def test_without_torch_it_gives_the_figures_of_the_checkpoint(
+        self, toy_model, reference, toy_checkpoint, toy_data, tmp_path
+    ):
+        common = ["--models", str(toy_model), "--data", str(toy_data), "--threads", "1"]
+        with_torch = ["--reference", str(toy_checkpoint), "--device", "cpu", *common, "-o", str(tmp_path / "torch")]
+        assert CliRunner().invoke(command, with_torch, standalone_mode=False).exception is None
+        arguments = ["report", "--reference", str(reference), *common, "-o", str(tmp_path / "device")]
+        code = f"{WITHOUT_TORCH}sys.argv[1:] = {arguments!r}; from edge_mrcnn.cli import main; main()"
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment, capture_output=True)
+        recorded, live = scores_in(tmp_path / "device"), scores_in(tmp_path / "torch")
+        assert recorded == live
+        assert recorded[1][toy_data.name]["mask_drop"]["value"] is not None
+
+    def test_it_says_what_it_was_recorded_on(self, reference, toy_checkpoint):
+        recorded = read_reference(reference)
+        assert recorded.facts.name == toy_checkpoint.name
+        assert recorded.facts.macs > 1e6
+        assert recorded.facts.packages["torch"]
+        assert json.loads(reference.read_text())["data_sets"][0]["mask"]["AP"] >= 0.0
+
+    def compare(self, reference: Path, model: Path, data: Path, output: Path, *more: str) -> None:
+        arguments = ["--reference", reference, "--models", model, "--data", data, "--threads", 1, "-o", output, *more]
+        result = CliRunner().invoke(command, list(map(str, arguments)), standalone_mode=False)
+        if result.exception:
+            raise result.exception
+
+    def test_fewer_images_than_recorded_are_fine(self, toy_model, reference, toy_data, tmp_path):
+        self.compare(reference, toy_model, toy_data, tmp_path, "--limit", "2")
+        assert json.loads((tmp_path / "report.json").read_text())["data_sets"][0]["images"] == 2
+
+    def test_other_annotations_are_refused(self, toy_model, reference, toy_data, tmp_path):
+        (tmp_path / "annotations").mkdir()
+        (tmp_path / "images").symlink_to(toy_data / "images")
+        record = (toy_data / "annotations" / "instances_val.json").read_text()
+        (tmp_path / "annotations" / "instances_val.json").write_text(record + "\n")
+        with pytest.raises(DataError, match=r"recorded on other annotations \(toy data"):
+            self.compare(reference, toy_model, tmp_path, tmp_path / "out")
+
+    def test_another_image_is_refused(self, toy_model, reference, toy_data, tmp_path):
+        record = json.loads(reference.read_text())
+        record["data_sets"][0]["images"][1]["sha256"] = "0" * 64
+        (tmp_path / "changed.json").write_text(json.dumps(record))
+        with pytest.raises(DataError, match="1.png: not the image that"):
+            self.compare(tmp_path / "changed.json", toy_model, toy_data, tmp_path / "out")
+
+    def test_images_that_it_does_not_hold_are_refused(self, toy_model, reference, toy_data, tmp_path):
+        record = json.loads(reference.read_text())
+        del record["data_sets"][0]["images"][2:]
+        (tmp_path / "few.json").write_text(json.dumps(record))
+        with pytest.raises(DataError, match="compare with --limit 2"):
+            self.compare(tmp_path / "few.json", toy_model, toy_data, tmp_path / "out")
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other"}', '{"format": "edge-mrcnn-reference-1"}'])
+    def test_a_damaged_file_is_one_line(self, tmp_path, text):
+        (tmp_path / "reference.json").write_text(text)
+        with pytest.raises(ModelFileError) as caught:
+            read_reference(tmp_path / "reference.json")
+        assert "\n" not in str(caught.value)
+
+    def test_a_missing_file_is_named(self, tmp_path):
+        with pytest.raises(MissingFileError, match="no such reference file"):
+            read_reference(tmp_path / "none.json")

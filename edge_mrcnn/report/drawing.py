@@ -1,0 +1,120 @@
+"""Pieces of a chart in inline SVG: scales, text, and labels that keep out of each other's way.
+
+Colours are CSS classes of the page, so that one drawing serves light, dark and print.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]
+
+WIDTH = 440
+"""Units of every chart's width: text of 11 units stays legible on a phone and is not huge on a desktop."""
+LINE = 14
+"""Height of a line of text, in units."""
+LETTER = 5.9
+"""Mean width of a letter of 11 units, in units."""
+OFFSETS = [(9, -7, 0.0), (-9, -7, -1.0), (0, -22, -0.5), (0, 9, -0.5), (9, -22, 0.0), (9, 9, 0.0), (-9, -22, -1.0)]
+OFFSETS += [(-9, 9, -1.0), (0, -40, -0.5), (0, 27, -0.5), (0, -56, -0.5), (0, 43, -0.5)]
+"""Places of a label in order of preference: shift in x and y, and share of its width, from the point."""
+
+
+def tag(name: str, text: str = "", **attributes: object) -> str:
+    """One SVG element; `cls` becomes `class`, underscores hyphens. `text` is escaped unless it is markup already."""
+    names = {"cls": "class"}
+    given = "".join(f' {names.get(k, k.replace("_", "-"))}="{plain(v)}"' for k, v in attributes.items())
+    return f"<{name}{given}>{text}</{name}>" if text else f"<{name}{given}/>"
+
+
+def text(content: str, x: float, y: float, **attributes: object) -> str:
+    """A line of text; its baseline starts at (x, y)."""
+    return tag("text", html.escape(content), x=x, y=y, **attributes)
+
+
+def drawing(parts: Sequence[str], height: float, title: str) -> str:
+    """A whole chart with a title for those who do not see it."""
+    body = tag("title", html.escape(title)) + "".join(parts)
+    return tag("svg", body, viewBox=f"0 0 {WIDTH} {plain(height)}", role="img", cls="chart")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From values to drawing units, linear."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        clipped = min(max(value, self.low), self.high)
+        return self.start + (clipped - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def ticks(self, count: int = 5) -> list[float]:
+        """Round values inside the range, about `count` of them."""
+        raw = (self.high - self.low) / count
+        power = 10.0 ** math.floor(math.log10(raw))
+        step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
+        first = math.ceil(self.low / step - 1e-9)
+        return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def place_labels(widths: Sequence[float], points: Sequence[Point], frame: Box) -> list[Box]:
+    """A free place beside each point for its label, the first of `OFFSETS` that touches nothing.
+
+    Args:
+        widths: Of the labels.
+        points: What they belong to.
+        frame: Where labels may lie.
+
+    Returns:
+        One box x0 y0 x1 y1 for each label.
+    """
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
+    placed = []
+    for width, (x, y) in zip(widths, points, strict=True):
+        places = [(x + dx + width * share, y + dy) for dx, dy, share in OFFSETS]
+        boxes = [(px, py, px + width, py + LINE) for px, py in places]
+        best = min(boxes, key=lambda box: sum(overlap(box, other) for other in taken) + _outside(box, frame))
+        taken.append(best)
+        placed.append(best)
+    return placed
+
+
+def point_labels(names: Sequence[str], points: Sequence[Point], frame: Box) -> list[str]:
+    names = [shorten(name, 30) for name in names]
+    parts = []
+    for name, (x, y), (x0, y0, x1, y1) in zip(
+        names, points, place_labels([LETTER * len(name) for name in names], points, frame), strict=True
+    ):
+        if not y0 - 12 <= y <= y1 + 12:
+            parts.append(tag("line", x1=x, y1=y, x2=(x0 + x1) / 2, y2=y1 if y1 < y else y0, cls="leader"))
+        parts.append(text(name, (x0 + x1) / 2, y1 - 3, cls="label", text_anchor="middle"))
+    return parts
+
+
+def overlap(a: Box, b: Box) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _outside(box: Box, frame: Box) -> float:
+    """A penalty above any overlap for what lies outside the frame."""
+    beyond = (frame[0] - box[0], frame[1] - box[1], box[2] - frame[2], box[3] - frame[3])
+    return 1000.0 * sum(max(0.0, b) for b in beyond)
+
+
+def shorten(name: str, length: int) -> str:
+    return name if len(name) <= length else f"…{name[1 - length :]}"
+
+
+def number(value: float) -> str:
+    return f"{value:.10g}".replace("-", "−") if abs(value) > 1e-9 else "0"
+
+
+def plain(value: object) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else html.escape(str(value))

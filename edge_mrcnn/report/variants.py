@@ -1,0 +1,54 @@
+"""Base, pruned, INT8 and both side by side: what each step of compression takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_mrcnn.report.rows import Comparison, Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """All models that were compressed in one way."""
+
+    name: str
+    """As `Row.variant` says it."""
+    parameters: int
+    macs: int | None
+    """Multiply-accumulates of one image; None if nobody counted them."""
+    size_mb: tuple[float, ...]
+    """Megabytes of each model's file, as are the two below."""
+    box_ap: tuple[float, ...]
+    mask_ap: tuple[float, ...]
+    worst_drop: float | None
+    """Largest drop in box or mask AP against the reference; None for the reference alone."""
+    latency_ms: dict[str, float]
+    """Runtime to the median time from frame to detections, of the fastest model that was timed with the others."""
+
+
+def group_variants(comparison: Comparison) -> list[Variant]:
+    """One variant for each way of compression, in the order in which the models were given."""
+    groups: dict[str, list[Row]] = {}
+    for row in comparison.rows:
+        groups.setdefault(row.variant, []).append(row)
+    return [_summarize(name, rows, comparison) for name, rows in groups.items()]
+
+
+def _summarize(name: str, rows: Sequence[Row], comparison: Comparison) -> Variant:
+    scores = [row.score for row in rows]
+    drops = [drop.value for s in scores for drop in (s.box_drop, s.mask_drop) if drop is not None]
+    latency: dict[str, float] = {}
+    for row in rows:
+        if comparison.speed_up(row) is not None:
+            latency[row.target] = min(row.latency_ms, latency.get(row.target, row.latency_ms))
+    return Variant(
+        name=name,
+        parameters=rows[0].parameters,
+        macs=next((row.macs for row in rows if row.macs), None),
+        size_mb=tuple(row.size_bytes / 1e6 for row in rows),
+        box_ap=tuple(s.box.ap for s in scores),
+        mask_ap=tuple(s.mask.ap for s in scores),
+        worst_drop=max(drops, default=None),
+        latency_ms=latency,
+    )
