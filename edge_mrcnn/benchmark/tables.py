@@ -14,6 +14,7 @@ STAGES = ("preprocess", "inference", "postprocess", "draw")
 BUSY = 0.1
 """From this share on, other processes are worth a word."""
 BAR = 14
+"""Of the longest bar, in characters; where less than half of it fits there are none."""
 WIDTH = 100
 """Of a terminal, in characters."""
 
@@ -129,8 +130,9 @@ def notes(benchmark: Benchmark) -> list[str]:
 
 def _sections(benchmark: Benchmark, *, bars: bool = True) -> list[tuple[str, Table]]:
     speed = speed_table(benchmark)
-    if bars:
-        speed = speed.with_column("", draw_bars([row.fps for row in benchmark.own], BAR))
+    room = min(BAR, WIDTH - 2 - len(speed.text()[0]))
+    if bars and room > BAR // 2:
+        speed = speed.with_column("", draw_bars([row.fps for row in benchmark.own], room))
     sections = [("End to end", speed), ("Where the time goes, median ms", stage_table(benchmark))]
     if benchmark.peers:
         sections.append(("The net alone, with files of others", net_table(benchmark)))

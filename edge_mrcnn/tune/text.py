@@ -70,7 +70,7 @@ def _cells(tuning: Tuning, attempt: Attempt) -> tuple[str, ...]:
     row, accuracy = attempt.row, attempt.accuracy
     speed = (row.name, row.precision, str(row.threads), f"{row.latency[TOTAL].p50:.1f}", f"{row.fps:.1f}")
     if accuracy is None:
-        return (*speed, NONE, NONE, NONE, NONE, "", "slower")
+        return (*speed, NONE, NONE, NONE, NONE, "", "not needed")
     return (
         *speed,
         points(accuracy.box_ap),
