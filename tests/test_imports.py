@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
         "runtimes.stream",
         "edge_mrcnn.cli",
         "edge_mrcnn.cli.run",
+        "edge_mrcnn.cli.service",
         "edge_mrcnn.live.web",
         "edge_mrcnn.cli.predict",
         "edge_mrcnn.cli.report",

@@ -28,6 +28,7 @@ COMMANDS = {  # verb -> help line; the verb's module is edge_mrcnn.cli.<verb> an
     "quantize": "Turn exported FP32 files into INT8.",
     "predict": "Find objects in images; draw and write COCO results.",
     "run": "Run a model live on a camera, stream or video.",
+    "service": "Have systemd run a camera, from boot on.",
     "report": "Compare artefacts with the FP32 model: AP, drop, size, latency.",
     "benchmark": "Time models side by side on this machine.",
     "tune": "Find the fastest way to run on this board that is accurate enough.",
