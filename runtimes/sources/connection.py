@@ -21,6 +21,8 @@ import numpy as np
 from runtimes.errors import SourceError
 from runtimes.sources.base import Array
 
+START_S = 20.0
+"""How long the process may take until it begins to open the source: a busy Raspberry Pi imports slowly."""
 PROGRAM = Path(__file__).with_name("reader_process.py")
 
 
@@ -53,13 +55,13 @@ class Connection:
         Args:
             name: What messages call the source.
             plan: What the reading process is to do.
-            open_s: Seconds until the first frame must have come.
+            open_s: Seconds from the first attempt to connect until the first frame must have come.
             stall_s: Seconds without a frame after which the source counts as stalled.
         """
         self._name = name
         self._open_s = open_s
         self._stall_s = stall_s
-        self._deadline = time.monotonic() + open_s
+        self._deadline = time.monotonic() + START_S
         self._last = 0.0
         self._text = b""
         self._memory = make_memory()
@@ -103,6 +105,8 @@ class Connection:
             return None, ""
         fields = json.loads(line)
         report = self._parse(fields)
+        if "is_ready" in fields:
+            self._deadline = time.monotonic() + self._open_s
         if report.arrived:
             self._last = report.arrived
             self._deadline = report.arrived + self._stall_s
@@ -140,17 +144,20 @@ class Connection:
 
     def _parse(self, fields: Mapping[str, Any]) -> Report:
         report = Report(**{key: fields[key] for key in ("received", "late", "damaged", "waiting", "arrived")})
-        if "shape" not in fields:
+        if "stride" not in fields:
             return report
-        return replace(report, image=self._copy_image(*fields["shape"]), index=fields["index"])
+        image = self._copy_image(fields["height"], fields["width"], fields["stride"])
+        return replace(report, image=image, index=fields["index"])
 
-    def _copy_image(self, height: int, width: int) -> Array:
-        size = 3 * height * width
+    def _copy_image(self, height: int, width: int, stride: int) -> Array:
+        """(H, W, 3) uint8 RGB out of the shared memory, whose rows are `stride` bytes apart."""
+        size = height * stride
         if self._map is None or len(self._map) < size:
             if self._map is not None:
                 self._map.close()
             self._map = mmap.mmap(self._memory, size, prot=mmap.PROT_READ)
-        return np.frombuffer(self._map, np.uint8, size).reshape(height, width, 3).copy()
+        rows = np.frombuffer(self._map, np.uint8, size).reshape(height, stride)[:, : 3 * width]
+        return rows.copy().reshape(height, width, 3)
 
     def _late(self) -> SourceError:
         if self._last:

@@ -17,7 +17,7 @@ from runtimes.sources.base import Frame, Source
 from runtimes.sources.connection import Connection
 
 OPEN_S = 5.0
-"""How long a live source may take until its first frame."""
+"""How long a live source may take from the attempt to connect until its first frame."""
 STALL_S = 2.0
 """A live source that gives no frame for so many seconds has stalled."""
 _TICK_S = 0.5
@@ -37,7 +37,7 @@ class LiveSource(Source):
         Args:
             name: What it is called, without secrets.
             plan: What `reader_process` is to do.
-            open_s: Seconds until the first frame must have come.
+            open_s: Seconds from the attempt to connect until the first frame must have come.
             stall_s: Seconds without a frame after which it counts as stalled.
         """
         super().__init__(name)
@@ -84,7 +84,8 @@ def open_network(text: str) -> LiveSource:
     address = parse_url(url)
     hide(*find_secrets(address.url))
     name = redact(url)
-    settings = {"fflags": "nobuffer", "flags": "low_delay"}
+    # Measuring the frame rate, which is not used, would take a second.
+    settings = {"fflags": "nobuffer", "flags": "low_delay", "fpsprobesize": "0"}
     if address.scheme.startswith("rtsp"):
         settings["rtsp_transport"] = choose_transport(name, options)
     plan = {"kind": "network", "url": address.url, "host": address.host, "port": address.port, "options": settings}

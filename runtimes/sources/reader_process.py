@@ -5,7 +5,8 @@ frames are turned into RGB, in memory that both processes share. Over a socket g
 open (never on the command line, where `ps` shows passwords), then requests one way and reports the other way.
 
 Beyond the standard library nothing is imported before the camera has been reached, so that a vain attempt costs
-little; and nothing of this package ever, which would bring OpenCV and more.
+little; and nothing of this package ever, which would bring OpenCV and more. PyAV alone reads a network
+stream, without NumPy, whose import costs three times as much.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 PROBE_S = 3.0
 """How long a host may take to accept a TCP connection."""
@@ -41,6 +42,16 @@ class Trouble(Exception):
         self.code = code
 
 
+class Picture(NamedTuple):
+    """8-bit RGB in memory."""
+
+    data: memoryview
+    """`height` rows of `stride` bytes, each beginning with `width` pixels of three bytes."""
+    height: int
+    width: int
+    stride: int
+
+
 class Outlet:
     """Counts frames, keeps the newest, and hands it over when it was asked for; for two threads."""
 
@@ -50,7 +61,7 @@ class Outlet:
         self._map: mmap.mmap | None = None
         self._lock = threading.Lock()
         self._counts = {"received": 0, "late": 0, "damaged": 0}
-        self._newest: Callable[[], Any] | None = None
+        self._newest: Callable[[], Picture] | None = None
         self._arrived = 0.0
         self._is_wanted = False
         self._reported = 0.0
@@ -60,8 +71,8 @@ class Outlet:
         """Whether a frame was decoded, which alone proves a connection."""
         return self._arrived > 0
 
-    def put(self, convert: Callable[[], Any]) -> None:
-        """A frame was decoded; `convert` makes (H, W, 3) uint8 RGB of it."""
+    def put(self, convert: Callable[[], Picture]) -> None:
+        """A frame was decoded; `convert` makes RGB of it."""
         with self._lock:
             self._counts["received"] += 1
             self._counts["late"] += self._newest is not None
@@ -93,19 +104,20 @@ class Outlet:
 
     def _give(self) -> None:
         assert self._newest is not None
-        image = self._newest()
+        picture = self._newest()
         self._newest, self._is_wanted = None, False
-        self._share(image)
-        self._report(shape=image.shape[:2], index=self._counts["received"] - 1)
+        self._share(picture)
+        self._report(
+            height=picture.height, width=picture.width, stride=picture.stride, index=self._counts["received"] - 1
+        )
 
-    def _share(self, image: Any) -> None:
-        """Copy an image into the shared memory, which grows with it; the reader takes it out before it asks again."""
-        import numpy as np
-
-        if self._map is None or len(self._map) < image.nbytes:
-            os.ftruncate(self._memory, image.nbytes)
-            self._map = mmap.mmap(self._memory, image.nbytes)
-        np.frombuffer(self._map, np.uint8, image.size).reshape(image.shape)[:] = image
+    def _share(self, picture: Picture) -> None:
+        """Copy a picture into the shared memory, which grows with it; it is taken out before the next is asked for."""
+        size = picture.height * picture.stride
+        if self._map is None or len(self._map) < size:
+            os.ftruncate(self._memory, size)
+            self._map = mmap.mmap(self._memory, size)
+        self._map[:size] = picture.data[:size]
 
     def _report(self, **fields: object) -> None:
         self._reported = time.monotonic()
@@ -152,6 +164,7 @@ def read_network(plan: dict[str, Any], outlet: Outlet) -> None:
     except ModuleNotFoundError:
         read_network_with_opencv(plan, outlet)
         return
+    outlet.tell(is_ready=True)
     limit = plan["timeout_s"]
     try:
         with av.open(plan["url"], options=plan["options"], timeout=(limit, limit)) as container:
@@ -170,7 +183,11 @@ def decode(av: Any, container: Any, outlet: Outlet) -> None:
     if getattr(video, "codec_context", None) is None:
         raise Trouble("no-codec", "the video is of a kind that this FFmpeg cannot decode")
     video.thread_type = "SLICE"  # threads over frames would hold some of them back
+    is_whole = check_jpeg() if video.codec_context.name == "mjpeg" else lambda packet: True
     for packet in container.demux(video):
+        if packet.size and not is_whole(packet):
+            outlet.damaged()
+            continue
         try:
             frames = packet.decode()
         except av.error.InvalidDataError:
@@ -180,7 +197,36 @@ def decode(av: Any, container: Any, outlet: Outlet) -> None:
             if frame.is_corrupt:
                 outlet.damaged()
             else:
-                outlet.put(partial(frame.to_ndarray, format="rgb24"))
+                outlet.put(partial(convert_frame, frame))
+
+
+def convert_frame(frame: Any) -> Picture:
+    """A frame of PyAV as RGB."""
+    rgb = frame.reformat(format="rgb24")
+    return Picture(memoryview(rgb.planes[0]), rgb.height, rgb.width, rgb.planes[0].line_size)
+
+
+def convert_array(image: Any, cv2: Any = None) -> Picture:
+    """A (H, W, 3) uint8 array as RGB; one of OpenCV, which is BGR, with `cv2`."""
+    rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if cv2 else image.copy()
+    height, width = rgb.shape[:2]
+    return Picture(memoryview(rgb).cast("B"), height, width, 3 * width)
+
+
+def check_jpeg() -> Callable[[Any], bool]:
+    """Says of one packet after the other whether it ends as a JPEG does; FFmpeg draws half a picture without a word.
+
+    Some cameras leave the end marker out: until it was seen once, a missing one means nothing.
+    """
+    is_usual = False
+
+    def is_whole(packet: Any) -> bool:
+        nonlocal is_usual
+        has_end = bytes(memoryview(packet)[-64:]).rstrip(b"\0").endswith(b"\xff\xd9")
+        is_usual = is_usual or has_end
+        return has_end or not is_usual
+
+    return is_whole
 
 
 def read_network_with_opencv(plan: dict[str, Any], outlet: Outlet) -> None:
@@ -189,6 +235,7 @@ def read_network_with_opencv(plan: dict[str, Any], outlet: Outlet) -> None:
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = options
     import cv2
 
+    outlet.tell(is_ready=True)
     limit = int(1000 * plan["timeout_s"])
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
     read_capture(cv2.VideoCapture(plan["url"], cv2.CAP_FFMPEG, limits), outlet, _UNKNOWN)
@@ -245,6 +292,7 @@ def read_camera(plan: dict[str, Any], outlet: Outlet) -> None:
         check_device(f"/dev/video{device}" if isinstance(device, int) else device)
     import cv2
 
+    outlet.tell(is_ready=True)
     capture = cv2.VideoCapture(device, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
     if plan["format"]:  # before the size: it decides which sizes there are
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*plan["format"]))
@@ -296,6 +344,7 @@ def read_gstreamer(plan: dict[str, Any], outlet: Outlet) -> None:
     """A GStreamer pipeline, by an OpenCV that was built with it."""
     import cv2
 
+    outlet.tell(is_ready=True)
     capture = cv2.VideoCapture(plan["pipeline"], cv2.CAP_GSTREAMER)
     read_capture(capture, outlet, "the pipeline does not start; try it with gst-launch-1.0 and autovideosink")
 
@@ -310,7 +359,7 @@ def read_capture(capture: Any, outlet: Outlet, complaint: str, *, code: str = "u
         if not there:
             break
         count += 1
-        outlet.put(partial(cv2.cvtColor, image, cv2.COLOR_BGR2RGB))
+        outlet.put(partial(convert_array, image, cv2))
     if not count:
         raise Trouble(code, complaint)
     raise Trouble("lost", "the connection broke, or the camera was unplugged")
@@ -325,6 +374,7 @@ def read_picamera(plan: dict[str, Any], outlet: Outlet) -> None:
             "no-driver",
             "picamera2 is not there: sudo apt install python3-picamera2, and python3 -m venv --system-site-packages",
         ) from None
+    outlet.tell(is_ready=True)
     if plan["device"] >= len(Picamera2.global_camera_info()):
         raise Trouble("no-device", "there is no such camera; see rpicam-hello --list-cameras")
     try:
@@ -338,7 +388,7 @@ def read_picamera(plan: dict[str, Any], outlet: Outlet) -> None:
     camera.configure(camera.create_video_configuration(main=main, controls=controls, buffer_count=3))
     camera.start()
     while True:
-        outlet.put(camera.capture_array("main")[:, :width].view)
+        outlet.put(partial(convert_array, camera.capture_array("main")[:, :width]))
 
 
 READERS: dict[str, Callable[[dict[str, Any], Outlet], None]] = {
