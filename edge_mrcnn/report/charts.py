@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edge_mrcnn.report.breakdown import KINDS
-from edge_mrcnn.report.drawing import WIDTH, Point, Scale, drawing, number, plain, point_labels, shorten, tag, text
+from edge_mrcnn.report.drawing import WIDTH, Box, Point, Scale, drawing, number, plain, point_labels, shorten, tag, text
 from edge_mrcnn.report.pairing import Pairing
 from edge_mrcnn.report.rows import Comparison, Drop, Row
 from edge_mrcnn.report.wording import KIND_WORDS, signed_count, signed_loss
@@ -51,7 +51,8 @@ def trade_chart(comparison: Comparison, price: Price) -> str:
     best = [points[i] for i in pareto_front([(price.of(row), row.score.mask.ap) for row in rows])]
     parts.append(tag("path", d=_steps(best, right), cls="front"))
     parts += [_marker(row, *point) for row, point in zip(rows, points, strict=True)]
-    parts += point_labels([row.name for row in rows], points, (left, 0, WIDTH, bottom))
+    lines = [(left, level - 1, right, level + 1), *_step_boxes(best, right)]
+    parts += point_labels([row.name for row in rows], points, (left, 0, WIDTH, bottom), lines)
     return drawing(parts, height, f"Mask AP over {price.label} of each model")
 
 
@@ -105,24 +106,27 @@ def stage_chart(comparison: Comparison) -> str:
 
 
 def mistake_chart(comparison: Comparison) -> str:
-    """What each kind of mistake costs each model, in mask AP; the upright line is the reference."""
-    costs = [row.score.mask_costs for row in comparison.rows]
-    kinds = [kind for kind in KINDS if max(cost[kind].ap for cost in costs) >= 5e-5]
-    left, right, top = 92, WIDTH - 14, 8
-    step = 22 + 9 * min(len(comparison.candidates), 8)
+    """How much mask AP each kind of mistake costs each candidate beyond the reference; losses point left."""
+    first, *others = [row.score.mask_costs for row in comparison.rows]
+    kinds = [kind for kind in KINDS if max(cost[kind].ap for cost in (first, *others)) >= 5e-5]
+    gains = {kind: [100 * (first[kind].ap - cost[kind].ap) for cost in others] for kind in kinds}
+    reach = 1.15 * max([0.1, *(abs(gain) for changes in gains.values() for gain in changes)])
+    left, right, top, lanes = 92, WIDTH - 44, 20, len(others)
+    step = 20 + 9 * min(lanes, 8)
     bottom = top + step * len(kinds)
-    x = Scale(0.0, 105 * max(cost[kind].ap for cost in costs for kind in kinds), left, right)
-    parts = [_upright(x(tick), top, bottom, number(tick), is_zero=tick == 0) for tick in x.ticks()]
+    x = Scale(-reach, reach, left, right)
+    parts = [_upright(x(tick), top, bottom, number(tick), is_zero=abs(tick) < 1e-9) for tick in x.ticks(4)]
+    parts.append(text("costs", WIDTH - 2, top - 8, cls="tick", text_anchor="end"))
     for line, kind in enumerate(kinds):
         y = top + step * line
         parts.append(text(KIND_WORDS[kind], left - 8, y + step / 2 + 4, cls="label", text_anchor="end"))
-        level = x(100 * costs[0][kind].ap)
-        parts.append(tag("line", x1=level, x2=level, y1=y + 5, y2=y + step - 5, cls="level"))
-        lanes = max(len(comparison.candidates), 1)
-        for lane, (row, cost) in enumerate(zip(comparison.candidates, costs[1:], strict=True)):
-            parts.append(_marker(row, x(100 * cost[kind].ap), y + 5 + (step - 10) * (lane + 0.5) / lanes, radius=4.5))
-    parts.append(text("mask AP that is lost by it", right, bottom + 34, cls="axis", text_anchor="end"))
-    return drawing(parts, bottom + 42, "Mask AP that each kind of mistake costs each model")
+        parts.append(text(f"{100 * first[kind].ap:.1f}", WIDTH - 2, y + step / 2 + 4, cls="tick", text_anchor="end"))
+        for lane, (row, gain) in enumerate(zip(comparison.candidates, gains[kind], strict=True)):
+            level = y + 5 + (step - 10) * (lane + 0.5) / lanes
+            parts.append(tag("line", x1=x(0.0), x2=x(gain), y1=level, y2=level, cls="leader"))
+            parts.append(_marker(row, x(gain), level, radius=4.5))
+    parts.append(text("AP points against the reference", right, bottom + 34, cls="axis", text_anchor="end"))
+    return drawing(parts, bottom + 42, "Mask AP that each kind of mistake costs beyond the reference")
 
 
 def pair_chart(comparison: Comparison) -> str:
@@ -194,6 +198,14 @@ def _steps(points: Sequence[Point], right: float) -> str:
     x, y = points[0]
     moves = "".join(f" H {plain(x)} V {plain(y)}" for x, y in points[1:])
     return f"M {plain(x)} {plain(y)}{moves} H {plain(right)}"
+
+
+def _step_boxes(points: Sequence[Point], right: float) -> list[Box]:
+    """The lines of `_steps` as boxes."""
+    ends = [*(x for x, _ in points[1:]), right]
+    level = [(x, y - 1, end, y + 1) for (x, y), end in zip(points, ends, strict=True)]
+    rises = [(x - 1, y, x + 1, below) for (_, below), (x, y) in zip(points, points[1:], strict=False)]
+    return level + rises
 
 
 def _pair_bars(pairing: Pairing, x: Scale, y: float) -> list[str]:

@@ -64,18 +64,21 @@ class Scale:
         return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def place_labels(widths: Sequence[float], points: Sequence[Point], frame: Box) -> list[Box]:
+def place_labels(
+    widths: Sequence[float], points: Sequence[Point], frame: Box, obstacles: Sequence[Box] = ()
+) -> list[Box]:
     """A free place beside each point for its label, the first of `OFFSETS` that touches nothing.
 
     Args:
         widths: Of the labels.
         points: What they belong to.
         frame: Where labels may lie.
+        obstacles: What else labels keep off, such as lines.
 
     Returns:
         One box x0 y0 x1 y1 for each label.
     """
-    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
+    taken = [*obstacles, *((x - 7, y - 7, x + 7, y + 7) for x, y in points)]
     placed = []
     for width, (x, y) in zip(widths, points, strict=True):
         places = [(x + dx + width * share, y + dy) for dx, dy, share in OFFSETS]
@@ -86,12 +89,12 @@ def place_labels(widths: Sequence[float], points: Sequence[Point], frame: Box) -
     return placed
 
 
-def point_labels(names: Sequence[str], points: Sequence[Point], frame: Box) -> list[str]:
+def point_labels(names: Sequence[str], points: Sequence[Point], frame: Box, obstacles: Sequence[Box] = ()) -> list[str]:
+    """The name of each point beside it, with a line to it where that is not near; see `place_labels`."""
     names = [shorten(name, 30) for name in names]
+    boxes = place_labels([LETTER * len(name) for name in names], points, frame, obstacles)
     parts = []
-    for name, (x, y), (x0, y0, x1, y1) in zip(
-        names, points, place_labels([LETTER * len(name) for name in names], points, frame), strict=True
-    ):
+    for name, (x, y), (x0, y0, x1, y1) in zip(names, points, boxes, strict=True):
         if not y0 - 12 <= y <= y1 + 12:
             parts.append(tag("line", x1=x, y1=y, x2=(x0 + x1) / 2, y2=y1 if y1 < y else y0, cls="leader"))
         parts.append(text(name, (x0 + x1) / 2, y1 - 3, cls="label", text_anchor="middle"))
@@ -99,6 +102,7 @@ def point_labels(names: Sequence[str], points: Sequence[Point], frame: Box) -> l
 
 
 def overlap(a: Box, b: Box) -> float:
+    """Area that two boxes share."""
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
@@ -109,12 +113,15 @@ def _outside(box: Box, frame: Box) -> float:
 
 
 def shorten(name: str, length: int) -> str:
+    """The end of a name that is too long."""
     return name if len(name) <= length else f"…{name[1 - length :]}"
 
 
 def number(value: float) -> str:
+    """A tick with a true minus."""
     return f"{value:.10g}".replace("-", "−") if abs(value) > 1e-9 else "0"
 
 
 def plain(value: object) -> str:
+    """An attribute: two decimals at most, escaped."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else html.escape(str(value))

@@ -161,7 +161,7 @@ def make_groups(comparison: Comparison) -> list[tuple[str, list[tuple[str, list[
     pairings = [row.score.pairing for row in comparison.candidates if row.score.pairing]
     if not pairings:
         return []
-    parts = [("size", "by_size"), ("score of the reference", "by_score")]
+    parts = [("size", "by_size"), ("score", "by_score")]
     if len(comparison.data_sets[0].classes) > 1:
         parts.append(("class", "by_class"))
     groups = []

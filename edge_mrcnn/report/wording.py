@@ -54,6 +54,13 @@ def timing_note(comparison: Comparison) -> str:
     )
 
 
+def describe_run(row: Row) -> str:
+    """Where and how a model ran: device, threads, the precision that was really used."""
+    how = ", ".join(f"{key} {value}" for key, value in row.runs_as.items())
+    when = f"; recorded {row.recorded}" if row.recorded else ""
+    return f"ran on {row.device}{f' ({how})' if how else ''}{when}"
+
+
 def points(ap: float | None, digits: int = 1) -> str:
     """AP in [0, 1] as points."""
     return NONE if ap is None or math.isnan(ap) else f"{100 * ap:.{digits}f}"
