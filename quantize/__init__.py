@@ -8,15 +8,16 @@ from __future__ import annotations
 import pkgutil
 from pathlib import Path
 
+from quantize.base import Quantizer
 from quantize.calibration import CalibrationSet
 from quantize.settings import QuantizeConfig
 from runtimes import golden
 from runtimes.errors import MissingExtraError, MissingFileError, UnknownFormatError
 
-TARGETS = {  # suffix -> (function, pip extra)
-    ".onnx": ("quantize.onnx_target:quantize_onnx", "export"),
-    ".xml": ("quantize.openvino_target:quantize_openvino", "export"),
-    ".tflite": ("quantize.tflite_target:quantize_tflite", "export"),
+TARGETS = {  # suffix -> (quantizer, pip extra)
+    ".onnx": ("quantize.onnx_target:OnnxQuantizer", "export"),
+    ".xml": ("quantize.openvino_target:OpenvinoQuantizer", "export"),
+    ".tflite": ("quantize.tflite_target:TfliteQuantizer", "export"),
 }
 
 
@@ -38,22 +39,33 @@ def quantize(
         MissingFileError: If the model is not there.
         UnknownFormatError: If its suffix is not in `TARGETS`.
         MissingExtraError: If the packages that quantize this format are not installed.
+        UsageError: If a block that is to stay in float is not there.
     """
     model, output = Path(model), Path(output)
-    if not model.is_file():
-        raise MissingFileError(f"{model}: no such model file")
-    if model.suffix not in TARGETS:
-        raise UnknownFormatError(f"{model}: expected one of {', '.join(TARGETS)}")
-    function, extra = TARGETS[model.suffix]
-    try:
-        run = pkgutil.resolve_name(function)
-    except ModuleNotFoundError as error:
-        hint = f"pip install 'edge-mrcnn[{extra}]'"
-        raise MissingExtraError(f"quantizing {model.suffix} needs {error.name}: {hint}") from error
     output.parent.mkdir(parents=True, exist_ok=True)
-    run(model, output, calibration, config or QuantizeConfig())
+    open_quantizer(model, calibration, config).save(output)
     golden.renew(model, output)
     return output
 
 
-__all__ = ["TARGETS", "CalibrationSet", "QuantizeConfig", "quantize"]
+def open_quantizer(model: str | Path, calibration: CalibrationSet, config: QuantizeConfig | None = None) -> Quantizer:
+    """Measure the ranges of an FP32 artefact, for one or several INT8 files.
+
+    Arguments and errors are those of `quantize`.
+    """
+    model = Path(model)
+    if not model.is_file():
+        raise MissingFileError(f"{model}: no such model file")
+    if model.suffix not in TARGETS:
+        raise UnknownFormatError(f"{model}: expected one of {', '.join(TARGETS)}")
+    name, extra = TARGETS[model.suffix]
+    try:
+        kind = pkgutil.resolve_name(name)
+    except ModuleNotFoundError as error:
+        hint = f"pip install 'edge-mrcnn[{extra}]'"
+        raise MissingExtraError(f"quantizing {model.suffix} needs {error.name}: {hint}") from error
+    quantizer: Quantizer = kind(model, calibration, config or QuantizeConfig())
+    return quantizer
+
+
+__all__ = ["TARGETS", "CalibrationSet", "QuantizeConfig", "Quantizer", "open_quantizer", "quantize"]

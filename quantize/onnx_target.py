@@ -5,17 +5,26 @@ https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 
 from __future__ import annotations
 
-import logging
+import copy
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QDQQuantizer,
+    QuantType,
+    create_calibrator,
+)
+from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+from quantize.base import Quantizer
 from quantize.calibration import CalibrationSet
-from quantize.parts import is_quantized, provenance
+from quantize.parts import block_of, is_quantized, provenance
 from quantize.settings import QuantizeConfig
 from runtimes.model_card import CARD_KEY, ModelCard
 from runtimes.onnx_backend import read_card
@@ -23,6 +32,58 @@ from runtimes.seal import write_seal
 
 FLOAT_TYPES = ("ConvTranspose",)
 """Operators that ONNX Runtime has no integer kernel for on CPUs."""
+
+KNOWN_TYPES = sorted({*QDQRegistry, *QLinearOpsRegistry})
+"""Operators that ONNX Runtime's quantizer knows."""
+
+
+class OnnxQuantizer(Quantizer):
+    """An FP32 ONNX artefact and its ranges."""
+
+    def __init__(self, model: Path, calibration: CalibrationSet, config: QuantizeConfig) -> None:
+        """Run the model on the calibration pictures.
+
+        Args:
+            model: FP32 .onnx file of `edge-mrcnn export`.
+            calibration: Pictures.
+            config: How.
+
+        Raises:
+            DataError: If the model finds nothing in any picture.
+        """
+        super().__init__(read_card(model), calibration, config)
+        with tempfile.TemporaryDirectory() as folder:
+            plain = Path(folder) / "float.onnx"
+            onnx.save(onnx.load(model), plain)
+            self._float = load_model_with_shape_infer(plain)
+            self._ranges = self._measure(plain, model)
+        stem = next(node.name for node in self._float.graph.node if node.op_type == "Conv")
+        self._nodes = [n.name for n in self._float.graph.node if n.op_type not in FLOAT_TYPES and n.name != stem]
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(block for name in self._nodes if (block := block_of(name))))
+
+    def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
+        nodes = [name for name in self._nodes if is_quantized(name, keep_float)]
+        tool = QDQQuantizer(
+            copy.deepcopy(self._float), per_channel=True, reduce_range=False, weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8, tensors_range=self._ranges, nodes_to_quantize=nodes,
+            nodes_to_exclude=[], op_types_to_quantize=KNOWN_TYPES if nodes else [], extra_options={},
+        )  # fmt: skip
+        tool.quantize_model()
+        tool.model.save_model_to_file(str(output), False)
+        said = provenance(self.calibration, self.config, keep_float)
+        _store_card(output, self.card.updated(precision="int8", calibration=said))
+
+    def _measure(self, plain: Path, model: Path) -> Any:
+        """The range of each tensor, a moving average over the pictures of its smallest and largest value."""
+        settings = {"moving_average": True, "averaging_constant": 0.05}
+        tensors = self.calibration.tensors_with_objects(model, self.config.images, self.config.seed)
+        augmented = plain.with_name("augmented.onnx")
+        tool = create_calibrator(plain, KNOWN_TYPES, str(augmented), CalibrationMethod.MinMax, extra_options=settings)
+        tool.collect_data(TensorReader(tensors))
+        return tool.compute_data()
 
 
 class TensorReader(CalibrationDataReader):  # type: ignore[misc]
@@ -35,37 +96,6 @@ class TensorReader(CalibrationDataReader):  # type: ignore[misc]
         """The next input, or None at the end."""
         tensor = next(self._tensors, None)
         return None if tensor is None else {"image": tensor}
-
-
-def quantize_onnx(model: Path, output: Path, calibration: CalibrationSet, config: QuantizeConfig) -> None:
-    """Quantize the learned layers of an ONNX artefact.
-
-    Args:
-        model: FP32 .onnx file of `edge-mrcnn export`.
-        output: File to write.
-        calibration: Pictures.
-        config: How.
-    """
-    card = read_card(model)
-    proto = onnx.load(model)
-    stem = next(node.name for node in proto.graph.node if node.op_type == "Conv")
-    nodes = [node for node in proto.graph.node if node.op_type not in FLOAT_TYPES and node.name != stem]
-    chosen = [node.name for node in nodes if is_quantized(node.name, config.keep_float)]
-    logging.getLogger().disabled, was = True, logging.getLogger().disabled
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            plain = Path(folder) / "float.onnx"
-            onnx.save(proto, plain)
-            quantize_static(
-                plain, output, TensorReader(calibration.tensors_with_objects(model, config.images, config.seed)),
-                quant_format=QuantFormat.QDQ, per_channel=True, nodes_to_quantize=chosen,
-                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.MinMax,
-                extra_options={"CalibMovingAverage": True, "CalibMovingAverageConstant": 0.05},
-            )  # fmt: skip
-    finally:
-        logging.getLogger().disabled = was
-    _store_card(output, card.updated(precision="int8", calibration=provenance(calibration, config)))
 
 
 def _store_card(path: Path, card: ModelCard) -> None:

@@ -6,56 +6,76 @@ https://docs.openvino.ai/2025/openvino-workflow/model-optimization-guide/quantiz
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import nncf
 import openvino
 from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
+from quantize.base import Quantizer
 from quantize.calibration import CalibrationSet
-from quantize.parts import is_quantized, provenance
+from quantize.parts import block_of, is_quantized, provenance
 from quantize.settings import QuantizeConfig
 from runtimes.openvino_backend import CARD_PATH, read_card
 from runtimes.seal import write_seal
 
-
-def quantize_openvino(model: Path, output: Path, calibration: CalibrationSet, config: QuantizeConfig) -> None:
-    """Quantize the learned layers of an OpenVINO artefact, with full bias correction.
-
-    Args:
-        model: FP32 .xml file of `edge-mrcnn export`.
-        output: The .xml to write; its .bin lies beside it.
-        calibration: Pictures.
-        config: How.
-    """
-    card = read_card(model)
-    graph = openvino.Core().read_model(model)
-    tensors = list(calibration.tensors_with_objects(model, config.images, config.seed))
-    nncf.set_log_level(logging.ERROR)
-    quantized = nncf.quantize(
-        graph,
-        nncf.Dataset(tensors),
-        preset=nncf.QuantizationPreset.MIXED,
-        target_device=nncf.TargetDevice.CPU,
-        subset_size=len(tensors),
-        fast_bias_correction=False,
-        advanced_parameters=nncf.AdvancedQuantizationParameters(
-            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
-        ),
-        ignored_scope=nncf.IgnoredScope(names=_float_nodes(graph, config.keep_float), validate=False),
-    )
-    card = card.updated(precision="int8", calibration=provenance(calibration, config))
-    quantized.set_rt_info(card.to_json(), CARD_PATH)
-    openvino.save_model(quantized, output, compress_to_fp16=False)
-    write_seal(output)
+DRAFT_IMAGES = 16
+"""Pictures that a draft is calibrated on."""
 
 
-def _float_nodes(graph: Any, keep_float: tuple[str, ...]) -> list[str]:
-    nodes = [node for node in graph.get_ordered_ops() if node.get_type_name() not in _PASSIVE]
-    stem = next(node.get_friendly_name() for node in nodes if node.get_type_name() == "Convolution")
-    names = [node.get_friendly_name() for node in nodes]
-    return [name for name in names if name == stem or not is_quantized(name, keep_float)]
+class OpenvinoQuantizer(Quantizer):
+    """An FP32 OpenVINO artefact and the tensors that it is calibrated on."""
+
+    def __init__(self, model: Path, calibration: CalibrationSet, config: QuantizeConfig) -> None:
+        """Choose the pictures.
+
+        Args:
+            model: FP32 .xml file of `edge-mrcnn export`.
+            calibration: Pictures.
+            config: How.
+
+        Raises:
+            DataError: If the model finds nothing in any picture.
+        """
+        super().__init__(read_card(model), calibration, config)
+        self._model = model
+        self._tensors = list(calibration.tensors_with_objects(model, config.images, config.seed))
+        nodes = openvino.Core().read_model(model).get_ordered_ops()
+        self._nodes = [(n.get_friendly_name(), n.get_type_name()) for n in nodes if n.get_type_name() not in _PASSIVE]
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        names = (block_of(name) for name, kind in self._nodes if kind in _LEARNED and name != self._stem)
+        return tuple(dict.fromkeys(filter(None, names)))
+
+    def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
+        nncf.set_log_level(logging.ERROR)
+        quantized = nncf.quantize(
+            openvino.Core().read_model(self._model),
+            nncf.Dataset(self._tensors),
+            preset=nncf.QuantizationPreset.MIXED,
+            target_device=nncf.TargetDevice.CPU,
+            subset_size=DRAFT_IMAGES if is_draft else len(self._tensors),
+            fast_bias_correction=is_draft,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+            ),
+            ignored_scope=nncf.IgnoredScope(names=self._float_nodes(keep_float), validate=False),
+        )
+        said = provenance(self.calibration, self.config, keep_float)
+        quantized.set_rt_info(self.card.updated(precision="int8", calibration=said).to_json(), CARD_PATH)
+        openvino.save_model(quantized, output, compress_to_fp16=False)
+        write_seal(output)
+
+    @property
+    def _stem(self) -> str:
+        stem: str = next(name for name, kind in self._nodes if kind == "Convolution")
+        return stem
+
+    def _float_nodes(self, keep_float: Collection[str]) -> list[str]:
+        return [name for name, _ in self._nodes if name == self._stem or not is_quantized(name, keep_float)]
 
 
 _PASSIVE = ("Constant", "Parameter", "Result")
+_LEARNED = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData")

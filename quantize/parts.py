@@ -5,10 +5,12 @@ The exporter names nodes after modules: "pyramid.body.net.stage2.0.branch1.0/Con
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from quantize.calibration import CalibrationSet
 from quantize.settings import QuantizeConfig
+from runtimes.errors import UsageError
 
 PARTS = {  # part -> prefixes of the modules in it
     "backbone": ("pyramid.body",),
@@ -37,25 +39,67 @@ def part_of(name: str) -> str | None:
     return None
 
 
-def is_quantized(name: str, keep_float: tuple[str, ...]) -> bool:
-    """Whether a node of this name is to be quantized."""
+def block_of(name: str) -> str | None:
+    """The block that a node belongs to: a part's modules up to the first number, such as "backbone.stage2.0"."""
     part = part_of(name)
-    return part is not None and part not in keep_float
+    if part is None:
+        return None
+    prefix = next(prefix for prefix in PARTS[part] if name.startswith(prefix))
+    modules = name.split("/")[0].removeprefix(prefix).strip(".").removeprefix("net.").split(".")
+    inside = up_to_number([module for module in modules if module] or [prefix.split(".")[-1]])
+    return ".".join([part, *inside]) if inside != [part] else part
+
+
+def up_to_number(modules: list[str]) -> list[str]:
+    """The names of nested modules up to the first that is a number, or all of them."""
+    end = next((index for index, module in enumerate(modules) if module.isdecimal()), len(modules))
+    return modules[: end + 1]
+
+
+def expand_blocks(asked: Iterable[str], blocks: Collection[str]) -> frozenset[str]:
+    """Parts and blocks as blocks.
+
+    Args:
+        asked: "backbone" for all its blocks, or "backbone.stage2.0" for one.
+        blocks: The blocks that a model has.
+
+    Raises:
+        UsageError: If there is no such block.
+    """
+    found: set[str] = set()
+    for name in asked:
+        members = [block for block in blocks if block == name or block.startswith(f"{name}.")]
+        if not members:
+            raise UsageError(f"no block {name} to keep in float; there are {', '.join(blocks)}")
+        found.update(members)
+    return frozenset(found)
+
+
+def is_quantized(name: str, keep_float: Collection[str]) -> bool:
+    """Whether a node of this name is to be quantized when these blocks stay in float."""
+    block = block_of(name)
+    return block is not None and block not in keep_float
 
 
 def provenance(
-    calibration: CalibrationSet, config: QuantizeConfig, also_float: dict[str, str] | None = None
+    calibration: CalibrationSet,
+    config: QuantizeConfig,
+    keep_float: Collection[str],
+    also_float: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """What the model card says of a quantization.
 
     Args:
         calibration: The pictures.
         config: How it was done.
+        keep_float: Blocks that were kept in float.
         also_float: What stays in float on this target beside `ALWAYS_FLOAT`, and why.
     """
     asked = dict.fromkeys(config.keep_float, "kept in float on request")
+    wanted = expand_blocks(config.keep_float, keep_float)
+    found = {block: "its rounding costs the most accuracy" for block in keep_float if block not in wanted}
     return {
         "manifest_sha256": calibration.manifest_sha256,
         "images": len(calibration.choose(config.images, config.seed)),
-        "float": {**ALWAYS_FLOAT, **(also_float or {}), **asked},
+        "float": {**ALWAYS_FLOAT, **(also_float or {}), **asked, **found},
     }

@@ -19,10 +19,10 @@ class QuantizeConfig:
     seed: int = 0
     """Which of them, when the set has more."""
     keep_float: tuple[str, ...] = ()
-    """Further parts of the net that stay in float: "backbone", "fpn", "rpn", "box_head" or "mask_head"."""
+    """What else stays in float: parts of the net ("backbone") or blocks of them ("backbone.stage2.0")."""
 
     def __post_init__(self) -> None:
         if self.images < 1:
             raise UsageError(f"calibration needs at least one image, got {self.images}")
-        if unknown := set(self.keep_float) - set(PARTS):
+        if unknown := {name.split(".")[0] for name in self.keep_float} - set(PARTS):
             raise UsageError(f"no part {', '.join(sorted(unknown))} to keep in float; there are {', '.join(PARTS)}")

@@ -8,8 +8,10 @@ modules that made them.
 from __future__ import annotations
 
 import io
+import re
 import warnings
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,11 @@ from ai_edge_quantizer.qtyping import TFLOperationName
 from ai_edge_quantizer.recipe_manager import RecipeManager
 from numpy.typing import NDArray
 
+from quantize.base import Quantizer
 from quantize.calibration import CalibrationSet
-from quantize.parts import provenance
+from quantize.parts import provenance, up_to_number
 from quantize.settings import QuantizeConfig
-from runtimes.errors import DataError, UsageError
+from runtimes.errors import DataError
 from runtimes.tflite_backend import read_card, strip_card, write_card
 
 Tensors = dict[str, NDArray[Any]]
@@ -57,30 +60,67 @@ ALSO_FLOAT = {"hard-swish": "XNNPACK has no INT8 kernel for it"}
 """What stays in float on this target alone, and why."""
 
 
-def quantize_tflite(model: Path, output: Path, calibration: CalibrationSet, config: QuantizeConfig) -> None:
-    """Turn an FP32 TFLite file into an INT8 one.
+class TfliteQuantizer(Quantizer):
+    """An FP32 TFLite artefact and its ranges."""
 
-    Args:
-        model: File that `edge-mrcnn export` wrote.
-        output: File to write.
-        calibration: Pictures like those that the camera will see.
-        config: How to quantize.
+    def __init__(self, model: Path, calibration: CalibrationSet, config: QuantizeConfig) -> None:
+        """Run the model on the calibration pictures.
 
-    Raises:
-        DataError: If the float model finds nothing in any picture, so that the mask head cannot be calibrated.
-        UsageError: If `config.keep_float` names no part of the net.
-        ModelFileError: If the model is damaged or was not made by edge-mrcnn.
-    """
-    card = read_card(model)
-    flatbuffer = strip_card(model.read_bytes())
-    recipe = build_recipe(config.keep_float)
-    images = calibration.tensors(card, config.images, config.seed)
-    tool = quantizer.Quantizer(bytearray(flatbuffer), recipe.get_quantization_recipe())
-    with _quietly():
-        ranges = measure_ranges(flatbuffer, recipe, images)
-        quantized = tool.quantize(ranges, enable_progress_report=False).quantized_model
-    output.write_bytes(restore_outputs(flatbuffer, bytes(quantized)))
-    write_card(output, card.updated(precision="int8", calibration=provenance(calibration, config, ALSO_FLOAT)))
+        Args:
+            model: File that `edge-mrcnn export` wrote.
+            calibration: Pictures like those that the camera will see.
+            config: How to quantize.
+
+        Raises:
+            DataError: If the model finds nothing in any picture, so that the mask head cannot be calibrated.
+            ModelFileError: If the model is damaged or was not made by edge-mrcnn.
+        """
+        super().__init__(read_card(model), calibration, config)
+        self._flatbuffer = strip_card(model.read_bytes())
+        self._outputs = outputs_by_block(self._flatbuffer)
+        with _quietly():
+            images = calibration.tensors(self.card, config.images, config.seed)
+            self._ranges = measure_ranges(self._flatbuffer, build_recipe(), images)
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return tuple(self._outputs)
+
+    def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
+        floats = [re.escape(name) for block in keep_float for name in self._outputs[block]]
+        tool = quantizer.Quantizer(bytearray(self._flatbuffer), build_recipe(floats).get_quantization_recipe())
+        with _quietly():
+            quantized = tool.quantize(self._ranges, enable_progress_report=False).quantized_model
+        output.write_bytes(restore_outputs(self._flatbuffer, bytes(quantized)))
+        said = provenance(self.calibration, self.config, keep_float, ALSO_FLOAT)
+        write_card(output, self.card.updated(precision="int8", calibration=said))
+
+
+def outputs_by_block(flatbuffer: bytes) -> dict[str, list[str]]:
+    """Block, such as "backbone.stage2.0", to the names of what its operators give, in the order of the graph."""
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+    found: dict[str, list[str]] = defaultdict(list)
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            name = graph.tensors[operator.outputs[0]].name.decode()
+            part = next((part for part, regex in PARTS.items() if re.search(regex, name)), None)
+            if part and not re.search(f"{EARLY_LAYERS}|{PREDICTORS}", name):
+                found[".".join([part, *_modules_in(part, name)])].append(name)
+    return found
+
+
+def _modules_in(part: str, name: str) -> list[str]:
+    """Names of the modules inside a part up to the first number: "torch.nn.Sequential_stage2" is module stage2."""
+    if output := re.fullmatch(r"detect_p(\d)_output.*", name):
+        return [output[1]]
+    steps = [step.split(";")[0].rsplit(".", 1)[-1].split("_", 1)[-1] for step in name.split(";")[0].split("/")]
+    top = _TOP_MODULES[part]
+    inside = steps[steps.index(top) + 1 :] if top in steps else steps[-1:]
+    return up_to_number([step for step in inside if step])
+
+
+_TOP_MODULES = {"backbone": "body", "fpn": "fpn", "rpn": "rpn_head", "box_head": "box_head", "mask_head": "mask_head"}
+"""Part of the net -> the module that its name begins at."""
 
 
 @contextmanager
@@ -91,21 +131,19 @@ def _quietly() -> Iterator[None]:
         yield
 
 
-def build_recipe(keep_float: tuple[str, ...] = ()) -> RecipeManager:
+def build_recipe(floats: Sequence[str] = ()) -> RecipeManager:
     """Which operators become INT8; later rules win over earlier ones.
 
-    Raises:
-        UsageError: If `keep_float` names no part of the net.
+    Args:
+        floats: Regular expressions of names of outputs whose operators stay in float.
     """
-    if unknown := [part for part in keep_float if part not in PARTS]:
-        raise UsageError(f"keep_float: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
     recipe = RecipeManager()
-    int8 = "|".join(regex for part, regex in PARTS.items() if part not in keep_float)
-    if int8:
-        recipe.add_static_config(int8, TFLOperationName.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
+    recipe.add_static_config(
+        "|".join(PARTS.values()), TFLOperationName.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8
+    )
     for operation in (TFLOperationName.INPUT, TFLOperationName.OUTPUT, TFLOperationName.HARD_SWISH):
         _keep_float(recipe, ".*", operation)
-    for regex in (EARLY_LAYERS, PREDICTORS):
+    for regex in (EARLY_LAYERS, PREDICTORS, *floats):
         _keep_float(recipe, regex, TFLOperationName.ALL_SUPPORTED)
     return recipe
 

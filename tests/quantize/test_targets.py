@@ -11,7 +11,7 @@ import pytest
 
 import runtimes
 from quantize import TARGETS, CalibrationSet, QuantizeConfig, quantize
-from quantize.parts import ALWAYS_FLOAT, PARTS, is_quantized, part_of, provenance
+from quantize.parts import ALWAYS_FLOAT, PARTS, block_of, expand_blocks, is_quantized, part_of, provenance
 from quantize.settings import PARTS as PART_NAMES
 from runtimes.errors import MissingFileError, ModelFileError, UnknownFormatError, UsageError
 
@@ -160,11 +160,34 @@ class TestParts:
     def test_a_node_belongs_to_the_part_of_its_module(self, name: str, part: str | None) -> None:
         assert part_of(name) == part
         assert is_quantized(name, ()) == (part is not None)
-        assert not is_quantized(name, tuple(PARTS))
+        assert not is_quantized(name, {block_of(name)})
 
     def test_each_float_part_has_a_reason(self, pictures: CalibrationSet) -> None:
-        record = provenance(pictures, QuantizeConfig(keep_float=("fpn",)))
-        assert "fpn" in record["float"] and all(record["float"].values())
+        record = provenance(pictures, QuantizeConfig(keep_float=("fpn",)), ["fpn.inner_blocks.0", "rpn.0"])
+        assert record["float"]["fpn"] != record["float"]["rpn.0"] and all(record["float"].values())
+        assert "fpn.inner_blocks.0" not in record["float"]
+
+    @pytest.mark.parametrize(
+        ("name", "block"),
+        [
+            ("pyramid.body.net.stage2.0.branch1.1/Conv_7", "backbone.stage2.0"),
+            ("pyramid.body.net.conv1.1/Conv_4", "backbone.conv1.1"),
+            ("pyramid.fpn.inner_blocks.2.1/Conv_173", "fpn.inner_blocks.2"),
+            ("pyramid.fpn/Add_177", "fpn"),
+            ("rpn_head.conv.0.0/Conv_184", "rpn.0"),
+            ("mask_head.1.0/Conv_508", "mask_head.1"),
+            ("mask_predictor.conv5_mask/ConvTranspose_512", "mask_head.conv5_mask"),
+        ],
+    )
+    def test_a_block_ends_at_the_first_number(self, name: str, block: str) -> None:
+        assert block_of(name) == block
+
+    def test_a_part_is_all_its_blocks(self) -> None:
+        blocks = ("backbone.stage2.0", "backbone.stage2.1", "backbone.stage20.0", "rpn.0")
+        assert expand_blocks(["backbone"], blocks) == set(blocks[:3])
+        assert expand_blocks(["backbone.stage2"], blocks) == set(blocks[:2])
+        with pytest.raises(UsageError, match=r"no block neck .* there are backbone\.stage2\.0"):
+            expand_blocks(["neck"], blocks)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

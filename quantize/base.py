@@ -1,0 +1,44 @@
+"""What every target does: measure the ranges of an FP32 artefact once, then write INT8 files from them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from quantize.calibration import CalibrationSet
+from quantize.parts import expand_blocks
+from quantize.settings import QuantizeConfig
+from runtimes.model_card import ModelCard
+
+
+class Quantizer(ABC):
+    """An FP32 artefact with the ranges of its tensors."""
+
+    def __init__(self, card: ModelCard, calibration: CalibrationSet, config: QuantizeConfig) -> None:
+        self.card = card
+        self.calibration = calibration
+        self.config = config
+
+    @property
+    @abstractmethod
+    def blocks(self) -> tuple[str, ...]:
+        """What can be kept in float, in the order of the graph: "backbone.stage2.0", "mask_head.1"."""
+
+    @abstractmethod
+    def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
+        """Write an INT8 file.
+
+        Args:
+            output: The file.
+            keep_float: Those of `blocks` that stay in float.
+            is_draft: Leave out what takes long and changes little, such as correcting biases.
+        """
+
+    def save(self, output: Path, keep_float: Iterable[str] = ()) -> None:
+        """Write an INT8 file in which the parts and blocks of the settings stay in float, and some more.
+
+        Raises:
+            UsageError: If there is no such block.
+        """
+        self.write(output, expand_blocks((*self.config.keep_float, *keep_float), self.blocks))
