@@ -53,9 +53,8 @@ def test_signatures_give_the_maps_that_the_mask_takes(small_tflite, int8_file: P
     image = np.random.default_rng(2).integers(0, 256, (1, 64, 128, 3), dtype=np.uint8)
     exact, rounded = (detect(path, image) for path in (small_tflite.path, int8_file))
     assert set(exact) == set(rounded) == {"boxes", "scores", "labels", "p0"}
-    for name in ("p0", "p1", "p2"):
-        assert rounded[name].dtype == np.float32
-        assert np.corrcoef(exact[name].ravel(), rounded[name].ravel())[0, 1] > 0.98
+    assert rounded["p0"].dtype == np.float32
+    assert np.corrcoef(exact["p0"].ravel(), rounded["p0"].ravel())[0, 1] > 0.98
 
 
 def detect(path: Path, image: np.ndarray) -> dict[str, np.ndarray]:
