@@ -7,6 +7,7 @@ The client's own thread sends; the loop leaves messages in a bounded queue.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -146,8 +147,8 @@ class Mqtt(Output):
 
     def close(self) -> None:
         """Say "stopped" and leave; a broker that does not listen is not waited for."""
-        if self._client.is_connected():
-            self._publish(self._status_topic, "stopped", qos=1).wait_for_publish(CLOSE_S)
+        with contextlib.suppress(RuntimeError, ValueError):  # the connection was lost just now
+            self._publish(self._status_topic, "stopped").wait_for_publish(CLOSE_S)
         # Not loop_stop, which waits for a broker that is frozen; the thread ends by itself once this is sent.
         self._client.disconnect()
         deadline = time.monotonic() + CLOSE_S
@@ -161,14 +162,15 @@ class Mqtt(Output):
             return
         logger.info("MQTT broker %s: connected", self._broker.host)
         self._announced.clear()
-        self._publish(self._status_topic, "online", qos=1)
+        self._publish(self._status_topic, "online")
 
     def _note_loss(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             logger.warning("MQTT broker %s: connection lost: %s", self._broker.host, reason)
 
-    def _publish(self, topic: str, message: str, qos: int = 0) -> Any:
-        return self._client.publish(topic, message, qos=qos, retain=True)
+    def _publish(self, topic: str, message: str) -> Any:
+        """Publish what the broker keeps; not with QoS 1, whose queue may be full of events that nobody fetched."""
+        return self._client.publish(topic, message, retain=True)
 
     def _entities(self, state: dict[str, Any]) -> Iterator[Entity]:
         """What Home Assistant shows of a source in this state."""

@@ -1,0 +1,257 @@
+"""MQTT against a real broker on loopback: availability, states, events and what Home Assistant is told."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from live_site import CARD, SIZE_HW
+
+from edge_mrcnn.live.mqtt import Mqtt, parse_broker
+from edge_mrcnn.live.scenes import Happening
+from runtimes import UsageError
+from runtimes.redaction import redact
+
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+NAMES = {"front door": "front-door", "rtsp://u:***@cam/live": "cam-live"}
+STATE = {
+    "name": "front door", "state": "live", "fps": 12.5, "size": list(SIZE_HW), "objects": {"cup": 2},
+    "counts": {
+        "lines": {"gate": {"in": {"cup": 3}, "out": {}}}, "zones": {"yard": {"inside": {"cup": 1}, "entered": {}}},
+    },
+}  # fmt: skip
+
+paho = pytest.importorskip("paho.mqtt.client")
+needs_broker = pytest.mark.skipif(not MOSQUITTO, reason="needs mosquitto")
+
+
+def wait_for(condition, timeout_s=15.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.02)
+
+
+class Broker:
+    """A mosquitto with a user and a password."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        passwords = folder / "passwords"
+        passwords.touch(mode=0o600)
+        subprocess.run([shutil.which("mosquitto_passwd"), "-b", passwords, "cam", "p@ss/w"], check=True)
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\nuser root\n"
+        )
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://cam:p%40ss%2Fw@127.0.0.1:{self.port}/site"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen([MOSQUITTO, "-c", self._config], stderr=subprocess.DEVNULL)
+
+        def is_open():
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+        wait_for(is_open)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        self.process.wait(10)
+
+
+class Listener:
+    """Somebody who subscribes to everything."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.seen: dict[str, list[str]] = defaultdict(list)
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        self._client.username_pw_set("cam", "p@ss/w")
+        self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
+        self._client.on_message = lambda client, data, message: self.seen[message.topic].append(
+            message.payload.decode()
+        )
+        self._client.connect("127.0.0.1", broker.port)
+        self._client.loop_start()
+
+    def last(self, topic):
+        return self.seen[topic][-1] if self.seen[topic] else None
+
+    def close(self):
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def broker(tmp_path):
+    broker = Broker(tmp_path)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def listener(broker):
+    listener = Listener(broker)
+    yield listener
+    listener.close()
+
+
+@pytest.fixture
+def output(broker):
+    output = Mqtt(parse_broker(broker.url), CARD, NAMES, lambda: [("front door", STATE)])
+    wait_for(output._client.is_connected)
+    yield output
+    output.close()
+
+
+@needs_broker
+class TestMessages:
+    def test_state_is_retained_and_has_every_class(self, output, listener):
+        output.tick()
+        wait_for(lambda: listener.last("site/front-door/state"))
+        state = json.loads(listener.last("site/front-door/state"))
+        assert state["name"] == "front-door" and state["objects"] == {"cup": 2, "bottle": 0} and state["fps"] == 12.5
+        assert listener.last("site/status") == "online"
+
+    def test_events_go_by_the_public_name(self, output, listener):
+        wait_for(lambda: listener.last("site/status"))
+        output.put_happening(Happening("crossed", "rtsp://u:***@cam/live", {"place": "gate"}))
+        wait_for(lambda: listener.last("site/cam-live/event"))
+        event = json.loads(listener.last("site/cam-live/event"))
+        assert (event["event"], event["source"], event["place"]) == ("crossed", "cam-live", "gate")
+        assert [samples for _, _, samples in output.tallies()] == [
+            [({"result": "sent"}, 1), ({"result": "dropped"}, 0)]
+        ]
+
+    def test_home_assistant_is_told_of_every_value(self, output, listener):
+        jinja2 = pytest.importorskip("jinja2")
+        output.tick()
+        wait_for(lambda: listener.last("site/front-door/state"))
+        configs = [json.loads(v[-1]) for topic, v in listener.seen.items() if topic.startswith("homeassistant/")]
+        assert all(
+            re.fullmatch(r"homeassistant/sensor/[\w-]+/[\w-]+/config", t) for t in listener.seen if "assist" in t
+        )
+        state = json.loads(listener.last("site/front-door/state"))
+        render = jinja2.Environment().from_string
+        values = {c["name"]: render(c["value_template"]).render(value_json=state) for c in configs}
+        assert values == {
+            "State": "live", "FPS": "12.5", "cup": "2", "bottle": "0", "gate in": "3", "gate out": "0",
+            "yard now": "1", "yard in all": "0",
+        }  # fmt: skip
+        assert len({c["unique_id"] for c in configs}) == len(configs) == 8
+        availability = render(configs[0]["availability_template"])
+        assert [availability.render(value=v) for v in ("online", "stopped", "offline")] == [
+            "online",
+            "offline",
+            "offline",
+        ]
+        assert {c["availability_topic"] for c in configs} == {"site/status"}
+
+    def test_clean_end_says_stopped(self, broker, listener):
+        output = Mqtt(parse_broker(broker.url), CARD, NAMES, lambda: [])
+        wait_for(lambda: listener.last("site/status") == "online")
+        start = time.monotonic()
+        output.close()
+        assert time.monotonic() - start < 2
+        wait_for(lambda: listener.last("site/status") == "stopped")
+
+    def test_broker_that_comes_back_is_told_everything_again(self, broker, output):
+        broker.stop()
+        output.tick()
+        output.put_happening(Happening("crossed", "front door", {"place": "gate"}))
+        broker.start()
+        again = Listener(broker)
+        try:
+            wait_for(lambda: again.last("site/status") == "online")
+            output.tick()
+            wait_for(lambda: again.last("site/front-door/state"))
+            wait_for(lambda: again.last("site/front-door/event"))
+            assert sum(topic.startswith("homeassistant/") for topic in again.seen) == 8
+        finally:
+            again.close()
+
+    def test_a_frozen_broker_holds_up_neither_the_loop_nor_the_end(self, broker, output):
+        broker.process.send_signal(signal.SIGSTOP)
+        start = time.monotonic()
+        for _ in range(200):
+            output.put_happening(Happening("gone", "front door", {}))
+        output.tick()
+        assert time.monotonic() - start < 1
+        output.close()
+        assert time.monotonic() - start < 3
+        assert next(iter(output.tallies()))[2][1][1] >= 50, "those beyond the queue are counted as dropped"
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+    def test_a_client_that_dies_or_freezes_is_offline(self, broker, listener, number):
+        code = """
+            import sys, time
+            sys.path[:0] = sys.argv[2:]
+            from live_site import CARD
+            from edge_mrcnn.live import mqtt
+            mqtt.KEEPALIVE_S = 2
+            output = mqtt.Mqtt(mqtt.parse_broker(sys.argv[1]), CARD, {}, lambda: [])
+            time.sleep(60)
+        """
+        child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), broker.url, *sys.path])
+        try:
+            wait_for(lambda: listener.last("site/status") == "online", 30)
+            child.send_signal(number)
+            start = time.monotonic()
+            wait_for(lambda: listener.last("site/status") == "offline", 15)
+            # The broker allows one and a half keepalives, and looks every five seconds.
+            assert time.monotonic() - start < (1.0 if number == signal.SIGKILL else 1.5 * 2 + 6)
+        finally:
+            child.kill()
+            child.wait()
+
+    def test_a_wrong_password_is_a_warning_without_it(self, broker, caplog):
+        url = broker.url.replace("p%40ss%2Fw", "wr0ng%2Fsecret")
+        output = Mqtt(parse_broker(url), CARD, NAMES, lambda: [])
+        wait_for(lambda: "refused" in caplog.text)
+        output.close()
+        assert "wr0ng" not in redact(caplog.text) and "127.0.0.1" in caplog.text
+
+
+def test_a_broker_that_is_away_is_no_error():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        output = Mqtt(parse_broker(f"mqtt://127.0.0.1:{probe.getsockname()[1]}"), CARD, NAMES, lambda: [])
+        output.tick()
+        start = time.monotonic()
+        output.close()
+        assert time.monotonic() - start < 1
+
+
+def test_urls_of_brokers(monkeypatch):
+    monkeypatch.setenv("EDGE_MRCNN_MQTT_PASSWORD", "from outside")
+    broker = parse_broker("mqtt://host")
+    assert (broker.host, broker.port, broker.prefix, broker.password) == ("host", 1883, "edge-mrcnn", "from outside")
+    broker = parse_broker("mqtts://us.er:p@ss:w%2Ford@[::1]:99/a/b/")
+    assert (broker.host, broker.port, broker.is_encrypted, broker.prefix) == ("::1", 99, True, "a/b")
+    assert (broker.user, broker.password) == ("us.er", "p@ss:w/ord")
+    assert redact("refused: p@ss:w/ord") == "refused: ***"
+
+
+@pytest.mark.parametrize(
+    "url", ["host", "http://host", "mqtt://", "mqtt://host/a/#", "mqtt://host/+/b", "mqtt://ho st"]
+)
+def test_other_urls_are_usage_errors(url):
+    with pytest.raises(UsageError, match="mqtt://HOST"):
+        parse_broker(url)
