@@ -23,6 +23,7 @@ from edge_mrcnn.live.credentials import Url
 from edge_mrcnn.live.options import live_options
 from edge_mrcnn.live.outputs import summarize_places
 from edge_mrcnn.live.session import LiveSettings, Session
+from edge_mrcnn.tune.choice import resolve_model
 from runtimes import Detections, ModelCard, UsageError
 from runtimes.draw import draw_detections, draw_panel
 from runtimes.sinks import Background, Reserve, Sink, open_sinks
@@ -132,7 +133,11 @@ class Output:
 
 
 @click.command()
-@click.option("--model", required=True, help="A .onnx, .xml or .tflite that `export` or `quantize` wrote.")
+@click.option("--model", required=True, help="A .onnx, .xml or .tflite that `export` wrote, or a folder of them.")
+@click.option(
+    "--runtime", "kind", type=click.Choice(["auto", "onnx", "openvino", "tflite"]), default="auto", show_default=True,
+    help="Of a folder: auto runs what `tune` chose for this board.",
+)  # fmt: skip
 @click.option(
     "--source", "sources", required=True, multiple=True, metavar="[NAME=]SOURCE", type=Url(),
     help="Camera (0, /dev/video0, csi://0, picamera://0), URL, video, image, folder, glob or synthetic; several times "
@@ -148,17 +153,18 @@ class Output:
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write detections, one JSON line a frame.")
 @live_options
 def command(
-    model: str, sources: tuple[str, ...], save: str | None, keep_free: float | None, show: bool,
+    model: str, kind: str, sources: tuple[str, ...], save: str | None, keep_free: float | None, show: bool,
     max_frames: int | None, threads: int | None, wait: bool, json_path: Path | None, settings: LiveSettings,
 ) -> None:  # fmt: skip
     """Run a model live on cameras, streams or videos. Ctrl-C ends it and finishes the files; twice, at once."""
     opened = open_sources(sources)
     reserve = Reserve() if keep_free is None else Reserve(share=1.0, most_bytes=int(1e6 * keep_free))
     quieten_opencv()
-    if threads:
-        cv2.setNumThreads(threads)
+    path, options = resolve_model(model, kind, threads=threads)
+    if "threads" in options:
+        cv2.setNumThreads(options["threads"])
     with catch_signals() as signals, ExitStack() as stack:
-        runtime = stack.enter_context(runtimes.load(model, threads=threads))
+        runtime = stack.enter_context(runtimes.load(path, **options))
         sinks = open_sinks(save, opened, reserve) if save else {}
         for sink in sinks.values():
             stack.enter_context(sink)
@@ -175,10 +181,10 @@ def command(
         if signals.count:
             click.echo("\nstopped", err=True)
     summarize(meter, stream, live, output)
-    for path in (save, json_path, settings.coco):
-        if path:
-            click.echo(f"wrote {path}")
-    click.echo(f"next: edge-mrcnn report --help, or edge-mrcnn predict --model {model} --source FOLDER -o DIR")
+    for written in (save, json_path, settings.coco):
+        if written:
+            click.echo(f"wrote {written}")
+    click.echo(f"next: edge-mrcnn report --help, or edge-mrcnn predict --model {path} --source FOLDER -o DIR")
     if stream.is_abandoned:
         leave(0)
 

@@ -50,13 +50,16 @@ class Choice:
     """What it was chosen for: latency_ms, fps, box_drop, mask_drop, max_drop, reference, data, images."""
 
 
-def resolve_model(path: str | Path, runtime: str = "auto") -> tuple[Path, dict[str, Any]]:
+def resolve_model(
+    path: str | Path, runtime: str = "auto", *, threads: int | None = None
+) -> tuple[Path, dict[str, Any]]:
     """What to open for a file or a folder.
 
     Args:
         path: A model file, which is taken as it is, or a folder that was tuned.
         runtime: "auto" for what was chosen on this board; "onnx", "openvino" or "tflite" for the folder's model of
             that kind, INT8 before FP32.
+        threads: CPU threads, whatever was chosen.
 
     Returns:
         The model file, and options of `runtimes.load`.
@@ -65,12 +68,13 @@ def resolve_model(path: str | Path, runtime: str = "auto") -> tuple[Path, dict[s
         UsageError: If the folder was not tuned on such a board, or was changed since.
     """
     path = Path(path)
+    asked = {} if threads is None else {"threads": threads}
     if not path.is_dir():
-        return path, {}
+        return path, asked
     if runtime != "auto":
-        return _pick(path, runtime), {}
+        return _pick(path, runtime), asked
     choice = read_choice(path)
-    return path / choice.file, choice.options
+    return path / choice.file, {**choice.options, **asked}
 
 
 def read_choice(folder: Path, board: Board | None = None) -> Choice:

@@ -101,10 +101,12 @@ class TestChoice:
 class TestResolve:
     def test_file_is_taken_as_it_is(self):
         assert resolve_model("any/model.onnx") == (Path("any/model.onnx"), {})
+        assert resolve_model("any/model.onnx", threads=3) == (Path("any/model.onnx"), {"threads": 3})
 
     def test_folder_gives_what_was_chosen_here(self, folder):
         write_choice(folder, make_choice(folder, read_board()))
         assert resolve_model(folder) == (folder / "best.onnx", {"threads": 2})
+        assert resolve_model(folder, threads=1) == (folder / "best.onnx", {"threads": 1})
 
     def test_named_runtime_takes_the_int8_file(self, tmp_path):
         names = {"best.onnx": "fp32", "best-int8.onnx": "int8", "older.onnx": "fp32"}
@@ -294,6 +296,8 @@ class TestCommand:
         path, options = resolve_model(folder)
         assert path in models.values() and options == {"threads": 1}
         assert outcome.out.splitlines()[-1] == f"next: edge-mrcnn run --model {folder} --source 0"
+        ran = cli("run", "--model", folder, "--source", data.images[0].path)
+        assert ran.code == 0 and "1 frames in" in ran.out and path.name in ran.out.splitlines()[-1]
 
     def test_gate_fails_where_nothing_is_good_enough(self, cli, models, data):
         arguments = ("--models", models["shifted"], "--reference", models["exact"], "--data", data.path)
