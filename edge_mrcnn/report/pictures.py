@@ -21,6 +21,9 @@ Result = dict[str, Any]
 PANEL_SIZE = (420, 360)
 """Width and height of a panel in pixels at most: sharp on a phone, and a report stays a few megabytes."""
 FONT_SCALE = 0.45
+DASH = 6
+"""Length of a dash, and of the gap after it, in pixels."""
+LOST_COLOR: Color = (235, 64, 52)
 JPEG_QUALITY = 84
 
 
@@ -103,8 +106,33 @@ def draw_panels(
         colors = [PALETTE[index % len(PALETTE)] for index in number_objects(known, objects)]
         canvas = draw_objects(small.copy(), objects, colors, scale, [label_of(thing, categories) for thing in objects])
         change = image_change(reference, objects) if number > 1 else None
+        if number > 1:
+            draw_lost(canvas, find_lost(reference, objects), scale)
         panels.append(Panel(caption, len(objects), change, encode_jpeg(canvas)))
     return tuple(panels)
+
+
+def find_lost(reference: Sequence[Result], objects: Sequence[Result]) -> list[Result]:
+    """Those of the reference's objects that no object is paired with."""
+    kept = {ours for ours, _ in match(reference, objects)}
+    return [thing for index, thing in enumerate(reference) if index not in kept]
+
+
+def draw_lost(canvas: np.ndarray, objects: Sequence[Result], scale: float) -> np.ndarray:
+    """A dashed red box around each object that is not there, on an (h, w, 3) uint8 RGB canvas, in place."""
+    for thing in objects:
+        x, y, w, h = (round(v * scale) for v in thing["bbox"])
+        corners = [(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)]
+        for start, end in zip(corners, corners[1:], strict=False):
+            _draw_dashes(canvas, np.array(start), np.array(end))
+    return canvas
+
+
+def _draw_dashes(canvas: np.ndarray, start: np.ndarray, end: np.ndarray) -> None:
+    count = max(1, int(np.abs(end - start).max()) // (2 * DASH))
+    steps = np.linspace(start, end, 2 * count + 1).round().astype(int)
+    for begin, stop in zip(steps[::2], steps[1::2], strict=False):
+        cv2.line(canvas, begin.tolist(), stop.tolist(), LOST_COLOR, 2, cv2.LINE_AA)
 
 
 def number_objects(known: list[Result], objects: Sequence[Result]) -> list[int]:

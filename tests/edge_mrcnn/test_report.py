@@ -16,7 +16,7 @@ from pycocotools import mask as rle
 from edge_mrcnn.data.coco import CocoData, CocoImage, load_coco
 from edge_mrcnn.measure.files import file_sha256, file_size, unique_names
 from edge_mrcnn.measure.latency import measure_latency
-from edge_mrcnn.report import drawing
+from edge_mrcnn.report import charts, drawing
 from edge_mrcnn.report.agreement import compare, image_change, match
 from edge_mrcnn.report.answers import Answers
 from edge_mrcnn.report.comparison import CompareConfig, Measured, compare_models
@@ -24,8 +24,9 @@ from edge_mrcnn.report.evaluate import evaluate, match_categories
 from edge_mrcnn.report.markdown import to_markdown
 from edge_mrcnn.report.metrics import coco_summary, drop_interval, measure_ap
 from edge_mrcnn.report.models import Model
-from edge_mrcnn.report.pictures import choose, draw_strips, number_objects
-from edge_mrcnn.report.render import draw_charts, to_html, to_json
+from edge_mrcnn.report.pictures import choose, draw_lost, draw_strips, find_lost, number_objects
+from edge_mrcnn.report.render import draw_charts, to_html, to_json, to_plots
+from edge_mrcnn.report.variants import group_variants
 from runtimes import DataError, FakeRuntime, ModelCard, RawOutputs
 from runtimes.model_card import ModelCard as Card
 
@@ -348,9 +349,52 @@ class TestRendering:
         overlaps = [drawing.overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
         assert max(overlaps) == 0.0
 
+    def test_labels_keep_off_lines(self):
+        (box,) = drawing.place_labels([60], [(100.0, 100.0)], (0, 0, 440, 250), [(0, 92, 440, 108)])
+        assert drawing.overlap(box, (0, 92, 440, 108)) == 0.0
+
+    def test_front_is_what_no_other_model_beats(self):
+        assert charts.pareto_front([(30, 0.5), (10, 0.3), (20, 0.2), (20, 0.4), (40, 0.5)]) == [1, 3, 0]
+
+    def test_plots_stand_alone(self, measured):
+        import xml.etree.ElementTree as tree
+
+        plots = to_plots(measured.comparison)
+        assert set(plots) >= {"latency.svg", "change.svg", "mistakes.svg"}
+        for plot in plots.values():
+            assert tree.fromstring(plot).tag == "{http://www.w3.org/2000/svg}svg"
+            assert "--good:" in plot
+            assert "@media" not in plot
+
+    def test_page_says_what_was_lost_and_why(self, page, measured):
+        total = measured.comparison.rows[2].score.pairing.total
+        assert f"<td>{total.found} of {total.objects}</td>" in page
+        assert "Objects lost and gained, by class" in page
+        for word in ("wrong class", "poor mask", "missed"):
+            assert word in page
+
+    def test_variants_stand_side_by_side(self, measured):
+        base, pruned = measured.comparison.rows[:2]
+        pruned = dataclasses.replace(pruned, macs=5, card={"training": {"pruned": {"ratio": 0.2}}})
+        both = dataclasses.replace(pruned, name="both.onnx", precision="int8", macs=None)
+        comparison = dataclasses.replace(measured.comparison, rows=(base, pruned, both))
+        variants = group_variants(comparison)
+        assert [variant.name for variant in variants] == ["base", "pruned", "pruned + INT8"]
+        assert [variant.macs for variant in variants] == [None, 5, None]
+        assert variants[0].worst_drop is None
+        assert variants[1].latency_ms == {"onnx": pruned.latency_ms}
+        assert "Step by step" in to_markdown(comparison)
+
     def test_markdown_has_one_line_per_model(self, measured):
         text = to_markdown(measured.comparison)
         assert len(re.findall(r"^\| shifted\.tflite +\| tflite", text, re.M)) == 1
+        for title in (
+            "Step by step",
+            "Mask AP that each kind of mistake costs",
+            "Objects lost and gained",
+            "Provenance",
+        ):
+            assert f"## {title}" in text
         assert "## again: 4 images, 6 objects, 2 classes" in text
 
     def test_json_holds_raw_numbers_and_no_nan(self, measured):
@@ -383,6 +427,16 @@ def test_an_object_keeps_its_number_across_panels():
     assert number_objects(known, [thing(0), thing(50)]) == [0, 1]
     assert number_objects(known, [thing(51), thing(90)]) == [1, 2]
     assert number_objects(known, [thing(91), thing(1), thing(150)]) == [2, 0, 3]
+
+
+def test_lost_objects_are_framed():
+    things = [{"bbox": [x, 5, 20, 20], "category_id": 1} for x in (5, 50)]
+    lost = find_lost(things, things[:1])
+    assert lost == things[1:]
+    canvas = draw_lost(np.zeros((40, 80, 3), np.uint8), lost, 1.0)
+    assert canvas[3:28, 48:73].any()
+    assert not canvas[8:22, 53:67].any()
+    assert not canvas[:, :45].any()
 
 
 def test_measure_ap_of_a_class_nobody_shows_is_nan(data):
