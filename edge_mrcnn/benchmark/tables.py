@@ -15,6 +15,10 @@ BUSY = 0.1
 """From this share on, other processes are worth a word."""
 BAR = 14
 """Of the longest bar, in characters; where less than half of it fits there are none."""
+PEERS = (
+    "Of files of others only the net is timed, on the same pictures in the form of its input: what its program does "
+    "before and after it is not in the file."
+)
 WIDTH = 100
 """Of a terminal, in characters."""
 
@@ -125,7 +129,8 @@ def sustained_lines(run: Sustained) -> list[str]:
 def notes(benchmark: Benchmark) -> list[str]:
     """What a reader must know to trust the figures, the warnings first."""
     failures = [f"Not timed: {f.name}, {_threads(f.threads)}: {f.reason}" for f in _once(benchmark)]
-    return [*warnings(benchmark), *failures, _method(benchmark), _state(benchmark)]
+    peers = [PEERS] if benchmark.peers else []
+    return [*warnings(benchmark), *failures, _method(benchmark), *peers, _state(benchmark)]
 
 
 def _sections(benchmark: Benchmark, *, bars: bool = True) -> list[tuple[str, Table]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -61,8 +60,7 @@ class Peer:
         self._path = Path(job["path"])
         self._net = open_net(self._path, job["threads"])
         self._size_hw = tuple(job["size_hw"])
-        inputs = ", ".join(f"{port.dtype} {_shape(port.shape)}" for port in self._net.ports)
-        self.reply = {"card": {}, "runs_as": {"input": inputs}}
+        self.reply = {"card": {}, "runs_as": {"input": self._describe_input(np.load(job["frames"][0]))}}
 
     def time(self, image: np.ndarray) -> tuple[dict[str, float], int]:
         """Milliseconds of the net."""
@@ -73,6 +71,14 @@ class Peer:
             start = time.perf_counter()
             self._net.run(tensors)
             return {"inference": 1e3 * (time.perf_counter() - start)}, 0
+
+    def _describe_input(self, image: np.ndarray) -> str:
+        """Type and shape of what the net is given for a picture, such as "float32 1x3x640x640"."""
+        from edge_mrcnn.benchmark.foreign import fill_ports
+
+        with refusing(self._path, "the model does not run"):
+            tensors = fill_ports(self._net.ports, image, self._size_hw)
+        return ", ".join(f"{tensor.dtype} {'x'.join(map(str, tensor.shape))}" for tensor in tensors)
 
 
 def main() -> None:
@@ -95,11 +101,12 @@ def main() -> None:
 
 def take_turn(model: OwnModel | Peer, frames: list[str], *, warm_up: int, seconds: float = 0.0) -> Reply:
     """Time every frame once, or, if `seconds` are given, frames until so many have passed."""
+    own = time.process_time()
     for index in range(warm_up):
         model.time(np.load(frames[index % len(frames)]))
     samples: list[dict[str, float]] = []
     objects = 0
-    start, own = time.perf_counter(), time.process_time()
+    start = time.perf_counter()
     while len(samples) < len(frames) if not seconds else time.perf_counter() - start < seconds:
         times, found = model.time(np.load(frames[len(samples) % len(frames)]))
         samples.append(times)
@@ -118,7 +125,9 @@ def peak_memory() -> int:
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):  # macOS counts in bytes, and so do we
+    except (OSError, StopIteration):  # macOS, which counts in bytes as we do
+        import resource
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -133,10 +142,6 @@ def send(replies: TextIO, reply: Reply) -> None:
     """Write one message."""
     replies.write(json.dumps(reply) + "\n")
     replies.flush()
-
-
-def _shape(shape: tuple[int | None, ...]) -> str:
-    return "x".join("?" if size is None else str(size) for size in shape)
 
 
 if __name__ == "__main__":
