@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from edge_mrcnn.data_check.survey import SplitSummary
-from edge_mrcnn.report.charts import WIDTH, Scale, drawing, tag, text
+from edge_mrcnn.report.drawing import WIDTH, Scale, drawing, tag, text
 
 SIZE_EDGES = (0, 8, 16, 32, 64, 128, 256, math.inf)
 """Sides of objects at the input size, in pixels."""
