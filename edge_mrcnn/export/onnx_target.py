@@ -14,6 +14,7 @@ from pathlib import Path
 import onnx
 import torch
 
+from edge_mrcnn.export import model_api
 from edge_mrcnn.export.graph import DeployGraph
 from edge_mrcnn.export.lowering.onnx_ops import translations
 from runtimes.base import BATCH_OUTPUT, RawOutputs
@@ -52,13 +53,16 @@ def convert(graph: DeployGraph) -> onnx.ModelProto:
     name_nodes(model)
     if not graph.static:
         name_rows(model)
+        if graph.batch == 1:
+            model_api.add_scored_boxes(model)
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
 def with_card(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
-    """The same model with its card in metadata_props."""
-    onnx.helper.set_model_props(model, {CARD_KEY: card.to_json()})
+    """The same model with its card in metadata_props, and what model_api reads there."""
+    info = {f"model_info {name}": value for name, value in model_api.describe(card).items()}
+    onnx.helper.set_model_props(model, {CARD_KEY: card.to_json(), **info})
     return model
 
 

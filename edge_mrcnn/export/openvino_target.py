@@ -10,6 +10,7 @@ import onnx
 import openvino
 from openvino import opset13
 
+from edge_mrcnn.export import model_api
 from edge_mrcnn.export.graph import DeployGraph
 from edge_mrcnn.export.onnx_target import convert
 from runtimes.model_card import ModelCard
@@ -26,7 +27,7 @@ def write_openvino(graph: DeployGraph, card: ModelCard, path: Path) -> None:
         path: The .xml to write.
     """
     model = simplified(convert(graph))
-    for name, value in model_info(card).items():
+    for name, value in model_api.describe(card).items():
         model.set_rt_info(value, ["model_info", name])
     model.set_rt_info(card.to_json(), CARD_PATH)
     openvino.save_model(model, path, compress_to_fp16=False)
@@ -53,15 +54,3 @@ def raise_thresholds(model: openvino.Model) -> None:
             threshold = node.input_value(3).get_node().get_data().astype(np.float32)
             raised = opset13.constant(np.nextafter(threshold, np.float32(np.inf)))
             node.input(3).replace_source_output(raised.output(0))
-
-
-def model_info(card: ModelCard) -> dict[str, str]:
-    """The keys by which Open Edge Platform's model_api recognises an instance segmentation model."""
-    return {
-        "model_type": "MaskRCNN",
-        "task_type": "instance_segmentation",
-        "labels": " ".join(name.replace(" ", "_") for name in card.classes),
-        "confidence_threshold": str(card.score_threshold),
-        "resize_type": "fit_to_window_letterbox",
-        "pad_value": str(card.pad_rgb[0]),
-    }
