@@ -35,10 +35,15 @@ class Quantizer(ABC):
             is_draft: Leave out what takes long and changes little, such as correcting biases.
         """
 
-    def save(self, output: Path, keep_float: Iterable[str] = ()) -> None:
-        """Write an INT8 file in which the parts and blocks of the settings stay in float, and some more.
+    @property
+    def asked_float(self) -> frozenset[str]:
+        """The blocks that the settings keep in float.
 
         Raises:
             UsageError: If there is no such block.
         """
-        self.write(output, expand_blocks((*self.config.keep_float, *keep_float), self.blocks))
+        return expand_blocks(self.config.keep_float, self.blocks)
+
+    def save(self, output: Path, keep_float: Iterable[str] = ()) -> None:
+        """Write an INT8 file in which what the settings say stays in float, and these blocks too."""
+        self.write(output, self.asked_float | frozenset(keep_float))

@@ -111,6 +111,8 @@ class CalibrationSet:
     def tensors_with_objects(self, model: Path, limit: int | None = None, seed: int = 0) -> Iterator[Image]:
         """Those of `tensors` in which a model finds something, so that its mask head has something to measure.
 
+        A model that takes N images at once gets each picture N times: (N, H, W, 3).
+
         Args:
             model: The FP32 artefact.
             limit: Pictures that are looked at, at most; all if None.
@@ -124,7 +126,7 @@ class CalibrationSet:
             for tensor in self.tensors(runtime.card, limit, seed):
                 if (runtime.run(tensor).scores > 0).any():
                     found += 1
-                    yield tensor
+                    yield np.repeat(tensor, runtime.card.batch, axis=0)
         if not found:
             raise DataError(
                 f"{self.path}: {model.name} finds nothing in these pictures; calibrate with pictures of objects"

@@ -1,5 +1,7 @@
 """INT8 for ONNX Runtime: Q/DQ with asymmetric activations and symmetric per-channel weights.
 
+A static artefact is meant for TensorRT, which takes nothing but int8 with zero point 0: it gets symmetric activations.
+
 https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 """
 
@@ -32,6 +34,14 @@ from runtimes.seal import write_seal
 
 FLOAT_TYPES = ("ConvTranspose",)
 """Operators that ONNX Runtime has no integer kernel for on CPUs."""
+
+ASYMMETRIC: dict[str, Any] = {"activation_qType": QuantType.QUInt8, "extra_options": {}}
+SYMMETRIC: dict[str, Any] = {
+    "activation_qType": QuantType.QInt8,
+    # TensorRT adds biases in float, and fuses a layer with Q/DQ pairs that no other layer shares.
+    "extra_options": {"ActivationSymmetric": True, "QuantizeBias": False, "DedicatedQDQPair": True},
+}
+"""How activations are quantized."""
 
 KNOWN_TYPES = sorted({*QDQRegistry, *QLinearOpsRegistry})
 """Operators that ONNX Runtime's quantizer knows."""
@@ -68,8 +78,9 @@ class OnnxQuantizer(Quantizer):
         nodes = [name for name in self._nodes if is_quantized(name, keep_float)]
         tool = QDQQuantizer(
             copy.deepcopy(self._float), per_channel=True, reduce_range=False, weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8, tensors_range=self._ranges, nodes_to_quantize=nodes,
-            nodes_to_exclude=[], op_types_to_quantize=KNOWN_TYPES if nodes else [], extra_options={},
+            tensors_range=self._ranges, nodes_to_quantize=nodes, nodes_to_exclude=[],
+            op_types_to_quantize=KNOWN_TYPES if nodes else [],
+            **(SYMMETRIC if self.card.rows == "static" else ASYMMETRIC),
         )  # fmt: skip
         tool.quantize_model()
         tool.model.save_model_to_file(str(output), False)

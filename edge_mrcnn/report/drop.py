@@ -1,0 +1,41 @@
+"""The AP that artefacts lose to the FP32 one, for searches that ask again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import runtimes
+from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.report.evaluate import Evaluation, evaluate
+
+Tell = Callable[[str, int, int], None]
+
+
+class DropMeter:
+    """Evaluates the FP32 model once and then whatever is compared with it."""
+
+    def __init__(self, reference: Path, data: CocoData, limit: int | None, tell: Tell) -> None:
+        """Evaluate the reference.
+
+        Args:
+            reference: The FP32 artefact.
+            data: Images and truth.
+            limit: Images at most.
+            tell: Told the progress.
+        """
+        self._data = data
+        self._limit = limit
+        self._tell = tell
+        self._reference = self._evaluate(reference)
+
+    def measure(self, path: Path) -> float:
+        """AP that an artefact loses, the larger of boxes and masks, from 0 to 1; below 0 where it gains."""
+        found = self._evaluate(path)
+        return max(self._reference.box.ap - found.box.ap, self._reference.mask.ap - found.mask.ap)
+
+    def _evaluate(self, path: Path) -> Evaluation:
+        with runtimes.load(path, threads=1) as runtime:
+            return evaluate(
+                runtime, self._data, limit=self._limit, progress=lambda done, total: self._tell(path.name, done, total)
+            )

@@ -1,0 +1,232 @@
+"""Which blocks lose the accuracy that INT8 costs, and how few of them must stay in float to keep within a budget.
+
+Each block is made INT8 alone. What that changes in the answers is its error, the time that it saves is its gain, and
+the blocks are ranked by error for each millisecond gained: the first ones are the cheapest to keep in float. Then the
+shortest beginning of that list is searched that brings the measured drop of AP within the budget. Every finished step
+goes into a journal, so that an interrupted search goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import runtimes
+from quantize.base import Quantizer
+from runtimes.base import RawOutputs, Runtime
+from runtimes.errors import GateError
+from runtimes.parity import box_iou, live_rows, match
+
+Tensor = NDArray[np.uint8]
+Tell = Callable[[str, int, int], None]
+"""Told what is being done, steps done, steps in all."""
+
+PROBES = 16
+"""Calibration tensors that blocks are compared on."""
+ROUNDS = 3
+"""Timed passes over the probes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """What INT8 in one block alone costs and gains."""
+
+    block: str
+    """Its name."""
+    error: float
+    """Share of the float model's answers that changes; see `answer_error`."""
+    gain_ms: float
+    """Milliseconds of a run that it saves; below zero where conversions cost more than integers save."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """An INT8 file whose drop was measured."""
+
+    kept: tuple[str, ...]
+    """Blocks in float."""
+    drop: float
+    """AP that it loses to the float model, the larger of boxes and masks."""
+
+
+class Journal:
+    """What a search has found so far, in a JSON file."""
+
+    def __init__(self, path: Path, key: dict[str, Any]) -> None:
+        """Open one.
+
+        Args:
+            path: The file; one of another search is begun anew.
+            key: What the findings depend on.
+        """
+        self._path = path
+        self._record: dict[str, Any] = {"key": json.loads(json.dumps(key)), "blocks": {}, "drops": {}}
+        if path.is_file() and (found := json.loads(path.read_text()))["key"] == self._record["key"]:
+            self._record = found
+
+    def block(self, name: str, measure: Callable[[], Sensitivity]) -> Sensitivity:
+        """The sensitivity of a block, measured unless it is known."""
+        blocks = self._record["blocks"]
+        if name not in blocks:
+            blocks[name] = asdict(measure())
+            self._save()
+        return Sensitivity(**blocks[name])
+
+    def drop(self, kept: Sequence[str], measure: Callable[[], float]) -> float:
+        """The drop with these blocks in float, measured unless it is known."""
+        drops, name = self._record["drops"], " ".join(kept)
+        if name not in drops:
+            drops[name] = measure()
+            self._save()
+        return float(drops[name])
+
+    def close(self) -> None:
+        """Remove the file, once its result is used."""
+        self._path.unlink(missing_ok=True)
+
+    def _save(self) -> None:
+        partial = self._path.with_name(f"{self._path.name}.part")
+        partial.write_text(json.dumps(self._record, indent=1))
+        partial.replace(self._path)
+
+
+def rank_blocks(
+    quantizer: Quantizer, model: Path, tensors: Sequence[Tensor], journal: Journal, tell: Tell
+) -> list[Sensitivity]:
+    """Measure every block that is not kept in float anyway.
+
+    Args:
+        quantizer: The model's.
+        model: The FP32 artefact.
+        tensors: (1, H, W, 3) uint8 inputs to compare on, with objects in them.
+        journal: Where findings are kept.
+        tell: Told the progress.
+
+    Returns:
+        The blocks, the one that is cheapest to keep in float first.
+    """
+    found = []
+    blocks = [block for block in quantizer.blocks if block not in quantizer.asked_float]
+    with runtimes.load(model, threads=1) as exact, tempfile.TemporaryDirectory() as folder:
+        for index, block in enumerate(blocks):
+            draft = Path(folder) / f"{index}{model.suffix}"
+            found.append(journal.block(block, lambda: _measure(quantizer, block, draft, exact, tensors)))  # noqa: B023
+            tell("blocks", index + 1, len(blocks))
+    return sorted(found, key=lambda one: one.error / max(one.gain_ms, _LEAST_GAIN_MS), reverse=True)
+
+
+_LEAST_GAIN_MS = 0.01
+"""A block that gains nothing counts as gaining this, so that blocks without a gain are ranked by their error."""
+
+
+def _measure(quantizer: Quantizer, block: str, draft: Path, exact: Runtime, tensors: Sequence[Tensor]) -> Sensitivity:
+    quantizer.write(draft, [other for other in quantizer.blocks if other != block], is_draft=True)
+    with runtimes.load(draft, threads=1) as rounded:
+        errors = [answer_error(*(live_rows(runtime.run(x)) for runtime in (exact, rounded))) for x in tensors]
+        before, after = best_times_ms([exact, rounded], tensors)
+    return Sensitivity(block=block, error=float(np.mean(errors)), gain_ms=before - after)
+
+
+def best_times_ms(models: Sequence[Runtime], tensors: Sequence[Tensor]) -> list[float]:
+    """The mean time of a run of each model, of every tensor the best of `ROUNDS` interleaved runs."""
+    times = np.full((len(models), len(tensors), ROUNDS), np.inf)
+    for turn in range(ROUNDS):
+        for column, tensor in enumerate(tensors):
+            for row, model in enumerate(models):
+                start = time.perf_counter()
+                model.run(tensor)
+                times[row, column, turn] = 1e3 * (time.perf_counter() - start)
+    return [float(value) for value in times.min(2).mean(1)]
+
+
+def answer_error(exact: RawOutputs, rounded: RawOutputs) -> float:
+    """How much of an answer changes, from 0 for nothing to about 1 for all of it.
+
+    A pair of matched objects changes by the difference of their scores, and by their score times the sum of 1 - IoU of
+    the boxes and the mean difference of the mask probabilities. An object that only one of the two finds changes by its
+    score. The sum is relative to the scores of the exact answer.
+    """
+    pairs = match(exact, rounded)
+    rows, columns = {row for row, _ in pairs}, {column for _, column in pairs}
+    changed = sum(_pair_error(exact, rounded, row, column) for row, column in pairs)
+    changed += sum(float(score) for row, score in enumerate(exact.scores) if row not in rows)
+    changed += sum(float(score) for column, score in enumerate(rounded.scores) if column not in columns)
+    return changed / max(float(exact.scores.sum()), 1e-6)
+
+
+def _pair_error(exact: RawOutputs, rounded: RawOutputs, row: int, column: int) -> float:
+    score = float(exact.scores[row])
+    overlap = float(box_iou(exact.boxes[row : row + 1], rounded.boxes[column : column + 1])[0, 0])
+    mask = float(np.abs(exact.masks[row] - rounded.masks[column]).mean())
+    return abs(score - float(rounded.scores[column])) + score * (1 - overlap + mask)
+
+
+def keep_within(
+    quantizer: Quantizer,
+    ranking: Sequence[Sensitivity],
+    output: Path,
+    max_drop: float,
+    measure_drop: Callable[[Path], float],
+    journal: Journal,
+    tell: Tell,
+) -> list[Trial]:
+    """Write the INT8 file that keeps the fewest blocks in float and still loses at most so much.
+
+    The drop is taken to fall with each block that is kept, so the number is found by halving.
+
+    Args:
+        quantizer: The model's.
+        ranking: Its blocks from `rank_blocks`.
+        output: File to write.
+        max_drop: AP that may be lost, from 0 to 1.
+        measure_drop: From an INT8 file to the AP that it loses.
+        journal: Where findings are kept.
+        tell: Told the progress.
+
+    Returns:
+        The trials in the order in which they were made; the last one is what `output` holds.
+
+    Raises:
+        GateError: If the drop is larger even with all blocks in float; the file is kept.
+    """
+    names = [one.block for one in ranking]
+    trials: list[Trial] = []
+
+    def fits(count: int) -> bool:
+        kept = tuple(names[:count])
+
+        def measure() -> float:
+            quantizer.save(output, kept)
+            return measure_drop(output)
+
+        trials.append(Trial(kept=kept, drop=journal.drop(kept, measure)))
+        tell("trials", len(trials), len(names).bit_length() + 1)
+        return trials[-1].drop <= max_drop
+
+    count = fewest(len(names), fits)
+    best = next(trial for trial in trials if len(trial.kept) == count)
+    quantizer.save(output, best.kept)
+    if best.drop > max_drop:
+        raise GateError(f"{output}: loses {best.drop:.4f} AP with every block in float; expected at most {max_drop:g}")
+    return [*(trial for trial in trials if trial != best), best]
+
+
+def fewest(total: int, fits: Callable[[int], bool]) -> int:
+    """The smallest count from 0 to `total` that fits, if whatever fits also fits with more; `total` if none does."""
+    if fits(0):
+        return 0
+    low, high = 0, total
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    if high == total:
+        fits(total)
+    return high
