@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,6 @@ from runtimes.errors import EdgeError, UsageError, one_line
 from runtimes.sources import Frame
 
 Array = NDArray[Any]
-
-CHECK_S = 2.0
-"""Seconds between two looks at the free space."""
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +79,6 @@ class GuardedSink(Sink):
         self._path = path
         self._folder = next(parent for parent in (path, *path.resolve().parents) if parent.is_dir())
         self._reserve = reserve
-        self._checked = time.monotonic()
         if reason := reserve.lacking(self._folder):
             raise UsageError(f"{path}: the disk is nearly full: {reason}; make room, or see --keep-free")
 
@@ -95,7 +90,7 @@ class GuardedSink(Sink):
     def write(self, image: Array, frame: Frame) -> None:
         if self._sink is None:
             return
-        if reason := self._look():
+        if reason := self._reserve.lacking(self._folder):
             self._stop(f"the disk is nearly full: {reason}")
             return
         try:
@@ -107,13 +102,6 @@ class GuardedSink(Sink):
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.close()
-
-    def _look(self) -> str:
-        now = time.monotonic()
-        if now - self._checked < CHECK_S:
-            return ""
-        self._checked = now
-        return self._reserve.lacking(self._folder)
 
     def _stop(self, reason: str) -> None:
         sink, self._sink = self._sink, None

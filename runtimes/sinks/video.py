@@ -21,11 +21,12 @@ from runtimes.sources import Frame
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
 DEFAULT_FPS = 25.0
 ENCODERS = {
-    "libx264": {"preset": "veryfast", "crf": "23"},
+    "libx264": {"preset": "veryfast", "crf": "23", "tune": "zerolatency"},
     "libopenh264": {"b": "4000000"},
     "mpeg4": {"qscale": "4", "flags": "+qscale"},
 }
-"""Encoders, the best first, with their options; the first that this FFmpeg has is taken."""
+"""Encoders, the best first, with their options; the first that this FFmpeg has is taken. No frame waits in the encoder
+for later ones: those that wait are lost when the process is killed."""
 _CLOCK = 90_000
 """Ticks in a second of a video's clock."""
 _FRAGMENTED = {

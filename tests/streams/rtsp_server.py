@@ -1,8 +1,9 @@
-"""An RTSP server for tests, run by the system's Python: rtsp_server.py PORT WxH FPS CODEC [USER:PASSWORD].
+"""An RTSP server for tests, run by the system's Python: rtsp_server.py PORT WxH FPS CODEC USER:PASSWORD BUSY.
 
 Every picture carries the monotonic clock in milliseconds, as 32 cells in its top rows.
 """
 
+import os
 import sys
 import time
 from urllib.parse import unquote
@@ -22,7 +23,7 @@ ENCODERS = {
 
 
 def main() -> None:
-    port, size, fps, codec, login = sys.argv[1:6]
+    port, size, fps, codec, login, busy = sys.argv[1:7]
     width, height = map(int, size.split("x"))
     Gst.init(None)
     caps = f"video/x-raw,format=BGR,width={width},height={height},framerate={fps}/1"
@@ -32,7 +33,7 @@ def main() -> None:
         f"! video/x-raw,format=I420 ! {ENCODERS[codec].format(fps=fps)} )"
     )
     factory.set_shared(True)
-    factory.connect("media-configure", lambda _, media: feed(media, width, height, float(fps)))
+    factory.connect("media-configure", lambda _, media: feed(media, width, height, float(fps), busy))
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(port)
@@ -58,17 +59,24 @@ def protect(server, factory, user, password) -> None:
     factory.set_permissions(permissions)
 
 
-def feed(media, width: int, height: int, fps: float) -> None:
-    """Push a stamped picture per period while the media plays."""
+def feed(media, width: int, height: int, fps: float, busy: str) -> None:
+    """Push a stamped picture per period while the media plays: plain, or coarse noise that fills many packets."""
     source = media.get_element().get_by_name_recurse_up("s")
     rest = b"\x5a" * (3 * width * (height - CELL_ROWS))
 
     def push() -> bool:
-        source.emit("push-buffer", Gst.Buffer.new_wrapped(stamp(width) * CELL_ROWS + rest))
+        below = noise(width, height - CELL_ROWS) if busy else rest
+        source.emit("push-buffer", Gst.Buffer.new_wrapped(stamp(width) * CELL_ROWS + below))
         return True
 
     timer = GLib.timeout_add(int(1000 / fps), push)
     media.connect("unprepared", lambda _: GLib.source_remove(timer))
+
+
+def noise(width: int, rows: int) -> bytes:
+    """Grey blocks of 8 x 8 by chance."""
+    bands = [b"".join(bytes([grey]) * 24 for grey in os.urandom(width // 8)) for _ in range(rows // 8 + 1)]
+    return b"".join(band * 8 for band in bands)[: 3 * width * rows]
 
 
 def stamp(width: int) -> bytes:

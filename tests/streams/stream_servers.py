@@ -87,7 +87,7 @@ class MjpegServer:
             handler.send_header("WWW-Authenticate", 'Basic realm="camera"')
             handler.send_header("Content-Length", "0")
             handler.end_headers()
-        elif handler.path != "/video":
+        elif handler.path.partition("?")[0] != "/video":
             handler.send_error(404)
         else:
             self.send(handler)
@@ -135,10 +135,10 @@ class MjpegServer:
 class RtspServer:
     """An RTSP server of its own process: GStreamer's, run by the system's Python."""
 
-    def __init__(self, *, size_wh=(320, 240), fps=25, codec="h264", login="", port=0):
+    def __init__(self, *, size_wh=(320, 240), fps=25, codec="h264", login="", port=0, is_busy=False):
         self.port = port or free_port()
         self.login = login
-        self._arguments = [f"{size_wh[0]}x{size_wh[1]}", str(fps), codec, login]
+        self._arguments = [f"{size_wh[0]}x{size_wh[1]}", str(fps), codec, login, "busy" * is_busy]
         self._process: subprocess.Popen | None = None
         self.start()
 
