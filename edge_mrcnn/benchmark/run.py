@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -122,14 +123,13 @@ def _sustain(session: Session, config: BenchmarkConfig, say: Say | None) -> Sust
 
 
 def fastest_trial(trials: Sequence[Trial]) -> int:
-    """Index of our candidate with the smallest mean total."""
+    """Index of our candidate with the shortest median total."""
 
-    def mean_total(index: int) -> float:
-        times = [sample[TOTAL] for turn in trials[index].turns for sample in turn.samples]
-        return sum(times) / len(times)
+    def median_total(index: int) -> float:
+        return statistics.median(sample[TOTAL] for turn in trials[index].turns for sample in turn.samples)
 
     own = [i for i, trial in enumerate(trials) if trial.turns and not trial.error and not trial.candidate.is_peer]
-    return min(own, key=mean_total)
+    return min(own, key=median_total)
 
 
 def _first_size(candidates: Sequence[Candidate]) -> tuple[int, int]:

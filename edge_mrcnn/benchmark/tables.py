@@ -110,7 +110,7 @@ def sustained_lines(run: Sustained) -> list[str]:
         [getattr(w, name) for w in run.windows] for name in ("fps", "temperature_c", "frequency_mhz")
     )
     minutes = run.windows[-1].end_s / 60
-    change = f"{run.last_fps / run.first_fps - 1:+.0%}".replace("-", "−")
+    change = f"{100 * (run.last_fps / run.first_fps - 1):+.0f} %".replace("-", "−")
     lines = [
         f"Sustained: {run.name}, {_threads(run.threads)}, {minutes:.1f} minutes without a pause",
         f"FPS          {draw_curve(fps, lowest=0.0)}  {run.first_fps:.1f} in the first {run.span_s:.0f} s, "
@@ -154,7 +154,10 @@ def warnings(benchmark: Benchmark) -> list[str]:
         )
     share = benchmark.others_share
     if share is not None and share > BUSY:
-        lines.append(f"Other processes used {share:.0%} of the processors meanwhile: ratios hold, times are too long.")
+        lines.append(
+            f"Other processes used {_percent(share)} of the processors meanwhile: times are too long, and ratios hold "
+            "as far as their spread."
+        )
     if benchmark.settings["source"] is None:
         lines.append("The pictures are made up and show few objects, which flatters: give your own with --source.")
     return lines
@@ -217,7 +220,7 @@ def _spread(ratio: Ratio | None) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return NONE if share is None else f"{share:.0%}"
+    return NONE if share is None else f"{100 * share:.0f} %"
 
 
 def _threads(count: int) -> str:

@@ -172,7 +172,7 @@ class TestSustained:
 
     def test_lines_show_curves_and_change(self):
         text = "\n".join(sustained_lines(self.RUN))
-        assert "3.0 minutes" in text and "−46%" in text and "41 to 58 °C, at most 58" in text and "█" in text
+        assert "3.0 minutes" in text and "−46 %" in text and "41 to 58 °C, at most 58" in text and "█" in text
 
 
 class TestTables:
@@ -189,7 +189,7 @@ class TestTables:
 
     def test_busy_machine_and_made_up_pictures_are_said(self, tmp_path):
         text = to_text(make_benchmark([make_trial(tmp_path / "a.onnx", 40, others=0.6)], source=None))
-        assert "Other processes used 60%" in text and "made up" in text
+        assert "Other processes used 60 %" in text and "made up" in text
 
 
 class TestForeign:
