@@ -1,6 +1,8 @@
 # make demo   set up and run the whole chain on generated pictures
 # make test   set up and run all tests
 # make test-pi  what a device installs, on an emulated Raspberry Pi
+# make test-streams  the camera loop against servers that die, freeze and lie
+# make docs   the documentation as a site; look at site/index.html
 # make check  format, lint, types
 
 PYTHON ?= python3
@@ -9,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_OUT ?= demo_out
 
-.PHONY: demo test test-pi check setup clean
+.PHONY: demo test test-pi test-streams docs check setup clean
 
 setup: $(STAMP)
 
@@ -30,11 +32,17 @@ test: $(STAMP)
 	$(BIN)/python -m pytest tests/runtimes
 	$(BIN)/python -m pytest tests/quantize
 	$(BIN)/python -m pytest tests/edge_mrcnn tests/test_imports.py
-	$(BIN)/python -m pytest tests/test_packaging.py
+	$(BIN)/python -m pytest tests/test_packaging.py tests/test_docs.py
 
 # On an emulated Raspberry Pi 4 and 5; says so and ends well where no emulator can be installed.
 test-pi: $(STAMP)
 	.ci/test-pi
+
+test-streams: $(STAMP)
+	.ci/test-streams
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict --quiet
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -1,0 +1,109 @@
+"""What the documentation says is there: every command line parses, every link leads somewhere, the site builds."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+
+from edge_mrcnn.cli import group
+from runtimes.errors import MissingFileError
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^```(?:sh|console|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"(?<!`)`(edge-mrcnn [^`\n]+)`(?!`)")
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+SHELL = ("|", ">", ">>", "&&", "||", ";", "&", "2>", "<")
+
+
+class Line(NamedTuple):
+    """A command line in a page."""
+
+    page: str
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.page}: {shlex.join(self.words)}"
+
+
+def command_lines() -> Iterator[Line]:
+    """Every `edge-mrcnn ...` of a code block, continued lines joined, up to a pipe or redirection."""
+    for page in PAGES:
+        for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(re.sub(r"^(\$|sudo) ", "", line.strip()), comments=True)
+                if words and Path(words[0]).name == "edge-mrcnn":
+                    end = next((i for i, word in enumerate(words) if word in SHELL), len(words))
+                    yield Line(page.relative_to(ROOT).as_posix(), tuple(words[1:end]))
+
+
+def mentions() -> Iterator[Line]:
+    """Every `edge-mrcnn ...` in running text."""
+    for page in PAGES:
+        for text in INLINE.findall(page.read_text(encoding="utf-8")):
+            yield Line(page.relative_to(ROOT).as_posix(), tuple(shlex.split(text)[1:]))
+
+
+def find_command(words: tuple[str, ...]) -> tuple[click.Command, list[str]]:
+    """The command that words name, and the words after it."""
+    command: click.Command = group
+    context = click.Context(group, info_name="edge-mrcnn")
+    rest = list(words)
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        _, found, rest = command.resolve_command(context, rest)
+        assert found is not None
+        command, context = found, click.Context(found, parent=context, info_name=found.name)
+    return command, rest
+
+
+@pytest.mark.parametrize("line", list(command_lines()), ids=str)
+def test_command_line_parses(line):
+    command, rest = find_command(line.words)
+    if {"-h", "--help", "--version"} & set(rest):
+        return
+    with contextlib.suppress(MissingFileError):  # an option that reads its file, which is the reader's
+        command.make_context(command.name, rest, parent=click.Context(group))
+
+
+@pytest.mark.parametrize("line", list(mentions()), ids=str)
+def test_mentioned_command_and_its_options_exist(line):
+    command, rest = find_command(line.words)
+    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    asked = {word.split("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
+    assert asked <= known | {"-h", "--help", "--version"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    missing = []
+    for link in filter(None, (a or b for a, b in LINK.findall(page.read_text(encoding="utf-8")))):
+        target, _, anchor = link.partition("#")
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        file = (page.parent / target) if target else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            missing.append(link)
+    assert missing == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Of the headings of a page, as GitHub and mkdocs name them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", title.lower()).strip()) for title in titles}
+
+
+def test_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs", reason="pip install mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (tmp_path / "site" / "index.html").is_file()
