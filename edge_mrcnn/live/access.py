@@ -28,7 +28,7 @@ MAX_FAILURES, FAILURE_WINDOW_S = 10, 60.0
 """Wrong tokens that one address may send within so many seconds."""
 MAX_VIEWERS = 4
 """Viewers of the live picture at once."""
-VIEWER_S = 10.0
+VIEWER_S = 5.0
 """Seconds after which a viewer that asks for nothing makes room for another."""
 
 

@@ -7,6 +7,7 @@ A change is a POST with a header that no form of another site can send.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -33,7 +34,7 @@ from runtimes.errors import UsageError
 
 IO_TIMEOUT_S = 5.0
 """Seconds that a client may take to send a request or to accept an answer."""
-PICTURE_WAIT_S = 4.0
+PICTURE_WAIT_S = 3.0
 """Seconds to wait for a new picture before the viewer is told to ask again."""
 MAX_CONNECTIONS = 32
 MAX_BODY = 1024
@@ -109,6 +110,7 @@ class PageServer(ThreadingHTTPServer):
         self.site = site
         self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._connections: set[socket.socket] = set()
         try:
             super().__init__((address.host, address.port), PageHandler)
         except OSError as error:
@@ -132,9 +134,11 @@ class PageServer(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Free the place whatever happens."""
+        self._connections.add(request)
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self._connections.discard(request)
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -142,9 +146,12 @@ class PageServer(ThreadingHTTPServer):
         logger.debug("a connection of the page ended early", exc_info=True)
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop answering, those too who are connected already."""
         self.shutdown()
         self.server_close()
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class PageHandler(BaseHTTPRequestHandler):

@@ -69,7 +69,7 @@ class TestWhatIsShown:
         assert (source["name"], source["state"], source["size"]) == ("door", "live", list(SIZE_HW))
         assert source["received"] >= source["processed"] + sum(source["dropped"].values()) > 0
         assert source["objects"] == {"cup": 1, "bottle": 1} and state["ok"]
-        assert set(source["stages"]) == {"preprocess", "inference", "postprocess"}
+        assert set(source["stages"]) == {"preprocess", "inference", "postprocess", "end_to_end"}
         assert all(0 <= stage["p50"] <= stage["p90"] for stage in source["stages"].values())
 
     @pytest.mark.parametrize(("size", "side"), [("large", 320), ("small", 320)])
@@ -249,12 +249,23 @@ class TestAccess:
             type(other.server)(run.server.address, other.site)
 
 
+def test_the_end_of_the_server_is_the_end_of_open_connections():
+    with running() as run:
+        connection = http.client.HTTPConnection("127.0.0.1", run.server.address.port, timeout=5)
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+    with pytest.raises((http.client.HTTPException, ConnectionError)):
+        connection.request("GET", "/healthz")
+        connection.getresponse()
+    connection.close()
+
+
 class TestManyAndSlowViewers:
     def test_four_may_watch(self):
         now = [0.0]
         viewers = Viewers(clock=lambda: now[0])
         assert [viewers.admit(name) for name in "abcdeabcd"] == [True] * 4 + [False] + [True] * 4
-        now[0] = 11.0
+        now[0] = 6.0
         assert viewers.admit("e") and viewers.count == 1
 
     def test_the_fifth_viewer_is_told(self, run):

@@ -21,7 +21,7 @@ const FACTS = [
 ];
 
 const $ = (id) => document.getElementById(id);
-const viewer = Array.from(crypto.getRandomValues(new Uint8Array(8)), (b) => b.toString(16).padStart(2, "0")).join("");
+const viewer = nameViewer();
 const tiles = [];
 let colors = {};
 let isSliding = false;
@@ -31,6 +31,14 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const untilVisible = () => document.hidden
   ? new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }))
   : Promise.resolve();
+
+// A tab keeps its name when it is loaded again, so that it does not take a second one of the few places.
+function nameViewer() {
+  const bytes = crypto.getRandomValues(new Uint8Array(8));
+  const name = sessionStorage.getItem("viewer") || Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+  sessionStorage.setItem("viewer", name);
+  return name;
+}
 
 class Refused extends Error {
   constructor(status, message) {
