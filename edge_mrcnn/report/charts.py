@@ -13,6 +13,8 @@ from edge_mrcnn.report.pairing import Pairing
 from edge_mrcnn.report.rows import Comparison, Drop, Row
 from edge_mrcnn.report.wording import KIND_WORDS, signed_count, signed_loss
 
+VISIBLE = 5e-4
+"""A kind of mistake that costs every model less AP than this is left out of the chart."""
 STAGES = ("preprocess", "inference", "postprocess")
 
 
@@ -107,8 +109,9 @@ def stage_chart(comparison: Comparison) -> str:
 
 def mistake_chart(comparison: Comparison) -> str:
     """How much mask AP each kind of mistake costs each candidate beyond the reference; losses point left."""
-    first, *others = [row.score.mask_costs for row in comparison.rows]
-    kinds = [kind for kind in KINDS if max(cost[kind].ap for cost in (first, *others)) >= 5e-5]
+    rows = changed_rows(comparison)
+    first, others = comparison.reference.score.mask_costs, [row.score.mask_costs for row in rows]
+    kinds = [kind for kind in KINDS if max(cost[kind].ap for cost in (first, *others)) >= VISIBLE]
     gains = {kind: [100 * (first[kind].ap - cost[kind].ap) for cost in others] for kind in kinds}
     reach = 1.15 * max([0.1, *(abs(gain) for changes in gains.values() for gain in changes)])
     left, right, top, lanes = 92, WIDTH - 44, 20, len(others)
@@ -121,7 +124,7 @@ def mistake_chart(comparison: Comparison) -> str:
         y = top + step * line
         parts.append(text(KIND_WORDS[kind], left - 8, y + step / 2 + 4, cls="label", text_anchor="end"))
         parts.append(text(f"{100 * first[kind].ap:.1f}", WIDTH - 2, y + step / 2 + 4, cls="tick", text_anchor="end"))
-        for lane, (row, gain) in enumerate(zip(comparison.candidates, gains[kind], strict=True)):
+        for lane, (row, gain) in enumerate(zip(rows, gains[kind], strict=True)):
             level = y + 5 + (step - 10) * (lane + 0.5) / lanes
             parts.append(tag("line", x1=x(0.0), x2=x(gain), y1=level, y2=level, cls="leader"))
             parts.append(_marker(row, x(gain), level, radius=4.5))
@@ -131,7 +134,7 @@ def mistake_chart(comparison: Comparison) -> str:
 
 def pair_chart(comparison: Comparison) -> str:
     """Objects that each candidate lost and gained against the reference."""
-    pairs = [(row, row.score.pairing) for row in comparison.candidates if row.score.pairing]
+    pairs = [(row, row.score.pairing) for row in changed_rows(comparison) if row.score.pairing]
     most = max([1, *(max(p.total.lost, p.total.gained, abs(p.total.extra)) for _, p in pairs)])
     left, right, step = 30, WIDTH - 30, 56
     x = Scale(-1.0 * most, 1.0 * most, left, right)
@@ -206,6 +209,19 @@ def _step_boxes(points: Sequence[Point], right: float) -> list[Box]:
     level = [(x, y - 1, end, y + 1) for (x, y), end in zip(points, ends, strict=True)]
     rises = [(x - 1, y, x + 1, below) for (_, below), (x, y) in zip(points, points[1:], strict=False)]
     return level + rises
+
+
+def changed_rows(comparison: Comparison) -> tuple[Row, ...]:
+    """The candidates that answer differently from the reference; all if none does."""
+    changed = tuple(row for row in comparison.candidates if not _is_same(row))
+    return changed or comparison.candidates
+
+
+def _is_same(row: Row) -> bool:
+    """Whether a model finds the same objects with the same accuracy, as far as a report prints it."""
+    total = row.score.pairing.total if row.score.pairing else None
+    drops = [drop.value for drop in (row.score.box_drop, row.score.mask_drop) if drop is not None]
+    return all(abs(drop) < 5e-5 for drop in drops) and not (total and (total.lost or total.gained or total.extra))
 
 
 def _pair_bars(pairing: Pairing, x: Scale, y: float) -> list[str]:
