@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[1]
         "edge_mrcnn.live.web",
         "edge_mrcnn.cli.predict",
         "edge_mrcnn.cli.report",
+        "edge_mrcnn.cli.verify",
+        "edge_mrcnn.cli.inspect",
         "edge_mrcnn.benchmark.worker",
         "edge_mrcnn.cli.benchmark",
         "edge_mrcnn.cli.doctor",

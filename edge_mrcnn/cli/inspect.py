@@ -2,51 +2,110 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import json
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from runtimes.errors import MissingExtraError
 from runtimes.model_card import ModelCard
 
+if TYPE_CHECKING:
+    from edge_mrcnn.inspection.summary import Exit, PartSummary, Summary
+
+WIDTH = 100
+NO_BREAK = "\u00a0"
+
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-def command(model: Path) -> None:
-    """Show what a model file is, its operators, and which of its layers compute in integers."""
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def command(model: Path, as_json: bool) -> None:
+    """Show what a model file is, its operators, which of them compute in integers, and where that ends."""
     import runtimes
-
-    show_card(model, runtimes.read_card(model))
-    try:
-        show_operators(model)
-    except MissingExtraError as error:  # a device runs ONNX files without the package that reads them apart
-        click.echo(f"operators: not shown, {error}")
-
-
-def show_card(model: Path, card: ModelCard) -> None:
-    """Say what a model detects and takes, and what stays float in it."""
     from edge_mrcnn.cli.export import file_mb
+    from edge_mrcnn.inspection import list_operators
+    from edge_mrcnn.inspection.summary import summarize
 
+    card, size_mb = runtimes.read_card(model), file_mb(model)
+    try:
+        summary = summarize(list_operators(model), card.calibration.get("float", {}))
+    except MissingExtraError as error:  # a device runs ONNX files without the package that reads them apart
+        summary = None
+        click.echo(f"operators: not shown, {error}", err=True)
+    if as_json:
+        operators = asdict(summary) | {"integer_share": summary.integer_share} if summary else None
+        click.echo(json.dumps({"card": asdict(card), "size_mb": size_mb, "operators": operators}, indent=1))
+        return
+    for line in [*card_lines(model, card, size_mb), *(summary_lines(summary) if summary else ())]:
+        click.echo(line)
+
+
+def card_lines(model: Path, card: ModelCard, size_mb: float) -> Iterator[str]:
+    """What a model detects and takes, and how it was made."""
     height, width = card.input_size_hw
-    click.echo(f"{model}: {card.name}, {card.target} {card.precision}, {file_mb(model):.1f} MB")
-    click.echo(f"classes: {', '.join(card.classes[:8])}{' ...' if len(card.classes) > 8 else ''} ({len(card.classes)})")
-    click.echo(
-        f"input {width}x{height} uint8 RGB; at most {card.max_detections} detections of {card.proposals} proposals; "
-        f"score above {card.score_threshold}, NMS at IoU {card.iou_threshold}; masks {card.mask_size}x{card.mask_size}"
+    yield (
+        f"{model.name}: {card.name}, {card.target} {card.precision}, {size_mb:.1f} MB, "
+        f"{card.parameters / 1e6:.2f} M parameters"
     )
-    for what, why in card.calibration.get("float", {}).items():
-        click.echo(f"float: {what}: {why}")
+    names = ", ".join(card.classes[:8])
+    yield from entry("classes", f"{names}{' ...' if len(card.classes) > 8 else ''} ({len(card.classes)})")
+    batch = f", {card.batch} images at once" if card.batch > 1 else ""
+    yield from entry("input", f"{width}x{height} uint8 RGB{batch}")
+    yield from entry(
+        "output",
+        f"at most {card.max_detections} detections of {card.proposals} proposals, {card.rows} rows; score above "
+        f"{card.score_threshold}, NMS at IoU {card.iou_threshold}; masks {card.mask_size}x{card.mask_size}",
+    )
+    yield from entry("made from", f"checkpoint {card.checkpoint_sha256[:12] or 'unknown'}{described(card.training)}")
+    if card.calibration:
+        images, digest = card.calibration.get("images"), str(card.calibration.get("manifest_sha256", ""))
+        yield from entry("calibrated", f"on {images} images, manifest {digest[:12]}")
+    yield from entry("made with", ", ".join(f"{name} {version}" for name, version in card.versions.items()))
 
 
-def show_operators(model: Path) -> None:
-    """Count the operators of a model, and its learned layers by part and arithmetic."""
-    from edge_mrcnn.inspection import count_kinds, list_operators
+def described(training: dict[str, object]) -> str:
+    """The plain values of a training's provenance, behind a comma."""
+    plain = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+             for name, value in training.items() if isinstance(value, str | int | float))  # fmt: skip
+    return "".join(f", {text}" for text in plain)
 
-    operators = list_operators(model)
-    click.echo(f"\nlearned layers: {'integer':>9}{'float':>7}")
-    learned = Counter((operator.part, operator.is_integer) for operator in operators if operator.is_learned)
-    for part in dict.fromkeys(part for part, _ in learned):
-        click.echo(f"  {part:<14}{learned[part, True]:>9}{learned[part, False]:>7}")
-    kinds = ", ".join(f"{kind} {count}" for kind, count in count_kinds(operators).most_common())
-    click.echo(f"\n{len(operators)} operators: {kinds}")
+
+def entry(name: str, text: str, column: int = 12) -> list[str]:
+    """A name and its text, wrapped behind it; a no-break space keeps two words on one line."""
+    indent = " " * column
+    lines = textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    lines = [line.replace(NO_BREAK, " ") for line in lines]
+    return [f"{name:<{column}}{lines[0].lstrip()}", *lines[1:]] if lines else []
+
+
+def summary_lines(summary: Summary) -> Iterator[str]:
+    """Parts, share of the integers, exits, and operators by kind."""
+    yield ""
+    yield f"{'':<12}{'operators':>10}{'layers with weights':>23}{'weights':>22}"
+    yield f"{'part':<12}{'':>10}{'integer':>14}{'float':>9}{'integer':>13}{'float':>9}"
+    for part in summary.parts:
+        yield part_line(part)
+    yield f"{'all':<12}{sum(summary.kinds.values()):>10}   {summary.integer_share:.1%} of the weights in integers"
+    if summary.exits:
+        yield from ("", "values leave integers")
+        yield from exit_lines(summary.exits)
+    yield from ("", "operators by kind")
+    for part in summary.parts:
+        yield from entry(part.name, ", ".join(f"{kind}{NO_BREAK}{count}" for kind, count in part.kinds.items()))
+
+
+def part_line(part: PartSummary) -> str:
+    """One row of the table."""
+    layers = f"{part.integer_layers:>14}{part.float_layers:>9}"
+    return f"{part.name:<12}{part.operators:>10}{layers}{part.integer_weights:>13,}{part.float_weights:>9,}"
+
+
+def exit_lines(exits: Iterable[Exit]) -> Iterator[str]:
+    """Where values leave integers, with the reason below."""
+    for place in exits:
+        yield from entry(f"{place.count:>4} x", f"{place.source} to {place.kind} in {place.target}: {place.why}", 8)

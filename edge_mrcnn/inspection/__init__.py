@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pkgutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-from edge_mrcnn.inspection.operator import Operator
+from edge_mrcnn.inspection.operator import ROOT, Operator
 from runtimes.bundle import model_file
 from runtimes.errors import MissingExtraError, MissingFileError, UnknownFormatError
 
@@ -37,7 +38,17 @@ def list_operators(path: str | Path) -> list[Operator]:
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"{path}: needs {error.name}: pip install {package}") from error
     operators: list[Operator] = read(path)
-    return operators
+    return name_strays(operators)
+
+
+def name_strays(operators: list[Operator]) -> list[Operator]:
+    """Operators that a converter added or renamed get the name of what feeds them, and so belong to its part."""
+    named = list(operators)
+    for index, operator in enumerate(operators):
+        if operator.is_stray:
+            source = next((named[i] for i in operator.sources if i < index), None)
+            named[index] = replace(operator, name=f"{source.module if source else ROOT}/{operator.name}")
+    return named
 
 
 def count_kinds(operators: list[Operator]) -> Counter[str]:

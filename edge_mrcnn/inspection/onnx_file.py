@@ -1,9 +1,14 @@
-"""Operators of an ONNX file. A layer is integer when both its operands come out of DequantizeLinear."""
+"""Operators of an ONNX file.
+
+Where all operands of one come out of DequantizeLinear, and for most also all results go into QuantizeLinear, ONNX
+Runtime executes them together as one integer operator.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
@@ -11,6 +16,8 @@ from edge_mrcnn.inspection.operator import Operator
 from runtimes.errors import ModelFileError
 
 LEARNED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+BRIDGES = ("QuantizeLinear", "DequantizeLinear")
+MOVES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Split", "Slice", "Concat", "Identity", "Flatten")
 
 
 def read_operators(path: Path) -> list[Operator]:
@@ -19,8 +26,48 @@ def read_operators(path: Path) -> list[Operator]:
         graph = onnx.load(path).graph
     except DecodeError as error:
         raise ModelFileError(f"{path}: not an ONNX file, or a damaged one") from error
-    dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
-    return [
-        Operator(node.op_type, node.name, node.op_type in LEARNED, dequantized.issuperset(node.input[:2]))
-        for node in graph.node
-    ]
+    return _Reader(graph).read()
+
+
+class _Reader:
+    """What links the nodes of a graph."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.nodes = list(graph.node)
+        self.constants = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
+        self.maker = {name: index for index, node in enumerate(self.nodes) for name in node.output}
+        self.readers: dict[str, list[str]] = {}
+        for node in self.nodes:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node.op_type)
+
+    def read(self) -> list[Operator]:
+        return [self._operator(node) for node in self.nodes]
+
+    def _operator(self, node: onnx.NodeProto) -> Operator:
+        learned = node.op_type in LEARNED and self._count(node.input[1]) > 0
+        return Operator(
+            kind=node.op_type,
+            name=node.name,
+            weights=sum(map(self._count, node.input[1:])) if learned else 0,
+            is_integer=node.op_type not in BRIDGES and self._is_integer(node),
+            is_wiring=node.op_type in BRIDGES + MOVES,
+            sources=tuple(dict.fromkeys(self.maker[name] for name in node.input if name in self.maker)),
+        )
+
+    def _count(self, name: str) -> int:
+        """Numbers in a constant, dequantized or not; 0 for what is computed."""
+        if name in self.maker:
+            node = self.nodes[self.maker[name]]
+            return self._count(node.input[0]) if node.op_type == "DequantizeLinear" else 0
+        return self.constants.get(name, 0)
+
+    def _is_integer(self, node: onnx.NodeProto) -> bool:
+        operands = [name for name in node.input[:2] if name in self.maker or node.op_type in LEARNED]
+        if not operands or not all(map(self._is_dequantized, operands)):
+            return False
+        requantized = all(set(self.readers.get(name, ["end"])) == {"QuantizeLinear"} for name in node.output)
+        return requantized or node.op_type in LEARNED
+
+    def _is_dequantized(self, name: str) -> bool:
+        return name in self.maker and self.nodes[self.maker[name]].op_type == "DequantizeLinear"

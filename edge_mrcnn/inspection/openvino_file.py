@@ -1,4 +1,8 @@
-"""Operators of an OpenVINO IR. A layer is integer when its input and its weights are quantized."""
+"""Operators of an OpenVINO IR.
+
+A layer is integer when its input and its weights are quantized. What lies between it and the next FakeQuantize is fused
+into it, and what only moves values does so with integers.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,12 @@ from runtimes.errors import ModelFileError, one_line
 
 LEARNED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
 PASSIVE = ("Constant", "Parameter", "Result")
+SCALES = ("Multiply", "Subtract", "Convert", "Reshape")
+"""Operators between stored integer weights and the layer that takes them."""
 MOVES = ("Reshape", "Transpose", "Split", "Slice", "ShuffleChannels", "MaxPool", "Concat", "Interpolate")
 """Operators that hand integers on as they are."""
+FUSED = ("Add", "Multiply", "Relu", "PRelu", "Clamp", "HSwish", "Sigmoid")
+"""Operators that are part of the layer before them."""
 
 
 def read_operators(path: Path) -> list[Operator]:
@@ -22,30 +30,68 @@ def read_operators(path: Path) -> list[Operator]:
         model = openvino.Core().read_model(path)
     except RuntimeError as error:
         raise ModelFileError(f"{path}: OpenVINO cannot read it: {one_line(error)}") from error
-    nodes = (node for node in model.get_ordered_ops() if node.get_type_name() not in PASSIVE)
-    return [_operator(node) for node in nodes]
+    nodes = [n for n in model.get_ordered_ops() if n.get_type_name() not in PASSIVE and not _is_scaling(n)]
+    places = {node.get_friendly_name(): index for index, node in enumerate(nodes)}
+    return [_operator(node, places) for node in nodes]
 
 
-def _operator(node: Any) -> Operator:
+def _is_scaling(node: Any) -> bool:
+    """Whether a node only turns stored integers into weights."""
+    return node.get_type_name() in SCALES and _constant(node) is not None
+
+
+def _operator(node: Any, places: dict[str, int]) -> Operator:
     kind = node.get_type_name()
-    is_learned = kind in LEARNED
-    return Operator(kind, node.get_friendly_name(), is_learned, is_learned and _has_integer_operands(node))
+    weights = _count_weights(node) if kind in LEARNED else 0
+    inputs = [value.get_node().get_friendly_name() for value in node.input_values()]
+    return Operator(
+        kind=kind,
+        name=node.get_friendly_name(),
+        weights=weights,
+        is_integer=_is_integer_layer(node) if weights else _is_between_integers(node),
+        is_wiring=kind in ("FakeQuantize", "Convert", *MOVES, *FUSED),
+        sources=tuple(dict.fromkeys(places[name] for name in inputs if name in places)),
+    )
 
 
-def _has_integer_operands(node: Any) -> bool:
-    data, weights = (node.input_value(i).get_node() for i in (0, 1))
-    return _source(data) == "FakeQuantize" and _is_integer_constant(weights)
+def _count_weights(node: Any) -> int:
+    """Numbers in the constant that a layer multiplies with, and in the bias behind it; 0 for what is computed."""
+    constant = _constant(node.input_value(1).get_node())
+    if constant is None:
+        return 0
+    followers = [target.get_node() for target in node.output(0).get_target_inputs()]
+    biases = [_constant(f.input_value(1).get_node()) for f in followers if f.get_type_name() == "Add"]
+    return _size(constant) + sum(_size(bias) for bias in biases if bias is not None)
+
+
+def _size(constant: Any) -> int:
+    count = 1
+    for side in constant.get_output_shape(0):
+        count *= side
+    return count
+
+
+def _constant(node: Any) -> Any | None:
+    """The constant behind scaling arithmetic, or None for what is computed from data."""
+    while node.get_type_name() in SCALES:
+        node = node.input_value(0).get_node()
+    return node if node.get_type_name() == "Constant" else None
+
+
+def _is_integer_layer(node: Any) -> bool:
+    constant = _constant(node.input_value(1).get_node())
+    return _source(node) == "FakeQuantize" and constant is not None and constant.get_output_element_type(0).size == 1
+
+
+def _is_between_integers(node: Any) -> bool:
+    """Whether an operator that moves values does so between a FakeQuantize and an integer layer."""
+    return node.get_type_name() in MOVES and _source(node) == "FakeQuantize"
 
 
 def _source(node: Any) -> str:
+    """The kind of what a node's data comes from, past what moves it."""
+    node = node.input_value(0).get_node()
     while node.get_type_name() in MOVES:
         node = node.input_value(0).get_node()
     kind: str = node.get_type_name()
     return kind
-
-
-def _is_integer_constant(node: Any) -> bool:
-    """Follow the arithmetic that scales stored integers back to the constant itself."""
-    while node.get_type_name() in ("Multiply", "Subtract", "Convert", "Reshape"):
-        node = node.input_value(0).get_node()
-    return bool(node.get_type_name() == "Constant" and node.get_output_element_type(0).size == 1)

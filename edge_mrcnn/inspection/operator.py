@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quantize.parts import part_of
+PARTS = {  # part -> prefixes of the modules in it
+    "backbone": ("pyramid.body",),
+    "fpn": ("pyramid.fpn",),
+    "rpn": ("rpn_head",),
+    "box_head": ("box_head", "box_predictor", "cls_score", "bbox_pred"),
+    "mask_head": ("mask_head", "mask_predictor", "conv5_mask"),
+    "roi_align": ("box_pool", "mask_pool"),
+    "decoding": ("proposal_coder", "detection_coder", "deploy"),
+}
+"""Where in the net an operator is; "decoding" is all box arithmetic: normalisation, decoding, choosing, NMS."""
+
+ROOT = "deploy"
+"""Name of what is in no module."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Operator:
     """One node of a graph."""
 
@@ -15,12 +27,35 @@ class Operator:
     """The format's own name of the operator, such as "Conv" or "CONV_2D"."""
     name: str
     """The node's name, which starts with the module it comes from."""
-    is_learned: bool
-    """Whether it multiplies with weights: a convolution or a matrix product."""
-    is_integer: bool
+    weights: int = 0
+    """Numbers that it multiplies with and adds, if it is a convolution or a matrix product with constant weights."""
+    is_integer: bool = False
     """Whether its operands are integers when the runtime executes it."""
+    is_wiring: bool = False
+    """Whether it only converts between integers and floats, or moves values without looking at them."""
+    sources: tuple[int, ...] = ()
+    """Places in the list of operators of those that feed it."""
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether it multiplies with weights."""
+        return self.weights > 0
 
     @property
     def part(self) -> str:
-        """The part of the net that it belongs to."""
-        return part_of(self.name) or "arithmetic"
+        """The key of `PARTS` that it belongs to."""
+        return self._named_part or "decoding"
+
+    @property
+    def is_stray(self) -> bool:
+        """Whether its name does not tell where it belongs."""
+        return self._named_part is None
+
+    @property
+    def _named_part(self) -> str | None:
+        return next((part for part, prefixes in PARTS.items() if self.name.startswith(prefixes)), None)
+
+    @property
+    def module(self) -> str:
+        """The module it comes from."""
+        return self.name.split("/")[0]

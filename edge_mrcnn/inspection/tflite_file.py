@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge_mrcnn.inspection.operator import Operator
 from runtimes.errors import ModelFileError
 
 LEARNED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
+BRIDGES = ("QUANTIZE", "DEQUANTIZE")
+MOVES = ("RESHAPE", "TRANSPOSE", "SLICE", "CONCATENATION", "SPLIT")
 NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
@@ -20,22 +24,67 @@ def read_operators(path: Path) -> list[Operator]:
         raise ModelFileError(f"{path}: not a TFLite file")
     model = schema.ModelT.InitFromPackedBuf(buffer, 0)
     codes = [_name(code) for code in model.operatorCodes]
-    return [
-        _operator(codes[node.opcodeIndex], graph.tensors, node) for graph in model.subgraphs for node in graph.operators
-    ]
+    operators: list[Operator] = []
+    for graph in model.subgraphs:
+        operators.extend(_Reader(model, graph, len(operators)).read(codes))
+    return operators
 
 
-def _operator(kind: str, tensors: list[schema.TensorT], node: schema.OperatorT) -> Operator:
-    operands = [tensors[i] for i in node.inputs if i >= 0]
-    is_integer = kind in LEARNED and all(t.type == schema.TensorType.INT8 for t in operands[:2])
-    name = tensors[node.outputs[0]].name.decode()
-    return Operator(kind, _module_path(name), kind in LEARNED, is_integer)
+class _Reader:
+    """What links the nodes of one signature."""
+
+    def __init__(self, model: schema.ModelT, graph: schema.SubGraphT, offset: int) -> None:
+        self.graph = graph
+        self.tensors = graph.tensors
+        self.constants = {
+            index: int(np.prod(tensor.shape))
+            for index, tensor in enumerate(graph.tensors)
+            if model.buffers[tensor.buffer].data is not None
+        }
+        self.maker = {tensor: offset + index for index, node in enumerate(graph.operators) for tensor in node.outputs}
+
+    def read(self, codes: list[str]) -> list[Operator]:
+        return [self._operator(codes[node.opcodeIndex], node) for node in self.graph.operators]
+
+    def _operator(self, kind: str, node: schema.OperatorT) -> Operator:
+        operands = [index for index in node.inputs if index >= 0]
+        weights = [self.constants[i] for i in operands if i in self.constants and self._is_number(i)]
+        ends = [index for index in (*operands, node.outputs[0]) if index not in self.constants]
+        return Operator(
+            kind=kind,
+            name=_module_path(self.tensors[node.outputs[0]].name.decode()),
+            weights=sum(weights) if kind in LEARNED else 0,
+            is_integer=kind not in BRIDGES and any(self.tensors[i].type == schema.TensorType.INT8 for i in ends),
+            is_wiring=kind in BRIDGES + MOVES,
+            sources=tuple(dict.fromkeys(self.maker[index] for index in operands if index in self.maker)),
+        )
+
+    def _is_number(self, index: int) -> bool:
+        """Whether a constant is more than a shape: a weight, or a bias, which is int32 for int8 weights."""
+        tensor = self.tensors[index]
+        return (
+            tensor.type != schema.TensorType.INT32 or tensor.quantization is not None and len(self._scales(index)) > 0
+        )
+
+    def _scales(self, index: int) -> list[float]:
+        scale = self.tensors[index].quantization.scale
+        return [] if scale is None else list(scale)
 
 
 def _module_path(name: str) -> str:
-    """ "x.DetectSignature/y.PyramidBackbone_pyramid/z.StagedBackbone_body;7" to "pyramid.body"."""
-    scopes = name.split(";")[0].split("/")[1:]
-    return ".".join(scope.rsplit(".", 1)[-1].split("_", 1)[-1] for scope in scopes)
+    """ "x.DetectSignature/y.PyramidBackbone_pyramid/z.StagedBackbone_body;7" to "pyramid.body"; "deploy" for the root.
+
+    A layer whose activation is fused carries the names of both; the first that is a module's counts. The pyramid's
+    last layers carry the names of the outputs.
+    """
+    if level := re.search(r"(?:^|;|_)detect_p(\d+)_output", name):
+        return f"pyramid.fpn.layer_blocks.{level[1]}"
+    paths = (".".join(_module(scope) for scope in part.split("/")[1:]) for part in name.split(";"))
+    return next((path for path in paths if path and path != "relu"), "deploy")
+
+
+def _module(scope: str) -> str:
+    return scope.rsplit(".", 1)[-1].split("_", 1)[-1]
 
 
 def _name(code: schema.OperatorCodeT) -> str:

@@ -1,0 +1,163 @@
+"""What a model file is made of: its parts, what computes in integers, and where values leave them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from edge_mrcnn.inspection.operator import PARTS, Operator
+
+NO_KERNEL = {
+    "LEAKY_RELU": "ai-edge-quantizer has no INT8 form of it",
+    "HARD_SWISH": "XNNPACK has no INT8 kernel for it",
+    "ConvTranspose": "ONNX Runtime has no INT8 kernel for it on CPUs",
+}
+"""Operators that stay in float wherever they are."""
+
+PREDICTORS = {
+    "rpn_head.cls_logits": "rpn predictors",
+    "rpn_head.bbox_pred": "rpn predictors",
+    "box_predictor": "box predictor",
+    "cls_score": "box predictor",
+    "bbox_pred": "box predictor",
+}
+"""Module to the name under which the card says why it stays in float."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartSummary:
+    """One part of the net."""
+
+    name: str
+    """Key of `PARTS`."""
+    operators: int
+    """Operators in it."""
+    integer_layers: int
+    """Learned layers that compute in integers."""
+    float_layers: int
+    """Learned layers that compute in float."""
+    integer_weights: int
+    """Weights that are multiplied in integers; those that layers share count once."""
+    float_weights: int
+    """Weights that are multiplied in float."""
+    kinds: dict[str, int]
+    """Operators by kind, the commonest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exit:
+    """A place where values leave integer arithmetic."""
+
+    count: int
+    """How often."""
+    source: str
+    """Part that computes them in integers."""
+    target: str
+    """Part that reads them in float."""
+    kind: str
+    """The operator that reads them."""
+    why: str
+    """The reason, as far as it is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """All of a model file."""
+
+    parts: tuple[PartSummary, ...]
+    """In the order of `PARTS`, those that have operators."""
+    exits: tuple[Exit, ...]
+    """The commonest first."""
+    kinds: dict[str, int]
+    """Operators by kind, the commonest first."""
+
+    @property
+    def integer_share(self) -> float:
+        """Share of the weights that are multiplied in integers, in [0, 1]."""
+        integer = sum(part.integer_weights for part in self.parts)
+        return integer / max(1, integer + sum(part.float_weights for part in self.parts))
+
+
+def summarize(operators: list[Operator], reasons: dict[str, str]) -> Summary:
+    """Count operators and follow values.
+
+    Args:
+        operators: From `list_operators`.
+        reasons: What stays in float, and why: "float" of the card's calibration.
+    """
+    parts = [summarize_part(part, [o for o in operators if o.part == part]) for part in PARTS]
+    return Summary(
+        parts=tuple(part for part in parts if part.operators),
+        exits=tuple(find_exits(operators, reasons)),
+        kinds=dict(Counter(operator.kind for operator in operators).most_common()),
+    )
+
+
+def summarize_part(name: str, operators: list[Operator]) -> PartSummary:
+    """Count the operators of one part."""
+    learned = [operator for operator in operators if operator.is_learned]
+    layers = Counter(operator.is_integer for operator in learned)
+    shared = {(operator.module, operator.is_integer): operator.weights for operator in learned}
+    weights = Counter[bool]()
+    for (_, is_integer), count in shared.items():
+        weights[is_integer] += count
+    return PartSummary(
+        name=name,
+        operators=len(operators),
+        integer_layers=layers[True],
+        float_layers=layers[False],
+        integer_weights=weights[True],
+        float_weights=weights[False],
+        kinds=dict(Counter(operator.kind for operator in operators).most_common()),
+    )
+
+
+def find_exits(operators: list[Operator], reasons: dict[str, str]) -> list[Exit]:
+    """Where values go from integer operators to float ones, past what only converts or moves them."""
+    readers: list[list[int]] = [[] for _ in operators]
+    for index, operator in enumerate(operators):
+        for source in operator.sources:
+            readers[source].append(index)
+    found: Counter[tuple[str, str, str, str]] = Counter()
+    for index, operator in enumerate(operators):
+        if operator.is_integer and not operator.is_wiring:
+            for target in _float_readers(index, operators, readers):
+                why = explain(operator, target, reasons)
+                found[operator.part, target.part, target.kind, why] += 1
+    return [
+        Exit(count=count, source=source, target=target, kind=kind, why=why)
+        for (source, target, kind, why), count in found.most_common()
+    ]
+
+
+def _float_readers(start: int, operators: list[Operator], readers: list[list[int]]) -> list[Operator]:
+    """The float operators that read a value first."""
+    found, waiting, seen = [], list(readers[start]), set()
+    while waiting:
+        index = waiting.pop()
+        if index in seen:
+            continue
+        seen.add(index)
+        if operators[index].is_wiring:
+            waiting.extend(readers[index])
+        elif not operators[index].is_integer:
+            found.append(operators[index])
+    return found
+
+
+def explain(source: Operator, target: Operator, reasons: dict[str, str]) -> str:
+    """Why an operator reads in float what another computed in integers.
+
+    Args:
+        source: The integer one.
+        target: The float one.
+        reasons: What stays in float, and why: "float" of the card's calibration.
+    """
+    if target.kind in NO_KERNEL:
+        return NO_KERNEL[target.kind]
+    for module, key in PREDICTORS.items():
+        if target.module.startswith(module):
+            return reasons.get(key, "not quantized")
+    if target.part in ("roi_align", "decoding"):
+        return reasons.get("mask logits" if source.part == "mask_head" else "box arithmetic", "not quantized")
+    return reasons.get(target.part, "not quantized")
