@@ -6,17 +6,24 @@ from pathlib import Path
 
 import click
 
-from edge_mrcnn.cli.options import comma_list, image_size, name_next
+from edge_mrcnn.cli.options import class_names, comma_list, image_size, name_next
 from edge_mrcnn.export import TARGETS
 
 
 @click.command()
-@click.option("--weights", required=True, type=click.Path(path_type=Path), help="Checkpoint of `train` or `prune`.")
+@click.option(
+    "--weights", required=True, help="Checkpoint, or torchvision:maskrcnn_resnet50_fpn (or _v2), or its .pth."
+)
 @click.option("--target", default=",".join(TARGETS), show_default=True, help="Formats, separated by commas.")
+@click.option("--fp16", is_flag=True, help="Also write files with learned layers in half precision.")
 @click.option("--int8", is_flag=True, help="Also write INT8 files.")
 @click.option("--calib", help="Pictures for INT8: a folder, a manifest.json, or COCO data (its train split).")
 @click.option("--calib-images", type=int, default=128, show_default=True, help="Calibration images at most.")
 @click.option("--keep-float", default="", help="Parts that stay float: backbone,fpn,rpn,box_head,mask_head.")
+@click.option("--batch", type=int, default=1, show_default=True, help="Images per run (ONNX, OpenVINO).")
+@click.option("--static", is_flag=True, help="D rows and no dynamic shape, for TensorRT and NPUs (ONNX, OpenVINO).")
+@click.option("--opset", type=int, default=18, show_default=True, help="Opset of the ONNX file, 18 to 21.")
+@click.option("--classes", callback=class_names, help="Names of the classes: a line each, or a COCO JSON file.")
 @click.option("--imgsz", callback=image_size, help="Input size, S or HxW [default: the checkpoint's].")
 @click.option("--proposals", type=int, help="P, proposals that reach the box head.")
 @click.option("--max-det", type=int, help="D, detections at most.")
@@ -24,7 +31,8 @@ from edge_mrcnn.export import TARGETS
 @click.option("--iou", type=float, help="IoU of the class-wise NMS.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder [default: beside the checkpoint].")
 def command(
-    weights: Path, target: str, int8: bool, calib: str | None, calib_images: int, keep_float: str,
+    weights: str, target: str, fp16: bool, int8: bool, calib: str | None, calib_images: int, keep_float: str,
+    batch: int, static: bool, opset: int, classes: tuple[tuple[str, ...], tuple[int, ...]] | None,
     imgsz: tuple[int, int] | None, proposals: int | None, max_det: int | None, conf: float | None,
     iou: float | None, output: Path | None,
 ) -> None:  # fmt: skip
@@ -33,11 +41,12 @@ def command(
     from quantize import CalibrationSet, QuantizeConfig
 
     config = ExportConfig(
-        targets=comma_list(target), int8=int8, proposals=proposals, max_detections=max_det,
-        score_threshold=conf, iou_threshold=iou, image_size_hw=imgsz,
+        targets=comma_list(target), fp16=fp16, int8=int8, batch=batch, static=static, opset=opset,
+        proposals=proposals, max_detections=max_det, score_threshold=conf, iou_threshold=iou, image_size_hw=imgsz,
+        classes=classes and classes[0], category_ids=classes and classes[1],
     )  # fmt: skip
     files = export(
-        weights, output or weights.parent, config,
+        weights, output or Path(weights).parent, config,
         calibration=CalibrationSet.load(calib) if calib else None,
         quantization=QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float)),
         say=lambda line: click.echo(line, err=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 import click
 
 from edge_mrcnn.data.coco import CocoData, load_coco
-from runtimes.errors import MissingFileError, UsageError
+from runtimes.errors import DataError, MissingFileError, UsageError
 
 
 def image_size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -22,6 +23,26 @@ def image_size(ctx: click.Context, parameter: click.Parameter, value: str | None
         raise UsageError(f"--imgsz {value}: expected S or HxW, such as 320 or 320x448")
     sides = [int(p) for p in parts]
     return sides[0], sides[-1]
+
+
+def class_names(
+    ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
+    """Read names and category ids of classes: one name per line, numbered from 1, or the categories of a COCO file."""
+    if value is None:
+        return None
+    try:
+        text = Path(value).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise MissingFileError(f"--classes {value}: no such file") from error
+    if Path(value).suffix != ".json":
+        names = tuple(line.strip() for line in text.splitlines() if line.strip())
+        return names, tuple(range(1, len(names) + 1))
+    try:
+        by_id = {int(category["id"]): str(category["name"]) for category in json.loads(text)["categories"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"--classes {value}: expected COCO data with categories") from error
+    return tuple(by_id[i] for i in sorted(by_id)), tuple(sorted(by_id))
 
 
 def comma_list(text: str) -> tuple[str, ...]:

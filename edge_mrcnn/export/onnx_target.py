@@ -22,30 +22,32 @@ from runtimes.model_card import CARD_KEY, ModelCard
 from runtimes.seal import write_seal
 
 OPSET = 18
+"""The one that the lowerings are written in."""
 ROWS = "detections"
 """Name of the dynamic dimension."""
 
 
-def write_onnx(graph: DeployGraph, card: ModelCard, path: Path) -> None:
+def write_onnx(graph: DeployGraph, card: ModelCard, path: Path, *, opset: int = OPSET) -> None:
     """Convert and save.
 
     Args:
         graph: What to convert.
         card: Stored as the metadata property "edge_mrcnn".
         path: File to write.
+        opset: Version of ONNX's operators.
     """
-    onnx.save(with_card(convert(graph), card), path)
+    onnx.save(with_card(convert(graph, opset), card), path)
     write_seal(path)
 
 
-def convert(graph: DeployGraph) -> onnx.ModelProto:
+def convert(graph: DeployGraph, opset: int = OPSET) -> onnx.ModelProto:
     """The graph as an ONNX model with named nodes and, unless it is static, dynamic rows."""
     image = torch.zeros(graph.batch, *graph.config.image_size_hw, 3, dtype=torch.uint8)
     names = (*RawOutputs._fields, BATCH_OUTPUT)[: 4 if graph.batch == 1 or graph.static else 5]
     with warnings.catch_warnings(), quiet("torch.onnx", "onnxscript"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            graph, (image,), dynamo=True, verbose=False, opset_version=OPSET, optimize=True,
+            graph, (image,), dynamo=True, verbose=False, opset_version=opset, optimize=True,
             custom_translation_table=translations(graph.static), input_names=["image"], output_names=list(names),
         )  # fmt: skip
     assert program is not None  # only the older exporter returns none

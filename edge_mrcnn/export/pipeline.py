@@ -14,11 +14,18 @@ import quantize
 import runtimes
 from edge_mrcnn.export import TARGETS, verify
 from edge_mrcnn.export.graph import DeployGraph
-from edge_mrcnn.model.checkpoint import Checkpoint, file_sha256, load_checkpoint
+from edge_mrcnn.export.half import halve
+from edge_mrcnn.model.checkpoint import Checkpoint, file_sha256, load_checkpoint, rename_classes
 from edge_mrcnn.model.mask_rcnn import apply_inference_settings
+from edge_mrcnn.model.published import file_stem, locate
 from edge_mrcnn.reference import TorchRuntime
+from runtimes.base import FakeRuntime
 from runtimes.errors import GateError, MissingExtraError, UsageError
+from runtimes.parity import Tolerance
 from runtimes.quiet import quiet_stderr
+
+OPSETS = range(18, 22)
+"""ONNX opsets that can be asked for: the graph is written in 18, and ONNX Runtime has no RoiAlign of 22."""
 
 PICTURES = 6
 """Calibration or given pictures that parity is checked on."""
@@ -44,11 +51,34 @@ class ExportConfig:
     """IoU of the class-wise NMS, if not the checkpoint's own."""
     image_size_hw: tuple[int, int] | None = None
     """Input size, if not the checkpoint's own."""
+    classes: tuple[str, ...] | None = None
+    """Names of the classes, if not the checkpoint's own."""
+    category_ids: tuple[int, ...] | None = None
+    """The data set's own ids of `classes`."""
+    batch: int = 1
+    """N: images that one run takes; ONNX and OpenVINO."""
+    static: bool = False
+    """D rows for each image and no shape that depends on the data, for TensorRT and NPUs; ONNX and OpenVINO."""
+    opset: int = OPSETS[0]
+    """Opset of the ONNX file."""
+    fp16: bool = False
+    """Write a file with learned layers in half precision beside each FP32 file."""
 
     def __post_init__(self) -> None:
         unknown = set(self.targets) - set(TARGETS)
         if unknown or not self.targets:
             raise UsageError(f"target {', '.join(sorted(unknown)) or 'missing'}: expected {', '.join(TARGETS)}")
+        if self.batch < 1:
+            raise UsageError(f"batch {self.batch}: expected at least 1")
+        if self.batch > 1 and "tflite" in self.targets:
+            raise UsageError("target tflite takes one image at a time: choose --target onnx,openvino for a batch")
+        if self.opset not in OPSETS:
+            raise UsageError(f"opset {self.opset}: expected {OPSETS[0]} to {OPSETS[-1]}, which ONNX Runtime runs")
+
+    @property
+    def variant(self) -> str:
+        """What is put behind a file's name so that it tells the contract."""
+        return "-static" * self.static + f"-b{self.batch}" * (self.batch > 1)
 
 
 def export(
@@ -63,7 +93,7 @@ def export(
     """Write a checkpoint for each target and verify each file in its own runtime.
 
     Args:
-        weights: Checkpoint of `train` or `prune`.
+        weights: Checkpoint of `train` or `prune`, or one of torchvision's, see `load_checkpoint`.
         output: Folder to write to; files are named after the checkpoint.
         config: What to write.
         calibration: Pictures for INT8; a few of them also serve the verification.
@@ -71,30 +101,35 @@ def export(
         say: Told one line of progress at a time.
 
     Returns:
-        The files, FP32 before INT8, in the order of the targets.
+        The files, FP32 before FP16 before INT8, in the order of the targets.
 
     Raises:
         UsageError: If INT8 is asked for without calibration pictures.
-        GateError: If a file differs from torch by more than its tolerance; it is kept as `*.failed.*`.
+        GateError: If a file differs from torch by more than its tolerance, or TensorRT would refuse a static ONNX file;
+            it is kept as `*.failed.*`.
     """
     if config.int8 and calibration is None:
         raise UsageError(
             "--int8 needs --calib: a folder of pictures like those the camera will see, or a manifest.json"
         )
     checkpoint = adapt(load_checkpoint(weights), config)
-    reference = TorchRuntime(checkpoint, device="cpu", sha256=file_sha256(weights))
-    graph = DeployGraph(checkpoint.model, checkpoint.config)
+    reference = TorchRuntime(checkpoint, device="cpu", sha256=file_sha256(locate(weights)))
+    graph = DeployGraph(checkpoint.model, checkpoint.config, batch=config.batch, static=config.static)
     trial = _make_trial(reference, calibration)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    files = [_write(graph, reference, name, folder / Path(weights).stem, trial, say) for name in config.targets]
+    stem = folder / (file_stem(weights) + config.variant)
+    files = [_write(graph, reference, name, stem, config, trial, say) for name in config.targets]
+    halves = [_halve(file, reference, trial, say) for file in files] if config.fp16 else []
     if calibration is None or not config.int8:
-        return files
-    return files + [_quantize(file, reference, calibration, quantization, trial, say) for file in files]
+        return files + halves
+    return files + halves + [_quantize(file, reference, calibration, quantization, trial, say) for file in files]
 
 
 def adapt(checkpoint: Checkpoint, config: ExportConfig) -> Checkpoint:
-    """The checkpoint with the inference settings that were asked for, in model and config alike."""
+    """The checkpoint with the inference settings and names that were asked for, in model and config alike."""
+    if config.classes is not None:
+        checkpoint = rename_classes(checkpoint, config.classes, config.category_ids)
     changed = checkpoint.config.updated(
         proposals=config.proposals,
         max_detections=config.max_detections,
@@ -111,7 +146,10 @@ def _make_trial(reference: TorchRuntime, calibration: quantize.CalibrationSet | 
     return verify.make_trial(reference, calibration.tensors(card, PICTURES) if calibration else [])
 
 
-def _write(graph: DeployGraph, reference: TorchRuntime, target: str, stem: Path, trial: verify.Trial, say: Say) -> Path:
+def _write(
+    graph: DeployGraph, reference: TorchRuntime, target: str, stem: Path, config: ExportConfig, trial: verify.Trial,
+    say: Say,
+) -> Path:  # fmt: skip
     writer, suffix = TARGETS[target]
     path = stem.with_name(stem.name + suffix)
     say(f"{target}: converting")
@@ -120,8 +158,18 @@ def _write(graph: DeployGraph, reference: TorchRuntime, target: str, stem: Path,
             write = pkgutil.resolve_name(writer)
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"target {target} needs {error.name}: pip install 'edge-mrcnn[export]'") from error
-    write(graph, reference.card.updated(target=target, versions=versions()), path)
+    rows = "static" if config.static or target == "tflite" else "dynamic"
+    card = reference.card.updated(target=target, batch=config.batch, rows=rows, versions=versions())
+    write(graph, card, path, **({"opset": config.opset} if target == "onnx" else {}))
     _check(path, reference, trial.tensors, verify.FP32, 0.0, say)
+    _attach_golden(path, trial, say)
+    return path
+
+
+def _halve(file: Path, reference: TorchRuntime, trial: verify.Trial, say: Say) -> Path:
+    path = file.with_name(f"{file.stem}-fp16{file.suffix}")
+    halve(file, path)
+    _check(path, reference, trial.tensors, verify.FP16, 0.0, say)
     _attach_golden(path, trial, say)
     return path
 
@@ -143,15 +191,32 @@ def _quantize(
 
 
 def _check(
-    path: Path, reference: TorchRuntime, tensors: Sequence[np.ndarray], tolerance: verify.Tolerance, min_score: float,
+    path: Path, reference: TorchRuntime, tensors: Sequence[np.ndarray], tolerance: Tolerance, min_score: float,
     say: Say,
 ) -> None:  # fmt: skip
+    """Raise GateError unless an artefact answers as torch does and goes where it is meant to go."""
     with runtimes.load(path) as artefact:
-        parity = verify.compare(reference, artefact, tensors, min_score=min_score)
+        card, answers = artefact.card, iter(artefact.run_batch(np.concatenate(tensors)))
+    batches = FakeRuntime(card, lambda _: next(answers))
+    parity = verify.compare(reference, batches, tensors, min_score=min_score)
     say(f"{path.name}: {parity}")
     if not parity.passes(tolerance):
         failed = _set_aside(path)
         raise GateError(f"{path.name} differs from torch ({parity}); expected {tolerance}; kept as {failed.name}")
+    if card.target == "onnx" and card.rows == "static":
+        _check_tensorrt(path, say)
+
+
+def _check_tensorrt(path: Path, say: Say) -> None:
+    from edge_mrcnn.export import tensorrt  # only now is onnx needed
+
+    violations = tensorrt.find_violations(path)
+    for violation in violations:
+        say(f"{path.name}: {violation}")
+    if violations:
+        failed = _set_aside(path)
+        raise GateError(f"{path.name}: TensorRT would refuse {len(violations)} nodes; kept as {failed.name}")
+    say(f"{path.name}: every node is on the list of TensorRT {tensorrt.VERSION}")
 
 
 def _attach_golden(path: Path, trial: verify.Trial, say: Say) -> None:

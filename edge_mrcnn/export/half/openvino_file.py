@@ -1,0 +1,43 @@
+"""FP16 for OpenVINO: the weights of learned layers are stored in half precision.
+
+What they are multiplied in is the device's or the runtime's choice (`precision` of `runtimes.load`). OpenVINO's own
+compression takes every constant, anchors and thresholds too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import openvino
+from openvino import opset13
+
+from quantize.parts import part_of
+from runtimes.openvino_backend import CARD_PATH, read_card
+from runtimes.seal import write_seal
+
+SMALLEST = 256
+"""Weights of a constant that is worth it."""
+
+
+def halve_openvino(model: Path, output: Path) -> None:
+    """See `edge_mrcnn.export.half.halve`."""
+    card = read_card(model).updated(precision="fp16")
+    graph = openvino.Core().read_model(model)
+    for node in graph.get_ordered_ops():
+        if part_of(node.get_friendly_name()) is not None:
+            _halve_constants(node)
+    graph.set_rt_info(card.to_json(), CARD_PATH)
+    openvino.save_model(graph, output, compress_to_fp16=False)
+    write_seal(output)
+
+
+def _halve_constants(node: openvino.Node) -> None:
+    for place in node.inputs():
+        constant = place.get_source_output().get_node()
+        if constant.get_type_name() != "Constant" or constant.get_output_element_type(0) != openvino.Type.f32:
+            continue
+        values = constant.get_data()
+        if values.size >= SMALLEST:
+            half = opset13.convert(opset13.constant(values.astype(np.float16)), "f32")
+            place.replace_source_output(half.output(0))

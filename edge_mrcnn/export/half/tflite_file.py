@@ -1,0 +1,40 @@
+"""FP16 for TFLite: the weights of learned layers are stored in half precision and computed with in float.
+
+GPU and NPU delegates take such weights as they are; XNNPACK unpacks them once, when the file is opened.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ai_edge_quantizer import quantizer
+from ai_edge_quantizer.qtyping import (
+    ComputePrecision,
+    OpQuantizationConfig,
+    TensorDataType,
+    TensorQuantizationConfig,
+    TFLOperationName,
+)
+from ai_edge_quantizer.recipe_manager import AlgorithmName, RecipeManager
+
+from quantize.tflite_target import PARTS
+from runtimes.tflite_backend import read_card, strip_card, write_card
+
+_WEIGHTS = OpQuantizationConfig(
+    weight_tensor_config=TensorQuantizationConfig(num_bits=16, dtype=TensorDataType.FLOAT),
+    compute_precision=ComputePrecision.FLOAT,
+    explicit_dequantize=True,
+)
+
+
+def halve_tflite(model: Path, output: Path) -> None:
+    """See `edge_mrcnn.export.half.halve`."""
+    card = read_card(model).updated(precision="fp16")
+    recipe = RecipeManager()
+    for kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED"):
+        recipe.add_quantization_config(
+            "|".join(PARTS.values()), TFLOperationName(kind), _WEIGHTS, AlgorithmName.FLOAT_CASTING
+        )
+    tool = quantizer.Quantizer(bytearray(strip_card(model.read_bytes())), recipe.get_quantization_recipe())
+    output.write_bytes(bytes(tool.quantize(enable_progress_report=False).quantized_model))
+    write_card(output, card)
