@@ -73,7 +73,7 @@ def check_seal(path: str | Path) -> None:
     frame, data = FRAMES[path.suffix], path.read_bytes()
     if not _has_seal(data, frame):
         raise missing_card(path)
-    body = data[: -frame.length]
+    body = memoryview(data)[: -frame.length]  # a slice of bytes would be a copy
     if data[len(body) :] != frame.wrap(_digest(body, path)):
         raise ModelFileError(f"{path}: the file is damaged, its hash is not the one in its seal: copy it again")
 
@@ -94,7 +94,7 @@ def _has_seal(data: bytes, frame: Frame) -> bool:
     return data[-frame.length :].startswith(frame.before) and data.endswith(frame.after)
 
 
-def _digest(body: bytes, path: Path) -> str:
+def _digest(body: bytes | memoryview, path: Path) -> str:
     digest = hashlib.sha256(body)
     if path.suffix == ".xml":
         digest.update(weights_of(path).read_bytes())
