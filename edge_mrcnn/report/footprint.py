@@ -43,7 +43,7 @@ def measure_footprint(model: Model) -> Footprint | None:
     Returns:
         None if the process fails, or the system does not tell: a report can do without.
     """
-    device = "cuda" if model.path.suffix == ".pt" and model.device != "cpu" else "cpu"
+    device = "cpu" if model.device == "cpu" else "cuda"
     command = [sys.executable, "-W", "ignore", "-m", "edge_mrcnn.report.footprint", str(model.path), device]
     threads = model.runs_as.get("threads", "")
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))

@@ -17,6 +17,15 @@ Layers = dict[str, tuple[int, int]]
 """Part of the net to its layers that compute in integers, and in floating point."""
 
 
+CHECKPOINT_SUFFIXES = (".pt", ".pth")
+"""Of our own checkpoints and torchvision's."""
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a name means a checkpoint, which torch runs: a file, or "torchvision:" and a published model."""
+    return path.suffix in CHECKPOINT_SUFFIXES or str(path).startswith("torchvision:")
+
+
 @dataclass(frozen=True)
 class Model:
     """An opened model and the file it came from."""
@@ -42,7 +51,7 @@ def open_model(path: str | Path, *, device: str = "auto", threads: int | None = 
     """Open a model file or a checkpoint.
 
     Args:
-        path: .onnx, .xml, .tflite, or .pt, which needs torch.
+        path: .onnx, .xml, .tflite, or a checkpoint, which needs torch.
         device: Of a checkpoint: "auto", "cpu", "cuda" or "cuda:N". Exported files run on the CPU.
         threads: CPU threads; each runtime's own choice if None.
 
@@ -53,7 +62,7 @@ def open_model(path: str | Path, *, device: str = "auto", threads: int | None = 
     """
     path = Path(path)
     asked = {"threads": "the runtime's choice" if threads is None else str(threads)}
-    if path.suffix == ".pt":
+    if is_checkpoint(path):
         return _open_checkpoint(path, device, threads, asked)
     runtime = runtimes.load(path, threads=threads)
     return Model(path, runtime, runs_as={**asked, **runtime.describe()})
@@ -61,7 +70,7 @@ def open_model(path: str | Path, *, device: str = "auto", threads: int | None = 
 
 def count_macs(path: Path) -> int | None:
     """Multiply-accumulates of one image with all proposals and detections present; None for all but checkpoints."""
-    if path.suffix != ".pt" or not path.is_file():
+    if not is_checkpoint(path) or not path.is_file():
         return None
     from edge_mrcnn.model.checkpoint import load_checkpoint
     from edge_mrcnn.model.cost import measure_cost
