@@ -43,11 +43,13 @@ class Report(click.Command):
 @click.option("--max-drop", type=click.FloatRange(0, 1), help="Exit 3 if box or mask AP drops by more, such as 0.005.")
 @click.option("--device", default="auto", show_default=True, help="Of checkpoints: auto, cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of every runtime [default: its own choice].")
+@click.option("--memory/--no-memory", default=True, help="Open each model once more, alone, to see what it takes.")
 @click.option("--name", default="Accuracy report", show_default=True, help="Title of the report.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/report"), show_default=True)
 def command(
     reference: str, models: tuple[str, ...], more: tuple[str, ...], data: str, extra: tuple[str, ...],
-    limit: int | None, max_drop: float | None, device: str, threads: int | None, name: str, output: Path,
+    limit: int | None, max_drop: float | None, device: str, threads: int | None, memory: bool, name: str,
+    output: Path,
 ) -> None:  # fmt: skip
     """Compare artefacts with the FP32 model: AP, drop, size, latency.
 
@@ -60,7 +62,7 @@ def command(
 
     paths = [Path(reference), *split_paths((*models, *more))]
     data_sets = load_data_sets(data, extra)
-    config = CompareConfig(title=name, limit=limit, max_drop=max_drop)
+    config = CompareConfig(title=name, limit=limit, max_drop=max_drop, measures_memory=memory)
     with ExitStack() as stack:
         opened: list[Subject] = []
         for path in paths:

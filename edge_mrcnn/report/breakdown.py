@@ -7,7 +7,7 @@ enough although its box is counts as a mistake of its own, not as one of place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,21 +77,16 @@ class MistakeMeter:
         images = [self._images[image_id] for image_id in sorted(self._images)]
         if not images:
             return {}
-        all_mistakes = _join(images)
-        before = self._precisions(all_mistakes, NO_MISTAKE)
+        joined = _join(images)
+        present = [c for c in self._categories if (joined.true_categories == c).any()]
+        classes = {category: _restrict(joined, category) for category in present}
+        before = _mean_precision(classes, NO_MISTAKE)
         costs = {}
         for kind, name in enumerate(KINDS):
-            gain = np.maximum(self._precisions(all_mistakes, kind) - before, 0.0)
-            at_half = all_mistakes.missed[0] if kind == MISSED else all_mistakes.kinds[0] == kind
+            gain = np.maximum(_mean_precision(classes, kind) - before, 0.0)
+            at_half = joined.missed[0] if kind == MISSED else joined.kinds[0] == kind
             costs[name] = Cost(ap=float(gain.mean()), ap50=float(gain[0]), count=int(at_half.sum()))
         return costs
-
-    def _precisions(self, mistakes: _Mistakes, kind: int) -> Array:
-        """(T,) AP with one kind of mistake put right, averaged over the classes that have objects."""
-        present = [c for c in self._categories if (mistakes.true_categories == c).any()]
-        values = np.array([_class_precision(mistakes, category, kind) for category in present])
-        known = ~np.isnan(values.reshape(len(present), len(THRESHOLDS)))
-        return np.asarray(np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
 
 
 def judge(scene: Scene, box_ious: Array | None = None) -> _Mistakes:
@@ -152,16 +147,31 @@ def _join(images: Sequence[_Mistakes]) -> _Mistakes:
     return _Mistakes(*(np.concatenate(column, axis=-1) for column in zip(*images, strict=True)))
 
 
+def _restrict(mistakes: _Mistakes, category: int) -> _Mistakes:
+    """What bears on the AP of one class: its detections, those that would be its own, and its objects."""
+    rows = (mistakes.categories == category) | (mistakes.repaired == category).any(axis=0)
+    objects = mistakes.true_categories == category
+    return _Mistakes(
+        *(column[..., rows] for column in mistakes[:5]), *(column[..., objects] for column in mistakes[5:])
+    )
+
+
+def _mean_precision(classes: Mapping[int, _Mistakes], kind: int) -> Array:
+    """(T,) AP with one kind of mistake put right, averaged over the classes that can be measured; 0 if none can."""
+    values = np.array([_class_precision(mistakes, category, kind) for category, mistakes in classes.items()])
+    known = ~np.isnan(values.reshape(len(classes), len(THRESHOLDS)))
+    return np.asarray(np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+
+
 def _class_precision(mistakes: _Mistakes, category: int, kind: int) -> Array:
     """(T,) AP of one class with one kind of mistake put right; nan where neither objects nor detections are left."""
     own = mistakes.categories == category
     is_repaired = mistakes.kinds == kind
     hits = (mistakes.hits & own) | (is_repaired & (mistakes.repaired == category))
     misses = (mistakes.kinds != NO_MISTAKE) & own & ~is_repaired
-    is_true = mistakes.true_categories == category
-    objects = np.full(len(THRESHOLDS), is_true.sum())
+    objects = np.full(len(THRESHOLDS), mistakes.true_categories.size)
     if kind == MISSED:
-        objects = objects - (mistakes.missed & is_true).sum(axis=1)
+        objects = objects - mistakes.missed.sum(axis=1)
     rows = np.flatnonzero((hits | misses).any(axis=0))
     rows = rows[np.argsort(-mistakes.scores[rows], kind="stable")]
     precision = average_precision(hits[:, rows], misses[:, rows], objects)

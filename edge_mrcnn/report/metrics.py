@@ -167,13 +167,17 @@ class ApMeter:
             for column, kind in enumerate((int, float, int))
         )
         hits, misses = (np.concatenate([empty, *(scene[column] for scene in scenes)], axis=2) for column in (3, 4))
+        places = np.repeat(np.arange(len(scenes)), [scene[5].size for scene in scenes])
+        true = np.concatenate([np.zeros(0, int), *(scene[5] for scene in scenes)])
+        counts = np.concatenate([empty[:, 0], *(scene[6] for scene in scenes)], axis=1)
         matches = {}
         for category in self._categories:
             rows = np.flatnonzero(categories == category)
             rows = rows[np.argsort(-scores[rows], kind="stable")]  # as COCOeval.accumulate sorts
-            objects = [countable[:, true == category].sum(axis=1) for *_, true, countable in scenes]
-            counts = np.array(objects, dtype=int).reshape(-1, len(SIZES)).T
-            matches[category] = ClassMatches(images[rows], ranks[rows], hits[..., rows], misses[..., rows], counts)
+            objects = [np.bincount(places[size & (true == category)], minlength=len(scenes)) for size in counts]
+            matches[category] = ClassMatches(
+                images[rows], ranks[rows], hits[..., rows], misses[..., rows], np.array(objects)
+            )
         return ApResult(image_ids, matches)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from edge_mrcnn.cli.report import command, split_paths
+from edge_mrcnn.report.footprint import measure_footprint
+from edge_mrcnn.report.models import open_model
 from edge_mrcnn.report.reference_file import read_reference
 from runtimes import CARD_KEY, DataError, GateError, MissingFileError, ModelCard, ModelFileError, UsageError
 from runtimes.seal import write_seal
@@ -85,7 +88,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, *arguments: str):
     """Run the verb; an error is raised as itself."""
-    options = ["--reference", str(folder / "float.onnx"), "--data", str(folder / "set"), "--threads", "1"]
+    common = ["--data", str(folder / "set"), "--threads", "1", "--no-memory"]
+    options = ["--reference", str(folder / "float.onnx"), *common]
     result = CliRunner().invoke(command, [*options, *arguments], standalone_mode=False)
     if result.exception:
         raise result.exception
@@ -149,6 +153,15 @@ def test_model_of_other_classes_is_an_error(folder, tmp_path):
         run(folder, "--models", str(other), "-o", str(tmp_path / "out"))
 
 
+def test_memory_is_that_of_a_process_with_this_model_alone(folder):
+    ballast = np.ones(1 << 28, np.uint8)  # 256 MiB of this process, which are no model's
+    model = open_model(folder / "float.onnx", threads=1)
+    with model.runtime:
+        footprint = measure_footprint(model)
+    assert 0 < footprint.libraries < footprint.peak < ballast.nbytes
+    assert measure_footprint(dataclasses.replace(model, path=folder / "gone.onnx")) is None
+
+
 def test_names_with_commas_are_files(tmp_path):
     odd = tmp_path / "a,b.onnx"
     odd.touch()
@@ -184,7 +197,7 @@ class TestReferenceFile:
     def test_without_torch_it_gives_the_figures_of_the_checkpoint(
         self, toy_model, reference, toy_checkpoint, toy_data, tmp_path
     ):
-        common = ["--models", str(toy_model), "--data", str(toy_data), "--threads", "1"]
+        common = ["--models", str(toy_model), "--data", str(toy_data), "--threads", "1", "--no-memory"]
         with_torch = ["--reference", str(toy_checkpoint), "--device", "cpu", *common, "-o", str(tmp_path / "torch")]
         assert CliRunner().invoke(command, with_torch, standalone_mode=False).exception is None
         arguments = ["report", "--reference", str(reference), *common, "-o", str(tmp_path / "device")]
@@ -203,7 +216,7 @@ class TestReferenceFile:
         assert json.loads(reference.read_text())["data_sets"][0]["mask"]["AP"] >= 0.0
 
     def compare(self, reference: Path, model: Path, data: Path, output: Path, *more: str) -> None:
-        arguments = ["--reference", reference, "--models", model, "--data", data, "--threads", 1, "-o", output, *more]
+        arguments = ["--reference", reference, "--models", model, "--data", data, "--no-memory", "-o", output, *more]
         result = CliRunner().invoke(command, list(map(str, arguments)), standalone_mode=False)
         if result.exception:
             raise result.exception
