@@ -39,6 +39,9 @@ FONT = cv2.FONT_HERSHEY_DUPLEX
 FILL = 0.42
 """Share of the colour in the fill of a mask; the rest is the picture."""
 
+SMOOTHING = 0.8
+"""How far a drawn contour may be off the mask, in pixels."""
+
 
 @dataclass(frozen=True)
 class Style:
@@ -107,21 +110,17 @@ def fill_mask(image: Array, region: Region, color: Color) -> None:
         return
     height, width = region.mask.shape
     part = image[region.y : region.y + height, region.x : region.x + width]
-    tinted = cv2.LUT(part, _tint_table(color))
+    tinted = cv2.add(cv2.convertScaleAbs(part, alpha=1 - FILL), FILL * np.array((*color, 0)))
     cv2.copyTo(tinted, region.mask.view(np.uint8), part)
-
-
-def _tint_table(color: Color) -> Array:
-    """(256, 1, 3) uint8: each level of each channel mixed with the colour."""
-    levels = np.arange(256, dtype=np.float32)[:, None, None]
-    return (levels * (1 - FILL) + np.array(color, np.float32) * FILL).round().astype(np.uint8)
 
 
 def draw_outline(image: Array, region: Region, box_xyxy: Array, color: Color, style: Style) -> None:
     """Draw the contour of a mask, or the box of an object whose mask is empty."""
     contours = find_contours(region)
     if contours:
-        cv2.drawContours(image, contours, -1, color, style.line, cv2.LINE_AA)
+        # Steps of a pixel each become a polygon when a thick smooth line is drawn: a few long ones are as good.
+        smooth = [cv2.approxPolyDP(contour, SMOOTHING, True) for contour in contours]
+        cv2.drawContours(image, smooth, -1, color, style.line, cv2.LINE_AA)
     else:
         x0, y0, x1, y1 = (round(v) for v in box_xyxy.tolist())
         cv2.rectangle(image, (x0, y0), (x1, y1), color, style.line)

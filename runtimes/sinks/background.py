@@ -28,7 +28,8 @@ class Background(Generic[T]):
         self.skipped = 0
         """Items that were left out because the thread could not follow."""
         self._act = act
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
+        self._is_told = False
         self._queue: queue.Queue[T | None] = queue.Queue(DEPTH)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -47,19 +48,20 @@ class Background(Generic[T]):
                 return self._queue.put(item, timeout=0.2)
             except queue.Full:
                 continue
+        self._is_told = True
         raise self._error
 
     def close(self) -> None:
         """Finish what waits, within limits.
 
         Raises:
-            Exception: What the action raised for an earlier item, once.
+            Exception: What the action raised for an earlier item, unless `put` said so already.
         """
         if self._thread.is_alive():
             self._end()
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        if self._error is not None and not self._is_told:
+            self._is_told = True
+            raise self._error
 
     def _end(self) -> None:
         try:

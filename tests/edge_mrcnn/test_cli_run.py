@@ -79,6 +79,19 @@ class TestRun:
         invoke(run.command, "--model", model_files[".onnx"], "--source", folder, "--save", tmp_path / "out")
         assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0007.png", "0008.png"]
 
+    def test_several_sources_have_their_own_files_and_figures(self, model_files, tmp_path):
+        lines = tmp_path / "out.jsonl"
+        sources = [f"{name}={make_video(tmp_path / f'{name}.avi', 4)}" for name in ("door", "yard")]
+        arguments = ("--source", sources[0], "--source", sources[1], "--save", tmp_path / "out.mp4", "--json", lines)
+        output = invoke(run.command, "--model", model_files[".onnx"], *arguments)
+        records = [json.loads(line) for line in lines.read_text().splitlines()]
+        assert sorted((r["source"], r["frame"]) for r in records) == [
+            (n, i) for n in ("door", "yard") for i in range(4)
+        ]
+        for name in ("door", "yard"):
+            assert f"{name}: 4 received, 4 processed" in output
+            assert len(list(open_source(tmp_path / f"out-{name}.mp4"))) == 4
+
     def test_confidence_and_frame_limit(self, model_files, tmp_path):
         video, lines = make_video(tmp_path / "in.avi", 9), tmp_path / "out.jsonl"
         arguments = ("--source", video, "--json", lines, "--conf", 0.75, "--max-frames", 4)
