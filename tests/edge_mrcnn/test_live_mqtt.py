@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
 import time
-from collections import defaultdict
-from pathlib import Path
 
 import pytest
+from live_servers import Broker, Listener, needs_broker, wait_for
 from live_site import CARD, SIZE_HW
 
 from edge_mrcnn.live.mqtt import Mqtt, parse_broker
@@ -22,7 +20,6 @@ from edge_mrcnn.live.scenes import Happening
 from runtimes import UsageError
 from runtimes.redaction import redact
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 NAMES = {"front door": "front-door", "rtsp://u:***@cam/live": "cam-live"}
 STATE = {
     "name": "front door", "state": "live", "fps": 12.5, "size": list(SIZE_HW), "objects": {"cup": 2},
@@ -31,72 +28,7 @@ STATE = {
     },
 }  # fmt: skip
 
-paho = pytest.importorskip("paho.mqtt.client")
-needs_broker = pytest.mark.skipif(not MOSQUITTO, reason="needs mosquitto")
-
-
-def wait_for(condition, timeout_s=15.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.02)
-
-
-class Broker:
-    """A mosquitto with a user and a password."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        passwords = folder / "passwords"
-        passwords.touch(mode=0o600)
-        subprocess.run([shutil.which("mosquitto_passwd"), "-b", passwords, "cam", "p@ss/w"], check=True)
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\nuser root\n"
-        )
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"mqtt://cam:p%40ss%2Fw@127.0.0.1:{self.port}/site"
-
-    def start(self) -> None:
-        self.process = subprocess.Popen([MOSQUITTO, "-c", self._config], stderr=subprocess.DEVNULL)
-
-        def is_open():
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-        wait_for(is_open)
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-        self.process.terminate()
-        self.process.wait(10)
-
-
-class Listener:
-    """Somebody who subscribes to everything."""
-
-    def __init__(self, broker: Broker) -> None:
-        self.seen: dict[str, list[str]] = defaultdict(list)
-        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
-        self._client.username_pw_set("cam", "p@ss/w")
-        self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
-        self._client.on_message = lambda client, data, message: self.seen[message.topic].append(
-            message.payload.decode()
-        )
-        self._client.connect("127.0.0.1", broker.port)
-        self._client.loop_start()
-
-    def last(self, topic):
-        return self.seen[topic][-1] if self.seen[topic] else None
-
-    def close(self):
-        self._client.disconnect()
-        self._client.loop_stop()
+pytest.importorskip("paho.mqtt")
 
 
 @pytest.fixture

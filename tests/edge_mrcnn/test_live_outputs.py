@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import socket
@@ -13,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from live_servers import Receiver, wait_for
 from live_site import CARD, Moving, answer_three, detect, make_frame
 
 from edge_mrcnn.live.controls import Controls
@@ -34,13 +34,6 @@ STATUS = SourceStatus(
     name="door", state="live", error="", received=120, processed=100, dropped={"late": 18, "damaged": 1}, in_flight=1,
     reconnects=2, stalls=1, last_frame_age_s=0.04, fps=12.5, source_fps=25.0, size_hw=(720, 1280),
 )  # fmt: skip
-
-
-def wait_for(condition, timeout_s=10.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.01)
 
 
 class TestMetrics:
@@ -250,35 +243,6 @@ def test_an_output_that_fails_is_left_out_with_one_message(caplog):
     outputs.close()
     assert full.calls == {"put": 1, "close": 1} and well.frames == 3
     assert len(caplog.records) == 1 and not any(secret in caplog.text for secret in SECRETS)
-
-
-class Receiver(http.server.ThreadingHTTPServer):
-    """A server that notes what it is sent and answers as it is told."""
-
-    def __init__(self, *answers: int) -> None:
-        self.answers = list(answers)
-        self.requests: list[tuple[dict[str, str], dict]] = []
-        receiver = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                receiver.requests.append((dict(self.headers), body))
-                code = receiver.answers.pop(0) if receiver.answers else 200
-                self.send_response(code)
-                if code == 302:
-                    self.send_header("Location", "/elsewhere")
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server_address[1]}"
 
 
 class TestWebhook:

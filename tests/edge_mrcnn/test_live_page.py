@@ -11,6 +11,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from live_servers import wait_for
 from live_site import SIZE_HW, Moving, running
 
 from edge_mrcnn.live import access
@@ -39,13 +40,6 @@ def post(run, path, body, **headers):
 
 def read_state(run, **headers):
     return json.loads(call(run, "/api/state", **headers)[2])
-
-
-def wait_for(condition, timeout_s=10.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
