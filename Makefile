@@ -42,7 +42,7 @@ test-streams: $(STAMP)
 	.ci/test-streams
 
 docs: $(STAMP)
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

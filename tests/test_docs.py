@@ -20,6 +20,7 @@ from runtimes.errors import MissingFileError
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```(?:sh|console|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?:\$ |sudo )*(?:\S*/)?(edge-mrcnn .*)$", re.MULTILINE)
 INLINE = re.compile(r"(?<!`)`(edge-mrcnn [^`\n]+)`(?!`)")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 SHELL = ("|", ">", ">>", "&&", "||", ";", "&", "2>", "<")
@@ -39,11 +40,10 @@ def command_lines() -> Iterator[Line]:
     """Every `edge-mrcnn ...` of a code block, continued lines joined, up to a pipe or redirection."""
     for page in PAGES:
         for block in BLOCK.findall(page.read_text(encoding="utf-8")):
-            for line in block.replace("\\\n", " ").splitlines():
-                words = shlex.split(re.sub(r"^(\$|sudo) ", "", line.strip()), comments=True)
-                if words and Path(words[0]).name == "edge-mrcnn":
-                    end = next((i for i, word in enumerate(words) if word in SHELL), len(words))
-                    yield Line(page.relative_to(ROOT).as_posix(), tuple(words[1:end]))
+            for line in COMMAND.findall(block.replace("\\\n", " ")):
+                words = shlex.split(line, comments=True)
+                end = next((i for i, word in enumerate(words) if word in SHELL), len(words))
+                yield Line(page.relative_to(ROOT).as_posix(), tuple(words[1:end]))
 
 
 def mentions() -> Iterator[Line]:
@@ -103,7 +103,7 @@ def anchors(page: Path) -> set[str]:
 
 def test_site_builds_without_a_warning(tmp_path):
     pytest.importorskip("mkdocs", reason="pip install mkdocs")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert (tmp_path / "site" / "index.html").is_file()
