@@ -43,9 +43,10 @@ class OpenVinoRuntime(BatchRuntime):
 
     def describe(self) -> dict[str, str]:
         """The precision is what is left after quantized layers: OpenVINO may run it in bf16 or fp16 unless told."""
-        device = ", ".join(self._compiled.get_property("EXECUTION_DEVICES"))
-        precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        return {"device": device, "float layers": precision}
+        device = {"device": ", ".join(self._compiled.get_property("EXECUTION_DEVICES"))}
+        if "INFERENCE_PRECISION_HINT" not in self._compiled.get_property("SUPPORTED_PROPERTIES"):  # of AUTO and MULTI
+            return device
+        return {**device, "float layers": self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()}
 
     def close(self) -> None:
         self._request = None
@@ -112,8 +113,11 @@ def read_golden(path: str | Path) -> bytes | None:
         return base64.b64decode(model.get_rt_info(GOLDEN_PATH).astype(str), validate=True)
 
 
-def write_golden(path: str | Path, data: bytes) -> None:
-    """Put golden tensors into an OpenVINO IR, in place of those that it has. Only the .xml changes."""
+def write_golden(path: str | Path, data: bytes | None) -> None:
+    """Put golden tensors into an OpenVINO IR, in place of those that it has; None takes them out.
+
+    Only the .xml changes.
+    """
     with refusing(path, COMPLAINT):
         tree = ElementTree.parse(path)
         parent = tree.find(f"rt_info/{CARD_KEY}")
@@ -121,7 +125,8 @@ def write_golden(path: str | Path, data: bytes) -> None:
             raise missing_card(path)
         for entry in parent.findall(GOLDEN_PATH[-1]):
             parent.remove(entry)
-        ElementTree.SubElement(parent, GOLDEN_PATH[-1], value=base64.b64encode(data).decode())
+        if data is not None:
+            ElementTree.SubElement(parent, GOLDEN_PATH[-1], value=base64.b64encode(data).decode())
         tree.write(path, encoding="utf-8", xml_declaration=True)
     write_seal(path)
 

@@ -15,6 +15,14 @@ from runtimes.errors import MissingFileError, UsageError
 OPENVINO_PRECISIONS = ("f32", "auto")
 """What float layers may run in: as the report measured them, or as OpenVINO likes (bf16 on many x86, fp16 on Arm)."""
 
+DEVICES = {
+    ".onnx": {"cuda": "cuda", "tensorrt": "tensorrt"},
+    ".xml": {"gpu": "GPU", "npu": "NPU"},
+    ".tflite": {},
+}
+"""Suffix of a model file -> devices beside the CPU that its runtime may have: our name -> the runtime's."""
+DEVICE_NAMES = ("cpu", *dict.fromkeys(name for devices in DEVICES.values() for name in devices))
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -22,16 +30,18 @@ class Candidate:
 
     path: Path
     threads: int
-    """CPU threads of the runtime."""
+    """CPU threads of the runtime; 0 leaves them to it, as on another device."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further options of `runtimes.load`."""
     is_peer: bool = False
     """Whether the file is somebody else's: only its net is timed."""
 
     @property
-    def key(self) -> tuple[Path, tuple[tuple[str, Any], ...]]:
-        """What decides the result but not the speed: candidates of one key find the same objects."""
-        return self.path, tuple(sorted(self.options.items()))
+    def place(self) -> str:
+        """Where it runs: "1 thread", "4 threads", "gpu"."""
+        if not self.threads:
+            return str(self.options.get("device", "cpu")).lower()
+        return "1 thread" if self.threads == 1 else f"{self.threads} threads"
 
 
 def find_models(given: Sequence[Path]) -> list[Path]:
@@ -77,17 +87,35 @@ def parse_precisions(text: str) -> tuple[str, ...]:
     return names
 
 
+def parse_devices(text: str) -> tuple[str, ...]:
+    """Read "cpu,gpu".
+
+    Raises:
+        UsageError: If there is another word.
+    """
+    names = tuple(part.strip().lower() for part in text.split(","))
+    if unknown := [name for name in names if name not in DEVICE_NAMES]:
+        raise UsageError(f"--device {unknown[0]}: expected {', '.join(DEVICE_NAMES)}")
+    return names
+
+
 def list_candidates(
     models: Sequence[Path],
     threads: Sequence[int],
     *,
     peers: Sequence[Path] = (),
     openvino_precisions: Sequence[str] = OPENVINO_PRECISIONS[:1],
+    devices: Sequence[str] = DEVICE_NAMES[:1],
 ) -> list[Candidate]:
-    """Every model with every number of threads, and OpenVINO's in every precision of float layers; peers last."""
+    """Every model with every number of threads and on every other device of its runtime; peers last.
+
+    OpenVINO's come in every precision of float layers.
+    """
     candidates = []
     for path in models:
-        is_openvino = path.suffix == ".xml"
-        variants = [{"precision": p} for p in openvino_precisions] if is_openvino else [{}]
-        candidates += [Candidate(path, count, options) for options in variants for count in threads]
+        variants = [{"precision": p} for p in openvino_precisions] if path.suffix == ".xml" else [{}]
+        if "cpu" in devices:
+            candidates += [Candidate(path, count, options) for options in variants for count in threads]
+        others = [DEVICES[path.suffix][name] for name in devices if name in DEVICES[path.suffix]]
+        candidates += [Candidate(path, 0, {**options, "device": name}) for name in others for options in variants]
     return candidates + [Candidate(path, count, is_peer=True) for path in peers for count in threads]

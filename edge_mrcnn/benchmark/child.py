@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_mrcnn.benchmark.candidates import Candidate
-from runtimes.errors import EdgeError
+from runtimes.errors import EdgeError, one_line
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ROOT = Path(__file__).parents[2]
@@ -52,12 +53,15 @@ class Child:
         Raises:
             ChildError: If the model cannot be opened or run.
         """
-        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(candidate.threads))}
+        limits = dict.fromkeys(THREAD_VARIABLES, str(candidate.threads)) if candidate.threads else {}
+        environment = {**os.environ, **limits}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
+        # Not a pipe: one that nobody empties would block it.
+        self._remarks = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  closed in `close`
         start = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "edge_mrcnn.benchmark.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._remarks, text=True, env=environment,
         )  # fmt: skip
         try:
             self.ready = self._ask(_to_job(candidate, work, cpus))
@@ -92,6 +96,7 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._remarks.close()
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         self._send(request)
@@ -119,7 +124,11 @@ class Child:
         code = self._process.wait()
         if code == -signal.SIGKILL:
             return "its process was killed: most likely there is not enough memory"
-        return f"its process crashed: {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+        if code < 0:
+            return f"its process crashed: {signal.Signals(-code).name}"
+        self._remarks.seek(0)
+        last = self._remarks.read().strip().splitlines()[-1:] or ["without a word"]
+        return f"its process ended with code {code}: {one_line(Exception(last[0]))}"
 
 
 def _to_job(candidate: Candidate, work: Work, cpus: Sequence[int]) -> dict[str, Any]:

@@ -42,6 +42,9 @@ class Row:
     precision: str
     """ "fp32" or "int8" as the card says, with what float layers run in where that is not f32: "fp32/bf16"."""
     threads: int
+    """0 on another device than the CPU."""
+    place: str
+    """Where it ran: "1 thread", "4 threads", "gpu"."""
     cpus: tuple[int, ...]
     """Processors that it was kept on; all if empty."""
     options: dict[str, Any]
@@ -84,7 +87,7 @@ class Failure:
     """A candidate that could not be timed."""
 
     name: str
-    threads: int
+    place: str
     reason: str
 
 
@@ -106,7 +109,7 @@ class Sustained:
     """One candidate at work without a pause."""
 
     name: str
-    threads: int
+    place: str
     windows: tuple[Window, ...]
 
     @property
@@ -194,7 +197,7 @@ def summarize(trials: Sequence[Trial], surroundings: Surroundings, *, camera_fps
         conditions=surroundings.conditions,
         settings=surroundings.settings,
         rows=tuple(_make_row(trial, names[trial.candidate.path], timed[0], camera_fps) for trial in timed),
-        failures=tuple(Failure(names[t.candidate.path], t.candidate.threads, t.error) for t in trials if t.error),
+        failures=tuple(Failure(names[t.candidate.path], t.candidate.place, t.error) for t in trials if t.error),
         others_share=statistics.fmean(shares) if shares else None,
         sustained=surroundings.sustained,
     )
@@ -247,6 +250,7 @@ def _make_row(trial: Trial, name: str, base: Trial, camera_fps: float | None) ->
         target=_target_of(candidate.path),
         precision=_describe_precision(trial),
         threads=candidate.threads,
+        place=candidate.place,
         cpus=trial.cpus,
         options=candidate.options,
         runs_as=trial.runs_as,

@@ -46,6 +46,8 @@ class BenchmarkConfig:
     """How long the fastest candidate goes on without a pause afterwards."""
     openvino_precisions: tuple[str, ...] = ("f32",)
     """What OpenVINO's float layers run in: "f32", or "auto" for the device's choice."""
+    devices: tuple[str, ...] = ("cpu",)
+    """Where models run, as far as their runtimes can: "cpu", "gpu", "npu", "cuda", "tensorrt"."""
 
 
 def run_benchmark(
@@ -91,7 +93,9 @@ def open_session(
     cores = read_cores()
     threads = config.threads or default_threads(len(cores))
     check_threads(threads, cores)
-    candidates = list_candidates(models, threads, peers=peers, openvino_precisions=config.openvino_precisions)
+    candidates = list_candidates(
+        models, threads, peers=peers, openvino_precisions=config.openvino_precisions, devices=config.devices
+    )
     size_hw = _first_size(candidates) if peers else (640, 640)
     work = Work(frames=frames, draw=config.draw, conf=config.conf, peer_size_hw=size_hw)
     return Session(candidates, work, config.plan, cores)
@@ -119,7 +123,7 @@ def _sustain(session: Session, config: BenchmarkConfig, say: Say | None) -> Sust
     except ChildError as error:
         session.trials[index].error = str(error)
         return None
-    return Sustained(name=candidate.path.name, threads=candidate.threads, windows=tuple(windows))
+    return Sustained(name=candidate.path.name, place=candidate.place, windows=tuple(windows))
 
 
 def fastest_trial(trials: Sequence[Trial]) -> int:

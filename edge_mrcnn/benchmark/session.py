@@ -95,7 +95,7 @@ class Session:
         self._children: dict[int, Child] = {}
         usable = sum(len(core.cpus) for core in cores)
         self.trials = [
-            Trial(c, pick_cpus(cores, c.threads) if plan.pin and c.threads < usable else ()) for c in candidates
+            Trial(c, pick_cpus(cores, c.threads) if plan.pin and 0 < c.threads < usable else ()) for c in candidates
         ]
 
     def __enter__(self) -> Session:

@@ -112,7 +112,7 @@ def sustained_lines(run: Sustained) -> list[str]:
     minutes = run.windows[-1].end_s / 60
     change = f"{100 * (run.last_fps / run.first_fps - 1):+.0f} %".replace("-", "−")
     lines = [
-        f"Sustained: {run.name}, {_threads(run.threads)}, {minutes:.1f} minutes without a pause",
+        f"Sustained: {run.name}, {run.place}, {minutes:.1f} minutes without a pause",
         f"FPS          {draw_curve(fps, lowest=0.0)}  {run.first_fps:.1f} in the first {run.span_s:.0f} s, "
         f"{run.last_fps:.1f} in the last: {change}",
     ]
@@ -128,7 +128,7 @@ def sustained_lines(run: Sustained) -> list[str]:
 
 def notes(benchmark: Benchmark) -> list[str]:
     """What a reader must know to trust the figures, the warnings first."""
-    failures = [f"Not timed: {f.name}, {_threads(f.threads)}: {f.reason}" for f in _once(benchmark)]
+    failures = [f"Not timed: {f.name}, {f.place}: {f.reason}" for f in _once(benchmark)]
     peers = [PEERS] if benchmark.peers else []
     return [*warnings(benchmark), *failures, _method(benchmark), *peers, _state(benchmark)]
 
@@ -170,7 +170,7 @@ def _method(benchmark: Benchmark) -> str:
     return (
         f"{settings['pictures']} pictures, {settings['rounds']} rounds in turn, each after {settings['warm_up']} "
         f"untimed ones; from the frame in memory to {last}{kept}. Speed-up over {first.name}, "
-        f"{_threads(first.threads)}: the median round, and the worst and best."
+        f"{first.place}: the median round, and the worst and best."
     )
 
 
@@ -195,8 +195,12 @@ def _once(benchmark: Benchmark) -> list[Failure]:
 
 def _table(rows: Sequence[Row], columns: Sequence[tuple[str, Callable[[Row], str]]]) -> Table:
     header = ("model", "precision", "threads", *(title for title, _ in columns))
-    body = tuple((row.name, row.precision, str(row.threads), *(render(row) for _, render in columns)) for row in rows)
+    body = tuple((*_names(row), *(render(row) for _, render in columns)) for row in rows)
     return Table(header, body, text_columns=2)
+
+
+def _names(row: Row) -> tuple[str, str, str]:
+    return row.name, row.precision, str(row.threads or row.place)
 
 
 def _median_of(stage: str) -> Callable[[Row], str]:
@@ -221,10 +225,6 @@ def _spread(ratio: Ratio | None) -> str:
 
 def _percent(share: float | None) -> str:
     return NONE if share is None else f"{100 * share:.0f} %"
-
-
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def _from_to(values: Sequence[float | None], unit: str) -> str:

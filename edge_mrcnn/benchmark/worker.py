@@ -29,8 +29,9 @@ class OwnModel:
 
         import runtimes
 
-        cv2.setNumThreads(job["threads"])
-        self._runtime = runtimes.load(job["path"], threads=job["threads"], **job["options"])
+        if job["threads"]:
+            cv2.setNumThreads(job["threads"])
+        self._runtime = runtimes.load(job["path"], threads=job["threads"] or None, **job["options"])
         self._conf = job["conf"]
         self._is_drawing = job["draw"]
         self.reply = {"card": json.loads(self._runtime.card.to_json()), "runs_as": self._runtime.describe()}

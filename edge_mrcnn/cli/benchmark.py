@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--sustained", type=click.FloatRange(0), default=0.0, help="Then run the fastest for so many minutes.")
 @click.option("--camera-fps", type=click.FloatRange(0, min_open=True), help="Say how many frames a camera would lose.")
 @click.option("--compare", multiple=True, help="Files of others, whose net alone is timed; repeat, or with commas.")
+@click.option("--device", default="cpu", show_default=True, help="Where, such as cpu,gpu: gpu, npu, cuda, tensorrt.")
 @click.option("--openvino-precision", default="f32", show_default=True, help="Of float layers: f32, auto, or both.")
 @click.option("--conf", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Lowest score that counts.")
 @click.option("--draw/--no-draw", default=True, help="Count the drawing, or end at the detections  [default: draw]")
@@ -34,14 +35,15 @@ if TYPE_CHECKING:
 def command(
     models: tuple[str, ...], more: tuple[str, ...], source: str | None, pictures: int, threads: tuple[int, ...],
     rounds: int, seconds: float | None, sustained: float, camera_fps: float | None, compare: tuple[str, ...],
-    openvino_precision: str, conf: float, draw: bool, pin: bool, json_path: Path | None, output: Path | None,
+    device: str, openvino_precision: str, conf: float, draw: bool, pin: bool, json_path: Path | None,
+    output: Path | None,
 ) -> None:  # fmt: skip
     """Time models side by side on this machine: every runtime, precision and number of threads.
 
     \b
     edge-mrcnn benchmark --models models/ --source street.mp4 --threads 1,4
     """
-    from edge_mrcnn.benchmark.candidates import find_models, parse_precisions
+    from edge_mrcnn.benchmark.candidates import find_models, parse_devices, parse_precisions
     from edge_mrcnn.benchmark.run import BenchmarkConfig, run_benchmark
     from edge_mrcnn.benchmark.session import Plan
     from edge_mrcnn.benchmark.tables import to_text
@@ -49,7 +51,7 @@ def command(
     config = BenchmarkConfig(
         plan=Plan(rounds=rounds, seconds=seconds, pin=pin), threads=threads, source=source, pictures=pictures,
         draw=draw, conf=conf, camera_fps=camera_fps, sustained_minutes=sustained,
-        openvino_precisions=parse_precisions(openvino_precision),
+        openvino_precisions=parse_precisions(openvino_precision), devices=parse_devices(device),
     )  # fmt: skip
     own = find_models(split_paths((*models, *more)))
     peers = find_models(split_paths(compare, "--compare")) if compare else []

@@ -20,12 +20,13 @@ from runtimes.errors import GateError
 @click.option("--limit", type=click.IntRange(1), help="First so many images for accuracy.")
 @click.option("--threads", callback=int_list, help="CPU threads, such as 1,2,4 [default: 1, 2, ... all cores].")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds; in each, all take turns.")
+@click.option("--device", default="cpu", show_default=True, help="Where, such as cpu,gpu: gpu, npu, cuda, tensorrt.")
 @click.option("--openvino-precision", default="f32", show_default=True, help="Of float layers: f32, auto, or both.")
 @click.option("--all", "evaluates_all", is_flag=True, help="Evaluate the slower ones too.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all figures to this file.")
 def command(
     models: tuple[str, ...], more: tuple[str, ...], data: str, reference: Path | None, max_drop: float,
-    limit: int | None, threads: tuple[int, ...], rounds: int, openvino_precision: str, evaluates_all: bool,
+    limit: int | None, threads: tuple[int, ...], rounds: int, device: str, openvino_precision: str, evaluates_all: bool,
     json_path: Path | None,
 ) -> None:  # fmt: skip
     """Find the fastest model, runtime and number of threads on this board that is accurate enough.
@@ -35,7 +36,7 @@ def command(
     \b
     edge-mrcnn tune --models models/ --data val.json --max-drop 0.005
     """
-    from edge_mrcnn.benchmark.candidates import find_models, parse_precisions
+    from edge_mrcnn.benchmark.candidates import find_models, parse_devices, parse_precisions
     from edge_mrcnn.benchmark.session import Plan
     from edge_mrcnn.data.coco import load_coco
     from edge_mrcnn.tune.choice import write_choice
@@ -44,7 +45,7 @@ def command(
 
     config = TuneConfig(
         max_drop=max_drop, limit=limit, plan=Plan(rounds=rounds), threads=threads, evaluates_all=evaluates_all,
-        openvino_precisions=parse_precisions(openvino_precision),
+        openvino_precisions=parse_precisions(openvino_precision), devices=parse_devices(device),
     )  # fmt: skip
     files = find_models(split_paths((*models, *more)))
     tuning = tune(files, load_coco(data, "val"), config, reference=reference, say=make_teller())

@@ -41,6 +41,8 @@ class TuneConfig:
     threads: tuple[int, ...] = ()
     """CPU threads to try; 1, 2, 4 and so on up to the number of cores if empty."""
     openvino_precisions: tuple[str, ...] = ("f32",)
+    devices: tuple[str, ...] = ("cpu",)
+    """Where models are tried, as far as their runtimes can."""
     evaluates_all: bool = False
     """Whether to go on evaluating when the choice is made."""
 
@@ -168,7 +170,7 @@ def to_choice(tuning: Tuning, board: Board) -> Choice:
     return Choice(
         file=Path(row.path).name,
         sha256=file_sha256(Path(row.path)),
-        options={"threads": row.threads, **row.options},
+        options=_options(row),
         board=board.identity,
         packages=sdk_versions(Path(row.path)),
         created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -209,6 +211,7 @@ def _timing(config: TuneConfig, data: CocoData) -> BenchmarkConfig:
         pictures=config.pictures,
         draw=False,
         openvino_precisions=config.openvino_precisions,
+        devices=config.devices,
     )
 
 
@@ -232,10 +235,15 @@ def _attempt(
 def _evaluate(
     row: Row, data: CocoData, base: Evaluation, reference: Path, limit: int | None, say: Say | None
 ) -> Evaluation:
-    if Path(row.path) == reference and row.options.get("precision", "f32") == "f32":
+    if Path(row.path) == reference and row.options in ({}, {"precision": "f32"}):
         return base
-    with runtimes.load(row.path, threads=row.threads, **row.options) as runtime:
+    with runtimes.load(row.path, **_options(row)) as runtime:
         return evaluate(runtime, data, limit=limit, progress=_progress(say, f"accuracy of {row.name}"))
+
+
+def _options(row: Row) -> dict[str, Any]:
+    """Of `runtimes.load`."""
+    return {**({"threads": row.threads} if row.threads else {}), **row.options}
 
 
 def _compare(base: Evaluation, evaluation: Evaluation, name: str) -> Accuracy:

@@ -43,8 +43,7 @@ def verdict(tuning: Tuning) -> str:
         lost = f"{100 * least.value:.2f} AP ({attempt.row.name})"
         return f"None is within {limit} of {tuning.reference}: the least loss is {lost}."
     row = chosen.row
-    threads = "1 thread" if row.threads == 1 else f"{row.threads} threads"
-    return f"Chosen: {row.name}, {row.precision}, {threads}: {row.fps:.1f} FPS, within {limit} of {tuning.reference}."
+    return f"Chosen: {row.name}, {row.precision}, {row.place}: {row.fps:.1f} FPS, within {limit} of {tuning.reference}."
 
 
 def notes(tuning: Tuning) -> list[str]:
@@ -69,7 +68,7 @@ def notes(tuning: Tuning) -> list[str]:
 
 def _cells(tuning: Tuning, attempt: Attempt) -> tuple[str, ...]:
     row, accuracy = attempt.row, attempt.accuracy
-    speed = (row.name, row.precision, str(row.threads), f"{row.latency[TOTAL].p50:.1f}", f"{row.fps:.1f}")
+    speed = (row.name, row.precision, str(row.threads or row.place), f"{row.latency[TOTAL].p50:.1f}", f"{row.fps:.1f}")
     if accuracy is None:
         return (*speed, NONE, NONE, NONE, NONE, "", "")
     return (

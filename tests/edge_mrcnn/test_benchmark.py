@@ -16,6 +16,7 @@ from edge_mrcnn.benchmark.candidates import (
     default_threads,
     find_models,
     list_candidates,
+    parse_devices,
     parse_precisions,
 )
 from edge_mrcnn.benchmark.child import Child, ChildError, Work
@@ -82,6 +83,17 @@ class TestCandidates:
             ("a.onnx", 1, None), ("a.onnx", 2, None), ("b.xml", 1, "f32"), ("b.xml", 2, "f32"), ("b.xml", 1, "auto"),
             ("b.xml", 2, "auto"),
         ]  # fmt: skip
+
+    def test_other_devices_are_tried_where_a_runtime_has_them(self):
+        paths = [Path("a.onnx"), Path("b.xml"), Path("c.tflite")]
+        found = list_candidates(paths, (2,), devices=("cpu", "gpu", "cuda"))
+        assert [(c.path.suffix, c.place, c.options.get("device")) for c in found] == [
+            (".onnx", "2 threads", None), (".onnx", "cuda", "cuda"), (".xml", "2 threads", None),
+            (".xml", "gpu", "GPU"), (".tflite", "2 threads", None),
+        ]  # fmt: skip
+        assert parse_devices("CPU, npu") == ("cpu", "npu")
+        with pytest.raises(UsageError, match="tpu: expected cpu"):
+            parse_devices("tpu")
 
     def test_precisions_are_read_and_checked(self):
         assert parse_precisions("both") == ("f32", "auto") and parse_precisions("auto") == ("auto",)
@@ -161,7 +173,7 @@ class TestArithmetic:
 
 class TestSustained:
     RUN = Sustained(
-        name="a.tflite", threads=4,
+        name="a.tflite", place="4 threads",
         windows=tuple(Window(10.0 * n, 100, 30 - n, 40.0 + n, 2400 - n, ()) for n in range(1, 19)),
     )  # fmt: skip
 
@@ -254,13 +266,22 @@ class TestChild:
         assert reply["objects"] == 1.5 and reply["peak_bytes"] > 20e6
         assert [set(s) for s in reply["samples"]] == [{"preprocess", "inference", "postprocess", "draw", "total"}] * 2
 
+    def test_device_decides_its_own_threads(self, model_files, work):
+        child = Child(Candidate(model_files[".xml"], 0, {"device": "AUTO"}), work, cpus=())
+        child.close()
+        assert child.ready["runs_as"]["device"]
+
+    def test_device_that_is_not_there_is_named(self, model_files, work):
+        with pytest.raises(ChildError, match="OpenVINO sees"):
+            Child(Candidate(model_files[".xml"], 0, {"device": "NPU"}), work, cpus=())
+
     def test_damaged_model_is_named(self, tmp_path, work):
         (tmp_path / "broken.onnx").write_bytes(b"nothing")
         with pytest.raises(ChildError, match="broken.onnx"):
             Child(Candidate(tmp_path / "broken.onnx", 1), work, cpus=())
 
     def test_crash_is_an_error_and_not_a_hang(self, model_files, work):
-        with pytest.raises(ChildError, match="crashed: exit code 1"):
+        with pytest.raises(ChildError, match="ended with code 1: .*Error"):
             Child(Candidate(model_files[".onnx"], 1), work, cpus=(99_999,))
 
 

@@ -214,7 +214,8 @@ def make_row(path: Path, time_ms: float, threads: int) -> Row:
     total = time_ms / threads
     return Row(
         name=path.name, path=str(path), target="onnx", precision="int8" if "int8" in path.name else "fp32",
-        threads=threads, cpus=(), options={}, runs_as={}, input_size_hw=(HEIGHT, WIDTH_PX), is_peer=False,
+        threads=threads, place=f"{threads} threads", cpus=(), options={}, runs_as={}, is_peer=False,
+        input_size_hw=(HEIGHT, WIDTH_PX),
         size_bytes=1, sha256="", load_s=1, first_result_s=1, peak_memory_bytes=1, pictures=1, objects=2,
         latency={"total": Percentiles(total, total, total)}, fps=1000 / total, ratio=None,
         net_ratio=Ratio(1, 1, 1), dropped=None, throttling=(),
