@@ -30,6 +30,9 @@ class Answers(Mapping[int, list[Result]]):
         results: list[Result] = json.loads(zlib.decompress(self._packed[image_id]))
         return results
 
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._packed
+
     def __iter__(self) -> Iterator[int]:
         return iter(self._packed)
 

@@ -27,9 +27,13 @@ def verdict(comparison: Comparison) -> str:
     if not count:
         return f"{comparison.reference.name} alone: nothing to compare."
     worst_row, worst = largest_drop(comparison)
+    if math.isnan(worst.value):
+        return f"The drop of {worst_row.name} cannot be measured."
     if comparison.max_drop is None:
         return f"Largest loss among {_models(count)}: {100 * worst.value:.2f} AP ({worst_row.name})."
     limit = f"{100 * comparison.max_drop:g} AP"
+    if failing and count == 1:
+        return f"{worst_row.name} lost {100 * worst.value:.2f} AP, more than {limit}."
     if failing:
         return f"{len(failing)} of {_models(count)} lost more than {limit}: {', '.join(row.name for row in failing)}."
     if count == 1:

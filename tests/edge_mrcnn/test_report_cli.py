@@ -118,6 +118,14 @@ def test_gate_fails_after_the_report_is_written(folder, tmp_path):
     assert (tmp_path / "report.html").is_file()
 
 
+def test_gate_ends_the_command_with_code_3_and_one_line(cli, folder, tmp_path):
+    options = ["--data", folder / "set", "--max-drop", 0.005, "--threads", 1, "--no-memory", "-o", tmp_path]
+    outcome = cli("report", "--reference", folder / "float.onnx", "--models", folder / "shifted.onnx", *options)
+    assert outcome.code == 3
+    assert "error: shifted.onnx lost" in outcome.err.splitlines()[-1]
+    assert "AP, more than 0.5 AP. The report is" in outcome.err.splitlines()[-1]
+
+
 def test_gate_passes_within_the_limit(folder, tmp_path):
     result = run(folder, "--models", str(folder / "same.onnx"), "--max-drop", "0.01", "-o", str(tmp_path))
     assert "same.onnx is within 1 AP of float.onnx." in result.stdout

@@ -127,6 +127,8 @@ class TestAveragePrecision:
         answers.add(1, found)
         assert answers[1] == found[::-1]
         assert answers[2] == []
+        assert list(answers) == [1]
+        assert 2 not in answers
 
 
 OBJECT, FAR = (60, 60, 80, 80), (180, 180, 40, 40)
