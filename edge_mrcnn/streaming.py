@@ -21,7 +21,7 @@ class ModelStream(Stream):
         """Lowest score that counts, in [0, 1]; may be changed at any time."""
 
     def __iter__(self) -> Generator[tuple[Frame, Detections], None, None]:
-        with self._runtime:
+        with self._runtimes[0]:
             for frame, found in super().__iter__():
                 yield frame, found[found.scores >= self.conf]
 

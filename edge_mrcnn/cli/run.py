@@ -149,12 +149,16 @@ class Output:
 @click.option("--conf", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Lowest score that counts.")
 @click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
+@click.option(
+    "--parallel", type=click.IntRange(1, 16), default=1, show_default=True,
+    help="Frames inferred at once, each with its share of the threads: more of them, each later.",
+)  # fmt: skip
 @click.option("--wait", is_flag=True, help="Try a source that is not there yet again, for ever.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write detections, one JSON line a frame.")
 @live_options
 def command(
     model: str, kind: str, sources: tuple[str, ...], save: str | None, keep_free: float | None, show: bool,
-    max_frames: int | None, threads: int | None, wait: bool, json_path: Path | None, settings: LiveSettings,
+    max_frames: int | None, threads: int | None, parallel: int, wait: bool, json_path: Path | None, settings: LiveSettings,
 ) -> None:  # fmt: skip
     """Run a model live on cameras, streams or videos. Ctrl-C ends it and finishes the files; twice, at once."""
     opened = open_sources(sources)
@@ -164,12 +168,13 @@ def command(
     if "threads" in options:
         cv2.setNumThreads(options["threads"])
     with catch_signals() as signals, ExitStack() as stack:
-        runtime = stack.enter_context(runtimes.load(path, **options))
+        models = [stack.enter_context(runtimes.load(path, **share_threads(options, parallel))) for _ in range(parallel)]
+        runtime = models[0]
         sinks = open_sinks(save, opened, reserve) if save else {}
         for sink in sinks.values():
             stack.enter_context(sink)
         records = stack.enter_context(open_records(json_path)) if json_path else None
-        meter, stream = Meter(), Stream(runtime, opened, is_patient=wait)
+        meter, stream = Meter(), Stream(models, opened, is_patient=wait)
         is_images = all(isinstance(source, ImageSource) for source in opened.values())
         live = stack.enter_context(Session(settings, runtime.card, stream, is_images=is_images))
         output = stack.enter_context(closing(Output(runtime.card, live, sinks, records, meter, show=show)))
@@ -187,6 +192,13 @@ def command(
     click.echo(f"next: edge-mrcnn report --help, or edge-mrcnn predict --model {path} --source FOLDER -o DIR")
     if stream.is_abandoned:
         leave(0)
+
+
+def share_threads(options: Mapping[str, Any], parallel: int) -> dict[str, Any]:
+    """Options of `runtimes.load` for one of several models that run at once."""
+    if parallel == 1:
+        return dict(options)
+    return {**options, "threads": max(1, (options.get("threads") or os.cpu_count() or 1) // parallel)}
 
 
 def run_loop(

@@ -29,6 +29,15 @@ _JOIN_S = 1.0
 logger = logging.getLogger(__name__)
 
 
+class Job(NamedTuple):
+    """A frame on its way through the model."""
+
+    number: int
+    """In the order in which frames were taken, which is the order in which they are handed out."""
+    reader: Reader
+    frame: Frame
+
+
 class Result(NamedTuple):
     """A frame on its way out."""
 
@@ -49,7 +58,7 @@ class Stream:
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: Runtime | Sequence[Runtime],
         sources: Source | Mapping[str, Source] | Sequence[Source],
         *,
         is_patient: bool = False,
@@ -58,7 +67,8 @@ class Stream:
         """Make one; nothing is opened before it is iterated.
 
         Args:
-            runtime: The model; used by one thread at a time.
+            runtime: The model. Several, opened from the same file with few threads each, infer several frames at once:
+                more frames per second where cores are plenty, each a little later. Results stay in order.
             sources: One source, several, or several by name.
             is_patient: Whether a source that cannot be opened at first is tried again for ever, as one that was lost.
             hang_s: After how many seconds without an answer the model counts as hanging.
@@ -66,7 +76,7 @@ class Stream:
         Raises:
             UsageError: If there is no source.
         """
-        self._runtime = runtime
+        self._runtimes = [runtime] if isinstance(runtime, Runtime) else list(runtime)
         self._hang_s = hang_s
         self._changed = threading.Condition()
         self._readers = [
@@ -76,10 +86,15 @@ class Stream:
         self._turn = 0
         self._result: Result | None = None
         self._error: Exception | None = None
-        self._busy_since: float | None = None
+        self._failures = 0
+        self._taken = self._given = 0
+        self._busy_since: dict[int, float] = {}
+        """Job -> since when the model has been at it."""
         self._is_stopping = False
-        self._is_done = False
-        self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
+        self._workers = [
+            threading.Thread(target=self._work, args=(runtime,), name="inference", daemon=True)
+            for runtime in self._runtimes
+        ]
 
     def __iter__(self) -> Generator[tuple[Frame, Detections], None, None]:
         """Frames with their detections until the last source ends, `stop` is called, or the caller breaks off.
@@ -91,7 +106,8 @@ class Stream:
         try:
             for reader in self._readers:
                 reader.start()
-            self._worker.start()
+            for worker in self._workers:
+                worker.start()
             while (result := self._next_result()) is not None:
                 yield result.frame, result.found
         finally:
@@ -110,13 +126,12 @@ class Stream:
     @property
     def is_hanging(self) -> bool:
         """Whether the model has been at one frame for longer than it may."""
-        since = self._busy_since
-        return since is not None and time.monotonic() - since > self._hang_s
+        return any(time.monotonic() - since > self._hang_s for since in list(self._busy_since.values()))
 
     @property
     def is_abandoned(self) -> bool:
         """Whether the iteration has ended while the model still hangs; the process should end without tidying up."""
-        return self._is_stopping and self._worker.is_alive()
+        return self._is_stopping and any(worker.is_alive() for worker in self._workers)
 
     def pause(self, name: str, is_paused: bool = True) -> None:
         """Stop or go on taking the frames of a source; from any thread.
@@ -149,7 +164,7 @@ class Stream:
                     result.reader.ledger.hand_out()
                     self._changed.notify_all()
                     return result
-                if self._is_done:
+                if not any(worker.is_alive() for worker in self._workers):
                     self._raise_source_error()
                     return None
                 if self.is_hanging:
@@ -162,38 +177,38 @@ class Stream:
             if reader.error is not None:
                 raise reader.error
 
-    def _work(self) -> None:
-        """Infer one frame after the other; the thread of the model."""
-        failures = 0
+    def _work(self, runtime: Runtime) -> None:
+        """Infer one frame after the other; the thread of a model."""
         while (job := self._next_job()) is not None:
-            reader, frame = job
-            self._busy_since = time.monotonic()
             try:
-                result = Result(reader, frame, self._infer(frame))
+                found: Detections | Exception = infer(runtime, job.frame)
             except Exception as error:
-                failures += 1
-                self._fail(reader, frame, error, failures)
-            else:
-                failures = 0
-                self._deliver(result)
-            finally:
-                self._busy_since = None
+                found = error
+            with self._changed:
+                del self._busy_since[job.number]
+                self._wait_for_turn(job)
+                if isinstance(found, Exception):
+                    self._fail(job, found)
+                else:
+                    self._deliver(Result(job.reader, job.frame, found))
+        with self._changed:
+            self._changed.notify_all()
 
-    def _next_job(self) -> tuple[Reader, Frame] | None:
+    def _next_job(self) -> Job | None:
         """Wait for a frame of the source whose turn it is; None when all are over or we are told to stop."""
         with self._changed:
             while not (self._is_stopping or self._error):
                 if (reader := self._whose_turn()) is not None:
-                    frame = reader.take()
+                    job = Job(self._taken, reader, reader.take())
+                    self._taken += 1
+                    self._busy_since[job.number] = time.monotonic()
                     reader.ledger.running += 1
-                    return reader, frame
+                    return job
                 if all(reader.is_over for reader in self._readers):
                     break
                 for reader in self._readers:
                     reader.prepare()
                 self._changed.wait(_TICK_S)
-            self._is_done = True
-            self._changed.notify_all()
         return None
 
     def _whose_turn(self) -> Reader | None:
@@ -206,32 +221,33 @@ class Stream:
                 return self._readers[index]
         return None
 
-    def _infer(self, frame: Frame) -> Detections:
-        found = self._runtime.infer(frame.image)
-        if not np.isfinite(found.boxes_xyxy).all():
-            raise InferenceError("the model answers with boxes that are no numbers; is the file damaged?")
-        return found
+    def _wait_for_turn(self, job: Job) -> None:
+        """Wait until the frames before this one are out, under the lock."""
+        while job.number != self._given and not self._is_stopping:
+            self._changed.wait(_TICK_S)
+        self._given += 1
 
-    def _fail(self, reader: Reader, frame: Frame, error: Exception, failures: int) -> None:
-        """Write the frame off; end the stream when it was one failure too many."""
-        logger.error("%s, frame %d: %s", reader.name, frame.index, one_line(error))
-        with self._changed:
-            reader.ledger.fail("failed")
-            if failures > FAILURES:
-                self._error = InferenceError(
-                    f"the model failed on {failures} frames one after the other: {one_line(error)}"
-                )
-                self._error.__cause__ = error
-            self._changed.notify_all()
+    def _fail(self, job: Job, error: Exception) -> None:
+        """Write the frame off, under the lock; end the stream when it was one failure too many."""
+        logger.error("%s, frame %d: %s", job.reader.name, job.frame.index, one_line(error))
+        if not self._is_stopping:
+            job.reader.ledger.fail("failed")
+        self._failures += 1
+        if self._failures > FAILURES:
+            reason = f"the model failed on {self._failures} frames one after the other: {one_line(error)}"
+            self._error = InferenceError(reason)
+            self._error.__cause__ = error
+        self._changed.notify_all()
 
     def _deliver(self, result: Result) -> None:
-        """Wait until the caller has taken the frame, so that the next one is fresh."""
-        with self._changed:
-            self._result = result
-            self._changed.notify_all()
-            self._busy_since = None
-            while self._result is not None and not self._is_stopping:
-                self._changed.wait(_TICK_S)
+        """Wait, under the lock, until the caller has taken the frame, so that the next one is fresh."""
+        self._failures = 0
+        while self._result is not None and not self._is_stopping:
+            self._changed.wait(_TICK_S)
+        self._result = result
+        self._changed.notify_all()
+        while self._result is result and not self._is_stopping:
+            self._changed.wait(_TICK_S)
 
     def _finish(self) -> None:
         """End all threads; frames that are still under way are dropped."""
@@ -240,13 +256,28 @@ class Stream:
             reader.halt()
         for reader in self._readers:
             reader.stop()
-        if self._worker.ident is not None:
-            self._worker.join(_JOIN_S)
+        deadline = time.monotonic() + _JOIN_S
+        for worker in self._workers:
+            if worker.ident is not None:
+                worker.join(max(0.0, deadline - time.monotonic()))
         with self._changed:
             self._result = None
             for reader in self._readers:
                 while reader.ledger.running:
                     reader.ledger.fail("end")
+
+
+def infer(runtime: Runtime, frame: Frame) -> Detections:
+    """Find objects in a frame.
+
+    Raises:
+        InferenceError: If the model answers with what is no number.
+        Exception: What the runtime raises.
+    """
+    found = runtime.infer(frame.image)
+    if not np.isfinite(found.boxes_xyxy).all():
+        raise InferenceError("the model answers with boxes that are no numbers; is the file damaged?")
+    return found
 
 
 def make_reader(name: str, source: Source, changed: threading.Condition, *, is_patient: bool) -> Reader:

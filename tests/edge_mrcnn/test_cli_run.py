@@ -92,6 +92,12 @@ class TestRun:
             assert f"{name}: 4 received, 4 processed" in output
             assert len(list(open_source(tmp_path / f"out-{name}.mp4"))) == 4
 
+    def test_frames_inferred_at_once_stay_in_order(self, model_files, tmp_path):
+        video, lines = make_video(tmp_path / "in.avi", 9), tmp_path / "out.jsonl"
+        arguments = ("--source", video, "--json", lines, "--parallel", 2, "--threads", 2)
+        invoke(run.command, "--model", model_files[".onnx"], *arguments)
+        assert [json.loads(line)["frame"] for line in lines.read_text().splitlines()] == list(range(9))
+
     def test_confidence_and_frame_limit(self, model_files, tmp_path):
         video, lines = make_video(tmp_path / "in.avi", 9), tmp_path / "out.jsonl"
         arguments = ("--source", video, "--json", lines, "--conf", 0.75, "--max-frames", 4)

@@ -268,6 +268,31 @@ class TestInference:
         assert_balanced(stream)
 
 
+class TestParallel:
+    def test_several_models_are_quicker_and_keep_the_order(self):
+        waits = itertools.cycle((0.03, 0.01))
+
+        def respond(x):
+            time.sleep(next(waits))
+            return empty()
+
+        models = [FakeRuntime(respond=respond) for _ in range(2)]
+        stream = Stream(models, ScriptedSource([30], live=False))
+        start = time.monotonic()
+        assert [frame.index for frame, _ in stream] == list(range(30))
+        assert time.monotonic() - start < 0.85 * 30 * 0.02
+        assert stream.counts == Counts(received=30, processed=30)
+
+    def test_live_frames_keep_their_order_and_the_count_balances(self):
+        models = [FakeRuntime(latency_s=0.01) for _ in range(3)]
+        stream, seen = Stream(models, ScriptedSource([10**6], pace_s=0.002)), []
+        for frame, _ in itertools.islice(stream, 50):
+            seen.append(frame.index)
+            assert_balanced(stream)
+        assert seen == sorted(set(seen))
+        assert_balanced(stream)
+
+
 def empty():
     return RawOutputs(
         np.zeros((0, 4), np.float32),
