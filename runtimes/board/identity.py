@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,9 +144,12 @@ def _core_name(block: dict[str, str]) -> str:
 
 
 def _product_name(root: Path) -> str:
-    """From the device tree, which boards have, or from the firmware of a PC."""
+    """From the device tree, which boards have, or the kernel of a Raspberry Pi, or from the firmware of a PC."""
     if name := read_text(root / "proc/device-tree/model"):
         return name
+    named = re.search(r"^Model\s*: (.+)$", read_text(root / "proc/cpuinfo"), re.MULTILINE)
+    if named:
+        return named[1].strip()
     maker, name = (read_text(root / f"sys/class/dmi/id/{field}") for field in ("sys_vendor", "product_name"))
     return "" if name.lower() in NAMELESS else f"{maker} {name}".strip()
 

@@ -42,6 +42,14 @@ class TestIdentity:
         board = read_board(plant_board("pi5", {"proc/cpuinfo": "\n\n".join(blocks)}), "aarch64")
         assert board.processor == "3x Cortex-A55 + 1x Cortex-A76"
 
+    def test_kernel_of_a_pi_names_it_where_there_is_no_device_tree(self, tmp_path):
+        (tmp_path / "proc").mkdir()
+        core = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd08"
+        text = f"{core}\n\nModel\t\t: Raspberry Pi 4 Model B Rev 1.4\n"
+        (tmp_path / "proc/cpuinfo").write_text(text)
+        board = read_board(tmp_path, "aarch64")
+        assert (board.model, board.processor) == ("Raspberry Pi 4 Model B Rev 1.4", "Cortex-A72")
+
     def test_memory_is_no_part_of_the_identity(self, plant_board):
         small = read_board(plant_board("pi5"), "aarch64")
         large = read_board(plant_board("pi5", {"proc/meminfo": "MemTotal: 16000000 kB"}), "aarch64")
