@@ -158,7 +158,8 @@ class Output:
 @live_options
 def command(
     model: str, kind: str, sources: tuple[str, ...], save: str | None, keep_free: float | None, show: bool,
-    max_frames: int | None, threads: int | None, parallel: int, wait: bool, json_path: Path | None, settings: LiveSettings,
+    max_frames: int | None, threads: int | None, parallel: int, wait: bool, json_path: Path | None,
+    settings: LiveSettings,
 ) -> None:  # fmt: skip
     """Run a model live on cameras, streams or videos. Ctrl-C ends it and finishes the files; twice, at once."""
     opened = open_sources(sources)

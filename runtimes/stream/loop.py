@@ -225,13 +225,13 @@ class Stream:
         """Wait until the frames before this one are out, under the lock."""
         while job.number != self._given and not self._is_stopping:
             self._changed.wait(_TICK_S)
-        self._given += 1
 
     def _fail(self, job: Job, error: Exception) -> None:
         """Write the frame off, under the lock; end the stream when it was one failure too many."""
         logger.error("%s, frame %d: %s", job.reader.name, job.frame.index, one_line(error))
         if not self._is_stopping:
             job.reader.ledger.fail("failed")
+        self._given += 1
         self._failures += 1
         if self._failures > FAILURES:
             reason = f"the model failed on {self._failures} frames one after the other: {one_line(error)}"
@@ -245,6 +245,7 @@ class Stream:
         while self._result is not None and not self._is_stopping:
             self._changed.wait(_TICK_S)
         self._result = result
+        self._given += 1
         self._changed.notify_all()
         while self._result is result and not self._is_stopping:
             self._changed.wait(_TICK_S)

@@ -283,8 +283,15 @@ class TestParallel:
         assert time.monotonic() - start < 0.85 * 30 * 0.02
         assert stream.counts == Counts(received=30, processed=30)
 
+    def test_order_holds_when_the_caller_is_the_slowest(self):
+        stream, seen = Stream([FakeRuntime() for _ in range(4)], ScriptedSource([60], live=False)), []
+        for frame, _ in stream:
+            seen.append(frame.index)
+            time.sleep(0.002)
+        assert seen == list(range(60))
+
     def test_live_frames_keep_their_order_and_the_count_balances(self):
-        models = [FakeRuntime(latency_s=0.01) for _ in range(3)]
+        models = [FakeRuntime(latency_s=0.001) for _ in range(3)]
         stream, seen = Stream(models, ScriptedSource([10**6], pace_s=0.002)), []
         for frame, _ in itertools.islice(stream, 50):
             seen.append(frame.index)
