@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -66,13 +67,18 @@ def python(extra: str, uv: str, wheel: Path, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(extra)
     found = folder / "bin" / "python"
     call(uv, "venv", "--quiet", "--python", sys.executable, folder)
+    install(uv, found, f"{wheel}[{extra}]")
+    return found
+
+
+def install(uv: str, python: Path, requirement: str) -> None:
+    """Install into an environment by our pins; skip the test where there is nothing to install from."""
     try:
-        call(uv, "pip", "install", "--quiet", "--python", found, "-c", ROOT / "requirements.txt", f"{wheel}[{extra}]")
+        call(uv, "pip", "install", "--quiet", "--python", python, "-c", ROOT / "requirements.txt", requirement)
     except subprocess.CalledProcessError as error:
         if "Failed to fetch" in error.stderr or "dns error" in error.stderr:
             pytest.skip("needs a package index")
         raise
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +135,40 @@ class TestInstalled:
 
     def test_doctor_knows_the_runtime(self, edge_mrcnn, extra):
         assert {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "litert"}[extra] in edge_mrcnn("doctor")
+
+    def test_benchmark_times_it(self, edge_mrcnn, model):
+        options = ("--threads", "1", "--rounds", "2", "--pictures", "2")
+        assert model.name in edge_mrcnn("benchmark", "--models", model, *options)
+
+    def test_report_needs_one_extra_more(self, edge_mrcnn, python, uv, wheel, extra, model, pictures, tmp_path):
+        write_coco(tmp_path / "two.json", pictures)
+        install(uv, python, f"{wheel}[{extra},report]")
+        arguments = (
+            "--reference",
+            model,
+            "--models",
+            model,
+            "--data",
+            tmp_path / "two.json",
+            "-o",
+            tmp_path / "report",
+        )
+        assert "report.html" in edge_mrcnn("report", *arguments)
+
+
+def write_coco(path: Path, pictures: Path) -> None:
+    """Annotations of one square in each picture, of the toy model's two categories."""
+    files = sorted(pictures.glob("*.png"))
+    images = [{"id": i, "file_name": str(file), "height": 64, "width": 96} for i, file in enumerate(files)]
+    annotations = [
+        {
+            "id": 1 + i, "image_id": i, "category_id": 17, "iscrowd": 0, "area": 400, "bbox": [4, 2, 20, 20],
+            "segmentation": [[4, 2, 24, 2, 24, 22, 4, 22]],
+        }
+        for i in range(len(files))
+    ]  # fmt: skip
+    categories = [{"id": 17, "name": "cat"}, {"id": 18, "name": 'a "quoted" <dog> é'}]
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
 
 
 @pytest.mark.network
