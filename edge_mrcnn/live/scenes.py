@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
@@ -20,6 +20,9 @@ from runtimes.tracker import Tracker, TrackerConfig
 
 ABSENT_S = 2.0
 """Seconds without an object of a class after which the class counts as gone."""
+
+CONTINUED = 0.5
+"""Share of the threshold from which an object that is tracked goes on to count: a half-hidden one scores less."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,7 @@ class Scene:
         if self._tracker is None:
             found = found[found.scores >= conf]
         else:
-            low = min(conf, TrackerConfig.low_score)
-            self._tracker.config = replace(self._tracker.config, high_score=conf, low_score=low)
+            self._tracker.config = TrackerConfig(high_score=conf, low_score=conf * CONTINUED)
             found = self._tracker.update(found, time_s)
         crossings = [
             (e.kind, {"place": e.place, "direction": e.direction, "track_id": e.track_id, "class": e.label})
