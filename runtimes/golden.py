@@ -117,6 +117,11 @@ def attach(path: str | Path, record: Record) -> None:
     runtimes.import_backend(Path(path)).write_golden(path, pack(record))
 
 
+def remove(path: str | Path) -> None:
+    """Take the record out of a model file, where its size counts; raises as `attach` does."""
+    runtimes.import_backend(Path(path)).write_golden(path, None)
+
+
 def read(path: str | Path) -> Record:
     """The record in a model file.
 

@@ -98,8 +98,8 @@ def read_golden(path: str | Path) -> bytes | None:
         return None if text is None else base64.b64decode(text, validate=True)
 
 
-def write_golden(path: str | Path, data: bytes) -> None:
-    """Put golden tensors into an ONNX file, in place of those that it has.
+def write_golden(path: str | Path, data: bytes | None) -> None:
+    """Put golden tensors into an ONNX file, in place of those that it has; None takes them out.
 
     Raises:
         MissingExtraError: If onnx, which a device does without, is not installed.
@@ -109,8 +109,10 @@ def write_golden(path: str | Path, data: bytes) -> None:
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"{path}: writing needs onnx: pip install 'edge-mrcnn[export]'") from error
     model = onnx.load(path)
-    properties = {entry.key: entry.value for entry in model.metadata_props if entry.key != SEAL_KEY}
-    onnx.helper.set_model_props(model, {**properties, GOLDEN_KEY: base64.b64encode(data).decode()})
+    properties = {p.key: p.value for p in model.metadata_props if p.key not in (SEAL_KEY, GOLDEN_KEY)}
+    if data is not None:
+        properties[GOLDEN_KEY] = base64.b64encode(data).decode()
+    onnx.helper.set_model_props(model, properties)
     onnx.save(model, path)
     write_seal(path)
 

@@ -116,9 +116,12 @@ def read_golden(path: str | Path) -> bytes | None:
         return archive.read(GOLDEN_FILE) if GOLDEN_FILE in archive.namelist() else None
 
 
-def write_golden(path: str | Path, data: bytes) -> None:
-    """Put golden tensors into a TFLite file, in place of those that it has; raises as `read_card` does."""
-    _pack(Path(path), *_unpack(path), {GOLDEN_FILE: data})
+def write_golden(path: str | Path, data: bytes | None) -> None:
+    """Put golden tensors into a TFLite file, in place of those that it has; None takes them out.
+
+    Raises as `read_card` does.
+    """
+    _pack(Path(path), *_unpack(path), {GOLDEN_FILE: data} if data is not None else None)
 
 
 def _pack(path: Path, card: ModelCard, flatbuffer: bytes, others: dict[str, bytes] | None = None) -> None:

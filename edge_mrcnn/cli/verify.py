@@ -17,7 +17,7 @@ from runtimes.known_faults import advise
 from runtimes.parity import Parity, Tolerance
 
 OPTIONS = {  # suffix -> options of `runtimes.load` beside `threads`
-    ".onnx": ("providers",),
+    ".onnx": ("device", "providers"),
     ".xml": ("device", "precision", "integer"),
 }
 
@@ -26,14 +26,19 @@ OPTIONS = {  # suffix -> options of `runtimes.load` beside `threads`
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
 @click.option("--providers", help="ONNX: execution providers in order of preference, separated by commas.")
-@click.option("--device", help="OpenVINO: name of the device, such as CPU or GPU.")
+@click.option("--device", help="OpenVINO: CPU, GPU, ...; ONNX: cpu, cuda or tensorrt.")
 @click.option("--precision", help="OpenVINO: of float layers: f32, f16, bf16 or auto [default: f32].")
 @click.option("--integer/--no-integer", default=None, help="OpenVINO: run INT8 layers in integers, or in float.")
+@click.option("--remove", is_flag=True, help="Take the golden tensors out of the file instead, tens of KB.")
 def command(
     model: Path, threads: int | None, providers: str | None, device: str | None, precision: str | None,
-    integer: bool | None,
+    integer: bool | None, remove: bool,
 ) -> None:  # fmt: skip
     """Check on this device that a model computes what it computed where it was made. Needs no torch."""
+    if remove:
+        golden.remove(model)
+        click.echo(f"wrote {model} without golden tensors")
+        return
     asked = {"device": device, "precision": precision, "integer": integer}
     asked["providers"] = comma_list(providers) if providers else None
     options = {name: value for name, value in asked.items() if value is not None}

@@ -105,6 +105,15 @@ def test_file_without_golden_tensors_says_what_to_do(path: Path, model_files: di
         golden.read(model_files[path.suffix])
 
 
+def test_record_can_be_taken_out(path: Path, model_files: dict[str, Path]) -> None:
+    golden.remove(path)
+    assert abs(path.stat().st_size - model_files[path.suffix].stat().st_size) < 1500
+    with pytest.raises(ModelFileError, match="no golden tensors"):
+        golden.read(path)
+    with runtimes.load(path, threads=1) as runtime:
+        assert len(runtime.run(plain(3)).scores) >= 3
+
+
 def test_what_is_made_from_a_model_gets_answers_of_its_own(path: Path, tmp_path: Path) -> None:
     made = copy_to(path, tmp_path / "made")
     golden.attach(made, golden.Record(cases=(), made_on="nowhere"))
