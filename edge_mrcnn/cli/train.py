@@ -27,14 +27,24 @@ DEFAULTS = TrainConfig()
 @click.option("--batch", type=int, default=DEFAULTS.batch, show_default=True, help="Images in a step on one device.")
 @click.option("--lr", type=float, default=DEFAULTS.lr, help="Peak learning rate [default: by optimizer and batch].")
 @click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), default=DEFAULTS.optimizer, show_default=True)
+@click.option("--schedule", type=click.Choice(["cosine", "step"]), default=DEFAULTS.schedule, show_default=True)
+@click.option(
+    "--clip-norm", type=float, default=DEFAULTS.clip_norm, show_default=True, help="Longest gradient; 0: any."
+)
 @click.option("--freeze-stages", type=int, default=0, show_default=True, help="Leading backbone stages; -1 for all.")
 @click.option("--freeze-norm", is_flag=True, help="Keep the backbone's BatchNorm statistics.")
 @click.option("--backbone-lr-factor", type=float, default=1.0, show_default=True)
 @click.option("--precision", type=click.Choice(["auto", "32", "bf16", "16"]), default="auto", show_default=True)
+@click.option("--channels-last", is_flag=True, help="Feature maps with channels last, for tensor cores (CUDA).")
+@click.option("--compile", is_flag=True, help="Compile the backbone, where that is possible.")
+@click.option("--teacher", type=click.Path(), help="Learn from the answers of this larger checkpoint too.")
 @click.option("--rois", type=int, default=DEFAULTS.rois, show_default=True, help="Regions per image for the heads.")
-@click.option("--copy-paste", type=float, default=0.0, show_default=True, help="Share of images with objects of others.")
+@click.option(
+    "--copy-paste", type=float, default=0.0, show_default=True, help="Share of images with objects of others."
+)
 @click.option("--workers", type=int, default=DEFAULTS.workers, show_default=True, help="Processes that load data.")
 @click.option("--eval-every", type=int, default=1, show_default=True, help="Epochs between two evaluations.")
+@click.option("--patience", type=int, default=0, help="Stop after so many evaluations without a better mask AP.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--devices", type=int, default=1, show_default=True, help="Processes on each node, one device each.")
@@ -44,13 +54,14 @@ DEFAULTS = TrainConfig()
 def command(
     data: str, val: str | None, weights: str | None, output: Path, device: str, devices: int, nodes: int,
     resume: bool, model: str, backbone: str | None, backbone_weights: str | None, pretrained: bool,
-    imgsz: tuple[int, int] | None, **settings: Any,
+    imgsz: tuple[int, int] | None, teacher: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Train a Mask R-CNN on COCO-format data."""
     config = TrainConfig(**settings)
     if pretrained and backbone_weights:
         raise UsageError("--pretrained and --backbone-weights exclude each other")
     from edge_mrcnn.data.coco import load_coco
+    from edge_mrcnn.model.checkpoint import load_checkpoint
     from edge_mrcnn.train.loop import train
     from edge_mrcnn.train.start import continue_from, start_fresh
 
@@ -65,6 +76,7 @@ def command(
     best = train(
         checkpoint, training, output, config,
         validation=validation, device=device, devices=devices, nodes=nodes, resume=resume,
+        teacher=load_checkpoint(teacher) if teacher else None,
     )  # fmt: skip
     click.echo(f"wrote {best}")
     name_next("export", "--weights", best, "--target", "onnx,openvino,tflite")

@@ -87,7 +87,7 @@ def axis_taps(low: Tensor, high: Tensor, size: Tensor, bins: int, samples: int) 
     last = (size - 1)[:, None]
     inside = (points >= -1) & (points <= size[:, None])
     points = points.clamp(min=0)
-    below = torch.minimum(points.long(), last)
+    below = torch.minimum(points.long().clamp(min=0), last)  # where training has diverged there are boxes of NaN
     share = (points - below).where(below < last, points.new_zeros(()))
     weights = torch.stack([1 - share, share], -1) * inside[..., None] / samples
     pixels = torch.stack([below, torch.minimum(below + 1, last)], -1)

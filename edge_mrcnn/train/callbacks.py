@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,9 @@ from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.model.checkpoint import Checkpoint, save_checkpoint
 from edge_mrcnn.reference import TorchRuntime
 from edge_mrcnn.report.evaluate import Evaluation, evaluate
+from edge_mrcnn.train.samples import draw_samples
+
+log = logging.getLogger(__name__)
 
 
 def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
@@ -69,6 +73,7 @@ class BestCheckpoint(Callback):
         *,
         every: int,
         limit: int,
+        patience: int = 0,
     ) -> None:
         self.folder = folder
         self.base = base
@@ -76,14 +81,22 @@ class BestCheckpoint(Callback):
         self.average = average
         self.every = every
         self.limit = limit
+        self.patience = patience
         self.best: float | None = None
+        self.stale = 0
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: Any) -> None:
-        """Evaluate the averaged weights on the first process; the others wait at the next step's gradients."""
-        if not trainer.is_global_zero:
-            return
+        """Evaluate the averaged weights on the first process, while the others wait, and stop if that is due."""
         epoch = trainer.current_epoch + 1
         due = epoch % self.every == 0 or epoch == trainer.max_epochs
+        if trainer.is_global_zero:
+            self._save(task, epoch, due)
+        if due and self.patience and trainer.strategy.broadcast(self.stale >= self.patience):
+            trainer.should_stop = True
+            if epoch < (trainer.max_epochs or epoch):
+                log.warning("no better mask AP in %d evaluations: stopped after epoch %d", self.patience, epoch)
+
+    def _save(self, task: Any, epoch: int, due: bool) -> None:
         checkpoint = self._snapshot(task, epoch)
         evaluation = self._evaluate(checkpoint, task.device) if due and self.validation else None
         if evaluation is not None:
@@ -100,21 +113,25 @@ class BestCheckpoint(Callback):
 
     def _evaluate(self, checkpoint: Checkpoint, device: torch.device) -> Evaluation:
         assert self.validation is not None
-        return evaluate(TorchRuntime(checkpoint, device=str(device)), self.validation, limit=self.limit)
+        runtime = TorchRuntime(checkpoint, device=str(device))
+        draw_samples(runtime, self.validation, self.folder / "samples" / f"epoch-{checkpoint.training['epoch']:02}.jpg")
+        return evaluate(runtime, self.validation, limit=self.limit)
 
     def _is_best(self, evaluation: Evaluation | None) -> bool:
         """Without a validation set the newest counts as the best."""
         if evaluation is None:
             return self.validation is None
         improved = self.best is None or evaluation.mask.ap >= self.best
+        self.stale = 0 if self.best is None or evaluation.mask.ap > self.best else self.stale + 1
         if improved:
             self.best = evaluation.mask.ap
         return improved
 
     def state_dict(self) -> dict[str, Any]:
         """The best AP so far, for an exact resume."""
-        return {"best": self.best}
+        return {"best": self.best, "stale": self.stale}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a saved best."""
         self.best = state_dict["best"]
+        self.stale = state_dict.get("stale", 0)

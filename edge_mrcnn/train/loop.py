@@ -18,7 +18,10 @@ from edge_mrcnn.model.mask_rcnn import PAD_RGB
 from edge_mrcnn.reference import pick_device
 from edge_mrcnn.train.callbacks import BestCheckpoint, MovingAverage
 from edge_mrcnn.train.checks import check_data, check_resume
-from edge_mrcnn.train.manners import EventFiles, plain_interrupts, quiet_lightning
+from edge_mrcnn.train.compiling import compile_backbone
+from edge_mrcnn.train.curves import CurvesPicture
+from edge_mrcnn.train.distillation import Teacher
+from edge_mrcnn.train.manners import EventFiles, plain_interrupts, plain_memory_errors, quiet_lightning
 from edge_mrcnn.train.precision import lightning_precision
 from edge_mrcnn.train.progress import EpochLines, MetricsFile
 from edge_mrcnn.train.task import MaskRCNNTask
@@ -38,9 +41,10 @@ def train(
     devices: int = 1,
     nodes: int = 1,
     resume: bool = False,
+    teacher: Checkpoint | None = None,
     callbacks: tuple[Callback, ...] = (),
 ) -> Path:
-    """Train a model and write `best.pt`, `last.pt`, `metrics.csv` and a TensorBoard log.
+    """Train a model and write `best.pt`, `last.pt`, `metrics.csv`, `curves.png`, `samples/` and a TensorBoard log.
 
     Args:
         checkpoint: Model to start from, with its classes.
@@ -52,6 +56,7 @@ def train(
         devices: Processes on each node, one device each.
         nodes: Machines, started by torchrun or SLURM as Lightning documents it.
         resume: Continue from `last.ckpt` in the folder: same order, same views, same optimizer state.
+        teacher: A trained model of the same classes whose answers are learnt too.
         callbacks: Further Lightning callbacks.
 
     Returns:
@@ -60,25 +65,31 @@ def train(
     Raises:
         DataError: If the data has no object to learn from, or the loss is not finite.
         ModelFileError: If the resume file cannot be read.
-        UsageError: If no epoch is asked for, or a device or resume file that is not there.
+        UsageError: If no epoch is asked for, a device or resume file is not there, the teacher does not fit the
+            model, or the memory is too small for the batch.
         KeyboardInterrupt: At Ctrl-C or SIGTERM, when everything is closed; the last whole epoch can be resumed.
     """
     output = Path(output)
     if config.epochs < 1:
         raise UsageError(f"epochs {config.epochs}: expected at least 1 to train")
+    if config.channels_last and pick_device(device).type != "cuda":
+        raise UsageError("--channels-last is for CUDA devices: on a CPU torch 2.14 damages its memory with it")
     check_data(checkpoint, data, validation)
+    tutor = Teacher(teacher, checkpoint) if teacher else None
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     dataset = InstanceDataset(data, checkpoint.config.image_size_hw, PAD_RGB, config)
     average = MovingAverage(checkpoint.model, config.ema) if config.ema else None
     best = BestCheckpoint(
-        output, _with_provenance(checkpoint, data, config), validation, average,
-        every=config.eval_every, limit=config.eval_limit,
+        output, _with_provenance(checkpoint, data, config, tutor), validation, average,
+        every=config.eval_every, limit=config.eval_limit, patience=config.patience,
     )  # fmt: skip
     steps = max(1, len(dataset) // (config.batch * devices * nodes))
-    task = MaskRCNNTask(checkpoint.model, config, steps * config.epochs)
+    task = MaskRCNNTask(checkpoint.model, config, steps * config.epochs, teacher=tutor)
     if resume:
         check_resume(output / RESUME_FILE, task)
-    with quiet_lightning(), plain_interrupts():
+    if config.compile:
+        compile_backbone(checkpoint.model, checkpoint.config.image_size_hw, pick_device(device))
+    with quiet_lightning(), plain_interrupts(), plain_memory_errors(config, checkpoint.config.image_size_hw):
         trainer = _trainer(output, config, device, devices, nodes, _callbacks(output, steps, average, best, callbacks))
         loader = train_loader(dataset, rank=trainer.global_rank, world_size=trainer.world_size)
         trainer.fit(task, loader, ckpt_path=output / RESUME_FILE if resume else None, weights_only=True)
@@ -96,6 +107,7 @@ def _callbacks(
         *more,
         EpochLines(steps),
         MetricsFile(output / "metrics.csv"),
+        CurvesPicture(output / "metrics.csv"),
         resume,
     ]
 
@@ -113,7 +125,8 @@ def _trainer(
         strategy=DDPStrategy(find_unused_parameters=True) if many else "auto",
         precision=lightning_precision(config.precision, where),
         max_epochs=config.epochs,
-        gradient_clip_val=10.0,
+        gradient_clip_val=config.clip_norm or None,
+        sync_batchnorm=many and on_cuda and not config.freeze_norm,
         logger=EventFiles(output, name="", version="tensorboard"),
         log_every_n_steps=10,
         callbacks=callbacks,
@@ -123,11 +136,14 @@ def _trainer(
     )
 
 
-def _with_provenance(checkpoint: Checkpoint, data: CocoData, config: TrainConfig) -> Checkpoint:
+def _with_provenance(
+    checkpoint: Checkpoint, data: CocoData, config: TrainConfig, teacher: Teacher | None
+) -> Checkpoint:
     record = {
         **checkpoint.training,
         "data": data.path.name,
         "images": len(data.images),
+        **({"teacher": teacher.name} if teacher else {}),
         "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()},
     }
     return replace(checkpoint, training=record)

@@ -9,7 +9,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+
+from edge_mrcnn.config import TrainConfig
+from runtimes.errors import UsageError
 
 
 class EventFiles(TensorBoardLogger):
@@ -35,6 +39,24 @@ def plain_interrupts() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def plain_memory_errors(config: TrainConfig, image_size_hw: tuple[int, int]) -> Iterator[None]:
+    """A memory that is too small as one line with what to change.
+
+    Raises:
+        UsageError: In place of torch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU there is only the message
+        if not (isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)):
+            raise
+        height, width = image_size_hw
+        raise UsageError(
+            f"out of memory with --batch {config.batch}, --rois {config.rois} and --imgsz {height}x{width}: lower them"
+        ) from error
 
 
 class quiet_lightning(warnings.catch_warnings):  # noqa: N801 (a context manager reads best in lower case)

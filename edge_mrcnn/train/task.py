@@ -13,39 +13,69 @@ from torchvision.models.detection import MaskRCNN
 
 from edge_mrcnn.config import TrainConfig
 from edge_mrcnn.model.region_pool import RegionPool
+from edge_mrcnn.train.distillation import Teacher, distillation_losses, make_adapter
+from edge_mrcnn.train.losses import compute_losses
 from runtimes.errors import DataError
 
 Batch = tuple[Tensor, list[dict[str, Tensor]]]
 
+CHECK_EVERY = 10
+"""Steps between two looks at a loss on a GPU."""
+DROPS = (2 / 3, 8 / 9)
+"""Shares of the steps at which the "step" schedule falls, as in the reference training of 90,000 steps."""
+
 
 class MaskRCNNTask(lightning.LightningModule):
-    """Torchvision's losses, SGD or AdamW, linear warm-up and cosine decay."""
+    """Torchvision's losses, those of a teacher where there is one, and the optimizer that follows them."""
 
-    def __init__(self, model: MaskRCNN, config: TrainConfig, total_steps: int) -> None:
+    not_finite: Tensor
+
+    def __init__(
+        self, model: MaskRCNN, config: TrainConfig, total_steps: int, *, teacher: Teacher | None = None
+    ) -> None:
         super().__init__()
         self.model = model.train()  # Lightning trains a module in the mode in which it finds it
         self.config = config
         self.total_steps = max(1, total_steps)
+        self.teacher = teacher
+        self.adapter = make_adapter(model, teacher) if teacher else nn.Identity()
+        self.register_buffer("not_finite", torch.zeros((), dtype=torch.bool), persistent=False)
         _freeze(model, config.freeze_stages)
         model.roi_heads.fg_bg_sampler.batch_size_per_image = config.rois
         model.roi_heads.box_roi_pool = RegionPool.like(model.roi_heads.box_roi_pool)
         model.roi_heads.mask_roi_pool = RegionPool.like(model.roi_heads.mask_roi_pool)
         for predictor in (model.rpn.head, model.roi_heads.box_predictor, model.roi_heads.mask_predictor):
             predictor.register_forward_hook(_to_float32)
+        if config.channels_last:
+            model.to(memory_format=torch.channels_last)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """The sum of the five losses of Mask R-CNN on one batch."""
+        """The sum of all losses on one batch."""
         images, targets = batch
-        losses = self.model(images, targets)
+        if self.config.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        losses, regions = compute_losses(self.model, images, targets)
+        if self.teacher is not None:
+            answers = self.teacher.answer(images, regions)
+            losses |= distillation_losses(regions, answers, self.adapter, self.config)
         loss = torch.stack([value.float() for value in losses.values()]).sum()
-        if not torch.isfinite(loss):
-            raise DataError(
-                f"the loss is {loss.item()} at step {self.global_step}: "
-                "lower --lr, or look for broken boxes with the images of this batch"
-            )
-        named = {f"loss/{k.removeprefix('loss_')}": v for k, v in losses.items()} | {"loss/total": loss}
-        self.log_dict(named, on_step=True, on_epoch=True, batch_size=len(images))
+        self.not_finite |= ~torch.isfinite(loss.detach())
+        named = {f"loss/{k.removeprefix('loss_')}": v.detach() for k, v in losses.items()}
+        self.log_dict({**named, "loss/total": loss.detach()}, on_step=True, on_epoch=True, batch_size=len(images))
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
+        """Ask the device now and then whether all is well: each question waits until it has caught up.
+
+        Raises:
+            DataError: If a loss was not finite since the last time.
+        """
+        step = index + 1
+        if (step % CHECK_EVERY == 0 or self.device.type == "cpu" or self.trainer.is_last_batch) and self.not_finite:
+            raise DataError(
+                f"the loss is not finite at step {self.global_step} or shortly before: "
+                "lower --lr, or look for broken boxes with `edge-mrcnn data check`"
+            )
 
     def on_train_epoch_start(self) -> None:
         """Frozen parts keep their BatchNorm statistics; what is sampled depends on seed, epoch and process alone."""
@@ -56,10 +86,14 @@ class MaskRCNNTask(lightning.LightningModule):
             stage.eval()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Three groups: decayed weights, undecayed ones, and the backbone with its own rate."""
+        """Decayed weights, undecayed ones, the backbone with its own rate, and what adapts to a teacher."""
         optimizer = build_optimizer(self.model, self.config)
+        if adapters := list(self.adapter.parameters()):
+            optimizer.add_param_group({"params": adapters, "lr": max(g["lr"] for g in optimizer.param_groups)})
+        config = self.config
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, self.config.warmup_steps, self.total_steps)
+            optimizer,
+            lambda step: learning_rate_factor(step, config.warmup_steps, self.total_steps, config.schedule),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -71,10 +105,12 @@ def _to_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
     return type(outputs)(_to_float32(module, inputs, output) for output in outputs)
 
 
-def learning_rate_factor(step: int, warmup: int, total: int) -> float:
-    """Linear from 0.01 to 1 over `warmup` steps, then half a cosine down to 0.01 at `total`."""
+def learning_rate_factor(step: int, warmup: int, total: int, schedule: str = "cosine") -> float:
+    """Linear from 0.01 to 1 over `warmup` steps, then half a cosine down to 0.01 at `total`, or steps to a tenth."""
     if step < warmup:
         return 0.01 + 0.99 * step / warmup
+    if schedule == "step":
+        return float(0.1 ** sum(step >= part * total for part in DROPS))
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 

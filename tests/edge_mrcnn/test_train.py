@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 
 torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
@@ -18,8 +19,12 @@ callbacks = pytest.importorskip("lightning.pytorch.callbacks", reason="pip insta
 from edge_mrcnn.config import ModelConfig, TrainConfig  # noqa: E402
 from edge_mrcnn.data.coco import CocoData, load_coco  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
+from edge_mrcnn.reference import load_reference  # noqa: E402
 from edge_mrcnn.train.callbacks import MovingAverage  # noqa: E402
+from edge_mrcnn.train.compiling import compile_backbone  # noqa: E402
+from edge_mrcnn.train.curves import draw_curves  # noqa: E402
 from edge_mrcnn.train.loop import train  # noqa: E402
+from edge_mrcnn.train.samples import draw_samples  # noqa: E402
 from edge_mrcnn.train.start import continue_from, start_fresh  # noqa: E402
 from edge_mrcnn.train.task import MaskRCNNTask, build_optimizer, learning_rate_factor  # noqa: E402
 from runtimes.errors import DataError, ModelFileError, UsageError  # noqa: E402
@@ -68,7 +73,10 @@ def test_training_writes_checkpoints_metrics_and_one_line_per_epoch(fresh, data,
     captured = capfd.readouterr()
     assert captured.out == ""
     assert [line.split("  ")[0] for line in captured.err.splitlines()] == ["epoch 1/2", "epoch 2/2"]
-    assert {p.name for p in tmp_path.iterdir()} == {"best.pt", "last.pt", "last.ckpt", "metrics.csv", "tensorboard"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "best.pt", "curves.png", "last.ckpt", "last.pt", "metrics.csv", "samples", "tensorboard"
+    ]  # fmt: skip
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["epoch-01.jpg", "epoch-02.jpg"]
     assert all(p.name.startswith("events.") for p in (tmp_path / "tensorboard").iterdir())
     assert best == tmp_path / "best.pt"
     rows = read_metrics(tmp_path)
@@ -175,6 +183,26 @@ class TestRefusal:
         with pytest.raises(DataError, match="classes"):
             train(other, data, tmp_path, TOY, device="cpu")
 
+    def test_channels_last_on_a_cpu(self, fresh, data, tmp_path) -> None:
+        with pytest.raises(UsageError, match="CUDA"):
+            train(fresh(), data, tmp_path, replace(TOY, channels_last=True), device="cpu")
+
+    def test_memory_that_is_too_small(self, fresh, data, tmp_path) -> None:
+        class Exhaust(callbacks.Callback):
+            def on_train_batch_start(self, *_: object) -> None:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+        with pytest.raises(UsageError, match="--batch 2, --rois 128 and --imgsz 64x128: lower them"):
+            train(fresh(), data, tmp_path, TOY, device="cpu", callbacks=(Exhaust(),))
+
+    def test_other_errors_of_torch_stay_what_they_are(self, fresh, data, tmp_path) -> None:
+        class Fail(callbacks.Callback):
+            def on_train_batch_start(self, *_: object) -> None:
+                raise RuntimeError("a bug")
+
+        with pytest.raises(RuntimeError, match="a bug"):
+            train(fresh(), data, tmp_path, TOY, device="cpu", callbacks=(Fail(),))
+
     def test_loss_that_is_not_finite(self, fresh, data, tmp_path) -> None:
         checkpoint = fresh()
         torch.nn.init.constant_(checkpoint.model.rpn.head.cls_logits.bias, math.nan)
@@ -222,6 +250,10 @@ class TestOptimizer:
         assert rates[0] == pytest.approx(0.01) and rates[10] == 1.0 and rates[-1] == pytest.approx(0.01)
         assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
 
+    def test_rate_falls_in_steps(self) -> None:
+        rates = [learning_rate_factor(step, 10, 90, "step") for step in (10, 59, 60, 79, 80, 90)]
+        assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
     @pytest.mark.parametrize(("stages", "trained"), [(0, 5), (2, 3), (-1, 0), (99, 0)])
     def test_frozen_stages_are_left_alone(self, fresh, stages: int, trained: int) -> None:
         task = MaskRCNNTask(fresh().model, replace(TOY, freeze_stages=stages), 10)
@@ -266,6 +298,53 @@ class TestStart:
         pools = [c.model.roi_heads.box_roi_pool.canonical_scale for c in (grown, again)]
         assert pools[0] == pools[1] == round(224 * 256 / 800)
         assert again.config.image_size_hw == (256, 256)
+
+
+def test_training_stops_when_nothing_gets_better(fresh, data, validation, tmp_path, caplog) -> None:
+    config = replace(TOY, epochs=9, patience=2, lr=1e-9, ema=0.0)
+    train(fresh(), data, tmp_path, config, validation=validation, device="cpu")
+    assert [row["epoch"] for row in read_metrics(tmp_path)] == ["1", "2", "3"]
+    assert "no better mask AP in 2 evaluations" in caplog.text
+
+
+@pytest.mark.parametrize("option", [{"schedule": "step"}, {"clip_norm": 0.0}])
+def test_option_changes_how_but_not_what_is_learnt(fresh, data, tmp_path, option: dict) -> None:
+    train(fresh(), data, tmp_path, replace(TOY, epochs=1, **option), device="cpu")
+    (row,) = read_metrics(tmp_path)
+    assert 0 < float(row["loss/total"]) < 10
+
+
+class TestCompile:
+    def test_compiled_backbone_computes_the_same(self, fresh) -> None:
+        model = fresh().model.eval()
+        x = torch.randn(1, 3, 64, 128, generator=torch.Generator().manual_seed(0))
+        before = model.backbone(x)
+        assert compile_backbone(model, (64, 128), torch.device("cpu"), backend="eager")
+        for name, features in model.backbone(x).items():
+            torch.testing.assert_close(features, before[name])
+
+    def test_where_it_cannot_work_a_word_is_said(self, fresh, caplog) -> None:
+        def refuse(*_: object) -> None:
+            raise RuntimeError("no compiler")
+
+        model = fresh().model.train()
+        assert not compile_backbone(model, (64, 128), torch.device("cpu"), backend=refuse)
+        assert "no compiler" in caplog.text and "going on without" in caplog.text
+        assert model.backbone.training and model.backbone(torch.zeros(2, 3, 64, 128))
+
+
+class TestPictures:
+    def test_samples_show_annotated_and_found_objects(self, toy_checkpoint, validation, tmp_path) -> None:
+        with load_reference(toy_checkpoint, "cpu") as runtime:
+            draw_samples(runtime, validation, tmp_path / "new" / "sheet.jpg", count=4)
+        sheet = cv2.imread(str(tmp_path / "new" / "sheet.jpg"))
+        assert sheet.shape == (216, 4 * 288, 3)
+
+    def test_curves_are_drawn_from_whatever_there_is(self, tmp_path) -> None:
+        for text in ("epoch,step,loss/total,val/mask_ap\n1,3,2.5,\n2,6,2.0,0.1\n", "epoch,loss/total\n1,2.5\n"):
+            (tmp_path / "metrics.csv").write_text(text)
+            draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+            assert cv2.imread(str(tmp_path / "curves.png")).std() > 5
 
 
 def test_provenance_is_plain_json(fresh, data, tmp_path) -> None:

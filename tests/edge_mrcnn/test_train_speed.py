@@ -8,7 +8,10 @@ torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
 
 from torchvision.ops import MultiScaleRoIAlign  # noqa: E402
 
+from edge_mrcnn.config import ModelConfig  # noqa: E402
+from edge_mrcnn.model.mask_rcnn import build_model  # noqa: E402
 from edge_mrcnn.model.region_pool import RegionPool  # noqa: E402
+from edge_mrcnn.train.losses import compute_losses  # noqa: E402
 
 SIZE = (64, 128)
 
@@ -69,3 +72,50 @@ class TestRegionPool:
         rounded = pool({k: m.bfloat16() for k, m in maps.items()}, [make_boxes(9)] * 2, [SIZE, SIZE])
         assert rounded.dtype == torch.bfloat16
         torch.testing.assert_close(rounded.float(), exact, atol=0.03, rtol=0.02)
+
+
+def make_batch(objects: tuple[int, ...]) -> tuple[torch.Tensor, list[dict[str, torch.Tensor]]]:
+    """Images with so many rectangles each."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (len(objects), 3, *SIZE), dtype=torch.uint8, generator=generator)
+    targets = []
+    for count in objects:
+        boxes = torch.tensor([[8.0 + 20 * i, 6, 40 + 20 * i, 50] for i in range(count)]).reshape(-1, 4)
+        masks = torch.zeros(count, *SIZE, dtype=torch.uint8)
+        for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
+            mask[y0:y1, x0:x1] = 1
+        targets.append({"boxes": boxes, "labels": 1 + torch.arange(count) % 2, "masks": masks})
+    return images, targets
+
+
+@pytest.mark.parametrize("objects", [(2, 1), (0, 3), (0, 0)])
+@pytest.mark.parametrize("agnostic", [True, False])
+def test_losses_and_gradients_are_torchvisions(
+    toy_config: ModelConfig, objects: tuple[int, ...], agnostic: bool
+) -> None:
+    torch.manual_seed(0)
+    model = build_model(toy_config.updated(class_agnostic_boxes=agnostic), 2).train()
+    images, targets = make_batch(objects)
+    results = []
+    for measure in (lambda: model(images, targets), lambda: compute_losses(model, images, targets)[0]):
+        torch.manual_seed(3)  # of the sampled anchors and regions
+        model.zero_grad()
+        losses = measure()
+        sum(losses.values()).backward()
+        results.append((losses, [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+    (expected, gradients), (found, others) = results
+    assert found.keys() == expected.keys() and len(gradients) == len(others)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+    for one, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(other, one)
+
+
+def test_regions_are_handed_out_with_their_losses(toy_config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    model = build_model(toy_config, 2).train()
+    _, regions = compute_losses(model, *make_batch((2, 1)))
+    count, objects = len(regions.labels), len(regions.object_labels)
+    assert sum(map(len, regions.boxes)) == count == len(regions.features) == len(regions.class_logits)
+    assert sum(map(len, regions.object_boxes)) == objects == len(regions.mask_logits)
+    assert torch.equal(regions.labels[regions.labels > 0], regions.object_labels)

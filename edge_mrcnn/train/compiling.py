@@ -1,0 +1,46 @@
+"""Compilation of the part of a model whose shapes never change: the backbone and its pyramid."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torchvision.models.detection import MaskRCNN
+
+from runtimes.errors import one_line
+
+log = logging.getLogger(__name__)
+
+
+def compile_backbone(
+    model: MaskRCNN,
+    image_size_hw: tuple[int, int],
+    device: torch.device,
+    backend: str | Callable[..., Any] = "inductor",
+) -> bool:
+    """Compile backbone and pyramid in place, if that works here; otherwise say so and leave them as they are.
+
+    Args:
+        model: To be trained.
+        image_size_hw: Input size, for a trial.
+        device: Where it will train.
+        backend: torch.compile's.
+
+    Returns:
+        Whether it is compiled now.
+    """
+    backbone = model.backbone
+    was_training = backbone.training
+    backbone.to(device).compile(backend=backend)
+    try:
+        with torch.no_grad():
+            backbone.eval()(torch.zeros(1, 3, *image_size_hw, device=device))
+    except Exception as error:  # a missing compiler or driver, or an operator that it does not know
+        log.warning("--compile: not possible here (%s); going on without", one_line(error))
+        backbone._compiled_call_impl = None
+        return False
+    finally:
+        backbone.train(was_training)
+    return True

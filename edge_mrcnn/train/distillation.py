@@ -1,0 +1,155 @@
+"""A larger model teaches a smaller one what it makes of the regions that the smaller one is trained on.
+
+The teacher sees the same letterboxed images, resized where its input is larger, and answers for the student's own
+sampled regions, so nothing has to be matched: region features (Mimicking, CVPR 2017, section 3.2), class
+probabilities (arXiv 1503.02531), box regressions and masks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection import MaskRCNN
+
+from edge_mrcnn.config import TrainConfig
+from edge_mrcnn.model.checkpoint import Checkpoint
+from edge_mrcnn.train.losses import Regions
+from runtimes.errors import UsageError
+
+TEMPERATURE = 2.0
+"""Softens both class distributions, so that the teacher's second thoughts count."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the teacher makes of the student's regions; see `Regions`."""
+
+    features: Tensor
+    class_logits: Tensor
+    deltas: Tensor
+    mask_features: Tensor
+    mask_logits: Tensor
+
+
+class Teacher:
+    """A frozen model that answers for regions of a student of the same classes."""
+
+    def __init__(self, checkpoint: Checkpoint, student: Checkpoint) -> None:
+        """
+        Raises:
+            UsageError: If the classes differ, or the input sizes are not of one shape.
+        """
+        if checkpoint.classes != student.classes:
+            raise UsageError(
+                f"--teacher: it knows the classes {checkpoint.classes[:5]}, the student learns {student.classes[:5]}; "
+                "train a teacher on the same ones"
+            )
+        height, width = checkpoint.config.image_size_hw
+        student_height, student_width = student.config.image_size_hw
+        if height * student_width != width * student_height:
+            raise UsageError(
+                f"--teacher: its input is {height}x{width}, the student's {student_height}x{student_width}; "
+                "both must be of one shape: give an --imgsz in proportion"
+            )
+        self.model: MaskRCNN = checkpoint.model.eval().requires_grad_(False)
+        self.name = checkpoint.config.name
+        self.image_size_hw = (height, width)
+        self.scale = height / student_height
+
+    @property
+    def channels(self) -> int:
+        """Width of its pyramid."""
+        return int(self.model.backbone.out_channels)
+
+    @torch.no_grad()
+    def answer(self, images: Tensor, regions: Regions) -> Answers:
+        """Ask about the regions of a student.
+
+        Args:
+            images: (B, 3, H, W) uint8 RGB at the student's input size.
+            regions: Of the student; their boxes are in its pixels.
+        """
+        self.model.to(images.device)
+        batch, _ = self.model.transform(self._resize(images))
+        features = self.model.backbone(batch.tensors)
+        heads = self.model.roi_heads
+        boxes, object_boxes = ([b * self.scale for b in lists] for lists in (regions.boxes, regions.object_boxes))
+        pooled = heads.box_roi_pool(features, boxes, batch.image_sizes)
+        class_logits, deltas = heads.box_predictor(heads.box_head(pooled))
+        mask_features = heads.mask_roi_pool(features, object_boxes, batch.image_sizes)
+        mask_logits = heads.mask_predictor(heads.mask_head(mask_features))
+        return Answers(pooled, class_logits, deltas, mask_features, mask_logits)
+
+    def _resize(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[-2:]) == self.image_size_hw:
+            return images
+        resized = F.interpolate(images.float(), self.image_size_hw, mode="bilinear", antialias=True)
+        return resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def make_adapter(student: MaskRCNN, teacher: Teacher) -> nn.Module:
+    """What takes the student's features to the teacher's width; it is trained and then thrown away."""
+    width = int(student.backbone.out_channels)
+    return nn.Identity() if width == teacher.channels else nn.Conv2d(width, teacher.channels, 1)
+
+
+def distillation_losses(
+    regions: Regions, answers: Answers, adapter: nn.Module, config: TrainConfig
+) -> dict[str, Tensor]:
+    """The weighted losses by name; each is 0 where student and teacher agree, and absent where its weight is 0."""
+    measures = {
+        "features": partial(_region_feature_loss, regions, answers, adapter),
+        "classes": partial(class_loss, regions.class_logits, answers.class_logits),
+        "boxes": partial(box_loss, regions.deltas, answers.deltas, answers.class_logits),
+        "masks": partial(mask_loss, regions.mask_logits, answers.mask_logits, regions.object_labels),
+    }
+    weights = {name: getattr(config, f"distill_{name}") for name in measures}
+    return {f"loss_distill_{name}": weights[name] * measure() for name, measure in measures.items() if weights[name]}
+
+
+def _region_feature_loss(regions: Regions, answers: Answers, adapter: nn.Module) -> Tensor:
+    """Of the features that the box head and the mask head are given."""
+    boxes = feature_loss(adapter(regions.features), answers.features)
+    return boxes + feature_loss(adapter(regions.mask_features), answers.mask_features)
+
+
+def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean of 1 - cosine between the feature vectors (N, C, S, S) at each place: scale is the student's own affair."""
+    likeness = F.cosine_similarity(student.float(), teacher.float(), dim=1, eps=1e-6)
+    known = teacher.float().abs().amax(1) > 0  # a cosine with nothing is no lesson
+    return ((1 - likeness) * known).sum() / known.sum().clamp(min=1)
+
+
+def class_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the softened class distributions from logits (N, K), in nats times T^2."""
+    if not len(student):
+        return student.sum()
+    logs, targets = (F.log_softmax(logits.float() / TEMPERATURE, 1) for logits in (student, teacher))
+    return F.kl_div(logs, targets, log_target=True, reduction="batchmean") * TEMPERATURE**2
+
+
+def box_loss(student: Tensor, teacher: Tensor, class_logits: Tensor) -> Tensor:
+    """Smooth L1 between deltas (N, 4 K) of the teacher's likeliest class, weighted by how sure it is of an object."""
+    chance = class_logits.float().softmax(1)
+    likeliest = chance[:, 1:].argmax(1) + 1
+    rows = torch.arange(len(student), device=student.device)
+    own, theirs = (d.float().reshape(len(rows), chance.shape[1], 4)[rows, likeliest] for d in (student, teacher))
+    distance = F.smooth_l1_loss(own, theirs, reduction="none", beta=1 / 9).sum(1)
+    weight = 1 - chance[:, 0]
+    return (distance * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def mask_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    """Divergence of the mask probabilities of each object's own class, from logits (Q, K, M, M), mean over pixels."""
+    if not len(labels):
+        return student.sum() * 0
+    rows = torch.arange(len(labels), device=labels.device)
+    own, theirs = (logits[rows, labels].float() for logits in (student, teacher))
+    target = theirs.sigmoid()
+    cross = F.binary_cross_entropy_with_logits(own, target)
+    entropy = F.binary_cross_entropy_with_logits(theirs, target)
+    return cross - entropy

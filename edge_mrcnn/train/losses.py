@@ -1,0 +1,74 @@
+"""The losses of one step, and the regions that they were taken on.
+
+The same operations in the same order as `torchvision.models.detection.MaskRCNN.forward` in training, by its own
+modules and loss functions; what it keeps to itself is handed out here, so that a teacher can be asked about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.roi_heads import fastrcnn_loss, maskrcnn_loss
+
+Target = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Regions:
+    """What the two heads made of the sampled regions of a batch: K of them, of which Q are objects."""
+
+    boxes: list[Tensor]
+    """(K_i, 4) xyxy of each image, in input pixels."""
+    labels: Tensor
+    """(K,) int64, 0 for background."""
+    features: Tensor
+    """(K, C, 7, 7) pooled from the pyramid."""
+    class_logits: Tensor
+    """(K, classes), background first."""
+    deltas: Tensor
+    """(K, 4 * classes) box regressions."""
+    object_boxes: list[Tensor]
+    """(Q_i, 4) xyxy of each image."""
+    object_labels: Tensor
+    """(Q,) int64, from 1."""
+    mask_features: Tensor
+    """(Q, C, 14, 14)."""
+    mask_logits: Tensor
+    """(Q, classes, 28, 28)."""
+
+
+def compute_losses(model: MaskRCNN, images: Tensor, targets: list[Target]) -> tuple[dict[str, Tensor], Regions]:
+    """The five losses of Mask R-CNN (arXiv 1703.06870, section 3) by name, and the regions behind them.
+
+    Args:
+        model: In training mode.
+        images: (B, 3, H, W) uint8 RGB.
+        targets: Boxes, labels and masks of each image, as torchvision has them.
+    """
+    batch, _ = model.transform(images)
+    features = model.backbone(batch.tensors)
+    proposals, losses = model.rpn(batch, features, targets)
+    heads = model.roi_heads
+    boxes, matches, labels, regressions = heads.select_training_samples(proposals, targets)
+    pooled = heads.box_roi_pool(features, boxes, batch.image_sizes)
+    class_logits, deltas = heads.box_predictor(heads.box_head(pooled))
+    classifier, box_reg = fastrcnn_loss(class_logits, deltas, labels, regressions)
+    objects = [torch.where(label > 0)[0] for label in labels]
+    object_boxes, object_labels, owners = (
+        [values[rows] for values, rows in zip(lists, objects, strict=True)] for lists in (boxes, labels, matches)
+    )
+    mask_features = heads.mask_roi_pool(features, object_boxes, batch.image_sizes)
+    mask_logits = heads.mask_predictor(heads.mask_head(mask_features))
+    masks, true_labels = [t["masks"] for t in targets], [t["labels"] for t in targets]
+    losses |= {
+        "loss_classifier": classifier,
+        "loss_box_reg": box_reg,
+        "loss_mask": maskrcnn_loss(mask_logits, object_boxes, masks, true_labels, owners),
+    }
+    return losses, Regions(
+        boxes, torch.cat(labels), pooled, class_logits, deltas,
+        object_boxes, torch.cat(object_labels), mask_features, mask_logits,
+    )  # fmt: skip

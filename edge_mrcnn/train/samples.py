@@ -1,0 +1,70 @@
+"""What the model finds on a few validation images, beside what is there: one contact sheet per evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge_mrcnn.data.coco import CocoData, CocoImage
+from edge_mrcnn.report.agreement import confident
+from edge_mrcnn.report.evaluate import match_categories, read_sized
+from edge_mrcnn.report.pictures import draw_objects, encode_jpeg
+from runtimes.draw import PALETTE
+
+CELL_WH = (288, 216)
+"""Width and height of one picture on the sheet, in pixels."""
+COLUMNS = 2
+"""Pairs of pictures beside each other."""
+BACKGROUND = 24
+
+
+def draw_samples(runtime: Any, data: CocoData, path: Path, *, count: int = 6) -> None:
+    """Write pairs of the annotated and the found objects of images at even steps through those with objects.
+
+    Args:
+        runtime: Anything with a `card` and `infer`.
+        data: Validation images.
+        path: JPEG to write; its folder is made.
+        count: Images at most.
+    """
+    shown = [image for image in data.images if data.annotations(image.id)] or list(data.images)
+    steps = np.linspace(0, len(shown) - 1, min(count, len(shown))).round().astype(int)
+    categories = match_categories(runtime.card, data.categories)
+    pairs = [draw_pair(runtime, data, shown[step], categories) for step in steps]
+    blank = np.full_like(pairs[0], BACKGROUND)
+    pairs += [blank] * (-len(pairs) % COLUMNS)
+    rows = [np.hstack(pairs[start : start + COLUMNS]) for start in range(0, len(pairs), COLUMNS)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_jpeg(np.vstack(rows)))
+
+
+def draw_pair(runtime: Any, data: CocoData, image: CocoImage, categories: dict[int, int]) -> np.ndarray:
+    """One image twice, (h, 2 w, 3) uint8 RGB: on the left its annotations, on the right what was found."""
+    pixels = read_sized(image)
+    found = confident(runtime.infer(pixels).to_coco(image.id))
+    found = [{**f, "category_id": categories[f["category_id"]]} for f in found if f["category_id"] in categories]
+    truth = [a for a in data.annotations(image.id) if not a["iscrowd"]]
+    return np.hstack([draw_cell(pixels, things, data) for things in (truth, found)])
+
+
+def draw_cell(pixels: np.ndarray, things: list[dict[str, Any]], data: CocoData) -> np.ndarray:
+    """A picture with COCO records drawn, centred on a dark cell."""
+    height, width = pixels.shape[:2]
+    scale = min((CELL_WH[0] - 4) / width, (CELL_WH[1] - 4) / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    canvas = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    many = len(data.categories) > 1
+    order = list(data.categories)
+    keys = [order.index(t["category_id"]) if many else index for index, t in enumerate(things)]
+    names = [data.categories[t["category_id"]] if many else "" for t in things]
+    labels = [
+        f"{name} {t['score']:.2f}".strip() if "score" in t else name for name, t in zip(names, things, strict=True)
+    ]
+    draw_objects(canvas, things, [PALETTE[key % len(PALETTE)] for key in keys], scale, labels)
+    cell = np.full((CELL_WH[1], CELL_WH[0], 3), BACKGROUND, np.uint8)
+    top, left = (CELL_WH[1] - size[1]) // 2, (CELL_WH[0] - size[0]) // 2
+    cell[top : top + size[1], left : left + size[0]] = canvas
+    return cell
