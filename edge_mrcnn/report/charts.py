@@ -114,7 +114,7 @@ def mistake_chart(comparison: Comparison) -> str:
     kinds = [kind for kind in KINDS if max(cost[kind].ap for cost in (first, *others)) >= VISIBLE]
     gains = {kind: [100 * (first[kind].ap - cost[kind].ap) for cost in others] for kind in kinds}
     reach = 1.15 * max([0.1, *(abs(gain) for changes in gains.values() for gain in changes)])
-    left, right, top, lanes = 92, WIDTH - 44, 20, len(others)
+    left, right, top, lanes = 106, WIDTH - 44, 20, len(others)
     step = 20 + 9 * min(lanes, 8)
     bottom = top + step * len(kinds)
     x = Scale(-reach, reach, left, right)

@@ -15,12 +15,15 @@ Box = tuple[float, float, float, float]
 
 WIDTH = 440
 """Units of every chart's width: text of 11 units stays legible on a phone and is not huge on a desktop."""
-LINE = 14
-"""Height of a line of text, in units."""
-LETTER = 5.9
-"""Mean width of a letter of 11 units, in units."""
-OFFSETS = [(9, -7, 0.0), (-9, -7, -1.0), (0, -22, -0.5), (0, 9, -0.5), (9, -22, 0.0), (9, 9, 0.0), (-9, -22, -1.0)]
-OFFSETS += [(-9, 9, -1.0), (0, -40, -0.5), (0, 27, -0.5), (0, -56, -0.5), (0, 43, -0.5)]
+LINE = 16
+"""Height of a line of text, in units: of 13 units, as on a phone."""
+LETTER = 6.7
+"""Mean width of such a letter, in units."""
+SIDES = ((9, 0.0), (-9, -1.0), (0, -0.5))
+OFFSETS = [
+    *((9, -8, 0.0), (-9, -8, -1.0), (0, -25, -0.5), (0, 9, -0.5)),
+    *((dx, dy, share) for dy in (-25, 9, -42, 27, -59, 44, -76, 61) for dx, share in SIDES),
+]
 """Places of a label in order of preference: shift in x and y, and share of its width, from the point."""
 
 

@@ -105,5 +105,8 @@ def _open_checkpoint(path: Path, device: str, threads: int | None, asked: dict[s
         torch.set_num_threads(threads)
     runtime = load_reference(path, device=device)
     if runtime.device.type == "cuda":
+        # Convolutions are TF32 by default, which is no reference; torch's types do not know the switch.
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
         return Model(path, runtime, device=torch.cuda.get_device_name(runtime.device), runs_as={"precision": "f32"})
     return Model(path, runtime, runs_as={**asked, "precision": "f32"})
