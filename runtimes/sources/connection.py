@@ -80,10 +80,14 @@ class Connection:
         """Number of the reading process."""
         return self._process.pid
 
-    def ask(self) -> None:
-        """Request the newest frame that was not given yet, or else the next one."""
+    def ask(self, delay_s: float = 0.0) -> None:
+        """Request the newest frame of then that was not given yet, or else the next one.
+
+        Args:
+            delay_s: Seconds until it is wanted, so that it is fresh and yet ready.
+        """
         with suppress(OSError):  # it has died: `receive` says so
-            self._channel.sendall(b"\n")
+            self._channel.sendall(b"%.4f\n" % delay_s)
 
     def receive(self, timeout_s: float) -> tuple[Report | None, str]:
         """Wait for a report.

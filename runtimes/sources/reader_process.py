@@ -148,9 +148,10 @@ def main() -> None:
 
 
 def obey(lines: Any, outlet: Outlet) -> None:
-    """Give a frame per request; end with the process that started us, even while the driver hangs."""
+    """Give a frame per request, each a delay in seconds; end with the process that started us, even in a hang."""
     try:
-        for _ in lines:
+        for line in lines:
+            time.sleep(float(line))
             outlet.ask()
     finally:
         os._exit(0)

@@ -25,6 +25,10 @@ FAILURES = 3
 _TICK_S = 0.1
 """How often a wait looks up whether it was told to stop: `stop` may be called where no lock can be had."""
 _JOIN_S = 1.0
+_LEARNING = 0.2
+"""Weight of the last frame in the average time of the model."""
+_LEAD_S = 0.012
+"""How long before a model is free the next frame is asked for: turning 1080p into RGB and bringing it over takes this."""
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +92,8 @@ class Stream:
         self._error: Exception | None = None
         self._failures = 0
         self._taken = self._given = 0
+        self._pace_s = 0.0
+        """How long the model takes for a frame, on average of late."""
         self._busy_since: dict[int, float] = {}
         """Job -> since when the model has been at it."""
         self._is_stopping = False
@@ -180,12 +186,14 @@ class Stream:
     def _work(self, runtime: Runtime) -> None:
         """Infer one frame after the other; the thread of a model."""
         while (job := self._next_job()) is not None:
+            start = time.monotonic()
             try:
                 found: Detections | Exception = infer(runtime, job.frame)
             except Exception as error:
                 found = error
             with self._changed:
                 del self._busy_since[job.number]
+                self._pace_s += _LEARNING * (time.monotonic() - start - self._pace_s)
                 self._wait_for_turn(job)
                 if isinstance(found, Exception):
                     self._fail(job, found)
@@ -203,6 +211,7 @@ class Stream:
                     self._taken += 1
                     self._busy_since[job.number] = time.monotonic()
                     reader.ledger.running += 1
+                    self._forecast()
                     return job
                 if all(reader.is_over for reader in self._readers):
                     break
@@ -210,6 +219,12 @@ class Stream:
                     reader.prepare()
                 self._changed.wait(_TICK_S)
         return None
+
+    def _forecast(self) -> None:
+        """Have the next source turn its newest frame into RGB just before a model is free, under the lock."""
+        delay_s = self._pace_s / len(self._runtimes) - _LEAD_S
+        if delay_s > 0:
+            self._readers[self._turn % len(self._readers)].prepare(delay_s)
 
     def _whose_turn(self) -> Reader | None:
         """The next source, round about, that has a frame."""

@@ -28,10 +28,10 @@ class ProcessReader(Reader):
         self._slot: Frame | None = None
         self._is_asked = False
 
-    def prepare(self) -> None:
+    def prepare(self, delay_s: float = 0.0) -> None:
         if self._connection is not None and self._slot is None and not self._is_asked and not self.is_paused:
             self._is_asked = True
-            self._connection.ask()
+            self._connection.ask(delay_s)
 
     def pause(self, is_paused: bool) -> None:
         if is_paused:

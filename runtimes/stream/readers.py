@@ -110,8 +110,8 @@ class Reader(ABC):
             size_hw=ledger.size_hw,
         )
 
-    def prepare(self) -> None:  # noqa: B027  # only readers that are asked for frames have something to do
-        """The model is free: see to it that a frame comes soon, under the lock."""
+    def prepare(self, delay_s: float = 0.0) -> None:  # noqa: B027  # only what is asked for frames has something to do
+        """See to it that a frame is there when the model is free, in so many seconds; under the lock."""
 
     @abstractmethod
     def take(self) -> Frame:
