@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -11,8 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TextIO
+from typing import Any, NamedTuple, NoReturn
 
 import click
 import cv2
@@ -76,20 +74,10 @@ class Picture(NamedTuple):
 class Output:
     """Everything that is done with a frame once its objects are known; what is slow, in a thread of its own."""
 
-    def __init__(
-        self,
-        card: ModelCard,
-        live: Session,
-        sinks: Mapping[str, Sink],
-        records: TextIO | None,
-        meter: Meter,
-        *,
-        show: bool,
-    ) -> None:
+    def __init__(self, card: ModelCard, live: Session, sinks: Mapping[str, Sink], meter: Meter, *, show: bool) -> None:
         self._card = card
         self._live = live
         self._sinks = sinks
-        self._records = records
         self._meter = meter
         self._show = show
         self._keeper = Background(self._keep, name="pictures") if sinks else None
@@ -102,9 +90,7 @@ class Output:
         return self._keeper.skipped if self._keeper else 0
 
     def put(self, frame: Frame, found: Detections, fps: float, *, is_live: bool) -> None:
-        """Record, keep and show a frame; a live source is never held up by a slow disk."""
-        if self._records:
-            self._records.write(json.dumps(to_record(frame, found) | self._live.counts(frame.source)) + "\n")
+        """Keep and show a frame; a live source is never held up by a slow disk."""
         if self._keeper:
             self._keeper.put(Picture(frame, found, fps), may_skip=is_live)
         if self._show:  # windows belong to the main thread
@@ -154,12 +140,10 @@ class Output:
     help="Frames inferred at once, each with its share of the threads: more of them, each later.",
 )  # fmt: skip
 @click.option("--wait", is_flag=True, help="Try a source that is not there yet again, for ever.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write detections, one JSON line a frame.")
 @live_options
 def command(
     model: str, kind: str, sources: tuple[str, ...], save: str | None, keep_free: float | None, show: bool,
-    max_frames: int | None, threads: int | None, parallel: int, wait: bool, json_path: Path | None,
-    settings: LiveSettings,
+    max_frames: int | None, threads: int | None, parallel: int, wait: bool, settings: LiveSettings,
 ) -> None:  # fmt: skip
     """Run a model live on cameras, streams or videos. Ctrl-C ends it and finishes the files; twice, at once."""
     opened = open_sources(sources)
@@ -174,11 +158,10 @@ def command(
         sinks = open_sinks(save, opened, reserve) if save else {}
         for sink in sinks.values():
             stack.enter_context(sink)
-        records = stack.enter_context(open_records(json_path)) if json_path else None
         meter, stream = Meter(), Stream(models, opened, is_patient=wait)
         is_images = all(isinstance(source, ImageSource) for source in opened.values())
         live = stack.enter_context(Session(settings, runtime.card, stream, is_images=is_images))
-        output = stack.enter_context(closing(Output(runtime.card, live, sinks, records, meter, show=show)))
+        output = stack.enter_context(closing(Output(runtime.card, live, sinks, meter, show=show)))
         click.echo(f"{describe(runtime.card)} on {', '.join(opened)}", err=True)
         if live.page:
             click.echo(f"page: {live.page.address.url}", err=True)
@@ -187,7 +170,7 @@ def command(
         if signals.count:
             click.echo("\nstopped", err=True)
     summarize(meter, stream, live, output)
-    for written in (save, json_path, settings.coco):
+    for written in (save, settings.json, settings.coco):
         if written:
             click.echo(f"wrote {written}")
     click.echo(f"next: edge-mrcnn report --help, or edge-mrcnn predict --model {path} --source FOLDER -o DIR")
@@ -255,19 +238,6 @@ def describe(card: ModelCard) -> str:
     return f"{card.name} {card.precision} {width}x{height} {card.target}"
 
 
-def to_record(frame: Frame, found: Detections) -> dict[str, Any]:
-    """One frame as JSON: where it is from, times, detections as COCO results."""
-    return {
-        "frame": frame.index,
-        "time_s": round(frame.time_s, 4),
-        "name": frame.name,
-        "source": frame.source,
-        "image_size_hw": found.image_size_hw,
-        "speed_ms": {stage: round(value, 3) for stage, value in found.speed_ms.items()},
-        "detections": found.to_coco(frame.index),
-    }
-
-
 def show_image(image: np.ndarray) -> bool:
     """Show an RGB image in a window; true when the user pressed q or Escape."""
     try:
@@ -284,19 +254,6 @@ def quieten_opencv() -> None:
     """Hide OpenCV's warnings about sources that do not open: our own errors say it better."""
     set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel  # 4.x, 5.x
     set_level(2)  # errors only
-
-
-def open_records(path: Path) -> TextIO:
-    """Open a file for lines of JSON; its folder is made.
-
-    Raises:
-        UsageError: If it cannot be written there.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--json {path}: cannot be written: {error.strerror}") from error
 
 
 class Signals:

@@ -31,6 +31,7 @@ OPTIONS = (
         help="mqtt[s]://HOST[:PORT][/PREFIX]: state, events, Home Assistant. Password: env:NAME or file:PATH.",
     ),
     click.option("--webhook", type=PrivateUrl(), metavar="URL", help="POST events there as JSON."),
+    click.option("--json", type=click.Path(path_type=Path), help="Write detections, one JSON line a frame."),
     click.option("--coco", type=click.Path(path_type=Path, dir_okay=False), help="Write a file of COCO results."),
     click.option("--track", "is_tracked", is_flag=True, help="Number objects, the same from frame to frame."),
     click.option(
@@ -57,7 +58,7 @@ def live_options(command: Command) -> Command:
 
     @wraps(command)
     def collect(*args: Any, **values: Any) -> Any:
-        names = ("web", "web_token", "web_hosts", "mqtt", "webhook", "coco", "is_tracked", "lines", "zones")
+        names = ("web", "web_token", "web_hosts", "mqtt", "webhook", "json", "coco", "is_tracked", "lines", "zones")
         chosen = {name: values.pop(name) for name in names}
         return command(*args, settings=_settle(chosen, values.pop("conf")), **values)
 

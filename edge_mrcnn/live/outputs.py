@@ -1,4 +1,4 @@
-"""Where results go besides pictures and records: the face of such an output, and files of COCO results.
+"""Where results go besides pictures: the face of such an output, lines of JSON, and files of COCO results.
 
 `put` and `put_happening` are called by the camera loop and must return at once; `tick` is called once a second by
 another thread. An output that fails is closed with one message, and the loop goes on without it.
@@ -98,11 +98,7 @@ class CocoResults(Output):
         Raises:
             UsageError: If it cannot be written there.
         """
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: TextIO | None = path.open("w", encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"--coco {path}: cannot be written: {error.strerror}") from error
+        self._file: TextIO | None = open_text(path, "--coco")
         self._name_image = name_image
         self._separator = "[\n"
 
@@ -119,6 +115,58 @@ class CocoResults(Output):
         file, self._file = self._file, None
         with file:
             file.write("[]\n" if self._separator == "[\n" else "\n]\n")
+
+
+class JsonLines(Output):
+    """A file with one JSON object per frame: where it is from, times, detections as COCO results, counts.
+
+    Each line is written at once, so that others can follow the file and a full disk is noticed.
+    """
+
+    def __init__(self, path: Path, count: Callable[[str], dict[str, Any]]) -> None:
+        """Begin the file.
+
+        Args:
+            path: Where; its folder is made.
+            count: The counts of a source at its lines and zones; empty where there are none.
+
+        Raises:
+            UsageError: If it cannot be written there.
+        """
+        self._file = open_text(path, "--json")
+        self._count = count
+
+    def put(self, frame: Frame, found: Detections) -> None:
+        self._file.write(json.dumps(to_record(frame, found) | self._count(frame.source)) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def to_record(frame: Frame, found: Detections) -> dict[str, Any]:
+    """One frame as JSON: where it is from, times, detections as COCO results."""
+    return {
+        "frame": frame.index,
+        "time_s": round(frame.time_s, 4),
+        "name": frame.name,
+        "source": frame.source,
+        "image_size_hw": found.image_size_hw,
+        "speed_ms": {stage: round(value, 3) for stage, value in found.speed_ms.items()},
+        "detections": found.to_coco(frame.index),
+    }
+
+
+def open_text(path: Path, option: str) -> TextIO:
+    """Open a text file to write line by line; its folder is made.
+
+    Raises:
+        UsageError: If it cannot be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise UsageError(f"{option} {path}: cannot be written: {error.strerror}") from error
 
 
 def name_image(frame: Frame, *, is_alone: bool, is_images: bool) -> int | str:

@@ -23,7 +23,7 @@ from edge_mrcnn.live.monitor import Monitor
 from edge_mrcnn.live.mqtt import Mqtt, parse_broker
 from edge_mrcnn.live.names import name_publicly
 from edge_mrcnn.live.notify import Notifier
-from edge_mrcnn.live.outputs import CocoResults, Output, Outputs, name_image
+from edge_mrcnn.live.outputs import CocoResults, JsonLines, Output, Outputs, name_image
 from edge_mrcnn.live.pictures import PictureEncoder
 from edge_mrcnn.live.scenes import Happening, Scenes
 from edge_mrcnn.live.state import describe_sources
@@ -58,6 +58,8 @@ class LiveSettings:
     """URL of a broker; a password in it is a secret."""
     webhook: str | None = None
     """URL that gets the events; all of it is a secret."""
+    json: Path | None = None
+    """File for one line of JSON per frame."""
     coco: Path | None = None
     """File for COCO results."""
     is_tracked: bool = False
@@ -144,6 +146,8 @@ class Session:
     ) -> list[Output]:
         labels = [status.name for status in stream.status()]
         outputs: list[Output] = []
+        if settings.json:
+            outputs.append(JsonLines(settings.json, self.counts))
         if settings.coco:
             name = partial(name_image, is_alone=len(labels) == 1, is_images=is_images)
             outputs.append(CocoResults(settings.coco, name))

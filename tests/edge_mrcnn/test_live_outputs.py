@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from edge_mrcnn.live.metrics import render_metrics
 from edge_mrcnn.live.monitor import BUCKETS_S, Health, Histogram, Monitor
 from edge_mrcnn.live.names import name_publicly
 from edge_mrcnn.live.notify import Notifier
-from edge_mrcnn.live.outputs import CocoResults, Output, Outputs, name_image
+from edge_mrcnn.live.outputs import CocoResults, JsonLines, Output, Outputs, name_image
 from edge_mrcnn.live.scenes import Happening, Scenes
 from edge_mrcnn.live.session import LiveSettings, Session
 from edge_mrcnn.live.webhook import Webhook
@@ -217,6 +218,29 @@ class TestCocoResults:
         (tmp_path / "file").touch()
         with pytest.raises(UsageError, match="cannot be written"):
             CocoResults(tmp_path / "file" / "x.json", lambda frame: 0)
+
+
+class TestJsonLines:
+    def test_each_frame_is_a_line_at_once(self, tmp_path):
+        output = JsonLines(tmp_path / "new" / "out.jsonl", lambda source: {"lines": {"gate": {"in": {}, "out": {}}}})
+        output.put(make_frame(3), detect((50, 50)))
+        (line,) = (tmp_path / "new" / "out.jsonl").read_text().splitlines()
+        record = json.loads(line)
+        assert (record["frame"], record["source"], len(record["detections"])) == (3, "door", 1)
+        assert record["lines"] == {"gate": {"in": {}, "out": {}}}
+        output.close()
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+    def test_a_full_disk_ends_the_file_and_nothing_else(self, tmp_path, caplog):
+        full, well = JsonLines(Path("/dev/full"), lambda _: {}), JsonLines(tmp_path / "x", lambda _: {})
+        outputs = Outputs([full, well])
+        for index in range(3):
+            outputs.put(make_frame(index), detect())
+        outputs.close()
+        assert len((tmp_path / "x").read_text().splitlines()) == 3
+        assert [record.getMessage() for record in caplog.records] == [
+            "JsonLines stopped, everything else goes on: [Errno 28] No space left on device"
+        ]
 
 
 def test_an_output_that_fails_is_left_out_with_one_message(caplog):
