@@ -28,7 +28,7 @@ _JOIN_S = 1.0
 _LEARNING = 0.2
 """Weight of the last frame in the average time of the model."""
 _LEAD_S = 0.012
-"""How long before a model is free the next frame is asked for: turning 1080p into RGB and bringing it over takes this."""
+"""How long before a model is free the next frame is asked for: making RGB of 1080p and bringing it over takes this."""
 
 logger = logging.getLogger(__name__)
 
