@@ -136,7 +136,10 @@ def choose_providers(device: str, names: Sequence[str] | None, cache_dir: str | 
     names = DEVICES[device.lower()] if names is None else names
     available = onnxruntime.get_available_providers()
     if unknown := set(names) - set(available):
-        raise UsageError(f"{', '.join(sorted(unknown))}: not in this onnxruntime, which has {', '.join(available)}")
+        raise UsageError(
+            f"{', '.join(sorted(unknown))}: not in this onnxruntime, which has {', '.join(available)}; "
+            "for NVIDIA's GPUs install onnxruntime-gpu in its place"
+        )
     cache = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache_dir)} if cache_dir else {}
     return [(name, cache if name.startswith("Tensorrt") else {}) for name in names]
 
