@@ -7,6 +7,7 @@ Each answers as many detections as the red value of the image's first pixel says
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -394,3 +395,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[1])
     return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def uv() -> str:
+    """The installer; tests that install are skipped without it or without a package index."""
+    found = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    return found or pytest.skip("needs uv: pip install uv")

@@ -55,13 +55,6 @@ def extra(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def uv() -> str:
-    """The installer; tests that install are skipped without it or without a package index."""
-    found = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    return found or pytest.skip("needs uv: pip install uv")
-
-
-@pytest.fixture(scope="module")
 def python(extra: str, uv: str, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a fresh environment with one extra."""
     folder = tmp_path_factory.mktemp(extra)

@@ -166,7 +166,7 @@ def write_video(path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def site(wheel: Path, rootfs: Path) -> Callable[[str], Path]:
+def site(wheel: Path, rootfs: Path, uv: str) -> Callable[[str], Path]:
     """A function from an extra to a folder with what `pip install edge-mrcnn[EXTRA]` puts on the board."""
 
     @functools.cache
@@ -175,7 +175,7 @@ def site(wheel: Path, rootfs: Path) -> Callable[[str], Path]:
         shutil.rmtree(folder, ignore_errors=True)
         python = next((rootfs / "usr/bin").glob("python3.[0-9]*")).name.removeprefix("python")
         subprocess.run(
-            ["uv", "pip", "install", "--quiet", "--target", folder, "--python-version", python,
+            [uv, "pip", "install", "--quiet", "--target", folder, "--python-version", python,
              "--python-platform", f"aarch64-{GLIBC}", "--only-binary", ":all:",
              "--constraint", ROOT / "requirements.txt", f"{wheel}[{extra}]"],
             check=True,
