@@ -4,9 +4,9 @@
     python benchmarks/latency_by_detections.py --models best.onnx best-int8.xml best.tflite --source PICTURES
 
 The weights are used as they are, and so is the score threshold in the files: what differs is the picture. The pictures
-of `--source` are tiled to a crowd, and a scene shows the first blocks of it on gray; of all such scenes the one is
-taken in which a file finds a number of objects nearest to the one asked for. The number that it really finds stands
-beside the time. With `--weights`, files with D = 100 are exported first; `--models` should be such files too.
+of `--source` are tiled to a crowd, and a scene shows some tiles of it on gray; of 200 such scenes the one is taken in
+which a file finds a number of objects nearest to the one asked for. The number that it really finds stands beside the
+time. With `--weights`, files with D = 100 are exported first; `--models` should be such files too.
 
 All files and scenes take turns; the median counts.
 """
@@ -27,8 +27,8 @@ from quantize import CalibrationSet
 from runtimes.base import Array, Runtime
 from runtimes.preprocess import letterbox_image
 
-BLOCKS = 12
-"""Blocks of a crowd per side, which are shown one after the other."""
+SCENES = 200
+"""Scenes that are tried, of no tile to all of them."""
 GRAY = 128
 
 
@@ -88,10 +88,10 @@ def export_crowded(weights: str, folder: Path, proposals: int) -> list[Path]:
 
 def find_scenes(runtime: Runtime, pictures: list[Array], tiles: int, wanted: list[int]) -> list[Trial]:
     """For each number of objects the scene in which a file finds the nearest number."""
-    crowd = make_crowd(pictures, tiles, runtime.card)
-    scenes = [reveal(crowd, blocks) for blocks in range(BLOCKS * BLOCKS + 1)]
+    crowd, rng = make_crowd(pictures, tiles, runtime.card), np.random.default_rng(0)
+    scenes = [show(crowd, rng.random((tiles, tiles)) < share) for share in np.linspace(0, 1, SCENES) ** 2]
     found = [int((runtime.run(scene).scores > 0).sum()) for scene in scenes]
-    nearest = [min(range(len(scenes)), key=lambda index, count=count: abs(found[index] - count)) for count in wanted]
+    nearest = [min(range(SCENES), key=lambda index, count=count: abs(found[index] - count)) for count in wanted]
     return [Trial(runtime, scenes[index], found[index], []) for index in nearest]
 
 
@@ -106,15 +106,13 @@ def make_crowd(pictures: list[Array], tiles: int, card: runtimes.ModelCard) -> A
     return canvas
 
 
-def reveal(crowd: Array, blocks: int) -> Array:
-    """The first blocks of a crowd, the rest gray."""
-    height, width = (-(-side // BLOCKS) for side in crowd.shape[1:3])
+def show(crowd: Array, chosen: Array) -> Array:
+    """The chosen tiles of a crowd, (tiles, tiles) bool, the rest gray."""
+    height, width = (side // len(chosen) for side in crowd.shape[1:3])
     scene = np.full_like(crowd, GRAY)
-    for index in range(blocks):
-        rows, columns = (
-            slice(i * side, (i + 1) * side) for i, side in zip(divmod(index, BLOCKS), (height, width), strict=True)
-        )
-        scene[:, rows, columns] = crowd[:, rows, columns]
+    for row, column in np.argwhere(chosen):
+        place = np.s_[:, row * height : (row + 1) * height, column * width : (column + 1) * width]
+        scene[place] = crowd[place]
     return scene
 
 

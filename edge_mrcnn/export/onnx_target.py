@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import logging
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import onnx
@@ -40,8 +41,9 @@ def write_onnx(graph: DeployGraph, card: ModelCard, path: Path, *, opset: int = 
     write_seal(path)
 
 
+@lru_cache(maxsize=1)  # OpenVINO's file is made from the same conversion, which takes most of the time
 def convert(graph: DeployGraph, opset: int = OPSET) -> onnx.ModelProto:
-    """The graph as an ONNX model with named nodes and, unless it is static, dynamic rows."""
+    """The graph as an ONNX model with named nodes and, unless it is static, dynamic rows. Not to be changed."""
     image = torch.zeros(graph.batch, *graph.config.image_size_hw, 3, dtype=torch.uint8)
     names = (*RawOutputs._fields, BATCH_OUTPUT)[: 4 if graph.batch == 1 or graph.static else 5]
     with warnings.catch_warnings(), quiet("torch.onnx", "onnxscript"):
@@ -62,10 +64,12 @@ def convert(graph: DeployGraph, opset: int = OPSET) -> onnx.ModelProto:
 
 
 def with_card(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
-    """The same model with its card in metadata_props, and what model_api reads there."""
+    """A copy of a model with its card in metadata_props, and what model_api reads there."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
     info = {f"model_info {name}": value for name, value in model_api.describe(card).items()}
-    onnx.helper.set_model_props(model, {CARD_KEY: card.to_json(), **info})
-    return model
+    onnx.helper.set_model_props(copy, {CARD_KEY: card.to_json(), **info})
+    return copy
 
 
 def name_nodes(model: onnx.ModelProto) -> None:

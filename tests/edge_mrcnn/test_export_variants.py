@@ -15,8 +15,10 @@ for package in ("onnxscript", "onnxruntime", "openvino", "nncf"):
     pytest.importorskip(package, reason="pip install 'edge-mrcnn[export]'")
 
 import runtimes  # noqa: E402
-from edge_mrcnn.export.pipeline import ExportConfig, export  # noqa: E402
+from edge_mrcnn.cli.options import class_names  # noqa: E402
+from edge_mrcnn.export.pipeline import ExportConfig, adapt, export  # noqa: E402
 from edge_mrcnn.export.tensorrt import find_violations  # noqa: E402
+from edge_mrcnn.model.checkpoint import load_checkpoint  # noqa: E402
 from edge_mrcnn.reference import load_reference  # noqa: E402
 from quantize import CalibrationSet, quantize  # noqa: E402
 from runtimes.errors import UsageError  # noqa: E402
@@ -174,30 +176,31 @@ class TestBatch:
 
 
 class TestClasses:
-    """`export --classes`; the option is read by the command line."""
+    """`export --classes`."""
 
     @pytest.mark.parametrize(
-        ("name", "text", "code"),
+        ("name", "text", "ids"),
         [
-            ("names.txt", "a\n\nb b\n", 0),
-            ("data.json", '{"categories": [{"id": 9, "name": "b b"}, {"id": 4, "name": "a"}]}', 0),
-            ("three.txt", "a\nb\nc\n", 1),
-            ("other.json", '{"images": []}', 1),
+            ("names.txt", "a\n\nb b\n", (1, 2)),
+            ("data.json", '{"categories": [{"id": 9, "name": "b b"}, {"id": 4, "name": "a"}]}', (4, 9)),
         ],
     )
     def test_names_come_from_a_list_or_from_coco_data(
-        self, toy_checkpoint: Path, cli: Callable, tmp_path: Path, name: str, text: str, code: int
+        self, toy_checkpoint: Path, tmp_path: Path, name: str, text: str, ids: tuple[int, ...]
     ) -> None:
         (tmp_path / name).write_text(text)
-        outcome = cli(
-            "export", "--weights", toy_checkpoint, "--target", "onnx", "--classes", tmp_path / name, "-o", tmp_path
-        )
-        assert outcome.code == code, outcome.err
-        if code == 0:
-            card = runtimes.read_card(tmp_path / "toy.onnx")
-            assert (card.classes, card.category_ids) == (("a", "b b"), (1, 2) if name == "names.txt" else (4, 9))
-        else:
-            assert len(outcome.err.splitlines()) == 1 and "expected" in outcome.err
+        names = class_names(None, None, str(tmp_path / name))
+        assert names == (("a", "b b"), ids)
+        renamed = adapt(load_checkpoint(toy_checkpoint), ExportConfig(classes=names[0], category_ids=names[1]))
+        assert (renamed.classes, renamed.category_ids) == names
+
+    @pytest.mark.parametrize(("name", "text"), [("three.txt", "a\nb\nc\n"), ("other.json", '{"images": []}')])
+    def test_other_files_are_refused_in_one_line(
+        self, toy_checkpoint: Path, cli: Callable, tmp_path: Path, name: str, text: str
+    ) -> None:
+        (tmp_path / name).write_text(text)
+        outcome = cli("export", "--weights", toy_checkpoint, "--classes", tmp_path / name, "-o", tmp_path)
+        assert outcome.code == 1 and len(outcome.err.splitlines()) == 1 and "expected" in outcome.err
 
 
 def weights_of(path: Path) -> Path:
