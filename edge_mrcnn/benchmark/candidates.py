@@ -10,7 +10,7 @@ from typing import Any
 from runtimes import FORMATS
 from runtimes.board import Core
 from runtimes.bundle import model_file
-from runtimes.errors import MissingFileError, UsageError
+from runtimes.errors import MissingFileError, UnknownFormatError, UsageError
 
 OPENVINO_PRECISIONS = ("f32", "auto")
 """What float layers may run in: as the report measured them, or as OpenVINO likes (bf16 on many x86, fp16 on Arm)."""
@@ -49,6 +49,7 @@ def find_models(given: Sequence[Path]) -> list[Path]:
 
     Raises:
         MissingFileError: If a file or folder does not exist.
+        UnknownFormatError: If no runtime opens a file.
         UsageError: If a folder holds no model.
     """
     found: list[Path] = []
@@ -56,6 +57,8 @@ def find_models(given: Sequence[Path]) -> list[Path]:
         if not path.exists():
             raise MissingFileError(f"{path}: no such file or folder")
         models = sorted(p for p in path.iterdir() if p.suffix in FORMATS) if path.is_dir() else [model_file(path)]
+        if unknown := [model for model in models if model.suffix not in FORMATS]:
+            raise UnknownFormatError(f"{unknown[0]}: expected a model file of kind {', '.join(FORMATS)}")
         if not models:
             raise UsageError(f"{path}: holds no {', '.join(FORMATS)}: make one with `edge-mrcnn export`")
         found += models

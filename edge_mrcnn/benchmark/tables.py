@@ -168,8 +168,8 @@ def _method(benchmark: Benchmark) -> str:
     last = f"the drawn picture (score from {settings['conf']:g})" if settings["draw"] else "detections"
     kept = "; N threads are kept on N cores" if settings["pin"] else ""
     return (
-        f"{settings['pictures']} pictures, {settings['rounds']} rounds in turn, each after {settings['warm_up']} "
-        f"untimed ones; from the frame in memory to {last}{kept}. Speed-up over {first.name}, "
+        f"{_count(settings['pictures'], 'picture')}, {_count(settings['rounds'], 'round')} in turn, each turn after "
+        f"{settings['warm_up']} untimed; from the frame in memory to {last}{kept}. Speed-up over {first.name}, "
         f"{first.place}: the median round, and the worst and best."
     )
 
@@ -225,6 +225,10 @@ def _spread(ratio: Ratio | None) -> str:
 
 def _percent(share: float | None) -> str:
     return NONE if share is None else f"{100 * share:.0f} %"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _from_to(values: Sequence[float | None], unit: str) -> str:

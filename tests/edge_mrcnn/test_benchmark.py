@@ -111,6 +111,9 @@ class TestCandidates:
             find_models([tmp_path / "none.onnx"])
         with pytest.raises(UsageError, match="holds no"):
             find_models([tmp_path])
+        (tmp_path / "best.pt").touch()
+        with pytest.raises(UnknownFormatError, match="best.pt: expected a model file of kind .onnx"):
+            find_models([tmp_path / "best.pt"])
 
 
 class TestFrames:
