@@ -57,20 +57,19 @@ def command(
     edge-mrcnn report --reference best.pt --models model.onnx model_int8.xml --data DIR --max-drop 0.005
     """
     from edge_mrcnn.report.comparison import CompareConfig, compare_models
-    from edge_mrcnn.report.models import Model, open_model
+    from edge_mrcnn.report.models import open_model
     from edge_mrcnn.report.reference_file import read_reference
 
     paths = [Path(reference), *split_paths((*models, *more))]
     data_sets = load_data_sets(data, extra)
     config = CompareConfig(title=name, limit=limit, max_drop=max_drop, measures_memory=memory)
     with ExitStack() as stack:
-        opened: list[Subject] = []
-        for path in paths:
-            is_recorded = path.suffix == ".json" and not opened
-            opened.append(read_reference(path) if is_recorded else open_model(path, device=device, threads=threads))
-            if isinstance(opened[-1], Model):
-                stack.callback(opened[-1].runtime.close)
-        measured = compare_models(opened, data_sets, config, say=make_teller())
+        subjects: list[Subject] = [read_reference(paths[0])] if paths[0].suffix == ".json" else []
+        for path in paths[len(subjects) :]:
+            model = open_model(path, device=device, threads=threads)
+            stack.callback(model.runtime.close)
+            subjects.append(model)
+        measured = compare_models(subjects, data_sets, config, say=make_teller())
     write_report(measured, data_sets, output)
     _conclude(measured.comparison, paths, output)
 

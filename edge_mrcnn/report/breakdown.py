@@ -58,7 +58,7 @@ class MistakeMeter:
     """Takes matched images one by one."""
 
     def __init__(self, categories: Sequence[int]) -> None:
-        """Args: categories: Ids of the categories to measure."""
+        """Measure these categories, by id."""
         self._categories = sorted(categories)
         self._images: dict[int, _Mistakes] = {}
 
@@ -90,32 +90,47 @@ class MistakeMeter:
 
 
 def judge(scene: Scene, box_ious: Array | None = None) -> _Mistakes:
-    """Say what is wrong with each detection, in TIDE's order of questions."""
+    """Say what is wrong with each detection of an image; see `MistakeMeter.add`."""
     proper = ~scene.is_crowd
+    true_categories = scene.true_categories[proper]
+    used = _used(scene.matches[0], proper)
+    kinds, target = _name_mistakes(scene, proper, used, box_ious)
+    is_fine = ~scene.misses[0]
+    kinds[is_fine], target[is_fine] = NO_MISTAKE, -1
+    repaired, missed = _repair(target, used, true_categories)
+    return _Mistakes(scene.scores, scene.categories, scene.hits[0], kinds, repaired, true_categories, missed)
+
+
+def _name_mistakes(scene: Scene, proper: Array, used: Array, box_ious: Array | None) -> tuple[Array, Array]:
+    """What is wrong with each detection if something is, by TIDE's questions in TIDE's order.
+
+    Args:
+        scene: The matches.
+        proper: (G,) bool: objects that are no crowd, G' of them.
+        used: (T, G') bool: objects that are met.
+        box_ious: (D, G) IoU of the boxes, or None.
+
+    Returns:
+        (T, D) int8 kinds; (T, D) the object that each would meet if it were put right, -1 for none.
+    """
     ious = scene.ious[:, proper]
+    shape = (len(THRESHOLDS), len(ious))
+    if not ious.size:
+        return np.full(shape, BACKGROUND, dtype=np.int8), np.full(shape, -1)
+    limits = THRESHOLDS[:, None]
     same_class = scene.categories[:, None] == scene.true_categories[proper]
-    matches, hits, misses = scene.matches[0], scene.hits[0], scene.misses[0]
-    used = _used(matches, proper)
-    kinds = np.full(matches.shape, NO_MISTAKE, dtype=np.int8)
-    target = np.full(matches.shape, -1)
-    if ious.size:
-        near, other = np.where(same_class, ious, 0.0), np.where(same_class, 0.0, ious)
-        overlap, nearest = near.max(axis=1), near.argmax(axis=1)
-        twice = np.where(used[:, None], near, 0.0).max(axis=2) >= THRESHOLDS[:, None]
-        is_place = (overlap >= BACKGROUND_IOU) & (overlap <= THRESHOLDS[:, None])
-        is_class = other.max(axis=1) >= THRESHOLDS[:, None]
-        questions = [is_place, is_class, twice, np.broadcast_to(ious.max(axis=1) <= BACKGROUND_IOU, matches.shape)]
-        kinds = np.select(questions, [PLACE, CLASS, TWICE, BACKGROUND], BOTH).astype(np.int8)
-        if box_ious is not None:
-            box = box_ious[:, proper][np.arange(len(nearest)), nearest]
-            kinds[(kinds == PLACE) & (box >= THRESHOLDS[:, None])] = MASK
-        target = np.where(kinds == CLASS, other.argmax(axis=1), nearest)
-        target[~np.isin(kinds, (CLASS, PLACE, MASK))] = -1
-    else:
-        kinds[:] = BACKGROUND
-    kinds[~misses], target[~misses] = NO_MISTAKE, -1
-    repaired, missed = _repair(target, used, scene.true_categories[proper])
-    return _Mistakes(scene.scores, scene.categories, hits, kinds, repaired, scene.true_categories[proper], missed)
+    near, other = np.where(same_class, ious, 0.0), np.where(same_class, 0.0, ious)
+    overlap, nearest = near.max(axis=1), near.argmax(axis=1)
+    is_place = (overlap >= BACKGROUND_IOU) & (overlap <= limits)
+    is_class = other.max(axis=1) >= limits
+    is_twice = np.where(used[:, None], near, 0.0).max(axis=2) >= limits
+    is_background = np.broadcast_to(ious.max(axis=1) <= BACKGROUND_IOU, shape)
+    answers = [PLACE, CLASS, TWICE, BACKGROUND]
+    kinds = np.select([is_place, is_class, is_twice, is_background], answers, BOTH).astype(np.int8)
+    if box_ious is not None:
+        kinds[(kinds == PLACE) & (box_ious[:, proper][np.arange(len(nearest)), nearest] >= limits)] = MASK
+    target = np.where(kinds == CLASS, other.argmax(axis=1), nearest)
+    return kinds, np.where(np.isin(kinds, (CLASS, PLACE, MASK)), target, -1)
 
 
 def _used(matches: Array, proper: Array) -> Array:
@@ -132,7 +147,7 @@ def _repair(target: Array, used: Array, true_categories: Array) -> tuple[Array, 
     Returns:
         (T, D) category id of the object gained, -1 for none; (T, G) bool.
     """
-    repaired = np.full(target.shape, -1)
+    repaired = np.full(target.shape, -1, dtype=np.int32)
     missed = ~used
     for threshold, wanted in enumerate(target):
         objects, first = np.unique(wanted, return_index=True)  # detections are sorted by score

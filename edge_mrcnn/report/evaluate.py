@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,8 +29,10 @@ class Evaluation:
 
     box_result: ApResult = field(repr=False)
     mask_result: ApResult = field(repr=False)
-    box_mistakes: MistakeMeter = field(repr=False)
-    mask_mistakes: MistakeMeter = field(repr=False)
+    box_costs: dict[str, Cost] = field(repr=False)
+    """Kind of mistake to what it costs in box AP."""
+    mask_costs: dict[str, Cost] = field(repr=False)
+    """Kind of mistake to what it costs in mask AP."""
     sightings: Sightings = field(repr=False)
     categories: dict[int, str]
     """The data set's categories that the model knows, and that were evaluated."""
@@ -62,16 +63,6 @@ class Evaluation:
         """Mask AP of each evaluated category id; nan where the data set shows none."""
         return self.mask_result.per_class
 
-    @cached_property
-    def box_costs(self) -> dict[str, Cost]:
-        """Kind of mistake to what it costs in box AP."""
-        return self.box_mistakes.costs()
-
-    @cached_property
-    def mask_costs(self) -> dict[str, Cost]:
-        """Kind of mistake to what it costs in mask AP."""
-        return self.mask_mistakes.costs()
-
     @property
     def images(self) -> int:
         """Number of images."""
@@ -82,7 +73,7 @@ class Evaluator:
     """Takes the results of one image after another."""
 
     def __init__(self, data: CocoData, categories: Sequence[int]) -> None:
-        """Args: data: The annotations. categories: Ids of its categories to evaluate."""
+        """Measure these categories of a data set, by id."""
         self._data = data
         self._categories = sorted(set(categories))
         self._ap = {"bbox": ApMeter(self._categories), "segm": ApMeter(self._categories)}
@@ -107,8 +98,8 @@ class Evaluator:
         return Evaluation(
             box_result=self._ap["bbox"].result(),
             mask_result=self._ap["segm"].result(),
-            box_mistakes=self._mistakes["bbox"],
-            mask_mistakes=self._mistakes["segm"],
+            box_costs=self._mistakes["bbox"].costs(),
+            mask_costs=self._mistakes["segm"].costs(),
             sightings=self._sightings.result(),
             categories={c: self._data.categories[c] for c in self._categories},
             latency=latency,

@@ -146,7 +146,7 @@ class ApMeter:
     """Takes matched images one by one, in any order; the result is the same."""
 
     def __init__(self, categories: Sequence[int]) -> None:
-        """Args: categories: Ids of the categories to measure; everything else is passed over."""
+        """Measure these categories, by id; everything else is passed over."""
         self._categories = sorted(categories)
         self._scenes: dict[int, tuple[Array, ...]] = {}
 
