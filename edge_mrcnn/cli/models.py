@@ -5,24 +5,42 @@ from __future__ import annotations
 import click
 
 from edge_mrcnn.cli.options import name_next
-from edge_mrcnn.config import PRESETS
+from edge_mrcnn.config import PRESETS, ModelConfig
+
+BUDGET = {"proposals": 64, "max_detections": 20}
+"""P and D at which the cost of every preset is also stated, so that they compare."""
 
 
 @click.command()
 @click.option("--classes", type=int, default=1, show_default=True, help="Classes to count the predictors for.")
 def command(classes: int) -> None:
-    """List presets and backbones with their cost."""
+    """List presets, their parts and their cost, and the backbones."""
     from edge_mrcnn.model.backbones import BACKBONES
     from edge_mrcnn.model.cost import measure_cost
     from edge_mrcnn.model.mask_rcnn import build_model
 
-    click.echo(f"{'preset':<12}{'input':>10}{'P':>6}{'D':>5}{'M params':>10}{'GMAC':>8}  backbone")
+    equal = "GMAC at P={proposals}, D={max_detections}".format(**BUDGET)
+    click.echo(f"{'preset':<13}{'input':>8}{'M params':>10}{'P':>6}{'D':>5}{'GMAC':>8}{equal:>21}")
     for name, config in PRESETS.items():
-        cost = measure_cost(build_model(config, classes), config)
-        size = "x".join(map(str, config.image_size_hw))
+        model = build_model(config, classes)
+        own, alike = (measure_cost(model, parts) for parts in (config, config.updated(**BUDGET)))
         click.echo(
-            f"{name:<12}{size:>10}{config.proposals:>6}{config.max_detections:>5}"
-            f"{cost.parameters / 1e6:>10.2f}{cost.macs / 1e9:>8.2f}  {config.backbone}"
+            f"{name:<13}{_size(config):>8}{own.parameters / 1e6:>10.2f}{config.proposals:>6}"
+            f"{config.max_detections:>5}{own.macs / 1e9:>8.2f}{alike.macs / 1e9:>21.2f}"
         )
+    click.echo("\nparts: backbone; pyramid channels; box head; mask head")
+    for name, config in PRESETS.items():
+        click.echo(f"{name:<13}{_parts(config)}")
     click.echo(f"\nbackbones: {', '.join(BACKBONES)}, timm:<any model with features at strides 8, 16, 32>")
+    click.echo("The multiply-accumulates are those of the deploy graph; the weights are counted as they are trained.")
     name_next("train", "--model", "nano", "--backbone", "NAME", "--data", "DIR")
+
+
+def _size(config: ModelConfig) -> str:
+    return "x".join(map(str, config.image_size_hw))
+
+
+def _parts(config: ModelConfig) -> str:
+    boxes = "one box for all classes" if config.class_agnostic_boxes else "a box per class"
+    hidden, masks = ("-".join(map(str, widths)) for widths in (config.box_hidden, config.mask_hidden))
+    return f"{config.backbone}; {config.fpn_channels}; FC {hidden}, {boxes}; conv {masks}"

@@ -96,10 +96,11 @@ def test_fused_block_equals_its_training_form(inputs: int, outputs: int, stride:
     torch.testing.assert_close(block.fuse()(x), block(x), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["repvgg_lite", "repvgg_wide"])
 @torch.no_grad()
-def test_fused_backbone_is_a_stack_of_plain_convolutions() -> None:
+def test_fused_backbone_is_a_stack_of_plain_convolutions(name: str) -> None:
     torch.manual_seed(0)
-    backbone = build_backbone("repvgg_lite").eval()
+    backbone = build_backbone(name).eval()
     x = torch.randn(1, 3, 64, 64)
     before = backbone(x)
     fuse_blocks(backbone)

@@ -22,6 +22,7 @@ BACKBONES = {  # name -> "module:function"; the function takes `pretrained: bool
     "resnet18": "edge_mrcnn.model.backbones.resnet:resnet18",
     "resnet50": "edge_mrcnn.model.backbones.resnet:resnet50",
     "repvgg_lite": "edge_mrcnn.model.backbones.repvgg:repvgg_lite",
+    "repvgg_wide": "edge_mrcnn.model.backbones.repvgg:repvgg_wide",
 }
 
 

@@ -69,9 +69,18 @@ def repvgg_lite(pretrained: bool) -> StagedBackbone:
 
     There are no published weights of it, so `pretrained` changes nothing.
     """
-    widths, depths = (3, 32, 48, 96, 192, 256), (1, 1, 2, 3, 1)
+    return _stack((32, 48, 96, 192, 256))
+
+
+def repvgg_wide(pretrained: bool) -> StagedBackbone:
+    """Widths 40-64-128-256-384: 3.3 M parameters once fused; no published weights either."""
+    return _stack((40, 64, 128, 256, 384))
+
+
+def _stack(widths: tuple[int, ...], depths: tuple[int, ...] = (1, 1, 2, 3, 1)) -> StagedBackbone:
+    """One stage for each stride from 2 to 32; the first block of each halves the map."""
     net = nn.Module()
-    for index, ((inputs, outputs), depth) in enumerate(zip(pairwise(widths), depths, strict=True)):
+    for index, ((inputs, outputs), depth) in enumerate(zip(pairwise((3, *widths)), depths, strict=True)):
         blocks = [RepVGGBlock(inputs, outputs, 2), *(RepVGGBlock(outputs, outputs, 1) for _ in range(depth - 1))]
         net.add_module(f"stage{index}", nn.Sequential(*blocks))
-    return StagedBackbone(net, [f"stage{i}" for i in range(5)], (2, 3, 4), widths[3:])
+    return StagedBackbone(net, [f"stage{i}" for i in range(5)], (2, 3, 4), widths[2:])
