@@ -111,6 +111,7 @@ class TensorReader(CalibrationDataReader):  # type: ignore[misc]
 
 def _store_card(path: Path, card: ModelCard) -> None:
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {CARD_KEY: card.to_json()})
+    description = {p.key: p.value for p in model.metadata_props if p.key.startswith("model_info ")}  # for model_api
+    onnx.helper.set_model_props(model, {CARD_KEY: card.to_json(), **description})
     onnx.save(model, path)
     write_seal(path)

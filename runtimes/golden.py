@@ -27,6 +27,7 @@ import runtimes
 from runtimes.base import Array, RawOutputs, Runtime, refusing
 from runtimes.bundle import model_file
 from runtimes.errors import ModelFileError
+from runtimes.model_card import ModelCard
 from runtimes.parity import Parity, Tolerance, compare_answers, live_rows
 from runtimes.preprocess import decode_image
 
@@ -108,6 +109,12 @@ def make_record(runtime: Runtime, pictures: Iterable[tuple[str, Array, RawOutput
     return Record(cases=cases, made_on=describe_machine(runtime.card.target))
 
 
+def count_detections(record: Record, card: ModelCard) -> int:
+    """How many detections a device will be checked on: those that are clear of the thresholds."""
+    answers = [case.expected for case in record.cases]
+    return compare_answers(answers, answers, card, tolerance_of(card.precision)).detections
+
+
 def attach(path: str | Path, record: Record) -> None:
     """Put a record into a model file, in place of the one that it has.
 
@@ -170,11 +177,16 @@ def precision_of(runtime: Runtime) -> str:
     return "fp16" if halved and runtime.card.precision == "fp32" else runtime.card.precision
 
 
+def tolerance_of(precision: str) -> Tolerance:
+    """How far an artefact of a precision may be from its own record; of an unknown one as far as INT8."""
+    return EXPECTED.get(precision, EXPECTED["int8"])
+
+
 def _compare(
     name: str, cases: Iterable[Golden], answers: list[RawOutputs], runtime: Runtime, precision: str
 ) -> Outcome:
     cases, card = tuple(cases), runtime.card
-    allowed, loosely = (table.get(precision, table["int8"]) for table in (EXPECTED, REFERENCE))
+    allowed, loosely = tolerance_of(precision), REFERENCE.get(precision, REFERENCE["int8"])
     expected = compare_answers([case.expected for case in cases], answers, card, allowed)
     reference = compare_answers([case.reference for case in cases], answers, card, loosely)
     passes = expected.passes(allowed) and reference.passes(loosely)

@@ -48,7 +48,7 @@ def command(
         with runtimes.load(model, threads=threads, **options) as runtime:
             describe(model, runtime, record)
             outcomes = golden.check(runtime, record)
-            tolerance = golden.EXPECTED[golden.precision_of(runtime)]
+            tolerance = golden.tolerance_of(golden.precision_of(runtime))
     except ModelFileError as error:
         raise ModelFileError("; ".join([str(error), *advise(runtimes.read_card(model), read_board())])) from error
     for line in table(outcomes, tolerance):
