@@ -126,7 +126,8 @@ def models(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     """A folder with toy{,-int8}.{onnx,xml,tflite} and a short video; kept until what makes them changes."""
     folder = CACHE / f"models-{hash_sources()}"
     if not (folder / "toy-int8.tflite").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
+        for old in CACHE.glob("models-*"):
+            shutil.rmtree(old)
         making = tmp_path_factory.mktemp("models")
         write_video(making / "squares.mp4")
         export(request.getfixturevalue("toy_checkpoint"), making)
