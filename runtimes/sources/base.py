@@ -18,7 +18,7 @@ CODES = {
     "unknown-host": "the name of the host is not known",
     "unreachable": "the host does not answer",
     "refused": "the host answers, but nothing listens at the port",
-    "silent": "the server takes the connection, but sends no picture in time",
+    "silent": "neither a picture nor an error in time; the server may take connections and never answer",
     "unauthorised": "user name or password are wrong",
     "not-found": "the server has no such stream",
     "not-a-stream": "the server sends something else",

@@ -166,10 +166,7 @@ class Connection:
     def _late(self) -> SourceError:
         if self._last:
             return SourceError(f"{self._name}: no frame for {self._stall_s:g} s", code="stalled")
-        return SourceError(
-            f"{self._name}: no answer within {self._open_s:g} s; it takes the connection, but sends no picture",
-            code="silent",
-        )
+        return SourceError(f"{self._name}: no picture within {self._open_s:g} s, and no error either", code="silent")
 
 
 def make_memory() -> int:

@@ -153,9 +153,10 @@ def open_gstreamer(pipeline: str, *, name: str = "") -> LiveSource:
             code="no-driver",
         )
     hide(*find_secrets(pipeline))
+    name = name or redact(pipeline)
     if "appsink" not in pipeline:
         pipeline += " ! videoconvert ! video/x-raw, format=BGR ! appsink drop=true max-buffers=1 sync=false"
-    return LiveSource(name or redact(pipeline), {"kind": "gstreamer", "pipeline": pipeline})
+    return LiveSource(name, {"kind": "gstreamer", "pipeline": pipeline})
 
 
 def has_gstreamer(build_information: str) -> bool:

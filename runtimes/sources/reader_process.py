@@ -129,6 +129,8 @@ def main() -> None:
     """Read the source of the plan until it fails; say why."""
     for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C and systemd reach the whole group; our parent ends us
         signal.signal(number, signal.SIG_IGN)
+    for descriptor in map(int, sys.argv[1:3]):  # helpers that a library starts must not keep them open after us
+        os.set_inheritable(descriptor, False)
     channel = socket.socket(fileno=int(sys.argv[1]))
     lines = channel.makefile("rb")
     plan = json.loads(lines.readline())

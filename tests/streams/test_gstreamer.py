@@ -1,0 +1,49 @@
+"""GStreamer pipelines in the reading process, run by the system's Python, whose OpenCV has GStreamer on Debian."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import subprocess
+import time
+import types
+
+import cv2
+import pytest
+
+from runtimes import SourceError
+from runtimes.sources import connection, open_source
+
+SYSTEM = "/usr/bin/python3"
+BUILT_WITH = "GStreamer:                   YES"
+
+
+@pytest.fixture(autouse=True)
+def system_python(monkeypatch):
+    probe = f"import cv2, sys; print(sys.path); sys.exit({BUILT_WITH!r} not in cv2.getBuildInformation())"
+    result = subprocess.run([SYSTEM, "-c", probe], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+    if result.returncode:
+        pytest.skip("needs python3-opencv from Debian")
+    path = ast.literal_eval(result.stdout)
+    monkeypatch.setattr(connection, "sys", types.SimpleNamespace(executable=SYSTEM, path=path))
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: BUILT_WITH)
+
+
+def test_pipeline_gives_frames_in_rgb(figure):
+    """The test pattern begins with white, yellow, cyan, green, magenta, red and blue bars."""
+    source = open_source("videotestsrc is-live=true ! video/x-raw,width=350,height=240,framerate=20/1")
+    assert "appsink" not in source.name
+    start = time.monotonic()
+    frame = list(itertools.islice(source, 5))[-1]
+    figure(f"fifth frame after {time.monotonic() - start:.1f} s")
+    colours = [tuple(int(level > 96) for level in frame.image[100, 25 + 50 * bar]) for bar in range(7)]
+    assert colours == [(1, 1, 1), (1, 1, 0), (0, 1, 1), (0, 1, 0), (1, 0, 1), (1, 0, 0), (0, 0, 1)]
+
+
+def test_pipeline_that_does_not_start_is_given_up(figure):
+    """OpenCV 4.6 waits for ever for an element that does not exist."""
+    start = time.monotonic()
+    with pytest.raises(SourceError) as caught:
+        next(iter(open_source("nosuchelement ! videoconvert")))
+    figure(f"{caught.value.code} after {time.monotonic() - start:.1f} s")
+    assert caught.value.code in ("silent", "unreadable", "lost")
