@@ -51,7 +51,7 @@ def install(name: str, is_system: bool, user: str | None, force: bool, arguments
     config, unit_path = config_path(name, is_system=is_system), unit_path_of(name, is_system=is_system)
     if unit_path.exists() and not force:
         raise UsageError(f"{unit_path} is there already; --force replaces it and its configuration")
-    owner = (user or os.environ.get("SUDO_USER") or getpass.getuser()) if is_system else ""
+    owner = expect_user(user or os.environ.get("SUDO_USER") or getpass.getuser()) if is_system else ""
     unit = Unit(
         name=name, command=(sys.executable, "-m", "edge_mrcnn", "run", "--config", str(config)), folder=Path.cwd(),
         environment=config.with_suffix(".env"), is_system=is_system, user=owner, groups=find_groups(),
@@ -59,7 +59,7 @@ def install(name: str, is_system: bool, user: str | None, force: bool, arguments
     )  # fmt: skip
     write_config(config, values, f"options of `edge-mrcnn run` for the service {unit.file_name}")
     if is_system:
-        shutil.chown(config, expect_user(owner))
+        shutil.chown(config, owner)
     unit_path.parent.mkdir(parents=True, exist_ok=True)
     unit_path.write_text(unit.render(), encoding="utf-8")
     click.echo(f"wrote {config}\nwrote {unit_path}")

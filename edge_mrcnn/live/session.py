@@ -25,9 +25,10 @@ from edge_mrcnn.live.names import name_publicly
 from edge_mrcnn.live.notify import Notifier
 from edge_mrcnn.live.outputs import CocoResults, JsonLines, Output, Outputs, name_image
 from edge_mrcnn.live.pictures import PictureEncoder
+from edge_mrcnn.live.routes import Site
 from edge_mrcnn.live.scenes import Happening, Scenes
 from edge_mrcnn.live.state import describe_sources
-from edge_mrcnn.live.web import PageServer, Site
+from edge_mrcnn.live.web import PageServer
 from edge_mrcnn.live.webhook import Webhook
 from runtimes import Detections, ModelCard
 from runtimes.counting import Line, Zone

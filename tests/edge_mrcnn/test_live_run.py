@@ -27,6 +27,17 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def read_all(channel: socket.socket) -> list[str]:
+    """Lines of all datagrams that wait; the socket is closed."""
+    lines = []
+    with channel:
+        while True:
+            try:
+                lines += channel.recv(4096).decode().splitlines()
+            except BlockingIOError:
+                return lines
+
+
 class Camera:
     """`edge-mrcnn run` in a process of its own."""
 
@@ -103,7 +114,11 @@ def test_secrets_are_nowhere_and_the_end_is_quick(model_files, tmp_path):
         log-level = "debug"
     """
     garage = f"rtsp://us.er:p@ss/w@127.0.0.1:{closed}/garage"
-    camera = Camera(tmp_path, config, GARAGE=garage, PAGE_TOKEN="open sesame")
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.setblocking(False)
+    service = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000"}
+    camera = Camera(tmp_path, config, GARAGE=garage, PAGE_TOKEN="open sesame", **service)
     try:
         wait_for(lambda: (ask(port, "/healthz") or [0])[0] == 200 or camera.process.poll() is not None, 90)
         assert camera.process.poll() is None, camera.log
@@ -131,6 +146,8 @@ def test_secrets_are_nowhere_and_the_end_is_quick(model_files, tmp_path):
     assert not found
     assert "first.last" in texts["/api/state"] and "127.0.0.1-live" in texts["messages"]
     assert json.loads((tmp_path / "out.json").read_text())
+    notified = [line for line in read_all(manager) if not line.startswith("STATUS=")]
+    assert notified[:2] == ["READY=1", "WATCHDOG=1"] and notified[-1] == "STOPPING=1"
     assert seconds < 6
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import shutil
 import stat
 import subprocess
@@ -232,6 +233,25 @@ class TestService:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
         complaints = [line for line in done.stderr.splitlines() if path.name in line]
         assert not complaints and done.returncode == 0, done.stderr
+
+    def test_a_service_of_the_machine_is_hardened_and_may_write_where_its_options_say(self, tmp_path, monkeypatch):
+        folders = {"unit_folder": tmp_path / "system", "config_folder": tmp_path / "etc"}
+        for name, folder in folders.items():
+            monkeypatch.setattr(service, name, lambda *, is_system, folder=folder: folder)
+        user = getpass.getuser()
+        monkeypatch.delenv("SUDO_USER", raising=False)
+        output = self.install("--system", *self.OPTIONS, "--save", "/srv/video/cam1.mp4")
+        unit = (tmp_path / "system" / "edge-mrcnn-cam1.service").read_text()
+        lines = (
+            f"User={user}",
+            "ProtectSystem=strict",
+            "CapabilityBoundingSet=",
+            f"ReadWritePaths=-{tmp_path} -/srv/video",
+        )
+        assert all(line in unit.splitlines() for line in lines)
+        assert "sudo systemctl enable" in output and "linger" not in output
+        with pytest.raises(UsageError, match="no such user"):
+            self.install("--system", "--force", "--user", "nobody-of-this-name", *self.OPTIONS)
 
     def test_words_are_quoted_for_systemd(self):
         assert quote("plain/path") == "plain/path"

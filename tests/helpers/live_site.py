@@ -16,8 +16,9 @@ from edge_mrcnn.live.access import Access, Address
 from edge_mrcnn.live.controls import Controls
 from edge_mrcnn.live.monitor import Monitor
 from edge_mrcnn.live.pictures import PictureEncoder
+from edge_mrcnn.live.routes import Site
 from edge_mrcnn.live.scenes import Scenes
-from edge_mrcnn.live.web import PageServer, Site
+from edge_mrcnn.live.web import PageServer
 from runtimes import Detections, FakeRuntime, ModelCard, RawOutputs
 from runtimes.sources import Frame, Source
 from runtimes.stream import Stream
