@@ -19,6 +19,7 @@ PEERS = (
     "Of files of others only the net is timed, on the same pictures in the form of its input: what its program does "
     "before and after it is not in the file."
 )
+"""What must be known of rows of peers."""
 WIDTH = 100
 """Of a terminal, in characters."""
 

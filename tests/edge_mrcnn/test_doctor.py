@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -178,6 +181,16 @@ class TestCombinations:
 
 
 class TestThisMachine:
+    def test_runs_though_another_package_took_our_name(self):
+        code = (
+            "import sys, types; other = types.ModuleType('runtimes'); other.__path__ = ['runtimes'];"
+            "sys.modules['runtimes'] = other; import edge_mrcnn.doctor.facts as facts; facts.PROBED = {};"
+            "from edge_mrcnn.cli import main; sys.argv = ['edge-mrcnn', 'doctor', '--json']; main()"
+        )
+        root = Path(__file__).parents[2]
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+        assert '"is_well"' in done.stdout, done.stderr
+
     def test_probes_start_what_is_installed(self):
         found = run_probes({"opencv-python-headless": "5"})
         assert list(found) == ["opencv"] and not found["opencv"].error
