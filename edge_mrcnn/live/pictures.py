@@ -28,8 +28,8 @@ MAX_FPS = 15.0
 """Pictures of one source per second."""
 SIDES = {"large": 1280, "small": 640}
 """Name of a size -> longer side of the picture, in pixels: for a screen, and for a phone or one of several pictures."""
-SMALL_STYLE = Style(line=2, font_scale=0.6, pad=4)
-"""Of small pictures, which are looked at on small screens: larger than what fits their size elsewhere."""
+ENLARGED = 2.0
+"""How much larger lines and text of small pictures are than elsewhere, since they are looked at on small screens."""
 QUALITY = 80
 """JPEG quality."""
 INTEREST_S = 3.0
@@ -139,7 +139,8 @@ class PictureEncoder:
 
     def _encode(self, frame: Frame, found: Detections, size: str) -> bytes:
         image, found = shrink(frame.image, found, SIDES[size])
-        style = SMALL_STYLE if size == "small" else Style.for_size(*image.shape[:2])
+        factor = ENLARGED if size == "small" else 1.0
+        style = Style.for_size(*(round(factor * side) for side in image.shape[:2]))
         draw_detections(image, found, style=style)
         if self._overlay:
             self._overlay(frame.source, image, style)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from browser import CHROMIUM, Browser
@@ -50,6 +51,14 @@ def test_shows_each_source_with_its_picture_and_accounts(page):
     facts = page.run("Object.fromEntries([...document.querySelector('.facts').children].map(d => "
                      "[d.children[0].textContent, d.children[1].textContent]))")  # fmt: skip
     assert facts["Camera"].endswith("320×180") and int(facts["Processed"].replace("\u2009", "")) > 0
+
+
+def test_one_source_of_several_that_is_away_is_named(page, run, monkeypatch):
+    status = run.site.monitor.status
+    lost = lambda: [replace(s, state="lost", error="nothing listens") if s.name == "yard" else s for s in status()]  # noqa: E731
+    monkeypatch.setattr(run.site.monitor, "status", lost)
+    page.wait("document.querySelector('#health').textContent === '1 of 2 away'")
+    page.wait("[...document.querySelectorAll('.veil')].map(e => e.textContent).join('|') === '|nothing listens'")
 
 
 def test_picture_moves(page):

@@ -173,13 +173,25 @@ function showHead(state) {
   $("model").textContent = name;
   $("about").textContent = `${precision} · ${input} · ${target} · ${classes.length} class${classes.length === 1 ? "" : "es"}`;
   document.title = `${state.ok ? "" : "⚠ "}${name} live`;
-  const isResting = state.sources.length && state.sources.every((s) => s.state === "paused" || s.state === "ended");
-  $("health").dataset.state = state.ok ? (isResting ? "paused" : "live") : "failed";
-  $("health").textContent = state.ok ? (isResting ? state.sources[0].state : "processing") : "not processing";
+  showHealth(state);
   alarm(state.ok ? "" : state.why);
   $("version").textContent = `edge-mrcnn ${state.version}`;
   $("uptime").textContent = `up ${duration(state.uptime_s)}`;
   $("viewers").textContent = `${state.viewers} viewer${state.viewers === 1 ? "" : "s"}`;
+}
+
+function showHealth({ ok, sources }) {
+  const away = sources.filter(({ state }) => ["lost", "stalled", "failed"].includes(state)).length;
+  const isResting = sources.length && sources.every(({ state }) => state === "paused" || state === "ended");
+  if (!ok) setHealth("failed", "not processing");
+  else if (isResting) setHealth("paused", sources[0].state);
+  else if (away) setHealth("stalled", `${away} of ${sources.length} away`);
+  else setHealth("live", "processing");
+}
+
+function setHealth(state, text) {
+  $("health").dataset.state = state;
+  $("health").textContent = text;
 }
 
 function duration(seconds) {
@@ -269,10 +281,10 @@ async function refresh() {
     if (error.status === 401) {
       $("live").hidden = true;
       $("login").hidden = false;
+      setHealth("paused", "locked");
       return;
     }
-    $("health").dataset.state = "lost";
-    $("health").textContent = "no connection";
+    setHealth("lost", "no connection");
     alarm(error.status ? error.message : "The camera does not answer. Trying again.");
   }
 }
