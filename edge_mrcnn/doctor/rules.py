@@ -246,7 +246,7 @@ RULES = (
     Rule(
         name="two OpenCVs", severity=FIX, find=_two_opencvs,
         advice="keep the headless one alone",
-        source="https://pypi.org/project/opencv-python/: install only one of these packages",
+        source="README of opencv-python: install only one of these packages",
         install=("opencv-python-headless",),
         uninstall=OPENCVS,
     ),
@@ -260,7 +260,7 @@ RULES = (
     Rule(
         name="foreign package", severity=FIX, find=_foreign_package,
         advice="uninstall it, then install edge-mrcnn again: both write to the same folder",
-        source="https://pypi.org/project/runtimes/",
+        source="the unrelated package named runtimes on the package index",
         install=("edge-mrcnn",),
         uninstall=("runtimes", "quantize", "edge-mrcnn"),
     ),
