@@ -22,14 +22,14 @@ class Cost:
 
 
 def measure_cost(model: MaskRCNN, config: ModelConfig) -> Cost:
-    """Count by running the deploy graph once, so re-parameterised blocks count as what they become."""
+    """Count on shapes alone; in the deploy graph, so that re-parameterised blocks count as what they become."""
     from edge_mrcnn.export.graph import DeployGraph
 
-    graph = DeployGraph(model, config)
-    boxes = torch.tensor([[0.0, 0.0, 32.0, 32.0]]).repeat(config.max_detections, 1)
-    labels = torch.zeros(config.max_detections, dtype=torch.int64)
+    graph = DeployGraph(model, config).to("meta")
+    boxes = torch.zeros(config.max_detections, 4, device="meta")
+    labels = torch.zeros(config.max_detections, dtype=torch.int64, device="meta")
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        *_, maps = graph.detect(torch.zeros(1, *config.image_size_hw, 3, dtype=torch.uint8))
+        *_, maps = graph.detect(torch.zeros(1, *config.image_size_hw, 3, dtype=torch.uint8, device="meta"))
         graph.mask(maps, boxes, labels)
     parameters = sum(p.numel() for p in model.parameters())
     return Cost(parameters=parameters, macs=counter.get_total_flops() // 2)
