@@ -39,7 +39,7 @@ def command(
         golden.remove(model)
         click.echo(f"wrote {model} without golden tensors")
         return
-    asked = {"device": device, "precision": precision, "integer": integer}
+    asked: dict[str, object] = {"device": device, "precision": precision, "integer": integer}
     asked["providers"] = comma_list(providers) if providers else None
     options = {name: value for name, value in asked.items() if value is not None}
     check_options(model, options)
