@@ -18,6 +18,7 @@ from ai_edge_quantizer.qtyping import (
 from ai_edge_quantizer.recipe_manager import AlgorithmName, RecipeManager
 
 from quantize.tflite_target import PARTS
+from runtimes.quiet import quiet_stderr
 from runtimes.tflite_backend import read_card, strip_card, write_card
 
 _WEIGHTS = OpQuantizationConfig(
@@ -36,5 +37,7 @@ def halve_tflite(model: Path, output: Path) -> None:
             "|".join(PARTS.values()), TFLOperationName(kind), _WEIGHTS, AlgorithmName.FLOAT_CASTING
         )
     tool = quantizer.Quantizer(bytearray(strip_card(model.read_bytes())), recipe.get_quantization_recipe())
-    output.write_bytes(bytes(tool.quantize(enable_progress_report=False).quantized_model))
+    with quiet_stderr():
+        half = tool.quantize(enable_progress_report=False).quantized_model
+    output.write_bytes(bytes(half))
     write_card(output, card)
