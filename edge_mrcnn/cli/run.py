@@ -30,6 +30,8 @@ from runtimes.stream import SourceStatus, Stream
 
 PROGRESS_S = 0.5
 """Seconds between two updates of the progress line."""
+FINISH_S = 1.0
+"""How long the pictures that wait may take after a signal."""
 
 
 class Meter:
@@ -96,10 +98,9 @@ class Output:
         if self._show:  # windows belong to the main thread
             self.is_closed = show_image(self._draw(Picture(frame, found, fps)))
 
-    def close(self) -> None:
-        """Finish the pictures that wait."""
-        if self._keeper:
-            self._keeper.close()
+    def close(self, limit_s: float | None) -> bool:
+        """Finish the pictures that wait, in so many seconds if given; whether that went well."""
+        return self._keeper is None or self._keeper.close(limit_s)
 
     def _keep(self, picture: Picture) -> None:
         start = time.perf_counter()
@@ -161,7 +162,8 @@ def command(
         meter, stream = Meter(), Stream(models, opened, is_patient=wait)
         is_images = all(isinstance(source, ImageSource) for source in opened.values())
         live = stack.enter_context(Session(settings, runtime.card, stream, is_images=is_images))
-        output = stack.enter_context(closing(Output(runtime.card, live, sinks, meter, show=show)))
+        output = Output(runtime.card, live, sinks, meter, show=show)
+        stack.callback(finish, output, signals)
         click.echo(f"{describe(runtime.card)} on {', '.join(opened)}", err=True)
         if live.page:
             click.echo(f"page: {live.page.address.url}", err=True)
@@ -176,6 +178,13 @@ def command(
     click.echo(f"next: edge-mrcnn report --help, or edge-mrcnn predict --model {path} --source FOLDER -o DIR")
     if stream.is_abandoned:
         leave(0)
+
+
+def finish(output: Output, signals: Signals) -> None:
+    """Finish the pictures that wait; after a signal not for ever, since a disk may hang and a service manager kills."""
+    if not output.close(FINISH_S if signals.count else None):
+        click.echo("error: the disk hangs; the last pictures are lost", err=True)
+        leave(1)
 
 
 def share_threads(options: Mapping[str, Any], parallel: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -11,8 +12,7 @@ T = TypeVar("T")
 
 DEPTH = 8
 """Items that wait at most."""
-CLOSE_S = 2.0
-"""How long `close` waits for the work that is left."""
+_TICK_S = 0.2
 
 
 class Background(Generic[T]):
@@ -45,30 +45,41 @@ class Background(Generic[T]):
             return
         while self._error is None:
             try:
-                return self._queue.put(item, timeout=0.2)
+                return self._queue.put(item, timeout=_TICK_S)
             except queue.Full:
                 continue
         self._is_told = True
         raise self._error
 
-    def close(self) -> None:
-        """Finish what waits, within limits.
+    def close(self, limit_s: float | None = None) -> bool:
+        """Finish what waits.
+
+        Args:
+            limit_s: Longest wait in seconds; as long as it takes if None.
+
+        Returns:
+            Whether the thread has ended; else it hangs in what it does, which nobody else must touch.
 
         Raises:
             Exception: What the action raised for an earlier item, unless `put` said so already.
         """
+        deadline = None if limit_s is None else time.monotonic() + limit_s
         if self._thread.is_alive():
-            self._end()
+            self._end(deadline)
         if self._error is not None and not self._is_told:
             self._is_told = True
             raise self._error
+        return not self._thread.is_alive()
 
-    def _end(self) -> None:
-        try:
-            self._queue.put(None, timeout=CLOSE_S)
-        except queue.Full:
-            return
-        self._thread.join(CLOSE_S)
+    def _end(self, deadline: float | None) -> None:
+        while self._thread.is_alive():
+            try:
+                self._queue.put(None, timeout=_TICK_S)
+                break
+            except queue.Full:
+                if deadline is not None and time.monotonic() > deadline:
+                    return
+        self._thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         try:

@@ -69,10 +69,15 @@ class Connection:
         self._channel, theirs = socket.socketpair()
         command = [sys.executable, str(PROGRAM), str(theirs.fileno()), str(self._memory)]
         nowhere = subprocess.DEVNULL  # FFmpeg writes addresses with their passwords to stderr
-        with theirs:
-            self._process = subprocess.Popen(
-                command, stdin=nowhere, stdout=nowhere, stderr=nowhere, pass_fds=(theirs.fileno(), self._memory)
-            )
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    command, stdin=nowhere, stdout=nowhere, stderr=nowhere, pass_fds=(theirs.fileno(), self._memory)
+                )
+        except OSError as error:  # no memory or no process left: perhaps later
+            self._channel.close()
+            os.close(self._memory)
+            raise SourceError(f"{name}: cannot start a process that reads it: {error.strerror}") from error
         self._channel.sendall(json.dumps({**plan, "path": sys.path}).encode() + b"\n")
 
     @property

@@ -125,6 +125,17 @@ class TestBackground:
         worker.close()
         assert len(done) + worker.skipped == 100 and len(done) <= 10
 
+    def test_what_hangs_is_not_waited_for_after_a_signal(self):
+        release = threading.Event()
+        worker = Background(lambda number: release.wait(10), name="test")
+        for number in range(20):
+            worker.put(number, may_skip=True)
+        start = time.monotonic()
+        assert not worker.close(0.3)
+        assert time.monotonic() - start < 1
+        release.set()
+        assert worker.close()
+
     def test_failure_reaches_the_caller(self):
         def act(number):
             raise UsageError("the window is gone")
