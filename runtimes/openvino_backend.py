@@ -81,7 +81,9 @@ def open_model(
         UsageError: If the device or precision is unknown.
     """
     config = _config(threads, precision, cache_dir)
-    if not (_can_compute_in_integers() if integer is None else integer):
+    if integer is None:
+        integer = device != "CPU" or _can_compute_in_integers()
+    if not integer:
         config["LP_TRANSFORMS_MODE"] = False
     core = openvino.Core()
     if device.split(".")[0].split(":")[0] not in {*core.available_devices, "AUTO", "HETERO", "MULTI"}:
