@@ -103,9 +103,9 @@ def compare_answers(
 
 
 def live_rows(raw: RawOutputs) -> RawOutputs:
-    """Copies of the rows whose score is above 0."""
+    """Copies of the rows whose score is above 0; where there are fewer masks than rows, of the first of them."""
     rows = raw.scores > 0
-    return RawOutputs(*(np.array(values[rows]) for values in raw))
+    return RawOutputs(*(np.array(values[rows[: len(values)]]) for values in raw))
 
 
 def match(ours: RawOutputs, theirs: RawOutputs) -> list[tuple[int, int]]:

@@ -112,3 +112,8 @@ def test_nothing_expected_and_nothing_found_is_equal() -> None:
 def test_a_detection_is_matched_once() -> None:
     twice = RawOutputs(*(np.repeat(values, 2, 0) for values in rows(answer(), slice(1))))
     assert match(rows(answer(), slice(1)), twice) == [(0, 0)]
+
+
+def test_both_answers_may_hold_fewer_masks_than_boxes() -> None:
+    few = answer()._replace(masks=answer().masks[:2])
+    assert compare(few, few).passes(EXACT) and compare(few, few).detections == 4
