@@ -15,6 +15,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from edge_mrcnn.config import TrainConfig
 from runtimes.errors import UsageError
 
+QUIET = (
+    "lightning.pytorch",
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric",
+    "lightning.fabric.utilities.distributed",
+)
+"""Loggers that tell what is as it should be."""
+
 
 class EventFiles(TensorBoardLogger):
     """TensorBoard's event files alone: the settings are in the checkpoint, not in an empty hparams.yaml."""
@@ -64,7 +72,7 @@ class quiet_lightning(warnings.catch_warnings):  # noqa: N801 (a context manager
 
     def __enter__(self) -> None:
         super().__enter__()
-        for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+        for name in QUIET:
             logging.getLogger(name).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
