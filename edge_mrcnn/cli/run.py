@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import click
@@ -24,7 +25,7 @@ from edge_mrcnn.live.session import LiveSettings, Session
 from edge_mrcnn.tune.choice import resolve_model
 from runtimes import Detections, ModelCard, UsageError
 from runtimes.draw import draw_detections, draw_panel
-from runtimes.sinks import Background, Reserve, Sink, open_sinks
+from runtimes.sinks import Background, Reserve, Sink, name_for, open_sinks
 from runtimes.sources import Frame, ImageSource, Source, open_sources
 from runtimes.stream import SourceStatus, Stream
 
@@ -172,12 +173,19 @@ def command(
         if signals.count:
             click.echo("\nstopped", err=True)
     summarize(meter, stream, live, output)
-    for written in (save, settings.json, settings.coco):
+    for written in (*saved_paths(save, opened), settings.json, settings.coco):
         if written:
             click.echo(f"wrote {written}")
     click.echo(f"next: edge-mrcnn report --help, or edge-mrcnn predict --model {path} --source FOLDER -o DIR")
     if stream.is_abandoned:
         leave(0)
+
+
+def saved_paths(save: str | None, sources: Mapping[str, Source]) -> list[Path]:
+    """What `--save` wrote: with several sources a file each."""
+    if save is None:
+        return []
+    return [Path(save)] if len(sources) == 1 else [name_for(Path(save), name) for name in sources]
 
 
 def finish(output: Output, signals: Signals) -> None:

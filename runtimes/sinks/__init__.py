@@ -13,7 +13,7 @@ from runtimes.sinks.images import ImageSink, write_image
 from runtimes.sinks.video import DEFAULT_FPS, VIDEO_SUFFIXES, PlainVideoSink, VideoSink
 from runtimes.sources import ImageSource, Source
 
-__all__ = ["Background", "GuardedSink", "Reserve", "Sink", "open_sink", "open_sinks", "write_image"]
+__all__ = ["Background", "GuardedSink", "Reserve", "Sink", "name_for", "open_sink", "open_sinks", "write_image"]
 
 
 def open_sinks(path: str | Path, sources: Mapping[str, Source], reserve: Reserve) -> dict[str, Sink]:

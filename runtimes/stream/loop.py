@@ -87,6 +87,7 @@ class Stream:
             make_reader(name, source, self._changed, is_patient=is_patient)
             for name, source in name_sources(sources).items()
         ]
+        self._readers[0].is_alone = len(self._readers) == 1
         self._turn = 0
         self._result: Result | None = None
         self._error: Exception | None = None

@@ -37,6 +37,8 @@ class Reader(ABC):
         self.source = source
         self.ledger = Ledger()
         self.is_paused = False
+        self.is_alone = False
+        """Whether the stream ends with it, so that its error is raised and need not be logged."""
         self.error: Exception | None = None
         """Why the source failed for good."""
         self._changed = changed
@@ -144,7 +146,7 @@ class Reader(ABC):
             self._state = "failed" if error else "ended"
             self._trouble = one_line(error) if error else ""
             self._changed.notify_all()
-        if error:
+        if error and not self.is_alone:
             logger.error("%s", error if isinstance(error, EdgeError) else f"{self.name}: {one_line(error)}")
 
     def _read_again_and_again(self) -> None:
