@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign
@@ -55,6 +56,7 @@ class DeployGraph(nn.Module):
         self.static = static
         model = copy.deepcopy(model).eval().requires_grad_(False)
         fuse_blocks(model)
+        fold_norms(model.roi_heads.mask_head)
         self.config = config
         self.pyramid = model.backbone
         self.rpn_head = model.rpn.head
@@ -267,6 +269,15 @@ class BoxDecoder(nn.Module):
         x0, x1 = low[:, 0].clamp(0.0, self.width), high[:, 0].clamp(0.0, self.width)
         y0, y1 = low[:, 1].clamp(0.0, self.height), high[:, 1].clamp(0.0, self.height)
         return torch.stack([x0, y0, x1, y1], 1)
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Let convolutions do the BatchNorm behind them, in place; torch cannot trace one for an unknown number of rows."""
+    for block in [part for part in module.modules() if isinstance(part, nn.Sequential)]:
+        layers = list(block)
+        for index, (layer, norm) in enumerate(zip(layers, layers[1:], strict=False)):
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                block[index], block[index + 1] = fuse_conv_bn_eval(layer, norm), nn.Identity()
 
 
 def take(rows: Tensor, index: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
 
 from torchvision import ops  # noqa: E402
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads  # noqa: E402
 
 from edge_mrcnn.config import ModelConfig, preset  # noqa: E402
 from edge_mrcnn.export import operators  # noqa: E402
@@ -93,6 +94,19 @@ def test_batch_finds_what_each_image_alone_finds(
             for values, right in zip(rows, expected, strict=True):
                 torch.testing.assert_close(values[own], right, atol=1e-4, rtol=1e-4)
     assert len(set(counts)) > 1 and (not static or len(rows[0]) == 3 * 9)
+
+
+def test_norm_in_the_mask_head_is_folded_away(toy_config: ModelConfig, make_lively: Callable) -> None:
+    model = make_lively(toy_config, 2)
+    head = MaskRCNNHeads(16, (16, 16), 1, norm_layer=torch.nn.BatchNorm2d).eval()
+    for layer in head.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2)
+    model.roi_heads.mask_head = head
+    graph = DeployGraph(model, toy_config)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in graph.mask_head.modules())
+    assert assert_same(model, graph, pictures(toy_config.image_size_hw)[0]) > 0
 
 
 def test_nothing_found_has_masks_of_no_rows(toy_config: ModelConfig, make_lively: Callable) -> None:
