@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +73,22 @@ def command(
     else:
         parts = preset(model).updated(backbone=backbone, image_size_hw=imgsz)
         checkpoint = start_fresh(parts, training, config.seed, pretrained, backbone_weights)
-    click.echo(_headline(checkpoint, training, validation), err=True)
+    if _is_first_process():
+        click.echo(_headline(checkpoint, training, validation), err=True)
     best = train(
         checkpoint, training, output, config,
         validation=validation, device=device, devices=devices, nodes=nodes, resume=resume,
         teacher=load_checkpoint(teacher) if teacher else None,
     )  # fmt: skip
+    if not _is_first_process():
+        return
     click.echo(f"wrote {best}")
     name_next("export", "--weights", best, "--target", "onnx,openvino,tflite")
+
+
+def _is_first_process() -> bool:
+    """Lightning starts this command once more for each further device."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _headline(checkpoint: Any, training: Any, validation: Any) -> str:
