@@ -61,7 +61,7 @@ def _draw(axis: Axes, title: str, curves: dict[str, list[tuple[int, float]]]) ->
     axis.set_xlabel("epoch", fontsize=9)
     axis.set_ylim(bottom=0)
     axis.tick_params(labelsize=8)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=8, frameon=False)
