@@ -6,7 +6,9 @@ https://docs.openvino.ai/2025/openvino-workflow/model-optimization-guide/quantiz
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Collection
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import nncf
@@ -51,18 +53,19 @@ class OpenvinoQuantizer(Quantizer):
 
     def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
         nncf.set_log_level(logging.ERROR)
-        quantized = nncf.quantize(
-            openvino.Core().read_model(self._model),
-            nncf.Dataset(self._tensors),
-            preset=nncf.QuantizationPreset.MIXED,
-            target_device=nncf.TargetDevice.CPU,
-            subset_size=DRAFT_IMAGES if is_draft else len(self._tensors),
-            fast_bias_correction=is_draft,
-            advanced_parameters=nncf.AdvancedQuantizationParameters(
-                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
-            ),
-            ignored_scope=nncf.IgnoredScope(names=self._float_nodes(keep_float), validate=False),
-        )
+        with redirect_stdout(sys.stderr):  # where progress bars belong
+            quantized = nncf.quantize(
+                openvino.Core().read_model(self._model),
+                nncf.Dataset(self._tensors),
+                preset=nncf.QuantizationPreset.MIXED,
+                target_device=nncf.TargetDevice.CPU,
+                subset_size=DRAFT_IMAGES if is_draft else len(self._tensors),
+                fast_bias_correction=is_draft,
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+                ),
+                ignored_scope=nncf.IgnoredScope(names=self._float_nodes(keep_float), validate=False),
+            )
         said = provenance(self.calibration, self.config, keep_float)
         quantized.set_rt_info(self.card.updated(precision="int8", calibration=said).to_json(), CARD_PATH)
         openvino.save_model(quantized, output, compress_to_fp16=False)

@@ -27,6 +27,7 @@ from runtimes.errors import (
 )
 from runtimes.model_card import CARD_KEY, ModelCard
 from runtimes.preprocess import read_image
+from runtimes.quiet import quiet_stderr
 from runtimes.types import Detections
 
 __all__ = [
@@ -88,7 +89,8 @@ def load(path: str | Path, **options: Any) -> Runtime:
     """
     file = model_file(path)
     runtime: Runtime = import_backend(file).open_model(file, **options)
-    warm_up(path, runtime)
+    with quiet_stderr():  # an SDK's remarks at the first run
+        warm_up(path, runtime)
     return runtime
 
 
