@@ -10,6 +10,7 @@ import click
 
 import runtimes
 from edge_mrcnn.cli.options import name_next
+from edge_mrcnn.tune.choice import resolve_model
 from runtimes import UsageError
 from runtimes.draw import draw_detections
 from runtimes.sinks import write_image
@@ -24,7 +25,10 @@ RESULTS = "predictions.json"
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
 @click.option("--conf", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Lowest score that counts.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
-def command(model: str, source: str, output: Path, conf: float, threads: int | None) -> None:
+@click.option("--device", help="OpenVINO: gpu, npu, ...; ONNX: cuda or tensorrt [default: the CPU].")
+def command(
+    model: str, source: str, output: Path, conf: float, threads: int | None, device: str | None
+) -> None:  # fmt: skip
     """Find objects in images; draw them and write COCO results."""
     images = open_source(source)
     if not isinstance(images, ImageSource):
@@ -33,7 +37,8 @@ def command(model: str, source: str, output: Path, conf: float, threads: int | N
     ids = image_ids(names)
     output.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, object]] = []
-    with runtimes.load(model, threads=threads) as runtime:
+    path, options = resolve_model(model, threads=threads, device=device)
+    with runtimes.load(path, **options) as runtime:
         for frame in images:
             found = runtime.infer(frame.image)
             found = found[found.scores >= conf]

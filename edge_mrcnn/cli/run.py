@@ -137,6 +137,7 @@ class Output:
 @click.option("--conf", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Lowest score that counts.")
 @click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
+@click.option("--device", help="OpenVINO: gpu, npu, ...; ONNX: cuda or tensorrt [default: the CPU].")
 @click.option(
     "--parallel", type=click.IntRange(1, 16), default=1, show_default=True,
     help="Frames inferred at once, each with its share of the threads: more of them, each later.",
@@ -145,13 +146,13 @@ class Output:
 @live_options
 def command(
     model: str, kind: str, sources: tuple[str, ...], save: str | None, keep_free: float | None, show: bool,
-    max_frames: int | None, threads: int | None, parallel: int, wait: bool, settings: LiveSettings,
+    max_frames: int | None, threads: int | None, device: str | None, parallel: int, wait: bool, settings: LiveSettings,
 ) -> None:  # fmt: skip
     """Run a model live on cameras, streams or videos. Ctrl-C ends it and finishes the files; twice, at once."""
     opened = open_sources(sources)
     reserve = Reserve() if keep_free is None else Reserve(share=1.0, most_bytes=int(1e6 * keep_free))
     quieten_opencv()
-    path, options = resolve_model(model, kind, threads=threads)
+    path, options = resolve_model(model, kind, threads=threads, device=device)
     if "threads" in options:
         cv2.setNumThreads(options["threads"])
     with catch_signals() as signals, ExitStack() as stack:

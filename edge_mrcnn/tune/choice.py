@@ -20,6 +20,7 @@ from edge_mrcnn.measure.files import file_sha256
 from edge_mrcnn.measure.surroundings import describe_packages
 from runtimes import FORMATS
 from runtimes.board import Board, read_board
+from runtimes.bundle import model_file
 from runtimes.errors import ModelFileError, UsageError
 
 FILE = "tuned.json"
@@ -51,7 +52,7 @@ class Choice:
 
 
 def resolve_model(
-    path: str | Path, runtime: str = "auto", *, threads: int | None = None
+    path: str | Path, runtime: str = "auto", *, threads: int | None = None, device: str | None = None
 ) -> tuple[Path, dict[str, Any]]:
     """What to open for a file or a folder.
 
@@ -60,21 +61,36 @@ def resolve_model(
         runtime: "auto" for what was chosen on this board; "onnx", "openvino" or "tflite" for the folder's model of
             that kind, INT8 before FP32.
         threads: CPU threads, whatever was chosen.
+        device: "cpu", "cuda" or "tensorrt" for ONNX; any of OpenVINO's, such as "gpu" or "npu"; whatever was chosen.
 
     Returns:
         The model file, and options of `runtimes.load`.
 
     Raises:
-        UsageError: If the folder was not tuned on such a board, or was changed since.
+        UsageError: If the folder was not tuned on such a board, or was changed since, or if the model's runtime has no
+            devices to choose from.
     """
-    path = Path(path)
-    asked = {} if threads is None else {"threads": threads}
+    file, options = _find(Path(path), runtime)
+    options = options if threads is None else {**options, "threads": threads}
+    return file, options if device is None else {**options, "device": _name_device(file, device)}
+
+
+def _find(path: Path, runtime: str) -> tuple[Path, dict[str, Any]]:
+    """The model file, and the options that were chosen for it."""
     if not path.is_dir():
-        return path, asked
+        return path, {}
     if runtime != "auto":
-        return _pick(path, runtime), asked
+        return _pick(path, runtime), {}
     choice = read_choice(path)
-    return path / choice.file, {**choice.options, **asked}
+    return path / choice.file, dict(choice.options)
+
+
+def _name_device(file: Path, device: str) -> str:
+    """A device as the file's runtime spells it."""
+    suffix = model_file(file).suffix
+    if suffix == ".tflite":
+        raise UsageError(f"--device {device}: TFLite files run on the CPU; take the .onnx or the .xml")
+    return device.upper() if suffix == ".xml" else device.lower()
 
 
 def read_choice(folder: Path, board: Board | None = None) -> Choice:
