@@ -6,12 +6,14 @@ Each answers as many detections as the red value of the image's first pixel says
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +50,18 @@ class Outcome(NamedTuple):
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """What a command does to the logs of its process ends with its test."""
+    root, hooks = logging.getLogger(), (sys.excepthook, threading.excepthook)
+    level = root.level
+    yield
+    root.setLevel(level)
+    sys.excepthook, threading.excepthook = hooks
+    for handler in [handler for handler in root.handlers if type(handler) is logging.StreamHandler]:
+        root.removeHandler(handler)
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_presets_equal_torchvision(make_lively: Callable, config: ModelConfig) -
 def test_batch_finds_what_each_image_alone_finds(
     toy_config: ModelConfig, make_lively: Callable, agnostic: bool, static: bool
 ) -> None:
-    config = toy_config.updated(class_agnostic_boxes=agnostic, score_threshold=0.3, max_detections=9)
+    config = toy_config.updated(class_agnostic_boxes=agnostic, score_threshold=0.3, max_detections=14)
     model = make_lively(config, 2)
     images = pictures(config.image_size_hw)
     alone, together = DeployGraph(model, config), DeployGraph(model, config, batch=3, static=static)
@@ -93,7 +93,7 @@ def test_batch_finds_what_each_image_alone_finds(
             counts.append(len(expected[1]))
             for values, right in zip(rows, expected, strict=True):
                 torch.testing.assert_close(values[own], right, atol=1e-4, rtol=1e-4)
-    assert len(set(counts)) > 1 and (not static or len(rows[0]) == 3 * 9)
+    assert len(set(counts)) > 1 and (not static or len(rows[0]) == 3 * 14)
 
 
 def test_norm_in_the_mask_head_is_folded_away(toy_config: ModelConfig, make_lively: Callable) -> None:
