@@ -1,9 +1,10 @@
 """Which blocks lose the accuracy that INT8 costs, and how few of them must stay in float to keep within a budget.
 
-Each block is made INT8 alone. What that changes in the answers is its error, the time that it saves is its gain, and
-the blocks are ranked by error for each millisecond gained: the first ones are the cheapest to keep in float. Then the
-shortest beginning of that list is searched that brings the measured drop of AP within the budget. Every finished step
-goes into a journal, so that an interrupted search goes on where it stopped.
+What INT8 in one block alone changes in the answers is the block's error; the time that a run of the INT8 file takes
+longer when this block alone is float is what it costs. The blocks are ranked by error for each millisecond: the first
+ones are the cheapest to keep in float. Then the shortest beginning of that list is searched that brings the measured
+drop of AP within the budget. Every finished step goes into a journal, so that an interrupted search goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,14 @@ ROUNDS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """What INT8 in one block alone costs and gains."""
+    """What one block loses in INT8, and what it costs to keep it in float."""
 
     block: str
     """Its name."""
     error: float
-    """Share of the float model's answers that changes; see `answer_error`."""
-    gain_ms: float
-    """Milliseconds of a run that it saves; below zero where conversions cost more than integers save."""
+    """Share of the float model's answers that changes when it alone is INT8; see `answer_error`."""
+    cost_ms: float
+    """Milliseconds that a run of the INT8 file takes longer when it alone is float; about zero where that is free."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,24 +116,41 @@ def rank_blocks(
     """
     found = []
     blocks = [block for block in quantizer.blocks if block not in quantizer.asked_float]
-    with runtimes.load(model, threads=1) as exact, tempfile.TemporaryDirectory() as folder:
-        for index, block in enumerate(blocks):
-            draft = Path(folder) / f"{index}{model.suffix}"
-            found.append(journal.block(block, lambda: _measure(quantizer, block, draft, exact, tensors)))  # noqa: B023
-            tell("blocks", index + 1, len(blocks))
-    return sorted(found, key=lambda one: one.error / max(one.gain_ms, _LEAST_GAIN_MS), reverse=True)
+    with tempfile.TemporaryDirectory() as folder, runtimes.load(model, threads=1) as exact:
+        drafts = Drafts(quantizer, Path(folder), model.suffix)
+        with drafts.open("all", quantizer.asked_float) as rounded:
+            for index, block in enumerate(blocks):
+                found.append(journal.block(block, lambda: _measure(drafts, block, exact, rounded, tensors)))  # noqa: B023
+                tell("blocks", index + 1, len(blocks))
+    return sorted(found, key=lambda one: one.error / max(one.cost_ms, _LEAST_COST_MS), reverse=True)
 
 
-_LEAST_GAIN_MS = 0.01
-"""A block that gains nothing counts as gaining this, so that blocks without a gain are ranked by their error."""
+_LEAST_COST_MS = 0.05
+"""What is below a clock's noise counts as this, so that blocks that are free in float are ranked by their error."""
 
 
-def _measure(quantizer: Quantizer, block: str, draft: Path, exact: Runtime, tensors: Sequence[Tensor]) -> Sensitivity:
-    quantizer.write(draft, [other for other in quantizer.blocks if other != block], is_draft=True)
-    with runtimes.load(draft, threads=1) as rounded:
-        errors = [answer_error(*(live_rows(runtime.run(x)) for runtime in (exact, rounded))) for x in tensors]
-        before, after = best_times_ms([exact, rounded], tensors)
-    return Sensitivity(block=block, error=float(np.mean(errors)), gain_ms=before - after)
+@dataclass(frozen=True)
+class Drafts:
+    """INT8 files for comparison only."""
+
+    quantizer: Quantizer
+    folder: Path
+    suffix: str
+
+    def open(self, name: str, keep_float: Collection[str]) -> Runtime:
+        """Write one and open it."""
+        path = self.folder / f"{name}{self.suffix}"
+        self.quantizer.write(path, keep_float, is_draft=True)
+        return runtimes.load(path, threads=1)
+
+
+def _measure(drafts: Drafts, block: str, exact: Runtime, rounded: Runtime, tensors: Sequence[Tensor]) -> Sensitivity:
+    quantizer = drafts.quantizer
+    with drafts.open("one", [other for other in quantizer.blocks if other != block]) as one:
+        errors = [answer_error(*(live_rows(runtime.run(x)) for runtime in (exact, one))) for x in tensors]
+    with drafts.open("rest", {*quantizer.asked_float, block}) as rest:
+        kept_ms, all_ms = best_times_ms([rest, rounded], tensors)
+    return Sensitivity(block=block, error=float(np.mean(errors)), cost_ms=kept_ms - all_ms)
 
 
 def best_times_ms(models: Sequence[Runtime], tensors: Sequence[Tensor]) -> list[float]:

@@ -42,7 +42,7 @@ def say_nothing(what: str, done: int, total: int) -> None:
     pass
 
 
-RANKING = [Sensitivity(block=name, error=1.0, gain_ms=1.0) for name in NAMES]
+RANKING = [Sensitivity(block=name, error=1.0, cost_ms=1.0) for name in NAMES]
 
 
 @pytest.mark.parametrize("total", [0, 1, 2, 7, 20])
