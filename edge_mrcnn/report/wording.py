@@ -29,6 +29,8 @@ def verdict(comparison: Comparison) -> str:
     worst_row, worst = largest_drop(comparison)
     if math.isnan(worst.value):
         return f"The drop of {worst_row.name} cannot be measured."
+    if comparison.max_drop is None and worst.value < 0:
+        return f"No loss among {_models(count)}: {worst_row.name} gained least, {-100 * worst.value:.2f} AP."
     if comparison.max_drop is None:
         return f"Largest loss among {_models(count)}: {100 * worst.value:.2f} AP ({worst_row.name})."
     limit = f"{100 * comparison.max_drop:g} AP"

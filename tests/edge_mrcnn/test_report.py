@@ -27,6 +27,7 @@ from edge_mrcnn.report.models import Model
 from edge_mrcnn.report.pictures import choose, draw_lost, draw_strips, find_lost, number_objects
 from edge_mrcnn.report.render import draw_charts, to_html, to_json, to_plots
 from edge_mrcnn.report.variants import group_variants
+from edge_mrcnn.report.wording import verdict
 from runtimes import DataError, FakeRuntime, ModelCard, RawOutputs
 from runtimes.model_card import ModelCard as Card
 
@@ -271,6 +272,14 @@ class TestComparison:
 
     def test_gate_names_the_lossy_model_only(self, measured):
         assert [row.name for row in measured.comparison.too_lossy] == ["shifted.tflite"]
+
+    def test_a_gain_is_not_called_a_loss(self, measured):
+        reference, _, shifted = measured.comparison.rows
+        gain = dataclasses.replace(shifted.score.box_drop, value=-0.012)
+        score = dataclasses.replace(shifted.score, box_drop=gain, mask_drop=gain)
+        row = dataclasses.replace(shifted, scores={next(iter(shifted.scores)): score})
+        comparison = dataclasses.replace(measured.comparison, rows=(reference, row), max_drop=None)
+        assert verdict(comparison) == "No loss among 1 model: shifted.tflite gained least, 1.20 AP."
 
     def test_rows_say_what_the_files_are(self, measured):
         row = measured.comparison.rows[2]
