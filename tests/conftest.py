@@ -56,9 +56,10 @@ class Outcome(NamedTuple):
 def logs_as_they_were() -> Iterator[None]:
     """What a command does to the logs of its process ends with its test."""
     root, hooks = logging.getLogger(), (sys.excepthook, threading.excepthook)
-    level = root.level
+    root.setLevel(logging.WARNING)
+    for handler in root.handlers:  # a converter raises the level of all handlers that it finds, pytest's among them
+        handler.setLevel(logging.NOTSET)
     yield
-    root.setLevel(level)
     sys.excepthook, threading.excepthook = hooks
     for handler in [handler for handler in root.handlers if type(handler) is logging.StreamHandler]:
         root.removeHandler(handler)
