@@ -1,19 +1,19 @@
 """Overlays: translucent masks with a crisp contour, label chips, a small panel of figures.
 
-Drawing happens in place and only inside the boxes, so that it keeps up with a 1080p camera. Sizes follow the image.
+Drawing happens in place and only inside the boxes, from polygons and rendered words that are kept, so that it keeps up
+with a 1080p camera. Sizes follow the image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from runtimes.postprocess import Region, find_contours
 
 if TYPE_CHECKING:
     from runtimes.counting import PlaceCounter
@@ -39,8 +39,15 @@ FONT = cv2.FONT_HERSHEY_DUPLEX
 FILL = 0.42
 """Share of the colour in the fill of a mask; the rest is the picture."""
 
-SMOOTHING = 0.8
+SMOOTHING = 0.7
 """How far a drawn contour may be off the mask, in pixels."""
+_SHIFT = 4
+"""Bits of the fraction of a pixel in the coordinates that OpenCV draws."""
+_HALF = 1 << (_SHIFT - 1)
+_FRINGE = 3
+"""Width in pixels that OpenCV's thin smooth line reaches."""
+_KEPT = 2048
+"""Rendered words that are kept: a hundred scores in each of ten colours, and names."""
 
 
 @dataclass(frozen=True)
@@ -95,51 +102,103 @@ def draw_detections(
     instances = range(len(found)) if found.ids is None else found.ids.tolist()
     keys = instances if by_instance else found.labels.tolist()
     colors = [PALETTE[key % len(PALETTE)] for key in keys]
+    contours = [to_polygons(rings) for rings in found.masks.contours]
     rows = range(len(found) - 1, -1, -1)
     for row in rows:
-        fill_mask(image, found.masks.regions[row], colors[row])
+        fill_polygons(image, contours[row], colors[row])
     for row in rows:
-        draw_outline(image, found.masks.regions[row], found.boxes_xyxy[row], colors[row], style)
+        if contours[row]:
+            draw_polygons(image, contours[row], colors[row], style)
+        else:
+            draw_box(image, found.boxes_xyxy[row], colors[row], style)
     draw_chips(image, found, colors, style)
     return image
 
 
-def fill_mask(image: Array, region: Region, color: Color) -> None:
-    """Tint the pixels of a mask."""
-    if not region.mask.any():
+def to_polygons(rings: Sequence[Array]) -> list[Array]:
+    """Rings as OpenCV draws them, without corners that change less than `SMOOTHING`.
+
+    Args:
+        rings: (K, 2) float32 each, x y in pixels of the image.
+
+    Returns:
+        (K', 1, 2) int32 each, in 1/16 of a pixel, from the centre of the first pixel.
+    """
+    # Steps of a pixel each would become a quad when a thick smooth line is drawn: a few long ones are as good.
+    fixed = [((ring - 0.5) * (1 << _SHIFT)).astype(np.int32) for ring in rings]
+    return [cv2.approxPolyDP(ring, SMOOTHING * (1 << _SHIFT), True) for ring in fixed]
+
+
+def fill_polygons(image: Array, polygons: Sequence[Array], color: Color) -> None:
+    """Tint what lies inside polygons (those of `to_polygons`) and outside of the holes in them, in place."""
+    if not polygons:
         return
-    height, width = region.mask.shape
-    part = image[region.y : region.y + height, region.x : region.x + width]
-    tinted = cv2.add(cv2.convertScaleAbs(part, alpha=1 - FILL), FILL * np.array((*color, 0)))
-    cv2.copyTo(tinted, region.mask.view(np.uint8), part)
+    x, y, width, height = cv2.boundingRect(polygons[0] if len(polygons) == 1 else np.concatenate(polygons))
+    (left, right), (top, bottom) = (
+        (max(0, first >> _SHIFT), (first + length + _HALF >> _SHIFT) + 1) for first, length in ((x, width), (y, height))
+    )
+    part = image[top:bottom, left:right]
+    solid = part.copy()
+    cv2.fillPoly(solid, polygons, color, cv2.LINE_8, _SHIFT, (-left << _SHIFT, -top << _SHIFT))
+    cv2.addWeighted(part, 1 - FILL, solid, FILL, 0, dst=part)
 
 
-def draw_outline(image: Array, region: Region, box_xyxy: Array, color: Color, style: Style) -> None:
-    """Draw the contour of a mask, or the box of an object whose mask is empty."""
-    contours = find_contours(region)
-    if contours:
-        # Steps of a pixel each become a polygon when a thick smooth line is drawn: a few long ones are as good.
-        smooth = [cv2.approxPolyDP(contour, SMOOTHING, True) for contour in contours]
-        cv2.drawContours(image, smooth, -1, color, style.line, cv2.LINE_AA)
-    else:
-        x0, y0, x1, y1 = (round(v) for v in box_xyxy.tolist())
-        cv2.rectangle(image, (x0, y0), (x1, y1), color, style.line)
+def draw_polygons(image: Array, polygons: Sequence[Array], color: Color, style: Style) -> None:
+    """Draw the borders of polygons (those of `to_polygons`), in place."""
+    if style.line > _FRINGE:
+        cv2.polylines(image, polygons, True, color, style.line, cv2.LINE_AA, _SHIFT)
+        return
+    # A plain line with a thin smooth one over it looks the same as a smooth thick one, in a third of the time.
+    if style.line > 1:
+        cv2.polylines(image, polygons, True, color, style.line - 1, cv2.LINE_8, _SHIFT)
+    cv2.polylines(image, polygons, True, color, 1, cv2.LINE_AA, _SHIFT)
+
+
+def draw_box(image: Array, box_xyxy: Array, color: Color, style: Style) -> None:
+    """Draw the box of an object whose mask is empty, in place."""
+    x0, y0, x1, y1 = (round(v) for v in box_xyxy.tolist())
+    cv2.rectangle(image, (x0, y0), (x1, y1), color, style.line)
 
 
 def draw_chips(image: Array, found: Detections, colors: Sequence[Color], style: Style) -> None:
     """Label objects, the best first; a label that would cover another is left out."""
     taken: list[Rect] = []
-    for row, (region, color) in enumerate(zip(found.masks.regions, colors, strict=True)):
-        text = f"{_number(found, row)}{found.names[found.labels[row]]} {found.scores[row]:.0%}"
-        (text_w, text_h), baseline = cv2.getTextSize(text, FONT, style.font_scale, 1)
-        size = text_w + 2 * style.pad, text_h + baseline + style.pad
-        rect = _place_chip(size, _anchor(region, found.boxes_xyxy[row]), image.shape[:2])
+    for row, (rings, color) in enumerate(zip(found.masks.contours, colors, strict=True)):
+        label = f"{_number(found, row)}{found.names[found.labels[row]]} "
+        name = render_word(label, color, style, (style.pad, 0))
+        score = render_word(f"{found.scores[row]:.0%}", color, style, (0, style.pad))
+        size = name.shape[1] + score.shape[1], name.shape[0]
+        rect = _place_chip(size, _anchor(rings, found.boxes_xyxy[row]), image.shape[:2])
         if any(rect.overlaps(other) for other in taken):
             continue
         taken.append(rect)
-        cv2.rectangle(image, (rect.left, rect.top), (rect.right - 1, rect.bottom - 1), color, cv2.FILLED)
-        origin = (rect.left + style.pad, rect.top + style.pad // 2 + text_h)
-        cv2.putText(image, text, origin, FONT, style.font_scale, _text_color(color), 1, cv2.LINE_AA)
+        put_word(image, name, rect.left, rect.top)
+        put_word(image, score, rect.left + name.shape[1], rect.top)
+
+
+@lru_cache(maxsize=_KEPT)
+def render_word(text: str, color: Color, style: Style, margins: tuple[int, int]) -> Array:
+    """(h, w, 3) uint8: a word on a ground of this colour, as high as a chip; not to be changed.
+
+    Args:
+        text: The word.
+        color: Of the ground.
+        style: Sizes.
+        margins: Pixels to the left and to the right.
+    """
+    (text_w, _), _ = cv2.getTextSize(text, FONT, style.font_scale, 1)
+    (_, text_h), baseline = cv2.getTextSize("g", FONT, style.font_scale, 1)
+    word = np.full((text_h + baseline + style.pad, text_w + sum(margins), 3), color, np.uint8)
+    origin = (margins[0], style.pad // 2 + text_h)
+    cv2.putText(word, text, origin, FONT, style.font_scale, _text_color(color), 1, cv2.LINE_AA)
+    word.setflags(write=False)
+    return word
+
+
+def put_word(image: Array, word: Array, left: int, top: int) -> None:
+    """Copy a word into the image, as far as it fits, in place."""
+    part = image[top : top + word.shape[0], left : left + word.shape[1]]
+    part[:] = word[: part.shape[0], : part.shape[1]]
 
 
 def _number(found: Detections, row: int) -> str:
@@ -147,12 +206,10 @@ def _number(found: Detections, row: int) -> str:
     return "" if found.ids is None or found.ids[row] < 0 else f"#{found.ids[row]} "
 
 
-def _anchor(region: Region, box_xyxy: Array) -> tuple[int, int]:
+def _anchor(rings: Sequence[Array], box_xyxy: Array) -> tuple[int, int]:
     """Where a label belongs: x y of the highest point of the mask, or of the box if the mask is empty."""
-    rows = np.flatnonzero(region.mask.any(axis=1))
-    if not len(rows):
-        return round(float(box_xyxy[0])), round(float(box_xyxy[1]))
-    return region.x + int(region.mask[rows[0]].argmax()), region.y + int(rows[0])
+    x, y = min((ring[ring[:, 1].argmin()].tolist() for ring in rings), key=lambda point: point[1], default=box_xyxy[:2])
+    return round(float(x)), round(float(y))
 
 
 def _place_chip(size_wh: tuple[int, int], anchor_xy: tuple[int, int], image_hw: tuple[int, ...]) -> Rect:

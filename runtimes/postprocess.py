@@ -85,23 +85,13 @@ def fill_dense(regions: Sequence[Region], image_size_hw: tuple[int, int]) -> Arr
     return dense
 
 
-def outline(region: Region) -> Array:
-    """(K, 2) float32 x y in pixels: the outer contour of the largest part, empty when the mask is."""
-    contours = find_contours(region)
-    if not contours:
-        return np.zeros((0, 2), dtype=np.float32)
-    largest = max(contours, key=cv2.contourArea)
-    return largest.reshape(-1, 2).astype(np.float32)
-
-
-def find_contours(region: Region) -> Sequence[Array]:
-    """Outer contours, each (K, 1, 2) int32 x y in pixels of the image."""
+def find_contours(region: Region) -> list[Array]:
+    """Contours of a region, holes too, each (K, 2) float32 x y in pixels: through the centres of the outermost ones."""
     if not region.mask.size:
-        return ()
-    contours, _ = cv2.findContours(
-        region.mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(region.x, region.y)
-    )
-    return contours
+        return []
+    shift = (region.x, region.y)
+    rings, _ = cv2.findContours(region.mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=shift)
+    return [ring[:, 0] + np.float32(0.5) for ring in rings]
 
 
 def encode_rle(region: Region, image_size_hw: tuple[int, int]) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from runtimes.contours import find_largest, trace_masks
 from runtimes.errors import MissingExtraError
-from runtimes.postprocess import Region, encode_rle, fill_dense, outline, paste_mask
+from runtimes.postprocess import Region, encode_rle, fill_dense, paste_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,15 +38,28 @@ class Boxes(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """Masks at the resolution of the source image, made when they are asked for."""
+    """Masks at the resolution of the source image: as pixels or polygons, each made when it is asked for."""
 
-    regions: tuple[Region, ...]
-    """The pasted part of each mask, one per detection."""
+    probs: Array
+    """(N, M, M) float32 in [0, 1], the probability of each cell of the frame."""
+    frames_xyxy: Array
+    """(N, 4) float32, the box that each mask fills, x0 y0 x1 y1 in pixels of the source image."""
     image_size_hw: tuple[int, int]
     """Height and width of the source image, in pixels."""
 
     def __len__(self) -> int:
-        return len(self.regions)
+        return len(self.probs)
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """The pixels of each mask, pasted once; the rest of the image is empty."""
+        pairs = zip(self.probs, self.frames_xyxy, strict=True)
+        return tuple(paste_mask(probs, frame, self.image_size_hw) for probs, frame in pairs)
+
+    @cached_property
+    def contours(self) -> list[list[Array]]:
+        """The contours of each mask, (K, 2) float32 x y in pixels, holes the other way around; see `trace_masks`."""
+        return trace_masks(self.probs, self.frames_xyxy, self.image_size_hw)
 
     @cached_property
     def data(self) -> Array:
@@ -60,7 +74,7 @@ class Masks:
     @cached_property
     def xy(self) -> list[Array]:
         """N outlines, each (K, 2) float32 in pixels: the largest part of the mask; K is 0 when it is empty."""
-        return [outline(region) for region in self.regions]
+        return [find_largest(rings) for rings in self.contours]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -125,10 +139,9 @@ class Detections:
 
     @cached_property
     def masks(self) -> Masks:
-        """Masks pasted into the source image, each once."""
+        """Masks in the source image."""
         frames = self.boxes_xyxy + np.array(self.mask_offset_xy * 2, dtype=np.float32)
-        pairs = zip(self.mask_probs, frames, strict=True)
-        return Masks(tuple(paste_mask(probs, box, self.image_size_hw) for probs, box in pairs), self.image_size_hw)
+        return Masks(self.mask_probs, frames, self.image_size_hw)
 
     @property
     def orig_shape(self) -> tuple[int, int]:

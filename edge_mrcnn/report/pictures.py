@@ -13,8 +13,8 @@ from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.report.agreement import compare, confident, image_change, match
 from edge_mrcnn.report.coco_api import rle
 from edge_mrcnn.report.evaluate import Evaluation, read_sized
-from runtimes.draw import FONT, PALETTE, Color, Rect, Style, draw_outline, fill_mask
-from runtimes.postprocess import MASK_THRESHOLD, Region
+from runtimes.draw import FONT, PALETTE, Color, Rect, Style, draw_polygons, fill_polygons, to_polygons
+from runtimes.postprocess import MASK_THRESHOLD, Region, find_contours
 
 Result = dict[str, Any]
 
@@ -168,14 +168,14 @@ def draw_objects(
         The canvas.
     """
     style = Style.for_size(*canvas.shape[:2])
-    regions = [_shrink_mask(thing, canvas.shape[:2]) for thing in objects]
+    contours = [to_polygons(find_contours(_shrink_mask(thing, canvas.shape[:2]))) for thing in objects]
     boxes = [np.array(thing["bbox"]) * scale for thing in objects]
     worst_first = range(len(objects) - 1, -1, -1)
     for i in worst_first:
-        fill_mask(canvas, regions[i], colors[i])
+        fill_polygons(canvas, contours[i], colors[i])
     for i in worst_first:
         x, y, w, h = boxes[i]
-        draw_outline(canvas, regions[i], np.array((x, y, x + w, y + h)), colors[i], style)
+        draw_polygons(canvas, contours[i], colors[i], style)
         cv2.rectangle(canvas, (round(x), round(y)), (round(x + w), round(y + h)), colors[i], 1)
     taken: list[Rect] = []
     for box, color, label in zip(boxes, colors, labels, strict=True):

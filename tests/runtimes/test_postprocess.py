@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from runtimes.postprocess import Region, encode_rle, fill_dense, outline, paste_mask
+from runtimes.postprocess import Region, encode_rle, fill_dense, find_contours, paste_mask
 
 coco = pytest.importorskip("pycocotools.mask")
 
@@ -51,7 +51,7 @@ def test_full_mask_fills_exactly_the_pixels_whose_centres_are_inside():
 def test_box_without_a_pixel_gives_an_empty_region(box):
     region = paste_mask(np.ones((14, 14), np.float32), np.array(box, np.float32), (20, 20))
     assert not region.mask.any()
-    assert len(outline(region)) == 0
+    assert not find_contours(region)
     assert not coco.decode(encode_rle(region, (20, 20))).any()
 
 

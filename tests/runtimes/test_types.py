@@ -35,7 +35,7 @@ def test_answers_the_names_people_know(found):
     assert (found.orig_shape, found.names[0], found.speed) == ((16, 20), "cat", {"inference": 1.0})
     assert found.masks.data.shape == (3, 16, 20) and found.masks.data.dtype == bool
     assert found.masks.data[0].sum() == 10 * 6
-    np.testing.assert_array_equal(np.ptp(found.masks.xy[0], axis=0), [9, 5])
+    np.testing.assert_array_equal(np.ptp(found.masks.xy[0], axis=0), [10, 6])
     assert found.masks.xy[2].shape == (0, 2)
 
 
