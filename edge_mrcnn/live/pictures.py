@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from runtimes import Detections
 from runtimes.draw import Style, draw_detections
+from runtimes.preprocess import resize_image
 from runtimes.sources import Frame
 
 Array = NDArray[Any]
@@ -163,6 +164,6 @@ def shrink(image: Array, found: Detections, max_side: int) -> tuple[Array, Detec
     size_hw = max(1, round(height * scale)), max(1, round(width * scale))
     ratio_xy = np.array([size_hw[1] / width, size_hw[0] / height], dtype=np.float32)
     offset_x, offset_y = (np.array(found.mask_offset_xy) * ratio_xy).tolist()
-    smaller = cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA)
+    smaller = resize_image(image, size_hw, scale)
     boxes = found.boxes_xyxy * np.tile(ratio_xy, 2)
     return smaller, replace(found, boxes_xyxy=boxes, image_size_hw=size_hw, mask_offset_xy=(offset_x, offset_y))

@@ -54,6 +54,15 @@ def test_fine_stripes_average_when_shrunk():
     assert np.ptp(canvas) <= 1 and abs(int(canvas[0, 0, 0]) - 127) <= 1
 
 
+@pytest.mark.parametrize("size", [(1080, 1920), (720, 1280), (2160, 3840), (1079, 1919), (426, 640)])
+def test_shrinking_by_halves_is_averaging(size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    canvas, box = letterbox_image(image, (320, 320), GREY)
+    height = round(size[0] * box.scale_y)
+    whole = cv2.resize(image, (320, height), interpolation=cv2.INTER_AREA)
+    assert np.abs(canvas[:height].astype(int) - whole).max() <= 1
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tiff"])
 def test_header_and_pixels_agree(tmp_path, suffix):
     image = np.zeros((37, 53, 3), np.uint8)
