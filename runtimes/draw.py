@@ -44,8 +44,6 @@ SMOOTHING = 0.7
 _SHIFT = 4
 """Bits of the fraction of a pixel in the coordinates that OpenCV draws."""
 _HALF = 1 << (_SHIFT - 1)
-_FRINGE = 3
-"""Width in pixels that OpenCV's thin smooth line reaches."""
 _KEPT = 2048
 """Rendered words that are kept: a hundred scores in each of ten colours, and names."""
 
@@ -145,12 +143,9 @@ def fill_polygons(image: Array, polygons: Sequence[Array], color: Color) -> None
 
 def draw_polygons(image: Array, polygons: Sequence[Array], color: Color, style: Style) -> None:
     """Draw the borders of polygons (those of `to_polygons`), in place."""
-    if style.line > _FRINGE:
-        cv2.polylines(image, polygons, True, color, style.line, cv2.LINE_AA, _SHIFT)
-        return
-    # A plain line with a thin smooth one over it looks the same as a smooth thick one, in a third of the time.
+    # A plain line under a thin smooth one looks nearly as a smooth thick one does, in less than half of the time.
     if style.line > 1:
-        cv2.polylines(image, polygons, True, color, style.line - 1, cv2.LINE_8, _SHIFT)
+        cv2.polylines(image, polygons, True, color, style.line, cv2.LINE_8, _SHIFT)
     cv2.polylines(image, polygons, True, color, 1, cv2.LINE_AA, _SHIFT)
 
 
