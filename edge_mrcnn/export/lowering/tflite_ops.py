@@ -1,13 +1,13 @@
 """How TFLite says our operators, with nothing but its builtin ones.
 
-NMS is NON_MAX_SUPPRESSION_V4. RoIAlign is two products with interpolation matrices, since TFLite has no operator for
-it: bilinear sampling and averaging are linear and separable, so a bin is (rows of weights) x map x (columns of
-weights). Row selection is GATHER, where litert-torch would check each index against the bounds.
+NMS is NON_MAX_SUPPRESSION_V4. RoIAlign, for which TFLite has no operator, is a GATHER per cell that a bin is made of,
+times its weight. Row selection is GATHER too, where litert-torch would check each index against the bounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,9 @@ from litert_torch.fx_infra import decomp
 from torch import Tensor
 
 from edge_mrcnn.export import operators
+
+STEEP = 1e30
+"""Slope that takes every difference of coordinates above 0 to 1 or more."""
 
 torch.library.define(
     "edge_mrcnn::non_max_suppression_v4", "(Tensor boxes, Tensor ranks, float threshold, int limit) -> (Tensor, Tensor)"
@@ -101,17 +104,32 @@ def multiscale_roi_align(
     maps: list[Tensor], boxes: Tensor, scales: list[float], bounds: list[float], size: int, sampling_ratio: int,
     images: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """`edge_mrcnn::multiscale_roi_align` of one image by matrix products.
+    """`edge_mrcnn::multiscale_roi_align` of one image by gathers.
 
-    Each box is pooled from every level, with weights of 0 on all levels but its own.
+    Bilinear sampling and averaging make a bin the weighted sum of (2 x ratio)² cells. The cells of all levels lie in
+    one table, so a box's level is an offset into it. Each of these taps is a gather of its own: what it fetches is
+    still in the cache when it is added.
     """
     assert images is None  # TFLite files take one image at a time
     on_level = level_weights(boxes, bounds)
-    pooled = [
-        _pool(features, boxes * scale, weight, size, sampling_ratio)
-        for features, scale, weight in zip(maps, scales, on_level, strict=True)
-    ]
-    return torch.stack(pooled).sum(0) if len(pooled) > 1 else pooled[0]
+    sides = [features.shape[2:] for features in maps]
+    first = np.cumsum([0, *(height * width for height, width in sides)])
+    height, width, start, scale = (
+        _of_level(on_level, values) for values in (*zip(*sides, strict=True), first.tolist(), scales)
+    )
+    x0, y0, x1, y1 = (boxes * scale).split(1, 1)
+    columns = axis_taps(x0, x1, width, size, sampling_ratio)
+    rows = axis_taps(y0, y1, height, size, sampling_ratio)
+    channels = maps[0].shape[1]
+    cells = torch.cat([features.permute(0, 2, 3, 1).reshape(-1, channels) for features in maps])
+    taps = (
+        select(cells, 0, ((start + row * width)[:, :, None] + column[:, None]).reshape(-1))
+        * (row_weight[:, :, None] * column_weight[:, None]).reshape(-1, 1)
+        for row, row_weight in rows
+        for column, column_weight in columns
+    )
+    bins = functools.reduce(torch.add, taps)
+    return bins.reshape(-1, size, size, channels).permute(0, 3, 1, 2)
 
 
 def level_weights(boxes: Tensor, bounds: list[float]) -> list[Tensor]:
@@ -122,6 +140,12 @@ def level_weights(boxes: Tensor, bounds: list[float]) -> list[Tensor]:
     return [low - high for low, high in zip(reached, reached[1:], strict=False)]
 
 
+def _of_level(on_level: list[Tensor], values: Sequence[float]) -> Tensor:
+    """(K, 1) float32: for each box the value of its level."""
+    chosen = [on * float(value) for on, value in zip(on_level, values, strict=False)]
+    return sum(chosen[1:], chosen[0])[:, None]
+
+
 def _is_above(x: Tensor, limit: float | np.floating[Any]) -> Tensor:
     """1.0 where x > limit, else 0.0.
 
@@ -130,53 +154,40 @@ def _is_above(x: Tensor, limit: float | np.floating[Any]) -> Tensor:
     """
     low = np.float32(limit)
     slope = 1 / float(np.nextafter(low, np.float32(np.inf)) - low)
-    return 1 - torch.relu(1 - torch.relu((x - float(low)) * slope))
+    return _is_positive(x - float(low), slope)
 
 
-def _pool(features: Tensor, boxes: Tensor, weight: Tensor, size: int, ratio: int) -> Tensor:
-    """RoIAlign of one level, times a weight per box.
-
-    Args:
-        features: (1, C, H, W) float32.
-        boxes: (K, 4) float32 xyxy in cells of the map.
-        weight: (K,) float32.
-        size: Bins per side.
-        ratio: Samples per bin and axis.
-
-    Returns:
-        (K, C, size, size) float32.
-    """
-    channels, height, width = features.shape[1:]
-    rows = axis_weights(boxes[:, 1], boxes[:, 3], height, size, ratio) * weight[:, None, None]
-    columns = axis_weights(boxes[:, 0], boxes[:, 2], width, size, ratio)
-    # In both products the operand on the right is the smaller one: XNNPACK repacks that one on each run.
-    # Not features[0]: litert-torch 0.10 loses the transposition of that where the map has as many channels as columns.
-    lines = rows.reshape(-1, height) @ features.permute(0, 2, 1, 3).reshape(height, channels * width)
-    bins = torch.bmm(lines.reshape(-1, size * channels, width), columns.transpose(1, 2))
-    return bins.reshape(-1, size, channels, size).permute(0, 2, 1, 3)
+def _is_positive(x: Tensor, slope: float) -> Tensor:
+    """1.0 where x >= 1 / slope, 0.0 where x <= 0."""
+    return 1 - torch.relu(1 - torch.relu(x) * slope)
 
 
-def axis_weights(start: Tensor, end: Tensor, cells: int, size: int, ratio: int) -> Tensor:
-    """What each cell of one axis gives to each bin (Mask R-CNN, arXiv 1703.06870, section 3; aligned=False).
+def axis_taps(start: Tensor, end: Tensor, cells: Tensor, size: int, ratio: int) -> list[tuple[Tensor, Tensor]]:
+    """Which cells of one axis a bin is made of, and what each gives (Mask R-CNN, arXiv 1703.06870, section 3).
+
+    Coordinates are those of `aligned=False`.
 
     Args:
-        start: (K,) float32, where the boxes begin, in cells.
-        end: (K,) float32, where they end.
-        cells: Length of the map.
+        start: (K, 1) float32, where the boxes begin, in cells.
+        end: (K, 1) float32, where they end.
+        cells: (K, 1) float32, length of the map that each box is pooled from.
         size: Number of bins.
         ratio: Samples per bin.
 
     Returns:
-        (K, size, cells) float32, the mean over a bin's samples. A box is at least one cell long; a sample
-        more than one cell before the map or behind its end counts as 0.
+        2 x ratio pairs of (K, size) float32: index of a cell, and its weight in the mean over a bin's samples. A box
+        is at least one cell long; a sample more than one cell before the map or behind its end counts as 0.
     """
-    length = (end - start).clamp(min=1.0)[:, None] / size
+    length = (end - start).clamp(min=1.0) / size
     offsets = torch.arange(size, dtype=torch.float32)
-    grid = torch.arange(cells, dtype=torch.float32)
-    total = []
+    last = cells - 1
+    taps = []
     for sample in range(ratio):
-        x = start[:, None] + length * offsets + length * ((sample + 0.5) / ratio)
-        outside = _is_above(x, cells) + _is_above(-x, 1)
-        hat = torch.relu(1 - (x.clamp(0.0, cells - 1.0)[..., None] - grid).abs())
-        total.append(hat * ((1 - outside) / ratio)[..., None])
-    return sum(total[1:], total[0])
+        x = start + length * offsets + length * ((sample + 0.5) / ratio)
+        outside = _is_positive(x - cells, STEEP) + _is_positive(-1 - x, STEEP)
+        share = (1 - outside) / ratio
+        x = torch.minimum(x.clamp(min=0.0), last)
+        low = torch.floor(x)
+        beyond = x - low
+        taps += [(low, (1 - beyond) * share), (torch.minimum(low + 1, last), beyond * share)]
+    return taps
