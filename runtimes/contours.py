@@ -55,9 +55,13 @@ def trace_masks(probs: Array, frames_xyxy: Array, image_size_hw: tuple[int, int]
     owners = sides // (2 * side * side)
     points = _place(_cross(grid, sides, owners), owners, frames_xyxy, side - 2)
     np.clip(points, 0, np.array(image_size_hw[::-1], np.float32), out=points)
+    order, ends = _walk(_follow(inside, sides).tolist())
+    points = points[order]
     rings: list[list[Array]] = [[] for _ in range(count)]
-    for ring in _walk(_follow(inside, sides).tolist()):
-        rings[owners[ring[0]]].append(points[ring])
+    start = 0
+    for end in ends:
+        rings[owners[order[start]]].append(points[start:end])
+        start = end
     return rings
 
 
@@ -129,15 +133,17 @@ def _tabulate(side: int) -> tuple[Array, Array]:
     return tables[0], tables[1]
 
 
-def _walk(following: list[int]) -> list[list[int]]:
-    """The rings of a permutation, which is used up."""
-    rings = []
+def _walk(following: list[int]) -> tuple[list[int], list[int]]:
+    """The rings of a permutation, which is used up: all its numbers, ring after ring, and where each ring ends."""
+    order: list[int] = []
+    ends: list[int] = []
     for start in range(len(following)):
-        ring, at = [], start
+        if following[start] < 0:
+            continue
+        at = start
         while (after := following[at]) >= 0:
             following[at] = -1
-            ring.append(at)
+            order.append(at)
             at = after
-        if ring:
-            rings.append(ring)
-    return rings
+        ends.append(len(order))
+    return order, ends

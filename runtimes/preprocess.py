@@ -100,14 +100,27 @@ def resize_image(image: Array, size_hw: tuple[int, int], scale: float) -> Array:
     Returns:
         (H, W, 3) uint8; the image itself where it has this size already.
     """
-    # An average of averages of 2 x 2 is that of the whole block; OpenCV makes only these with vector instructions.
+    # Each pixel counts the same as in an average of whole blocks, or nearly so where the scale is no power of two, but
+    # OpenCV averages 2 x 2 pixels with vector instructions, and larger blocks without.
     while scale <= 0.25 and image.shape[0] % 2 == image.shape[1] % 2 == 0:
-        image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        image = _halve(image)
         scale *= 2
-    if image.shape[:2] == size_hw:
-        return image
-    # Bilinear taps skip pixels when shrinking by more than two; area averaging does not.
-    return cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR)
+    halvings = 0
+    while scale < 0.5:  # bilinear taps leave out pixels when shrinking by more than two
+        halvings += 1
+        scale *= 2
+    first_hw = size_hw[0] << halvings, size_hw[1] << halvings
+    if image.shape[:2] != first_hw:
+        image = cv2.resize(image, first_hw[::-1], interpolation=cv2.INTER_LINEAR)
+    for _ in range(halvings):
+        image = _halve(image)
+    return image
+
+
+def _halve(image: Array) -> Array:
+    """Average blocks of 2 x 2; sides are even."""
+    halved: Array = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return halved
 
 
 def check_image(image: Array) -> None:

@@ -54,13 +54,28 @@ def test_fine_stripes_average_when_shrunk():
     assert np.ptp(canvas) <= 1 and abs(int(canvas[0, 0, 0]) - 127) <= 1
 
 
-@pytest.mark.parametrize("size", [(1080, 1920), (720, 1280), (2160, 3840), (1079, 1919), (426, 640)])
-def test_shrinking_by_halves_is_averaging(size):
-    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    canvas, box = letterbox_image(image, (320, 320), GREY)
-    height = round(size[0] * box.scale_y)
-    whole = cv2.resize(image, (320, height), interpolation=cv2.INTER_AREA)
-    assert np.abs(canvas[:height].astype(int) - whole).max() <= 1
+def detailed(size, rng):
+    """(h, w, 3) uint8 with structures of all sizes."""
+    layers = [cv2.resize(rng.random((*(max(1, n // k) for n in size), 3)), size[::-1]) for k in (1, 4, 16, 64)]
+    return (255 * np.mean(layers, axis=0)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "side"),
+    [((1080, 1920), 320), ((1080, 1920), 416), ((1079, 1919), 320), ((600, 800), 320), ((427, 641), 320)],
+)
+def test_shrinking_is_close_to_averaging(size, side):
+    image = detailed(size, np.random.default_rng(0))
+    canvas, _ = letterbox_image(image, (side, side), GREY)
+    height = round(size[0] * side / size[1])
+    whole = cv2.resize(image, (side, height), interpolation=cv2.INTER_AREA)
+    assert cv2.PSNR(canvas[:height], whole) > 40
+
+
+def test_shrinking_by_a_power_of_two_is_averaging():
+    image = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
+    canvas, _ = letterbox_image(image, (180, 320), GREY)
+    assert np.abs(canvas.astype(int) - cv2.resize(image, (320, 180), interpolation=cv2.INTER_AREA)).max() <= 1
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tiff"])
