@@ -25,7 +25,7 @@ from edge_mrcnn.live.session import LiveSettings, Session
 from edge_mrcnn.tune.choice import resolve_model
 from runtimes import Detections, ModelCard, UsageError
 from runtimes.draw import draw_detections, draw_panel
-from runtimes.sinks import Background, Reserve, Sink, name_for, open_sinks
+from runtimes.sinks import Background, Reserve, Sink, Split, find_segments, name_for, open_sinks
 from runtimes.sources import Frame, ImageSource, Source, open_sources
 from runtimes.stream import SourceStatus, Stream
 
@@ -133,6 +133,14 @@ class Output:
 )  # fmt: skip
 @click.option("--save", type=click.Path(), help="Keep the drawn pictures: a video file, or a folder for images.")
 @click.option("--keep-free", type=click.FloatRange(0), help="MB that --save leaves free [default: 10 %, 1000 at most].")
+@click.option(
+    "--split", type=click.FloatRange(0, min_open=True), metavar="MINUTES",
+    help="Begin a new video file of --save every so many minutes.",
+)  # fmt: skip
+@click.option(
+    "--keep", type=click.FloatRange(0, min_open=True), metavar="MB",
+    help="Of the files of --split keep so much, the oldest go first [default: until the disk has no room].",
+)  # fmt: skip
 @click.option("--show", is_flag=True, help="Show them in a window; q ends.")
 @click.option("--conf", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Lowest score that counts.")
 @click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames.")
@@ -145,12 +153,14 @@ class Output:
 @click.option("--wait", is_flag=True, help="Try a source that is not there yet again, for ever.")
 @live_options
 def command(
-    model: str, kind: str, sources: tuple[str, ...], save: str | None, keep_free: float | None, show: bool,
-    max_frames: int | None, threads: int | None, device: str | None, parallel: int, wait: bool, settings: LiveSettings,
+    model: str, kind: str, sources: tuple[str, ...], save: str | None, keep_free: float | None, split: float | None,
+    keep: float | None, show: bool, max_frames: int | None, threads: int | None, device: str | None, parallel: int,
+    wait: bool, settings: LiveSettings,
 ) -> None:  # fmt: skip
     """Run a model live on cameras, streams or videos. Ctrl-C ends it and finishes the files; twice, at once."""
     opened = open_sources(sources)
     reserve = Reserve() if keep_free is None else Reserve(share=1.0, most_bytes=int(1e6 * keep_free))
+    parts = read_split(save, split, keep)
     quieten_opencv()
     path, options = resolve_model(model, kind, threads=threads, device=device)
     if "threads" in options:
@@ -158,7 +168,7 @@ def command(
     with catch_signals() as signals, ExitStack() as stack:
         models = [stack.enter_context(runtimes.load(path, **share_threads(options, parallel))) for _ in range(parallel)]
         runtime = models[0]
-        sinks = open_sinks(save, opened, reserve) if save else {}
+        sinks = open_sinks(save, opened, reserve, parts) if save else {}
         for sink in sinks.values():
             stack.enter_context(sink)
         meter, stream = Meter(), Stream(models, opened, is_patient=wait)
@@ -174,7 +184,7 @@ def command(
         if signals.count:
             click.echo("\nstopped", err=True)
     summarize(meter, stream, live, output)
-    for written in (*saved_paths(save, opened), settings.json, settings.coco):
+    for written in (*name_saved(save, opened, is_split=parts is not None), settings.json, settings.coco):
         if written:
             click.echo(f"wrote {written}")
     click.echo(f"next: edge-mrcnn report --help, or edge-mrcnn predict --model {path} --source FOLDER -o DIR")
@@ -182,11 +192,29 @@ def command(
         leave(0)
 
 
-def saved_paths(save: str | None, sources: Mapping[str, Source]) -> list[Path]:
-    """What `--save` wrote: with several sources a file each."""
+def read_split(save: str | None, minutes: float | None, keep_mb: float | None) -> Split | None:
+    """What `--split` and `--keep` ask for.
+
+    Raises:
+        UsageError: If what they belong to is missing.
+    """
+    if keep_mb is not None and minutes is None:
+        raise UsageError("--keep is for the files of --split: add --split MINUTES, or see --keep-free")
+    if minutes is None:
+        return None
+    if save is None:
+        raise UsageError("--split is for a recording: add --save FILE.mp4")
+    return Split(every_s=60 * minutes, most_bytes=None if keep_mb is None else int(1e6 * keep_mb))
+
+
+def name_saved(save: str | None, sources: Mapping[str, Source], *, is_split: bool) -> list[str]:
+    """What `--save` wrote: with several sources a file each; files of a split recording by their pattern."""
     if save is None:
         return []
-    return [Path(save)] if len(sources) == 1 else [name_for(Path(save), name) for name in sources]
+    paths = [Path(save)] if len(sources) == 1 else [name_for(Path(save), name) for name in sources]
+    if not is_split:
+        return [str(path) for path in paths]
+    return [f"{path.with_stem(f'{path.stem}-*')} ({len(find_segments(path))} files)" for path in paths]
 
 
 def finish(output: Output, signals: Signals) -> None:

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from runtimes.errors import UsageError
 from runtimes.sinks.background import Background
 from runtimes.sinks.base import GuardedSink, Reserve, Sink
 from runtimes.sinks.images import ImageSink, write_image
+from runtimes.sinks.segments import SegmentSink, Split, find_segments
 from runtimes.sinks.video import DEFAULT_FPS, VIDEO_SUFFIXES, PlainVideoSink, VideoSink
 from runtimes.sources import ImageSource, Source
 
-__all__ = ["Background", "GuardedSink", "Reserve", "Sink", "name_for", "open_sink", "open_sinks", "write_image"]
+__all__ = [
+    "Background",
+    "GuardedSink",
+    "Reserve",
+    "Sink",
+    "Split",
+    "find_segments",
+    "name_for",
+    "open_sink",
+    "open_sinks",
+    "write_image",
+]
 
 
-def open_sinks(path: str | Path, sources: Mapping[str, Source], reserve: Reserve) -> dict[str, Sink]:
+def open_sinks(
+    path: str | Path, sources: Mapping[str, Source], reserve: Reserve, split: Split | None = None
+) -> dict[str, Sink]:
     """Choose how to keep the pictures of each source; with several, its name goes into the name of the file.
 
     Args:
         path: A folder (or, for one image, an image file); a .mp4, .mkv or .mov for moving pictures.
         sources: Where the frames come from, by name.
         reserve: What recordings leave free of the disk.
+        split: How videos are split into several files; one file if None.
 
     Raises:
         UsageError: If the path does not fit a source, or the disk is nearly full.
@@ -30,7 +46,7 @@ def open_sinks(path: str | Path, sources: Mapping[str, Source], reserve: Reserve
     sinks: dict[str, Sink] = {}
     for name, source in sources.items():
         own = Path(path) if len(sources) == 1 else name_for(Path(path), name)
-        sinks[name] = GuardedSink(open_sink(own, source), own, reserve)
+        sinks[name] = GuardedSink(open_sink(own, source, split), own, reserve)
     return sinks
 
 
@@ -40,12 +56,13 @@ def name_for(path: Path, source: str) -> Path:
     return path.with_stem(f"{path.stem}-{slug}") if path.suffix else path / slug
 
 
-def open_sink(path: str | Path, source: Source) -> Sink:
+def open_sink(path: str | Path, source: Source, split: Split | None = None) -> Sink:
     """Choose how to keep the pictures of a source: images become images, anything else a video.
 
     Args:
         path: A folder (or, for one image, an image file); a .mp4, .mkv or .mov for moving pictures.
         source: Where the frames come from.
+        split: How a video is split into several files; one file if None.
 
     Raises:
         UsageError: If the path does not fit the source.
@@ -57,11 +74,25 @@ def open_sink(path: str | Path, source: Source) -> Sink:
         return ImageSink(path, source)
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         raise UsageError(f"{path}: expected a video file ending in {', '.join(VIDEO_SUFFIXES)}")
+    open_one = partial(open_video, fps=source.fps or DEFAULT_FPS)
+    return SegmentSink(path, split, open_one) if split else open_one(path)
+
+
+def open_video(path: Path, *, fps: float) -> Sink:
+    """A video file: by PyAV, or OpenCV without it.
+
+    Args:
+        path: The file; it is made at once.
+        fps: Frames per second, where frames cannot have times of their own.
+
+    Raises:
+        UsageError: If it cannot be written.
+    """
     make_file(path)
     try:
         import av
     except ModuleNotFoundError:
-        return PlainVideoSink(path, source.fps or DEFAULT_FPS)
+        return PlainVideoSink(path, fps)
     return VideoSink(path, av)
 
 

@@ -31,6 +31,10 @@ class Sink(ABC):
             UsageError: If it cannot be written.
         """
 
+    def make_room(self) -> bool:
+        """Delete something old of its own for something new; whether there was something to delete."""
+        return False
+
     def close(self) -> None:  # noqa: B027  # not abstract: images have nothing to finish
         """Finish what was written; a second call does nothing."""
 
@@ -79,7 +83,7 @@ class GuardedSink(Sink):
         self._path = path
         self._folder = next(parent for parent in (path, *path.resolve().parents) if parent.is_dir())
         self._reserve = reserve
-        if reason := reserve.lacking(self._folder):
+        if reason := self._lacking(sink):
             raise UsageError(f"{path}: the disk is nearly full: {reason}; make room, or see --keep-free")
 
     @property
@@ -90,7 +94,7 @@ class GuardedSink(Sink):
     def write(self, image: Array, frame: Frame) -> None:
         if self._sink is None:
             return
-        if reason := self._reserve.lacking(self._folder):
+        if reason := self._lacking(self._sink):
             self._stop(f"the disk is nearly full: {reason}")
             return
         try:
@@ -102,6 +106,12 @@ class GuardedSink(Sink):
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.close()
+
+    def _lacking(self, sink: Sink) -> str:
+        """Why no more must be written, although all that is old was deleted; "" while there is room."""
+        while (reason := self._reserve.lacking(self._folder)) and sink.make_room():
+            continue
+        return reason
 
     def _stop(self, reason: str) -> None:
         sink, self._sink = self._sink, None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from runtimes import UsageError
-from runtimes.sinks import Background, GuardedSink, Reserve, Sink, open_sink, open_sinks
+from runtimes.sinks import Background, GuardedSink, Reserve, Sink, Split, find_segments, open_sink, open_sinks
 from runtimes.sources import Frame, SyntheticSource, open_source
 
 NOTHING = Reserve(share=0.0)
@@ -156,3 +156,53 @@ def test_images_keep_their_names(tmp_path):
         for one in source:
             sink.write(one.image, one)
     assert (tmp_path / "out" / "a.png").is_file()
+
+
+class TestSegments:
+    def record(self, path, frames, *, split, reserve=NOTHING):
+        (sink,) = open_sinks(path, {"a": SyntheticSource("s")}, reserve, split).values()
+        with sink:
+            for index in range(frames):
+                sink.write(frame(index).image, frame(index))
+
+    def test_each_file_holds_its_minutes(self, tmp_path):
+        self.record(tmp_path / "out.mp4", 25, split=Split(every_s=1.0))
+        files = find_segments(tmp_path / "out.mp4")
+        assert [len(list(open_source(file))) for file in files] == [10, 10, 5]
+        assert sorted(tmp_path.iterdir()) == sorted(files)
+
+    def test_oldest_files_go_when_all_are_too_large(self, tmp_path):
+        self.record(tmp_path / "out.mp4", 20, split=Split(every_s=1.0))
+        first, second = find_segments(tmp_path / "out.mp4")
+        size = first.stat().st_size
+        self.record(tmp_path / "out.mp4", 20, split=Split(every_s=1.0, most_bytes=int(2.5 * size)))
+        left = find_segments(tmp_path / "out.mp4")
+        assert first not in left and second in left and len(left) == 3
+
+    def test_other_files_stay(self, tmp_path):
+        others = [
+            tmp_path / name for name in ("out.mp4", "out-1.mp4", "out-20260101-000000.mkv", "x-20260101-000000.mp4")
+        ]
+        for other in others:
+            other.write_bytes(b"x" * 100_000)
+        self.record(tmp_path / "out.mp4", 30, split=Split(every_s=1.0, most_bytes=1))
+        assert len(find_segments(tmp_path / "out.mp4")) == 1
+        assert all(other.exists() for other in others)
+
+    def test_full_disk_costs_the_oldest_files(self, tmp_path, monkeypatch):
+        self.record(tmp_path / "out.mp4", 30, split=Split(every_s=1.0))
+        old = find_segments(tmp_path / "out.mp4")
+
+        def measure(path):
+            return type("Usage", (), {"total": 1000, "free": 0 if old[1].exists() else 500})
+
+        monkeypatch.setattr("shutil.disk_usage", measure)
+        self.record(tmp_path / "out.mp4", 10, split=Split(every_s=1.0), reserve=Reserve())
+        left = find_segments(tmp_path / "out.mp4")
+        assert len(left) == 2 and left[0] == old[2]
+        assert len(list(open_source(left[1]))) == 10
+
+    @pytest.mark.parametrize("wrong", [{"every_s": 0}, {"every_s": 60, "most_bytes": 0}])
+    def test_nonsense_is_refused(self, wrong):
+        with pytest.raises(UsageError, match="above 0"):
+            Split(**wrong)

@@ -1,0 +1,108 @@
+"""A recording without end: a file every so many minutes, the oldest deleted when they are too large together.
+
+"out.mp4" becomes "out-20261121-140000.mp4" and so on, by the local time at which each file begins. Files of earlier
+runs with the same name belong to the recording too.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtimes.errors import UsageError
+from runtimes.sinks.base import Array, Sink
+from runtimes.sources import Frame
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """How a recording is split."""
+
+    every_s: float
+    """Seconds of each file, above 0; a frame late at most."""
+    most_bytes: int | None = None
+    """Size of all its files together, above which the oldest are deleted; None for as much as the disk has room for."""
+
+    def __post_init__(self) -> None:
+        if not self.every_s > 0 or (self.most_bytes is not None and self.most_bytes <= 0):
+            raise UsageError(f"expected a length and a size above 0 for the files of a recording, got {self}")
+
+
+class SegmentSink(Sink):
+    """Writes one file after the other by a sink for each."""
+
+    def __init__(self, path: Path, split: Split, open_one: Callable[[Path], Sink]) -> None:
+        """Begin the first file.
+
+        Args:
+            path: Folder and name of the recording, to which the time is added.
+            split: When the next file begins, and what is kept.
+            open_one: Opens the sink of a file.
+
+        Raises:
+            UsageError: If it cannot be written there.
+        """
+        self._path = path
+        self._split = split
+        self._open_one = open_one
+        self._start_s: float | None = None
+        self._file = self._name()
+        self._sink: Sink | None = open_one(self._file)
+
+    def write(self, image: Array, frame: Frame) -> None:
+        if self._start_s is None:
+            self._start_s = frame.time_s
+        elif frame.time_s - self._start_s >= self._split.every_s:
+            self._begin()
+            self._start_s = frame.time_s
+        if self._sink is not None:
+            self._sink.write(image, frame)
+
+    def make_room(self) -> bool:
+        """Delete the oldest file but the one that is written; whether there was one."""
+        finished = [file for file in find_segments(self._path) if file != self._file]
+        if not finished:
+            return False
+        finished[0].unlink(missing_ok=True)
+        logger.info("%s: deleted to make room", finished[0])
+        return True
+
+    def close(self) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.close()
+
+    def _begin(self) -> None:
+        """Finish the file, begin the next, and delete what is too much."""
+        self.close()
+        self._file = self._name()
+        self._sink = self._open_one(self._file)
+        most = self._split.most_bytes
+        while most is not None and sum(file.stat().st_size for file in find_segments(self._path)) > most:
+            if not self.make_room():
+                break
+
+    def _name(self) -> Path:
+        """A name of now that no file has yet."""
+        now = time.time()
+        while True:
+            moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+            file = self._path.with_stem(f"{self._path.stem}-{moment}")
+            if not file.exists():
+                return file
+            now += 1
+
+
+def find_segments(path: Path) -> list[Path]:
+    """The files of a recording, the oldest first."""
+    form = re.compile(re.escape(path.stem) + r"-\d{8}-\d{6}" + re.escape(path.suffix))
+    if not path.parent.is_dir():
+        return []
+    files = (file for file in path.parent.iterdir() if form.fullmatch(file.name))
+    return sorted(files, key=lambda file: file.stat().st_mtime_ns)  # names go back when the clock does, in autumn
