@@ -79,9 +79,11 @@ def open_source(text: str | Path) -> Source:
 
     Raises:
         SourceError: If a file is missing, a folder is empty, a video cannot be decoded or an address not understood.
-        UsageError: If an option is not known.
+        UsageError: If there is no text, or an option is not known.
     """
     text = str(text)
+    if not text.strip():
+        raise UsageError("the source has no name; is a variable empty? It is a camera number, a URL or a file")
     for pattern, open_live in LIVE:
         if pattern.match(text):
             return open_live(text)

@@ -96,7 +96,9 @@ def parse_url(url: str) -> Address:
     # The text of an error must not say what it took for the host: it may be a piece of the password.
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/?#\s]*)(?::(\d{1,5}))?", place)
     if match is None or not (match[1] or scheme in ("udp", "rtp")) or not 0 < int(match[2] or 1) < 65536:
-        raise _bad(url, "expected scheme://user:password@host:port/path; in a password write / as %2F and @ as %40")
+        raise _bad(
+            url, "expected scheme://host:port/path, user:password@ before the host; in it write / as %2F and @ as %40"
+        )
     user, colon, password = credentials.partition(":")
     port = int(match[2]) if match[2] and PORTS[scheme] else PORTS[scheme]
     return Address(

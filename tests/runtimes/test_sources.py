@@ -104,6 +104,7 @@ class TestText:
             ("rtsp://host/live#transport=pigeon", "expected tcp or udp"),
             ("synthetic#seed=-1", "expected a whole number"),
             ("csi://left", "no GStreamer|number of a camera"),
+            (" ", "is a variable empty"),
         ],
     )
     def test_wrong_option_is_a_usage_error_that_names_the_right_ones(self, text, words):
