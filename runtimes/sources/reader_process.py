@@ -180,6 +180,8 @@ def read_network(plan: dict[str, Any], outlet: Outlet) -> None:
 
 def decode(av: Any, container: Any, outlet: Outlet) -> None:
     """Decode the first video of an open container, frame by frame; broken ones are counted and left out."""
+    if container.format.name in ("jpeg_pipe", "png_pipe"):
+        raise Trouble("not-a-stream", "the server sends one picture; look for the address of its video")
     if not container.streams.video:
         raise Trouble("no-video", "there is no video in this stream")
     video = container.streams.video[0]
@@ -267,6 +269,7 @@ _REASONS = {
     "ProtocolNotFound": ("no-codec", "this FFmpeg does not know this kind of address"),
     "DecoderNotFound": ("no-codec", "the video is of a kind that this FFmpeg cannot decode"),
     "NotFound": ("not-found", "the server answers, but has no such stream"),
+    "HTTPServer": ("unreadable", "the server answers with an error of its own; is the camera still starting?"),
     "BadRequest": ("not-found", "the server answers, but refuses the request"),
     "ConnectionRefused": ("refused", "nothing listens at this address and port"),
     "InvalidData": ("not-a-stream", "the server answers, but not with a video"),
@@ -284,6 +287,8 @@ def explain(error: Exception) -> Trouble:
     kind = type(error).__name__
     known = (reason for key, reason in _REASONS.items() if key in kind)
     number = getattr(error, "errno", None) or 0
+    if number == errno.EIO:
+        return Trouble("not-a-stream", "the server ends its answer before a picture; is this the address of a video?")
     reason = os.strerror(number) if 0 < number < 200 else kind
     return Trouble(*next(known, ("unreadable", f"cannot be read: {reason}")))
 

@@ -245,6 +245,91 @@ class TestNetwork:
             assert failure(server.url.replace("/video", "/absent")).code == "unreadable"
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "code", "words"),
+    [
+        ("text/html", b"<html>log in</html>" * 50, "not-a-stream", "address of a video"),
+        (
+            "image/jpeg",
+            cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1].tobytes(),
+            "not-a-stream",
+            "one picture",
+        ),
+        ("", b"", "unreadable", "error of its own"),
+    ],
+)
+def test_other_answers_of_a_web_server_are_told_apart(kind, body, code, words):
+    def answer(handler):
+        if not kind:
+            return handler.send_error(503)
+        handler.send_response(200)
+        handler.send_header("Content-Type", kind)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    with MjpegServer() as server:
+        server.answer = answer
+        error = failure(server.url)
+    assert error.code == code and words in str(error)
+
+
+class TestRibbonCamera:
+    """What Raspberry Pi and Jetson get; neither camera is here."""
+
+    PICAMERA2 = """
+import numpy as np
+class Picamera2:
+    # answers as picamera2 does, whose buffers are wider than the picture; every picture is red
+    @staticmethod
+    def global_camera_info():
+        return [{"Num": 0}, {"Num": 1}]
+    def __init__(self, number):
+        if number == 1:
+            raise RuntimeError("Camera __init__ sequence did not complete.")
+    def create_video_configuration(self, *, main, controls, buffer_count):
+        assert main["format"] == "BGR888" and controls == {"FrameRate": 10.0}
+        return main
+    def configure(self, main):
+        self.size = main["size"]
+    def start(self):
+        pass
+    def capture_array(self, name):
+        width, height = self.size
+        picture = np.zeros((height, width + 16, 3), np.uint8)
+        picture[:, :width, 0] = 255
+        return picture
+"""
+
+    @pytest.fixture
+    def picamera2(self, tmp_path, monkeypatch):
+        (tmp_path / "picamera2.py").write_text(self.PICAMERA2)
+        monkeypatch.syspath_prepend(tmp_path)
+
+    @pytest.mark.usefixtures("picamera2")
+    def test_picamera2_gives_rgb_of_the_size_that_was_asked_for(self):
+        frame = next(iter(open_source("picamera://0#size=64x48,fps=10")))
+        assert frame.image.shape == (48, 64, 3) and (frame.image == (255, 0, 0)).all()
+
+    @pytest.mark.usefixtures("picamera2")
+    @pytest.mark.parametrize(("number", "code"), [(1, "busy"), (2, "no-device")])
+    def test_picamera_that_cannot_be_opened_says_why(self, number, code):
+        assert failure(f"picamera://{number}#fps=10").code == code
+
+    def test_without_picamera2_it_says_how_to_get_it(self):
+        error = failure("picamera://0")
+        assert error.code == "no-driver" and "apt install python3-picamera2" in str(error)
+
+    def test_jetson_is_read_by_its_own_pipeline(self, monkeypatch):
+        monkeypatch.setattr(cv2, "getBuildInformation", lambda: "    GStreamer:                   YES (1.20)\n")
+        source = open_source("csi://1#size=640x480,fps=15")
+        assert source.name == "csi 1"
+        assert source._plan["pipeline"] == (
+            "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM), width=640, height=480, framerate=15/1 "
+            "! nvvidconv ! video/x-raw, format=BGRx "
+            "! videoconvert ! video/x-raw, format=BGR ! appsink drop=true max-buffers=1 sync=false"
+        )
+
+
 def test_reader_ends_with_the_process_that_started_it():
     code = (
         "import sys, time; from runtimes.sources import open_source; frames = iter(open_source(sys.argv[1])); "
