@@ -1,4 +1,4 @@
-"""An RTSP server for tests, run by the system's Python: rtsp_server.py PORT WxH FPS CODEC USER:PASSWORD BUSY.
+"""An RTSP server for tests, by the system's Python: rtsp_server.py PORT WxH FPS CODEC USER:PASSWORD BUSY CERTIFICATE.
 
 Every picture carries the monotonic clock in milliseconds, as 32 cells in its top rows.
 """
@@ -12,7 +12,7 @@ import gi
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+from gi.repository import Gio, GLib, Gst, GstRtspServer  # noqa: E402
 
 CELLS, CELL_ROWS = 32, 16
 ENCODERS = {
@@ -23,7 +23,7 @@ ENCODERS = {
 
 
 def main() -> None:
-    port, size, fps, codec, login, busy = sys.argv[1:7]
+    port, size, fps, codec, login, busy, certificate = sys.argv[1:8]
     width, height = map(int, size.split("x"))
     Gst.init(None)
     caps = f"video/x-raw,format=BGR,width={width},height={height},framerate={fps}/1"
@@ -37,20 +37,23 @@ def main() -> None:
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(port)
+    auth = GstRtspServer.RTSPAuth()
     if login:
-        protect(server, factory, *map(unquote, login.split(":")))
+        protect(auth, factory, *map(unquote, login.split(":")))
+    if certificate:
+        auth.set_tls_certificate(Gio.TlsCertificate.new_from_file(certificate))
+    if login or certificate:
+        server.set_auth(auth)
     server.get_mount_points().add_factory("/live", factory)
     server.attach(None)
     print("ready", flush=True)
     GLib.MainLoop().run()
 
 
-def protect(server, factory, user, password) -> None:
-    auth = GstRtspServer.RTSPAuth()
+def protect(auth, factory, user, password) -> None:
     token = GstRtspServer.RTSPToken()
     token.set_string("media.factory.role", "user")
     auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
-    server.set_auth(auth)
     structure = Gst.Structure.new_from_string(
         "user, media.factory.access=(boolean)true, media.factory.construct=(boolean)true"
     )

@@ -135,16 +135,17 @@ class MjpegServer:
 class RtspServer:
     """An RTSP server of its own process: GStreamer's, run by the system's Python."""
 
-    def __init__(self, *, size_wh=(320, 240), fps=25, codec="h264", login="", port=0, is_busy=False):
+    def __init__(self, *, size_wh=(320, 240), fps=25, codec="h264", login="", port=0, is_busy=False, certificate=""):
         self.port = port or free_port()
         self.login = login
-        self._arguments = [f"{size_wh[0]}x{size_wh[1]}", str(fps), codec, login, "busy" * is_busy]
+        self._scheme = "rtsps" if certificate else "rtsp"
+        self._arguments = [f"{size_wh[0]}x{size_wh[1]}", str(fps), codec, login, "busy" * is_busy, str(certificate)]
         self._process: subprocess.Popen | None = None
         self.start()
 
     @property
     def url(self) -> str:
-        return f"rtsp://{self.login}{'@' * bool(self.login)}127.0.0.1:{self.port}/live"
+        return f"{self._scheme}://{self.login}{'@' * bool(self.login)}127.0.0.1:{self.port}/live"
 
     def start(self, size_wh=None, codec="") -> None:
         """Start, or start again; returns when it listens."""

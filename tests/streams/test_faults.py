@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from stream_servers import MjpegServer, RtspServer, SilentServer, children, free_port
+from stream_servers import MjpegServer, RtspServer, SilentServer, age_s, children, free_port
 from watched import Watched, resources
 
 from runtimes import SourceError
 from runtimes.sources import open_source
 
-SECONDS = float(os.environ.get("STREAM_SECONDS", 30))
+SECONDS = float(os.environ.get("STREAM_SECONDS", 60))
 """How long the test of a slow model runs."""
 PERIOD_MS = 40
+RESTARTS_S = (1.5, 3) * 9 + (1.5, 20)
+"""How long a server that was killed stays away, time after time."""
 
 
 class TestAge:
@@ -49,7 +52,7 @@ class TestLoss:
         with RtspServer(fps=10) as server, Watched(server.url) as run:
             run.wait_frame(timeout_s=15)
             before, lost, back = resources(), [], []
-            for pause_s in (1.5, 3, 1.5, 1.5, 3, 20):
+            for pause_s in RESTARTS_S:
                 server.kill()
                 lost.append(run.wait_state("lost", "stalled"))
                 time.sleep(pause_s)
@@ -126,6 +129,24 @@ class TestRefusal:
             assert next(iter(open_source(f"rtsp://user:p@ss@{at}/live"))).image.shape == (240, 320, 3)
         figure(", ".join(f"{code} {seconds:.1f} s" for code, seconds in times.items()))
         assert max(times.values()) <= 6
+
+    def test_encrypted_stream_of_a_camera_that_signs_itself(self, rtsp, tmp_path, figure):
+        """rtsps:// with a password; the same server by rtsp:// and with another password."""
+        subject = ["-keyout", tmp_path / "key.pem", "-out", tmp_path / "own.pem", "-days", "1", "-subj", "/CN=camera"]
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject], check=True)
+        both = tmp_path / "both.pem"
+        both.write_text((tmp_path / "key.pem").read_text() + (tmp_path / "own.pem").read_text())
+        with RtspServer(login="user:p%40ss", certificate=both) as server:
+            start = time.monotonic()
+            frame = next(iter(open_source(server.url)))
+            figure(f"first frame after {time.monotonic() - start:.1f} s, {1000 * age_s(frame.image):.0f} ms old")
+            for url, code in {
+                server.url.replace("p%40ss", "wrong"): "unauthorised",
+                server.url.replace("rtsps", "rtsp"): "not-a-stream",
+            }.items():
+                with pytest.raises(SourceError) as caught:
+                    next(iter(open_source(url)))
+                assert caught.value.code == code, caught.value
 
     def test_wrong_password_is_not_tried_again_soon(self, figure):
         server = MjpegServer(login="user:right")
