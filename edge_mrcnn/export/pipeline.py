@@ -31,6 +31,8 @@ PICTURES = 6
 """Calibration or given pictures that parity is checked on."""
 
 Say = Callable[[str], None]
+WriteInt8 = Callable[[Path, Path, quantize.CalibrationSet, quantize.QuantizeConfig], object]
+"""From an FP32 file to an INT8 file; arguments as of `quantize.quantize`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,7 @@ def export(
     *,
     calibration: quantize.CalibrationSet | None = None,
     quantization: quantize.QuantizeConfig | None = None,
+    write_int8: WriteInt8 = quantize.quantize,
     say: Say = lambda line: None,
 ) -> list[Path]:
     """Write a checkpoint for each target and verify each file in its own runtime.
@@ -98,6 +101,7 @@ def export(
         config: What to write.
         calibration: Pictures for INT8; a few of them also serve the verification.
         quantization: How to quantize.
+        write_int8: What quantizes, such as a search within a budget.
         say: Told one line of progress at a time.
 
     Returns:
@@ -123,7 +127,11 @@ def export(
     halves = [_halve(file, reference, trial, say) for file in files] if config.fp16 else []
     if calibration is None or not config.int8:
         return files + halves
-    return files + halves + [_quantize(file, reference, calibration, quantization, trial, say) for file in files]
+    return (
+        files
+        + halves
+        + [_quantize(file, reference, calibration, quantization, write_int8, trial, say) for file in files]
+    )
 
 
 def adapt(checkpoint: Checkpoint, config: ExportConfig) -> Checkpoint:
@@ -179,13 +187,14 @@ def _quantize(
     reference: TorchRuntime,
     calibration: quantize.CalibrationSet,
     config: quantize.QuantizeConfig | None,
+    write_int8: WriteInt8,
     trial: verify.Trial,
     say: Say,
 ) -> Path:
     path = file.with_name(f"{file.stem}-int8{file.suffix}")
     settings = config or quantize.QuantizeConfig()
     say(f"{path.name}: quantizing with {len(calibration.choose(settings.images, settings.seed))} calibration images")
-    quantize.quantize(file, path, calibration, settings)
+    write_int8(file, path, calibration, settings)
     _check(path, reference, trial.pictures, verify.INT8, 0.5, say)
     return path
 
@@ -198,7 +207,7 @@ def _check(
     with runtimes.load(path) as artefact:
         card, answers = artefact.card, iter(artefact.run_batch(np.concatenate(tensors)))
     batches = FakeRuntime(card, lambda _: next(answers))
-    parity = verify.compare(reference, batches, tensors, min_score=min_score)
+    parity = verify.compare(reference, batches, tensors, tolerance, min_score=min_score)
     say(f"{path.name}: {parity}")
     if not parity.passes(tolerance):
         failed = _set_aside(path)

@@ -53,18 +53,21 @@ def make_trial(reference: Runtime, pictures: Iterable[Array]) -> Trial:
     return Trial(choose_pictures(reference), photograph, [*pictures, *crowd])
 
 
-def compare(reference: Runtime, artefact: Runtime, tensors: Iterable[Array], *, min_score: float = 0.0) -> Parity:
+def compare(
+    reference: Runtime, artefact: Runtime, tensors: Iterable[Array], tolerance: Tolerance, *, min_score: float = 0.0
+) -> Parity:
     """Run both on the same input tensors and match their detections.
 
     Args:
         reference: The torch model.
         artefact: What was exported from it.
         tensors: (1, H, W, 3) uint8 RGB each.
+        tolerance: Which detections count, and which quantile of the differences is told.
         min_score: Only detections above this score count.
     """
     tensors = list(tensors)
     answers = map(reference.run, tensors), map(artefact.run, tensors)
-    return compare_answers(*answers, reference.card, FP32, min_score=min_score)
+    return compare_answers(*answers, reference.card, tolerance, min_score=min_score)
 
 
 def attach_golden(path: Path, artefact: Runtime, trial: Trial) -> int:

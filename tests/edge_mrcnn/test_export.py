@@ -45,7 +45,7 @@ def test_file_finds_what_torch_finds(
     exported: dict[str, Path], reference: TorchRuntime, noise_tensors: list[np.ndarray], target: str
 ) -> None:
     with runtimes.load(exported[target], threads=1) as artefact:
-        parity = verify.compare(reference, artefact, noise_tensors)
+        parity = verify.compare(reference, artefact, noise_tensors, verify.FP32)
         counts = [len(artefact.run(tensor).scores) for tensor in noise_tensors]
     assert parity.passes(verify.FP32), parity
     assert parity.detections > 0 and max(counts) > 0
@@ -123,7 +123,7 @@ class TestVerify:
         return reference.run(noise_tensors[0])
 
     def compare(self, reference: TorchRuntime, tensor: np.ndarray, answer: RawOutputs) -> verify.Parity:
-        return verify.compare(reference, FakeRuntime(reference.card, lambda x: answer), [tensor])
+        return verify.compare(reference, FakeRuntime(reference.card, lambda x: answer), [tensor], verify.FP32)
 
     def test_equal_answers_pass(self, reference, noise_tensors, answer) -> None:
         parity = self.compare(reference, noise_tensors[0], answer)
