@@ -72,6 +72,8 @@ class Picture(NamedTuple):
     frame: Frame
     found: Detections
     fps: float
+    drawn: np.ndarray | None = None
+    """The picture, where it is drawn already."""
 
 
 class Output:
@@ -94,10 +96,13 @@ class Output:
 
     def put(self, frame: Frame, found: Detections, fps: float, *, is_live: bool) -> None:
         """Keep and show a frame; a live source is never held up by a slow disk."""
-        if self._keeper:
-            self._keeper.put(Picture(frame, found, fps), may_skip=is_live)
+        picture = Picture(frame, found, fps)
         if self._show:  # windows belong to the main thread
-            self.is_closed = show_image(self._draw(Picture(frame, found, fps)))
+            drawn = self._draw(picture)
+            picture = picture._replace(drawn=drawn)
+            self.is_closed = show_image(drawn)
+        if self._keeper:
+            self._keeper.put(picture, may_skip=is_live)
 
     def close(self, limit_s: float | None) -> bool:
         """Finish the pictures that wait, in so many seconds if given; whether that went well."""
@@ -105,7 +110,7 @@ class Output:
 
     def _keep(self, picture: Picture) -> None:
         start = time.perf_counter()
-        image = self._draw(picture)
+        image = self._draw(picture) if picture.drawn is None else picture.drawn
         drawn = time.perf_counter()
         self._sinks[picture.frame.source].write(image, picture.frame)
         times_ms = {"draw": 1e3 * (drawn - start), "output": 1e3 * (time.perf_counter() - drawn)}
@@ -113,8 +118,9 @@ class Output:
         self._live.add_times(picture.frame.source, times_ms)
 
     def _draw(self, picture: Picture) -> np.ndarray:
-        frame, found, fps = picture
-        image = draw_detections(frame.image.copy(), found)
+        frame, found, fps, _ = picture
+        image = frame.image.copy() if self._live.page else frame.image  # the page draws from the same frame
+        draw_detections(image, found)
         self._live.draw(frame.source, image)
         draw_panel(image, [f"{fps:.0f} FPS   {found.speed['inference']:.1f} ms", describe(self._card)])
         return image
