@@ -39,7 +39,7 @@ PARTS = {
     "fpn": r"_fpn/|_fpn;|detect_p\d_output",  # the last convolutions carry the names of the outputs
     "rpn": r"_rpn_head/",
     "box_head": r"_box_head/",
-    "mask_head": r"_mask_head/|ConvTranspose2d_conv5_mask",
+    "mask_head": r"_mask_head/|Conv(Transpose)?2d_conv5_mask",
 }
 """Part of the net -> regular expression that finds it in tensor names."""
 
@@ -91,7 +91,7 @@ class TfliteQuantizer(Quantizer):
         tool = quantizer.Quantizer(bytearray(self._flatbuffer), build_recipe(floats).get_quantization_recipe())
         with _quietly():
             quantized = tool.quantize(self._ranges, enable_progress_report=False).quantized_model
-        output.write_bytes(restore_outputs(self._flatbuffer, bytes(quantized)))
+        output.write_bytes(shorten_names(restore_outputs(self._flatbuffer, bytes(quantized))))
         said = provenance(self.calibration, self.config, keep_float, ALSO_FLOAT)
         write_card(output, self.card.updated(precision="int8", calibration=said))
 
@@ -213,3 +213,18 @@ def restore_outputs(model: bytes, quantized: bytes) -> bytes:
             kind = old_graph.tensors[index].type
             entry.tensorIndex = new_graph.outputs[place] = next(i for i in ends if new_graph.tensors[i].type == kind)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(after))
+
+
+def shorten_names(flatbuffer: bytes) -> bytes:
+    """Take modules and classes out of the tensors' names, which are a tenth of a small file.
+
+    "torch.nn.modules.container.Sequential_stage2/torch.nn.modules.conv.Conv2d_0;8" becomes "_stage2/_0;8".
+    """
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
+        tensor.name = re.sub(_CLASS, "", tensor.name.decode()).encode()
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+_CLASS = r"(?<![\w.])(?:[a-z]\w*\.)+(?:[A-Z][A-Za-z0-9]*(?=_\w))?"
+"""The modules of a class, and the class too where the attribute that holds the instance follows."""

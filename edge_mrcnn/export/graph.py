@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
@@ -57,6 +58,7 @@ class DeployGraph(nn.Module):
         model = copy.deepcopy(model).eval().requires_grad_(False)
         fuse_blocks(model)
         fold_norms(model.roi_heads.mask_head)
+        model.roi_heads.mask_predictor.conv5_mask = PointwiseUpsampling(model.roi_heads.mask_predictor.conv5_mask)
         self.config = config
         self.pyramid = model.backbone
         self.rpn_head = model.rpn.head
@@ -145,11 +147,14 @@ class DeployGraph(nn.Module):
             (n, M, M) float32 probabilities.
         """
         predictor = self.mask_predictor
-        h = predictor.relu(predictor.conv5_mask(self.mask_head(self.mask_pool(maps, boxes, images))))
+        h = predictor.conv5_mask(self.mask_head(self.mask_pool(maps, boxes, images)))
         weight = take(predictor.mask_fcn_logits.weight[1:, :, 0, 0], labels)
         bias = take(predictor.mask_fcn_logits.bias[1:], labels)
-        logits = torch.matmul(weight[:, None], h.flatten(2)) + bias[:, None, None]
-        return torch.sigmoid(logits).reshape(-1, h.shape[2], h.shape[3])
+        height, width = h.shape[2:]
+        # Channels last is how integer convolutions leave their results, so this order costs no transposition.
+        cells = h.permute(0, 2, 3, 1).reshape(-1, 4 * height * width, weight.shape[1])
+        probs = torch.sigmoid(torch.matmul(cells, weight[:, :, None])[:, :, 0] + bias[:, None])
+        return probs.reshape(-1, height, width, 2, 2).permute(0, 1, 3, 2, 4).reshape(-1, 2 * height, 2 * width)
 
     def _propose(self, objectness: list[Tensor], deltas: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Objectness (A, H_i, W_i) and deltas (4 A, H_i, W_i) of an image's levels, A being the anchors of a cell, to
@@ -269,6 +274,26 @@ class BoxDecoder(nn.Module):
         x0, x1 = low[:, 0].clamp(0.0, self.width), high[:, 0].clamp(0.0, self.width)
         y0, y1 = low[:, 1].clamp(0.0, self.height), high[:, 1].clamp(0.0, self.height)
         return torch.stack([x0, y0, x1, y1], 1)
+
+
+class PointwiseUpsampling(nn.Conv2d):
+    """A 2x2 transposed convolution of stride 2 and ReLU as a 1x1 convolution to 4 C channels, C for each of its cells.
+
+    The cells do not overlap, so it is the same function. Runtimes have quick integer kernels of the one and none of
+    the other; and what comes behind may sum over channels before the cells are put in their places.
+    """
+
+    def __init__(self, layer: nn.ConvTranspose2d) -> None:
+        assert layer.kernel_size == layer.stride == (2, 2) and layer.padding == (0, 0) and layer.bias is not None
+        inputs, outputs = layer.weight.shape[:2]
+        super().__init__(inputs, 4 * outputs, 1)
+        self.weight = nn.Parameter(layer.weight.permute(2, 3, 1, 0).reshape(4 * outputs, inputs, 1, 1))
+        self.bias = nn.Parameter(layer.bias.repeat(4))
+        self.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) to (N, 4 C, H, W): upper left, upper right, lower left, lower right cells."""
+        return F.relu(super().forward(x))
 
 
 def fold_norms(module: nn.Module) -> None:

@@ -41,10 +41,9 @@ def nms(boxes: Value, scores: Value, iou_threshold: float, limit: int) -> Sequen
         op.Squeeze(op.Gather(selected, op.Constant(value_ints=[2]), axis=1), op.Constant(value_ints=[1])),
         op.Constant(value_ints=[0]), op.Constant(value_ints=[limit]),
     )  # fmt: skip
-    count = op.Shape(kept)
-    missing = op.Sub(op.Constant(value_ints=[limit]), count)
-    padding = op.Concat(op.Constant(value_ints=[0]), missing, axis=0)
-    return op.Pad(kept, padding), op.Squeeze(count, op.Constant(value_ints=[0]))
+    # Padding that always reaches beyond the limit, cut to it: so runtimes know the length, and plan all that follows.
+    padded = op.Slice(op.Concat(kept, _ints(*[0] * limit), axis=0), _ints(0), _ints(limit))
+    return padded, op.Squeeze(op.Shape(kept), _ints(0))
 
 
 def last_kept(threshold: float) -> float:
