@@ -1,0 +1,91 @@
+"""Throughput against latency: one frame on all cores, several frames in flight, more threads than cores.
+
+    python benchmarks/in_flight.py models/best-int8.onnx models/best-int8.xml models/best-int8.tflite
+
+Each frame in flight has a copy of the model and a Python thread of its own; SDKs compute without holding the
+interpreter's lock. A frame's latency is that of `infer`, from pixels to detections. Ways take turns of a second each.
+
+Several cameras on one model are one frame in flight: each camera gets its share of the frames, and in the worst case
+waits for one frame of each other camera; the last column says so for four.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import numpy as np
+
+import runtimes
+from runtimes.sources.synthetic import Scene
+
+CAMERAS = 4
+
+
+@dataclass
+class Way:
+    """A number of frames in flight, each with a number of threads."""
+
+    file: Path
+    frames: int
+    threads: int
+    latencies_s: list[float] = field(default_factory=list)
+    wall_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._models = [runtimes.load(self.file, threads=self.threads) for _ in range(self.frames)]
+
+    def run(self, image: np.ndarray, duration_s: float) -> None:
+        """Keep all models busy for a while."""
+        start = time.perf_counter()
+        workers = [threading.Thread(target=self._repeat, args=(m, image, start + duration_s)) for m in self._models]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        self.wall_s += time.perf_counter() - start
+
+    def _repeat(self, model: runtimes.Runtime, image: np.ndarray, end: float) -> None:
+        while (start := time.perf_counter()) < end:
+            model.infer(image)
+            self.latencies_s.append(time.perf_counter() - start)
+
+    def row(self) -> str:
+        """A line of the table."""
+        rate, latency_ms = len(self.latencies_s) / self.wall_s, 1e3 * statistics.median(self.latencies_s)
+        worst = f"{CAMERAS * latency_ms:.0f}" if self.frames == 1 else ""
+        return f"| {self.file.name} | {self.frames} | {self.threads} | {rate:.1f} | {latency_ms:.1f} | {worst} |"
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--rounds", default=5, show_default=True, help="Turns of each way.")
+@click.option("--seconds", default=1.0, show_default=True, help="Length of a turn.")
+def main(files: tuple[Path, ...], rounds: int, seconds: float) -> None:
+    """Print a table of frames per second and milliseconds."""
+    cores = len(os.sched_getaffinity(0))
+    ways = [Way(file, *way) for file in files for way in choose_ways(cores)]
+    image = Scene((1080, 1920), 0).draw(0.0)
+    for _ in range(rounds):
+        for way in ways:
+            way.run(image, seconds)
+    click.echo(
+        f"| file, {cores} processors | frames in flight | threads each | frames/s | latency ms "
+        f"| of {CAMERAS} cameras' worst |"
+    )
+    click.echo("|---|---:|---:|---:|---:|---:|")
+    click.echo("\n".join(way.row() for way in ways))
+
+
+def choose_ways(cores: int) -> list[tuple[int, int]]:
+    """(frames in flight, threads each): the cores shared out in several ways, and once twice as many threads."""
+    return list(dict.fromkeys([(1, 1), (1, cores), (2, max(1, cores // 2)), (cores, 1), (2, cores)]))
+
+
+if __name__ == "__main__":
+    main()

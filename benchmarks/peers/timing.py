@@ -1,0 +1,25 @@
+"""How a frame's stages are timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Clock = Callable[[], float]
+"""Seconds."""
+
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
+"""`cpu` adds up what all threads of the process compute: on a busy machine it is what a thread of a quiet one takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """Milliseconds of one frame."""
+
+    network: float
+    """The runtime alone, from input tensor to output tensors."""
+    results: float
+    """From the decoded frame to boxes, labels, scores and masks of each object in pixels, `network` included."""
+    finished: float
+    """Until the picture is drawn and the results are JSON, `results` included."""
