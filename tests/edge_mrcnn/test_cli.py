@@ -92,8 +92,9 @@ def bad(tmp_path: Path, toy_data: Path, toy_checkpoint: Path) -> dict[str, Path]
         ("train --data {data} --weights {good} --device quantum", 2, "quantum"),
         ("train --data {data} --pretrained --backbone-weights x", 2, "exclude"),
         ("train --data {data} --backbone-weights {folder}/none.pth --imgsz 64", 1, "none.pth"),
-        ("prune --data {data} --weights {folder}/none.pt", 1, "none.pt"),
+        ("prune --data {data} --weights {folder}/none.pt --macs 0.5", 1, "none.pt"),
         ("prune --data {data} --weights {good} --ratio 1", 2, "ratio"),
+        ("prune --data {data} --weights {good}", 2, "exactly one budget"),
         ("export --weights {folder}/none.pt", 1, "none.pt"),
         ("export --weights {folder}/cut.pt --target onnx", 1, "cut.pt"),
         ("export --weights {good} --target coreml", 2, "onnx, openvino, tflite"),
@@ -129,7 +130,7 @@ def test_prune_without_fine_tuning_writes_its_checkpoint(
     cli: Callable, toy_data: Path, toy_checkpoint: Path, tmp_path: Path
 ) -> None:
     arguments = ["--data", toy_data, "--weights", toy_checkpoint, "--epochs", 0, "--device", "cpu", "-o", tmp_path]
-    outcome = cli("prune", *arguments)
+    outcome = cli("prune", "--ratio", 0.3, *arguments)
     assert outcome.code == 0, outcome.err
     assert f"wrote {tmp_path / 'best.pt'}" in outcome.out and (tmp_path / "best.pt").is_file()
 

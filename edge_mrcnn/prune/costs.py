@@ -1,0 +1,170 @@
+"""What a model costs at widths that it does not have yet: a sum over layers, each a function of its two widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from edge_mrcnn.config import ModelConfig
+from edge_mrcnn.model.backbones.repvgg import RepVGGBlock
+from edge_mrcnn.model.checkpoint import Checkpoint
+from edge_mrcnn.prune.groups import ChannelGroup, blank_image, is_depthwise
+from edge_mrcnn.prune.surrogate import Surrogate
+
+Size = tuple[int, int, int]
+"""Rows, height and width of what a layer is given at once; height and width are 1 behind a flattening."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer of the deploy graph, at work on one image with all proposals and detections."""
+
+    kind: str
+    """ "conv", "depthwise", "deconv" or "linear"."""
+    inputs: int
+    """Channels, or features."""
+    outputs: int
+    kernel: int
+    """Side of its kernel, in pixels."""
+    stride: int
+    positions: int
+    """How often its kernel is applied."""
+    calls: tuple[Size, ...]
+    """Sizes of its inputs; a layer that pyramid levels share has several."""
+
+    def macs(self, outputs: int, inputs: int) -> int:
+        """Multiply-accumulates at these widths."""
+        return self.positions * self.kernel**2 * outputs * (1 if self.kind == "depthwise" else inputs)
+
+
+class CostModel(Protocol):
+    """What each layer would cost at other widths."""
+
+    def of_layer(self, name: str, outputs: int, inputs: int) -> float:
+        """Cost of one layer."""
+
+    @property
+    def base(self) -> float:
+        """Cost of everything that has no width."""
+
+
+@dataclass(frozen=True)
+class MacCost:
+    """Multiply-accumulates; their sum is what `model.cost.measure_cost` counts."""
+
+    layers: dict[str, Layer]
+    base: float = 0.0
+
+    def of_layer(self, name: str, outputs: int, inputs: int) -> float:
+        """Multiply-accumulates of one layer."""
+        return self.layers[name].macs(outputs, inputs)
+
+
+@dataclass(frozen=True)
+class ChannelCost:
+    """The number of channels; each group's are counted once."""
+
+    counted: frozenset[str]
+    """One layer of each group, whose outputs are its channels."""
+    base: float = 0.0
+
+    @classmethod
+    def of(cls, groups: Sequence[ChannelGroup], layers: dict[str, Layer]) -> ChannelCost:
+        """Count the channels of these groups."""
+        return cls(frozenset(next(name for name in group.writers if name in layers) for group in groups))
+
+    def of_layer(self, name: str, outputs: int, inputs: int) -> float:
+        """Channels of a group, if this layer stands for one."""
+        return float(outputs) if name in self.counted else 0.0
+
+
+class Widths:
+    """How wide all layers are while groups of a model become narrower on paper."""
+
+    def __init__(self, layers: dict[str, Layer], groups: Sequence[ChannelGroup]) -> None:
+        self.outputs = {name: layer.outputs for name, layer in layers.items()}
+        self.inputs = {name: layer.inputs for name, layer in layers.items()}
+        self._shares = {group.name: _shares(group, layers) for group in groups}
+
+    def saving(self, group: str, channels: int, cost: CostModel) -> float:
+        """What removing some more channels of a group saves."""
+        before = sum(cost.of_layer(name, self.outputs[name], self.inputs[name]) for name in self._shares[group])
+        after = sum(
+            cost.of_layer(name, self.outputs[name] - channels * out, self.inputs[name] - channels * into)
+            for name, (out, into) in self._shares[group].items()
+        )
+        return before - after
+
+    def remove(self, group: str, channels: int) -> None:
+        """Make a group narrower; a negative number gives back."""
+        for name, (out, into) in self._shares[group].items():
+            self.outputs[name] -= channels * out
+            self.inputs[name] -= channels * into
+
+    def total(self, cost: CostModel) -> float:
+        """Of the whole model."""
+        return cost.base + sum(cost.of_layer(name, self.outputs[name], self.inputs[name]) for name in self.outputs)
+
+
+def _shares(group: ChannelGroup, layers: dict[str, Layer]) -> dict[str, tuple[int, int]]:
+    """Layer to its outputs and inputs that one channel of the group is."""
+    shares: dict[str, tuple[int, int]] = {}
+    for name in layers:
+        out = group.writers[name].per_channel if name in group.writers else 0
+        into = group.readers[name].per_channel if name in group.readers else 0
+        if out and layers[name].kind == "depthwise":
+            into = out
+        if out or into:
+            shares[name] = out, into
+    return shares
+
+
+def describe_layers(checkpoint: Checkpoint) -> dict[str, Layer]:
+    """All layers whose cost depends on their widths, by name, in the order of the forward pass."""
+    model, config = checkpoint.model.eval(), checkpoint.config
+    folded = {f"{name}.conv1" for name, module in model.named_modules() if isinstance(module, RepVGGBlock)}
+    layers: dict[str, Layer] = {}
+    handles = [
+        module.register_forward_hook(_recorder(layers, name, _repeats(name, config)))
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and name not in folded
+    ]
+    with torch.no_grad():
+        Surrogate(model)(blank_image(checkpoint))
+    for handle in handles:
+        handle.remove()
+    return layers
+
+
+def _recorder(layers: dict[str, Layer], name: str, repeats: int) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
+    """A hook that adds each call of a layer to what is known of it."""
+
+    def record(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        sites = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
+        call = repeats, *(inputs[0].shape[2:] or (1, 1))
+        known = layers.get(name) or _describe(module, name)
+        positions = known.positions + repeats * sites[0, 0].numel()
+        layers[name] = replace(known, positions=positions, calls=(*known.calls, call))
+
+    return record
+
+
+def _repeats(name: str, config: ModelConfig) -> int:
+    """Regions of one image that go through a layer."""
+    if name.startswith("roi_heads.box"):
+        return config.proposals
+    return config.max_detections if name.startswith("roi_heads.mask") else 1
+
+
+def _describe(module: nn.Module, name: str) -> Layer:
+    if isinstance(module, nn.Linear):
+        return Layer("linear", module.in_features, module.out_features, 1, 1, 0, ())
+    assert isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
+    is_last = name.endswith("mask_fcn_logits")  # of which the deploy graph computes the row of the object's own class
+    outputs = 1 if is_last else module.out_channels
+    kind = "deconv" if isinstance(module, nn.ConvTranspose2d) else "depthwise" if is_depthwise(module) else "conv"
+    return Layer(kind, module.in_channels, outputs, module.kernel_size[0], module.stride[0], 0, ())

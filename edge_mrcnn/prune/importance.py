@@ -1,0 +1,90 @@
+"""What the data says of channels: how much the loss would miss each of them.
+
+A channel's importance is half the Fisher information of a factor in front of it: half the mean square of the
+derivative of one image's detection losses by that factor (Group Fisher, arXiv 2108.00708, section 3.2). To second order
+that is the loss which its removal costs, in one unit for all layers, so nothing has to be normalised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+
+from edge_mrcnn.model.region_pool import RegionPool
+from edge_mrcnn.prune.groups import ChannelGroup, input_axis
+from edge_mrcnn.reference import pick_device
+from edge_mrcnn.train.losses import Target, compute_losses
+from edge_mrcnn.train.task import Batch, set_norm_eval
+
+
+def measure_importance(
+    model: MaskRCNN,
+    groups: Sequence[ChannelGroup],
+    batches: Iterable[Batch],
+    images: int,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, Tensor]:
+    """Ask some training images which channels matter; the weights stay as they are.
+
+    Args:
+        model: A trained model.
+        groups: Of it.
+        batches: Training data.
+        images: How many of its images to look at.
+        seed: Of the proposals and regions that the losses are sampled from.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        Group to (width,) float32: the loss that each channel's removal would cost.
+    """
+    squares = {group.name: torch.zeros(group.width) for group in groups}
+    where = pick_device(device)
+    torch.manual_seed(seed)
+    _make_ready(model.to(where))
+    count = 0
+    for image, target in _first_images(batches, images):
+        model.zero_grad(set_to_none=True)
+        losses, _ = compute_losses(model, image.to(where), [{name: value.to(where) for name, value in target.items()}])
+        torch.stack(list(losses.values())).sum().backward()
+        for group in groups:
+            squares[group.name] += _derivative(model, group).square()
+        count += 1
+    model.zero_grad(set_to_none=True)
+    model.cpu().eval()
+    return {name: 0.5 * total / max(1, count) for name, total in squares.items()}
+
+
+def _first_images(batches: Iterable[Batch], count: int) -> Iterator[tuple[Tensor, Target]]:
+    """The first images one by one."""
+    for images, targets in batches:
+        for image, target in zip(images, targets, strict=True):
+            if count == 0:
+                return
+            count -= 1
+            yield image[None], target
+
+
+def _make_ready(model: MaskRCNN) -> None:
+    model.train().requires_grad_(True)
+    set_norm_eval(model)
+    heads = model.roi_heads
+    heads.box_roi_pool, heads.mask_roi_pool = map(RegionPool.like, (heads.box_roi_pool, heads.mask_roi_pool))
+
+
+def _derivative(model: nn.Module, group: ChannelGroup) -> Tensor:
+    """(width,) of the loss by a factor in front of each channel, wherever it is read."""
+    total = torch.zeros(group.width)
+    for name, links in group.readers.items():
+        weight = model.get_submodule(name).weight
+        assert isinstance(weight, nn.Parameter)
+        if weight.grad is None:
+            continue
+        axis = input_axis(model.get_submodule(name))
+        products = (weight.detach() * weight.grad).transpose(0, axis).flatten(1).sum(1)
+        total.index_add_(0, links.channels, products[links.features].cpu())
+    return total

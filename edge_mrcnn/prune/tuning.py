@@ -1,0 +1,193 @@
+"""Pruning in steps, each followed by training with the unpruned model as the teacher; it can be resumed."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_mrcnn.config import TrainConfig
+from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edge_mrcnn.prune.budget import Budget, PruneConfig, make_budget
+from edge_mrcnn.prune.channels import narrow, training_batches
+from edge_mrcnn.train.checks import check_data
+from edge_mrcnn.train.loop import RESUME_FILE, train
+from runtimes.errors import UsageError
+from runtimes.preprocess import read_image
+
+if TYPE_CHECKING:
+    from edge_mrcnn.prune.latency import Stopwatch
+
+PRUNED_FILE = "pruned.pt"
+"""What a step starts its training from."""
+
+TIMED_IMAGES = 8
+"""Pictures that a latency is measured on."""
+CORRECTIONS = 3
+"""How often the choice is corrected by the time of the exported file."""
+TOLERANCE = 1.02
+"""A latency counts as reached up to this multiple of it."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One of the cuts, and the training behind it."""
+
+    folder: Path
+    share: float
+    """Of the way to the budget, in (0, 1]."""
+    epochs: int
+    is_last: bool
+
+
+def prune_and_train(
+    checkpoint: Checkpoint,
+    data: CocoData,
+    output: str | Path,
+    config: PruneConfig,
+    training: TrainConfig,
+    *,
+    teacher: Checkpoint | None = None,
+    validation: CocoData | None = None,
+    iterations: int = 1,
+    resume: bool = False,
+    device: str = "auto",
+    say: Say = lambda line: None,
+) -> Path:
+    """Prune to a budget and fine-tune.
+
+    Args:
+        checkpoint: A trained model.
+        data: Training images; they rank the channels, too.
+        output: Folder of `best.pt` and all else that `train` writes; earlier steps have folders in it.
+        config: How much to remove.
+        training: How to fine-tune; its epochs are those of all steps together.
+        teacher: Whose answers are learnt; the unpruned model if None.
+        validation: Images for AP.
+        iterations: In how many steps channels go.
+        resume: Go on where an interrupted run with the same options stopped.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        say: Told one line of progress at a time.
+
+    Returns:
+        The path of `best.pt`.
+
+    Raises:
+        UsageError: If there are fewer epochs than steps.
+        DataError, ModelFileError: As `train` does.
+    """
+    check_data(checkpoint, data, validation)
+    output = Path(output)
+    steps = _plan(output, iterations, training.epochs)
+    teacher = teacher or replace(checkpoint, model=copy.deepcopy(checkpoint.model))
+    cutter = _Cutter(checkpoint, data, config, training.batch, device, say)
+    for step in steps:
+        start = step.folder / PRUNED_FILE
+        if not (resume and start.is_file()):
+            save_checkpoint(start, cutter.cut(checkpoint, step.share))
+        pruned = load_checkpoint(start)
+        say(describe_cut(pruned))
+        settings = replace(training, epochs=step.epochs)
+        checkpoint = _train(step, pruned, data, settings, teacher, validation, resume, device)
+    return output / "best.pt"
+
+
+class _Cutter:
+    """Takes channels out of a model in steps, towards one budget."""
+
+    def __init__(
+        self, original: Checkpoint, data: CocoData, config: PruneConfig, batch: int, device: str, say: Say
+    ) -> None:
+        self.original = original
+        self.data = data
+        self.config = config
+        self.batch = batch
+        self.device = device
+        self.say = say
+
+    @cached_property
+    def budget(self) -> Budget:
+        """Of the original model, whatever has been cut since."""
+        if self.config.latency_ms is None:
+            return make_budget(self.original, self.config)
+        from edge_mrcnn.prune.latency import latency_budget
+
+        self.say(f"timing layers on {self.config.runtime}")
+        budget = latency_budget(self.original, self.config.latency_ms, self.watch)
+        self.say(f"{self.config.runtime}: {budget.full:.1f} ms, to become {budget.goal:.1f}")
+        return budget
+
+    @cached_property
+    def watch(self) -> Stopwatch:
+        """Shows the first training images to the runtime of the budget."""
+        from edge_mrcnn.prune.latency import Stopwatch
+
+        images = [read_image(image.path) for image in self.data.images[:TIMED_IMAGES]]
+        return Stopwatch(self.config.runtime, images, self.config.threads)
+
+    def cut(self, checkpoint: Checkpoint, share: float) -> Checkpoint:
+        """Go on to a share of the way; a latency is measured, and cut again while it is too long."""
+        budget = replace(self.budget, goal=self.budget.after(share))
+        pruned = self._narrow(checkpoint, budget)
+        for _ in range(CORRECTIONS if self.config.latency_ms is not None else 0):
+            from edge_mrcnn.prune.latency import corrected
+
+            took_ms, _ = self.watch.time(pruned)
+            self.say(f"{self.config.runtime}: {took_ms:.1f} ms")
+            if took_ms <= TOLERANCE * budget.goal:
+                break
+            budget = corrected(budget, pruned, took_ms)
+            pruned = self._narrow(pruned, budget)
+        return pruned
+
+    def _narrow(self, checkpoint: Checkpoint, budget: Budget) -> Checkpoint:
+        batches = training_batches(self.data, checkpoint, self.batch, self.config.seed)
+        return narrow(checkpoint, batches, self.config, budget, device=self.device)
+
+
+def _plan(output: Path, iterations: int, epochs: int) -> list[_Step]:
+    """The first steps are short: an eighth of what each would get; the last one has the rest, and the folder itself."""
+    if iterations < 1 or (epochs and epochs < iterations):
+        raise UsageError(f"--iterations {iterations}: expected at least 1, and at most as many as the {epochs} epochs")
+    short = max(1, epochs // (2 * iterations)) if epochs else 0
+    early = [_Step(output / f"step-{number}", number / iterations, short, False) for number in range(1, iterations)]
+    return [*early, _Step(output, 1.0, epochs - short * len(early), True)]
+
+
+def _train(
+    step: _Step, pruned: Checkpoint, data: CocoData, training: TrainConfig, teacher: Checkpoint,
+    validation: CocoData | None, resume: bool, device: str,
+) -> Checkpoint:  # fmt: skip
+    """Fine-tune a step and read what it gives; one that is done already is only read."""
+    best = step.folder / "best.pt"
+    if not training.epochs:
+        shutil.copyfile(step.folder / PRUNED_FILE, best)
+    elif not (resume and _is_done(step.folder, training.epochs)):
+        train(
+            pruned, data, step.folder, training, validation=validation if step.is_last else None, device=device,
+            resume=resume and (step.folder / RESUME_FILE).is_file(), teacher=teacher,
+        )  # fmt: skip
+    return load_checkpoint(best if step.is_last else step.folder / "last.pt")
+
+
+def _is_done(folder: Path, epochs: int) -> bool:
+    last = folder / "last.pt"
+    return last.is_file() and load_checkpoint(last).training.get("epoch") == epochs
+
+
+def describe_cut(pruned: Checkpoint) -> str:
+    """One line on what was removed."""
+    record = pruned.training["pruned"]
+    (parameters, left), (macs, macs_left) = record["parameters"], record["macs"]
+    return (
+        f"{macs / 1e9:.3f} GMAC -> {macs_left / 1e9:.3f} (-{100 * (1 - macs_left / macs):.0f} %), "
+        f"{parameters / 1e6:.2f} M parameters -> {left / 1e6:.2f} M, "
+        f"with {pruned.config.proposals} proposals and {pruned.config.max_detections} detections"
+    )

@@ -1,0 +1,125 @@
+"""Pruning as a command does it: in steps, with a teacher, to a time that is measured, and after an interruption."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
+pytest.importorskip("lightning", reason="pip install 'edge-mrcnn[train]'")
+pytest.importorskip("torch_pruning", reason="pip install 'edge-mrcnn[prune]'")
+
+from edge_mrcnn.cli.prune import fine_tuning  # noqa: E402
+from edge_mrcnn.config import TrainConfig  # noqa: E402
+from edge_mrcnn.data.coco import CocoData, load_coco  # noqa: E402
+from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
+from edge_mrcnn.model.cost import measure_cost  # noqa: E402
+from edge_mrcnn.prune import tuning  # noqa: E402
+from edge_mrcnn.prune.budget import PruneConfig  # noqa: E402
+from edge_mrcnn.prune.tuning import prune_and_train  # noqa: E402
+from runtimes.errors import DataError, UsageError  # noqa: E402
+
+HALF = PruneConfig(macs=0.5, images=4)
+TOY = TrainConfig(epochs=3, batch=2, workers=0, warmup_steps=2, lr=0.005, precision="32")
+
+
+@pytest.fixture
+def data(toy_data: Path) -> CocoData:
+    return load_coco(toy_data, "train")
+
+
+@pytest.fixture
+def trained(toy_checkpoint: Path) -> Checkpoint:
+    return load_checkpoint(toy_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def whole(toy_checkpoint: Path, toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run in two steps."""
+    folder = tmp_path_factory.mktemp("whole")
+    data = load_coco(toy_data, "train")
+    prune_and_train(load_checkpoint(toy_checkpoint), data, folder, HALF, TOY, iterations=2, device="cpu")
+    return folder
+
+
+def macs(checkpoint: Checkpoint) -> int:
+    return measure_cost(checkpoint.model, checkpoint.config).macs
+
+
+def test_goes_in_steps_and_learns_from_the_unpruned_model(trained: Checkpoint, whole: Path) -> None:
+    before = macs(trained)
+    first, last = load_checkpoint(whole / "step-1" / "last.pt"), load_checkpoint(whole / "best.pt")
+    assert 0.6 * before < macs(first) <= 0.75 * before and 0.4 * before < macs(last) <= 0.5 * before
+    assert (first.training["epoch"], last.training["epoch"]) == (1, 2)
+    assert last.training["pruned"]["macs"] == [before, macs(last)] and last.training["teacher"] == trained.config.name
+    with (whole / "metrics.csv").open() as file:
+        assert float(next(csv.DictReader(file))["loss/distill_masks"]) > 0
+
+
+@pytest.mark.parametrize("stage", ["first", "second", "cut"])
+def test_resumes_where_it_stopped(
+    trained: Checkpoint, data: CocoData, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    stop_at = {"first": 1, "second": 2, "cut": 2}[stage]
+    calls = {"train": 0, "cut": 0}
+
+    def stopping(what: str, function: Callable) -> Callable:
+        def call(*arguments: object, **options: object) -> object:
+            calls[what] += 1
+            if calls[what] == stop_at:
+                raise KeyboardInterrupt
+            return function(*arguments, **options)
+
+        return call
+
+    what = "cut" if stage == "cut" else "train"
+    with monkeypatch.context() as patch:
+        place, name = (tuning._Cutter, "cut") if what == "cut" else (tuning, "train")
+        patch.setattr(place, name, stopping(what, getattr(place, name)))
+        with pytest.raises(KeyboardInterrupt):
+            prune_and_train(trained, data, tmp_path, HALF, TOY, iterations=2, device="cpu")
+    again = prune_and_train(trained, data, tmp_path, HALF, TOY, iterations=2, resume=True, device="cpu")
+    states = [load_checkpoint(path).model.state_dict() for path in (whole / "best.pt", again)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_finished_run_resumes_to_itself(trained: Checkpoint, data: CocoData, tmp_path: Path) -> None:
+    settings = replace(TOY, epochs=1)
+    best = prune_and_train(trained, data, tmp_path, HALF, settings, device="cpu")
+    written = best.stat().st_mtime_ns
+    assert prune_and_train(trained, data, tmp_path, HALF, settings, resume=True, device="cpu") == best
+    assert best.stat().st_mtime_ns == written
+
+
+def test_reaches_a_latency_as_an_exported_file(
+    trained: Checkpoint, data: CocoData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="pip install 'edge-mrcnn[openvino]'")
+    monkeypatch.setattr(tuning, "CORRECTIONS", 1)
+    said: list[str] = []
+    config = PruneConfig(latency_ms=0.01, runtime="openvino", threads=1, images=4)
+    best = prune_and_train(trained, data, tmp_path, config, replace(TOY, epochs=0), device="cpu", say=said.append)
+    assert macs(load_checkpoint(best)) < 0.5 * macs(trained)
+    assert sum(line.startswith("openvino: ") for line in said) >= 2
+
+
+def test_more_steps_than_epochs_are_refused(trained: Checkpoint, data: CocoData, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="iterations"):
+        prune_and_train(trained, data, tmp_path, HALF, TOY, iterations=4, device="cpu")
+
+
+def test_data_of_other_classes_is_refused(trained: Checkpoint, data: CocoData, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="classes"):
+        prune_and_train(replace(trained, classes=("cat", "dog")), data, tmp_path, HALF, TOY, device="cpu")
+
+
+def test_fine_tunes_as_the_model_was_trained_unless_told_otherwise() -> None:
+    trained = {"lr": 1e-3, "optimizer": "adamw", "freeze_norm": True, "rois": 64, "batch": 4, "epochs": 20}
+    inherited = fine_tuning(trained, 7, epochs=3, rois=None)
+    assert (inherited.lr, inherited.optimizer, inherited.freeze_norm) == (5e-4, "adamw", True)
+    assert (inherited.rois, inherited.batch, inherited.epochs, inherited.seed) == (64, 4, 3, 7)
+    assert fine_tuning(trained, 0, lr=0.01).lr == 0.01 and fine_tuning({}, 0).batch == TrainConfig().batch
