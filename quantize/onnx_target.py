@@ -77,14 +77,16 @@ class OnnxQuantizer(Quantizer):
     def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
         nodes = [name for name in self._nodes if is_quantized(name, keep_float)]
         tool = QDQQuantizer(
-            copy.deepcopy(self._float), per_channel=True, reduce_range=False, weight_qType=QuantType.QInt8,
+            copy.deepcopy(self._float), per_channel=True, weight_qType=QuantType.QInt8,
+            reduce_range=self.config.weight_bits == 7,
             tensors_range=self._ranges, nodes_to_quantize=nodes, nodes_to_exclude=[],
             op_types_to_quantize=KNOWN_TYPES if nodes else [],
             **(SYMMETRIC if self.card.rows == "static" else ASYMMETRIC),
         )  # fmt: skip
         tool.quantize_model()
         tool.model.save_model_to_file(str(output), False)
-        said = provenance(self.calibration, self.config, keep_float)
+        slim(output)
+        said = provenance(self.calibration, self.config, keep_float, weight_bits=self.config.weight_bits)
         _store_card(output, self.card.updated(precision="int8", calibration=said))
 
     def _measure(self, plain: Path, model: Path) -> Any:
@@ -107,6 +109,16 @@ class TensorReader(CalibrationDataReader):  # type: ignore[misc]
         """The next input, or None at the end."""
         tensor = next(self._tensors, None)
         return None if tensor is None else {"image": tensor}
+
+
+def slim(path: Path) -> None:
+    """Leave out what no runtime reads, in place: shapes in between, which are inferred, and names of Q/DQ nodes."""
+    model = onnx.load(path)
+    del model.graph.value_info[:]
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node.ClearField("name")
+    onnx.save(model, path)
 
 
 def _store_card(path: Path, card: ModelCard) -> None:

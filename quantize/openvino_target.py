@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Collection
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import nncf
 import openvino
+from nncf.quantization.advanced_parameters import OverflowFix
 from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
 from quantize.base import Quantizer
@@ -62,13 +64,15 @@ class OpenvinoQuantizer(Quantizer):
                 subset_size=DRAFT_IMAGES if is_draft else len(self._tensors),
                 fast_bias_correction=is_draft,
                 advanced_parameters=nncf.AdvancedQuantizationParameters(
-                    activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+                    activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+                    overflow_fix=OverflowFix.ENABLE if self.config.weight_bits == 7 else OverflowFix.DISABLE,
                 ),
                 ignored_scope=nncf.IgnoredScope(names=self._float_nodes(keep_float), validate=False),
             )
-        said = provenance(self.calibration, self.config, keep_float)
+        said = provenance(self.calibration, self.config, keep_float, weight_bits=self.config.weight_bits)
         quantized.set_rt_info(self.card.updated(precision="int8", calibration=said).to_json(), CARD_PATH)
         openvino.save_model(quantized, output, compress_to_fp16=False)
+        slim(output)
         write_seal(output)
 
     @property
@@ -78,6 +82,19 @@ class OpenvinoQuantizer(Quantizer):
 
     def _float_nodes(self, keep_float: Collection[str]) -> list[str]:
         return [name for name, _ in self._nodes if name == self._stem or not is_quantized(name, keep_float)]
+
+
+def slim(path: Path) -> None:
+    """Leave out of an .xml what no runtime reads, in place: indents, and shapes in between, which are inferred."""
+    tree = ElementTree.parse(path)
+    for element in tree.iter():
+        element.tail = None
+        if not (element.text or "").strip():
+            element.text = None
+        if element.tag == "port":
+            for dim in element.findall("dim"):
+                element.remove(dim)
+    tree.write(path, encoding="utf-8", xml_declaration=True)
 
 
 _PASSIVE = ("Constant", "Parameter", "Result")

@@ -86,6 +86,8 @@ def provenance(
     config: QuantizeConfig,
     keep_float: Collection[str],
     also_float: dict[str, str] | None = None,
+    *,
+    weight_bits: int = 8,
 ) -> dict[str, Any]:
     """What the model card says of a quantization.
 
@@ -94,6 +96,7 @@ def provenance(
         config: How it was done.
         keep_float: Blocks that were kept in float.
         also_float: What stays in float on this target beside `ALWAYS_FLOAT`, and why.
+        weight_bits: 7 where sums of 16 bits must not overflow.
     """
     asked = dict.fromkeys(config.keep_float, "kept in float on request")
     wanted = expand_blocks(config.keep_float, keep_float)
@@ -101,5 +104,6 @@ def provenance(
     return {
         "manifest_sha256": calibration.manifest_sha256,
         "images": len(calibration.choose(config.images, config.seed)),
+        "weight_bits": weight_bits,
         "float": {**ALWAYS_FLOAT, **(also_float or {}), **asked, **found},
     }

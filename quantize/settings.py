@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runtimes.board import Board, read_board
 from runtimes.errors import UsageError
 
 PARTS = ("backbone", "fpn", "rpn", "box_head", "mask_head")
 """Parts of the net that are quantized."""
+
+REDUCE_RANGE = ("auto", "on", "off")
+"""Whether weights keep to 7 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +24,25 @@ class QuantizeConfig:
     """Which of them, when the set has more."""
     keep_float: tuple[str, ...] = ()
     """What else stays in float: parts of the net ("backbone") or blocks of them ("backbone.stage2.0")."""
+    reduce_range: str = "auto"
+    """ "on": weights take 7 of their 8 bits, so that the 16-bit sums of an x86 processor without VNNI cannot overflow;
+    "off": all 8; "auto": whichever suits the processor that quantizes."""
 
     def __post_init__(self) -> None:
         if self.images < 1:
             raise UsageError(f"calibration needs at least one image, got {self.images}")
+        if self.reduce_range not in REDUCE_RANGE:
+            raise UsageError(f"reduce range {self.reduce_range}: expected {', '.join(REDUCE_RANGE)}")
         if unknown := {name.split(".")[0] for name in self.keep_float} - set(PARTS):
             raise UsageError(f"no part {', '.join(sorted(unknown))} to keep in float; there are {', '.join(PARTS)}")
+
+    @property
+    def weight_bits(self) -> int:
+        """Bits that weights take in the runtimes that would overflow; the others take 8 in any case."""
+        is_reduced = adds_in_16_bits(read_board()) if self.reduce_range == "auto" else self.reduce_range == "on"
+        return 7 if is_reduced else 8
+
+
+def adds_in_16_bits(board: Board) -> bool:
+    """Whether a processor multiplies bytes with instructions that saturate: x86 without VNNI (VPMADDUBSW)."""
+    return not board.is_arm and "vnni" not in board.features

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edge_mrcnn.cli.options import class_names, comma_list, image_size, name_next
+from edge_mrcnn.cli.quantize import search
 from edge_mrcnn.export import TARGETS
+from runtimes.errors import UsageError
 
 
 @click.command()
@@ -20,6 +24,13 @@ from edge_mrcnn.export import TARGETS
 @click.option("--calib", help="Pictures for INT8: a folder, a manifest.json, or COCO data (its train split).")
 @click.option("--calib-images", type=int, default=128, show_default=True, help="Calibration images at most.")
 @click.option("--keep-float", default="", help="Parts that stay float: backbone,fpn,rpn,box_head,mask_head.")
+@click.option(
+    "--reduce-range", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
+    help="INT8 weights in 7 bits, for x86 without VNNI [auto: if this processor is one].",
+)  # fmt: skip
+@click.option("--max-drop", type=click.FloatRange(0, 1), help="AP that INT8 may lose, such as 0.003; needs --data.")
+@click.option("--data", help="COCO data that the drop is measured on, never the calibration's.")
+@click.option("--limit", type=click.IntRange(1), help="Images of it at most.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Images per run (ONNX, OpenVINO).")
 @click.option("--static", is_flag=True, help="D rows and no dynamic shape, for TensorRT and NPUs (ONNX, OpenVINO).")
 @click.option("--opset", type=int, default=18, show_default=True, help="Opset of the ONNX file, 18 to 21.")
@@ -32,14 +43,17 @@ from edge_mrcnn.export import TARGETS
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder [default: beside the checkpoint].")
 def command(
     weights: str, target: str, fp16: bool, int8: bool, calib: str | None, calib_images: int, keep_float: str,
+    reduce_range: str, max_drop: float | None, data: str | None, limit: int | None,
     batch: int, static: bool, opset: int, classes: tuple[tuple[str, ...], tuple[int, ...]] | None,
     imgsz: tuple[int, int] | None, proposals: int | None, max_det: int | None, conf: float | None,
     iou: float | None, output: Path | None,
 ) -> None:  # fmt: skip
     """Write a checkpoint as ONNX, OpenVINO and TFLite, verified against torch."""
     from edge_mrcnn.export.pipeline import ExportConfig, export
-    from quantize import CalibrationSet, QuantizeConfig
+    from quantize import CalibrationSet, QuantizeConfig, quantize
 
+    if (max_drop is None) != (data is None) or max_drop is not None and not int8:
+        raise UsageError("--max-drop needs --int8 and --data: the drop is measured on that data")
     config = ExportConfig(
         targets=comma_list(target), fp16=fp16, int8=int8, batch=batch, static=static, opset=opset,
         proposals=proposals, max_detections=max_det, score_threshold=conf, iou_threshold=iou, image_size_hw=imgsz,
@@ -48,12 +62,24 @@ def command(
     files = export(
         weights, output or Path(weights).parent, config,
         calibration=CalibrationSet.load(calib) if calib else None,
-        quantization=QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float)),
+        quantization=QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float), reduce_range=reduce_range),
+        write_int8=quantize if max_drop is None or data is None else make_searcher(max_drop, data, limit),
         say=lambda line: click.echo(line, err=True),
     )  # fmt: skip
     for file in files:
         click.echo(f"wrote {file} ({file_mb(file):.1f} MB)")
-    name_next("report", "--reference", weights, "--models", *files, "--data", "VAL.json")
+    name_next("report", "--reference", weights, "--models", *files, "--data", data or "VAL.json")
+
+
+def make_searcher(max_drop: float, data: str, limit: int | None) -> Callable[..., None]:
+    """What writes an INT8 file within a budget and prints what stayed float; arguments as of `quantize.quantize`."""
+
+    def write(model: Path, output: Path, calibration: Any, config: Any) -> None:
+        click.echo(f"{output.name}:")
+        for line in search(model, output, calibration, config, max_drop=max_drop, data=data, limit=limit):
+            click.echo(line)
+
+    return write
 
 
 def file_mb(path: Path) -> float:

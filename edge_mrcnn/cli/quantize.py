@@ -19,13 +19,17 @@ from runtimes.errors import UsageError
 @click.option(
     "--keep-float", default="", help="What else stays float: backbone,fpn,rpn,box_head,mask_head or blocks of them."
 )
+@click.option(
+    "--reduce-range", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
+    help="INT8 weights in 7 bits, for x86 without VNNI [auto: if this processor is one].",
+)  # fmt: skip
 @click.option("--max-drop", type=click.FloatRange(0, 1), help="AP that may be lost, such as 0.003; needs --data.")
 @click.option("--data", help="COCO data that the drop is measured on, never the calibration's.")
 @click.option("--limit", type=click.IntRange(1), help="Images of it at most.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write [default: NAME-int8 beside it].")
 def command(
-    model: Path, calib: str, calib_images: int, keep_float: str, max_drop: float | None, data: str | None,
-    limit: int | None, output: Path | None,
+    model: Path, calib: str, calib_images: int, keep_float: str, reduce_range: str, max_drop: float | None,
+    data: str | None, limit: int | None, output: Path | None,
 ) -> None:  # fmt: skip
     """Turn an exported FP32 file into INT8. Needs no torch."""
     from quantize import CalibrationSet, QuantizeConfig, quantize
@@ -33,18 +37,20 @@ def command(
     if (max_drop is None) != (data is None):
         raise UsageError("--max-drop and --data belong together: the drop is measured on that data")
     output = output or model.with_name(f"{model.stem}-int8{model.suffix}")
-    config = QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float))
+    config = QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float), reduce_range=reduce_range)
     if max_drop is None or data is None:
         quantize(model, output, CalibrationSet.load(calib), config)
     else:
-        for line in search(model, output, CalibrationSet.load(calib), config, max_drop, data, limit):
+        for line in search(
+            model, output, CalibrationSet.load(calib), config, max_drop=max_drop, data=data, limit=limit
+        ):
             click.echo(line)
     click.echo(f"wrote {output}")
     name_next("report", "--reference", model, "--models", output, "--data", data or "VAL.json")
 
 
 def search(
-    model: Path, output: Path, calibration: Any, config: Any, max_drop: float, data: str, limit: int | None
+    model: Path, output: Path, calibration: Any, config: Any, *, max_drop: float, data: str, limit: int | None
 ) -> Iterator[str]:
     """Quantize within a budget; what was found, as lines of text."""
     from edge_mrcnn.data.coco import load_coco
@@ -55,7 +61,8 @@ def search(
     validation = load_coco(data)
     key = {
         "model": read_card(model).to_json(), "calibration": calibration.manifest_sha256, "images": config.images,
-        "keep_float": config.keep_float, "data": str(validation.path), "limit": limit,
+        "keep_float": config.keep_float, "weight_bits": config.weight_bits, "data": str(validation.path),
+        "limit": limit,
     }  # fmt: skip
     journal = sensitivity.Journal(output.with_name(f"{output.name}.search.json"), key)
     tell = make_teller()
@@ -67,7 +74,7 @@ def search(
     golden.renew(model, output)
     journal.close()
     yield from block_table(ranking, trials[-1].kept)
-    yield from trial_table(trials)
+    yield from trial_table(ranking, trials)
 
 
 def block_table(ranking: Sequence[Any], kept: Sequence[str]) -> Iterator[str]:
@@ -79,9 +86,12 @@ def block_table(ranking: Sequence[Any], kept: Sequence[str]) -> Iterator[str]:
         yield f"{one.block:<{width}}  {100 * one.error:>6.2f} %  {one.cost_ms:>8.2f}{mark}"
 
 
-def trial_table(trials: Sequence[Any]) -> Iterator[str]:
-    """The drop with each number of blocks in float."""
+def trial_table(ranking: Sequence[Any], trials: Sequence[Any]) -> Iterator[str]:
+    """The drop with each number of blocks in float, the time that they cost, and which trial was taken."""
+    costs = {one.block: one.cost_ms for one in ranking}
     yield ""
-    yield f"{'blocks in float':>15}  {'drop of AP':>10}"
-    for trial in trials:
-        yield f"{len(trial.kept):>15}  {trial.drop:>10.4f}"
+    yield f"{'blocks in float':>15}  {'cost ms':>8}  {'drop of AP':>10}"
+    for trial in sorted(trials, key=lambda trial: len(trial.kept)):
+        cost = sum(costs[block] for block in trial.kept)
+        mark = "  taken" if trial is trials[-1] else ""
+        yield f"{len(trial.kept):>15}  {cost:>8.2f}  {trial.drop:>10.4f}{mark}"

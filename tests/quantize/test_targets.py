@@ -13,6 +13,8 @@ import runtimes
 from quantize import TARGETS, CalibrationSet, QuantizeConfig, quantize
 from quantize.parts import ALWAYS_FLOAT, PARTS, block_of, expand_blocks, is_quantized, part_of, provenance
 from quantize.settings import PARTS as PART_NAMES
+from quantize.settings import adds_in_16_bits
+from runtimes.board import Board
 from runtimes.errors import MissingFileError, ModelFileError, UnknownFormatError, UsageError
 
 SUFFIXES = (".onnx", ".xml")
@@ -101,6 +103,51 @@ def test_part_kept_in_float_is_float(
     assert {"rpn", "mask_head"} <= set(card.calibration["float"]) and card.calibration["images"] == 2
 
 
+@pytest.mark.parametrize(("reduce_range", "largest"), [("on", 64), ("off", 127)])
+def test_reduced_weights_leave_room_for_sums_of_16_bits(
+    float_files: dict[str, Path], pictures: CalibrationSet, tmp_path: Path, reduce_range: str, largest: int
+) -> None:
+    import onnx
+
+    config = QuantizeConfig(images=1, reduce_range=reduce_range)
+    output = quantize(float_files[".onnx"], tmp_path / "small.onnx", pictures, config)
+    weights = [onnx.numpy_helper.to_array(i) for i in onnx.load(output).graph.initializer]
+    taken = [int(np.abs(w.astype(int)).max()) for w in weights if w.dtype == np.int8 and w.ndim > 1]
+    assert taken and max(taken) <= largest and max(taken) >= largest - 1
+    assert runtimes.read_card(output).calibration["weight_bits"] == (7 if reduce_range == "on" else 8)
+
+
+def test_reduced_openvino_weights_lose_a_bit(
+    float_files: dict[str, Path], pictures: CalibrationSet, tmp_path: Path
+) -> None:
+    config = QuantizeConfig(images=1, reduce_range="on")
+    output = quantize(float_files[".xml"], tmp_path / "small.xml", pictures, config)
+    taken = [np.abs(c).max() for c in stored_integers(output)]
+    assert taken and max(taken) <= 64
+    assert runtimes.read_card(output).calibration["weight_bits"] == 7
+
+
+def stored_integers(path: Path) -> list[np.ndarray]:
+    """The int8 weights in an IR."""
+    import openvino
+
+    constants = [n for n in openvino.Core().read_model(path).get_ordered_ops() if n.get_type_name() == "Constant"]
+    return [
+        n.get_data().astype(int)
+        for n in constants
+        if n.get_element_type() == openvino.Type.i8 and n.get_data().ndim > 1
+    ]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "features", "overflows"),
+    [("x86_64", ("avx2",), True), ("x86_64", ("avx512", "vnni"), False), ("aarch64", ("neon",), False)],
+)
+def test_sums_overflow_on_x86_without_vnni_only(architecture: str, features: tuple[str, ...], overflows: bool) -> None:
+    board = Board(model="", processor="", architecture=architecture, cores=1, memory_bytes=0, features=features)
+    assert adds_in_16_bits(board) == overflows
+
+
 def test_float_file_is_left_as_it_was_and_nothing_lies_about(
     float_files: dict[str, Path], int8_files: dict[str, Path]
 ) -> None:
@@ -133,7 +180,7 @@ def test_damaged_model_is_refused_and_leaves_nothing(
 
 
 class TestSettings:
-    @pytest.mark.parametrize("wrong", [{"images": 0}, {"keep_float": ("tail",)}])
+    @pytest.mark.parametrize("wrong", [{"images": 0}, {"keep_float": ("tail",)}, {"reduce_range": "yes"}])
     def test_impossible_ones_are_refused(self, wrong: dict) -> None:
         with pytest.raises(UsageError):
             QuantizeConfig(**wrong)

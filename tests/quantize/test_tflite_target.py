@@ -15,7 +15,7 @@ from runtimes.errors import DataError, ModelFileError, UsageError
 
 pytest.importorskip("ai_edge_quantizer", reason="pip install 'edge-mrcnn[export]'")
 
-from quantize.tflite_target import mask_inputs, outputs_by_block  # noqa: E402
+from quantize.tflite_target import mask_inputs, outputs_by_block, shorten_names  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,16 @@ def test_model_of_another_tool_is_refused(calibration: CalibrationSet, tmp_path:
     other.write_bytes(b"not ours" * 100)
     with pytest.raises(ModelFileError, match="edge-mrcnn export"):
         quantize(other, tmp_path / "out.tflite", calibration, QuantizeConfig())
+
+
+def test_names_say_the_module_without_its_class(small_tflite, int8_file: Path) -> None:
+    from edge_mrcnn.inspection import list_operators
+    from runtimes.tflite_backend import strip_card
+
+    short, plain = list_operators(int8_file), list_operators(small_tflite.path)
+    assert {o.name for o in plain if o.weights} == {o.name for o in short if o.weights}
+    again = strip_card(int8_file.read_bytes())
+    assert b"torch.nn" not in again and len(shorten_names(again)) == len(again)
 
 
 def test_unknown_block_is_a_usage_error(small_tflite, calibration: CalibrationSet, tmp_path: Path) -> None:
