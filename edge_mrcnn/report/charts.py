@@ -23,25 +23,32 @@ class Price:
     """What accuracy is bought with."""
 
     label: str
-    of: Callable[[Row], float]
+    of: Callable[[Row], float | None]
+    """The price of a model; None where nobody knows it."""
     needs_timing: bool = False
     """Whether only models that were timed side by side can be compared in it."""
 
 
 LATENCY = Price("ms per frame, median", lambda row: row.latency_ms, needs_timing=True)
 SIZE = Price("megabytes of file", lambda row: row.size_bytes / 1e6)
+MACS = Price("GMAC of one image", lambda row: row.macs / 1e9 if row.macs else None)
 
 
 def trade_chart(comparison: Comparison, price: Price) -> str:
     """Mask AP over a price; up and left is better, and the line joins the models that none beats in both.
 
-    Models that were not timed with the others lend a level, not a point.
+    Models that were not timed with the others, or whose price nobody knows, lend a level, not a point.
     """
-    rows = [r for r in comparison.rows if not price.needs_timing or comparison.speed_up(r) is not None]
+    prices = {
+        row.name: cost
+        for row in comparison.rows
+        if (cost := price.of(row)) is not None and not (price.needs_timing and comparison.speed_up(row) is None)
+    }
+    rows = [row for row in comparison.rows if row.name in prices]
     aps = [100 * row.score.mask.ap for row in comparison.rows]
     spread = max(max(aps) - min(aps), 2.0)
     height, left, right, top, bottom = 290, 34, WIDTH - 12, 18, 246
-    x = Scale(0.0, 1.18 * max(price.of(row) for row in rows), left, right)
+    x = Scale(0.0, 1.18 * max(prices.values()), left, right)
     y = Scale(max(0.0, min(aps) - 0.35 * spread), max(aps) + 0.25 * spread, bottom, top)
     parts = [_grid_line(left, right, y(tick), number(tick)) for tick in y.ticks()]
     parts += [text(number(tick), x(tick), bottom + 16, cls="tick", text_anchor="middle") for tick in x.ticks()]
@@ -49,8 +56,8 @@ def trade_chart(comparison: Comparison, price: Price) -> str:
     parts.append(text("mask AP", left, top - 6, cls="axis"))
     level = y(aps[0])
     parts.append(tag("line", x1=left, x2=right, y1=level, y2=level, cls="reference"))
-    points = [(x(price.of(row)), y(100 * row.score.mask.ap)) for row in rows]
-    best = [points[i] for i in pareto_front([(price.of(row), row.score.mask.ap) for row in rows])]
+    points = [(x(prices[row.name]), y(100 * row.score.mask.ap)) for row in rows]
+    best = [points[i] for i in pareto_front([(prices[row.name], row.score.mask.ap) for row in rows])]
     parts.append(tag("path", d=_steps(best, right), cls="front"))
     parts += [_marker(row, *point) for row, point in zip(rows, points, strict=True)]
     lines = [(left, level - 1, right, level + 1), *_step_boxes(best, right)]
@@ -188,8 +195,8 @@ def _grid_line(left: float, right: float, y: float, label: str) -> str:
 
 
 def _marker(row: Row, x: float, y: float, radius: float = 6) -> str:
-    """A circle for float models, a diamond for INT8 ones, in the target's colour."""
-    style = f"dot target-{html.escape(row.target)}"
+    """A circle for float models, a diamond for INT8 ones, in the target's colour; pruned ones have a rim."""
+    style = f"dot target-{html.escape(row.target)}" + " pruned" * row.is_pruned
     if row.precision == "int8":
         side, turn = 1.7 * radius, f"rotate(45 {plain(x)} {plain(y)})"
         return tag("rect", x=x - side / 2, y=y - side / 2, width=side, height=side, transform=turn, cls=style)

@@ -95,6 +95,8 @@ def draw_charts(comparison: Comparison) -> dict[str, str]:
         "size": charts.trade_chart(comparison, charts.SIZE),
         "stages": charts.stage_chart(comparison),
     }
+    if len({row.macs for row in comparison.rows if row.macs}) > 1:
+        drawn["macs"] = charts.trade_chart(comparison, charts.MACS)
     if comparison.candidates:
         drawn["change"] = charts.change_chart(comparison)
         drawn["mistakes"] = charts.mistake_chart(comparison)

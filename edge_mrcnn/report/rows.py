@@ -99,9 +99,14 @@ class Row(Facts):
     """The model card."""
 
     @property
+    def is_pruned(self) -> bool:
+        """Whether it has fewer channels than it was first trained with."""
+        return bool(self.card.get("training", {}).get("pruned"))
+
+    @property
     def variant(self) -> str:
         """How it was compressed: "base", "pruned", "INT8" or "pruned + INT8"."""
-        steps = ["pruned"] if self.card.get("training", {}).get("pruned") else []
+        steps = ["pruned"] if self.is_pruned else []
         steps += [] if self.precision == "fp32" else [self.precision.upper()]
         return " + ".join(steps) or "base"
 

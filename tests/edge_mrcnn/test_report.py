@@ -394,6 +394,17 @@ class TestRendering:
         assert variants[1].latency_ms == {"onnx": pruned.latency_ms}
         assert "Step by step" in to_markdown(comparison)
 
+    def test_pruned_models_stand_apart_over_their_multiply_accumulates(self, measured):
+        base, pruned, unknown = measured.comparison.rows
+        base = dataclasses.replace(base, macs=8_000_000_000)
+        card = {**pruned.card, "training": {"pruned": {"ratio": None}}}
+        pruned = dataclasses.replace(pruned, macs=5_000_000_000, card=card)
+        comparison = dataclasses.replace(measured.comparison, rows=(base, pruned, unknown))
+        chart = draw_charts(comparison)["macs"]
+        assert "GMAC of one image" in chart and chart.count('class="dot') == 2
+        assert chart.count(" pruned") == 1 and "a dark rim is a pruned one" in to_html(comparison)
+        assert "macs" not in draw_charts(measured.comparison)
+
     def test_markdown_has_one_line_per_model(self, measured):
         text = to_markdown(measured.comparison)
         assert len(re.findall(r"^\| shifted\.tflite +\| tflite", text, re.M)) == 1
