@@ -27,7 +27,11 @@ def advise(card: ModelCard, board: Board, openvino: str | None = None) -> list[s
     Returns:
         A sentence for each fault, with what to do; empty where none is known.
     """
-    if card.target != "openvino" or card.precision != "int8" or not board.is_arm:
+    if card.precision != "int8" or card.target not in ("openvino", "onnx"):
+        return []
+    if not board.is_arm:
+        return _advise_x86(card, board)
+    if card.target != "openvino":
         return []
     advice = []
     version = openvino or importlib.metadata.version("openvino")
@@ -42,6 +46,16 @@ def advise(card: ModelCard, board: Board, openvino: str | None = None) -> list[s
             "give --no-integer (LP_TRANSFORMS_MODE), or run the INT8 .onnx or .tflite"
         )
     return advice
+
+
+def _advise_x86(card: ModelCard, board: Board) -> list[str]:
+    """Without VNNI pairs of products are added up in 16 bits, which 8-bit weights can overflow (VPMADDUBSW)."""
+    if "vnni" in board.features or card.calibration.get("weight_bits", 8) < 8:
+        return []
+    return [
+        f"{board.processor} has no VNNI, and sums of this file's 8-bit weights can overflow there: "
+        "quantize with --reduce-range on, or run the INT8 .tflite"
+    ]
 
 
 def _release(version: str) -> tuple[int, int]:

@@ -17,7 +17,8 @@ def board(architecture: str, *features: str) -> Board:
     )
 
 
-PI4, PI5, PC = board("aarch64", "neon"), board("aarch64", "dotprod", "fp16", "neon"), board("x86_64", "avx2")
+PI4, PI5 = board("aarch64", "neon"), board("aarch64", "dotprod", "fp16", "neon")
+PC, OLD_PC = board("x86_64", "avx512", "vnni"), board("x86_64", "avx2")
 
 
 @pytest.mark.parametrize("version", ["2025.4.1", "2026.0.0-20965", "2026.1.0"])
@@ -43,3 +44,14 @@ def test_other_models_are_not_concerned(change: dict[str, str]) -> None:
 
 def test_other_processors_are_not_concerned() -> None:
     assert advise(CARD, PC, "2026.0.0") == []
+
+
+@pytest.mark.parametrize("target", ["openvino", "onnx"])
+def test_x86_without_vnni_is_warned_of_8_bit_weights(target: str) -> None:
+    (advice,) = advise(CARD.updated(target=target), OLD_PC)
+    assert "VNNI" in advice and "--reduce-range on" in advice
+    assert advise(CARD.updated(target=target, calibration={"weight_bits": 7}), OLD_PC) == []
+
+
+def test_tflite_does_not_overflow() -> None:
+    assert advise(CARD.updated(target="tflite"), OLD_PC) == []
