@@ -22,6 +22,9 @@ FINE_TUNING_LR = 0.5
 @click.option("--ratio", type=float, help="Budget: share of the channels that goes, in [0, 1).")
 @click.option("--target-latency-ms", "latency_ms", type=float, help="Budget: time of one image on --runtime.")
 @click.option(
+    "--sparsity", help="Zero single weights: a share such as 0.5, or 2:4. Changes the zipped file, no latency."
+)
+@click.option(
     "--runtime", type=click.Choice(["onnx", "openvino", "tflite"]), default="openvino", show_default=True,
     help="Where --target-latency-ms is measured, here and now.",
 )  # fmt: skip
@@ -46,8 +49,8 @@ FINE_TUNING_LR = 0.5
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/prune"), show_default=True)
 def command(
     weights: Path, data: str, val: str | None, macs: float | None, ratio: float | None, latency_ms: float | None,
-    runtime: str, threads: int | None, iterations: int, teacher: Path | None, seed: int, device: str, resume: bool,
-    output: Path, **settings: Any,
+    sparsity: str | None, runtime: str, threads: int | None, iterations: int, teacher: Path | None, seed: int,
+    device: str, resume: bool, output: Path, **settings: Any,
 ) -> None:  # fmt: skip
     """Make a trained model cheaper: remove channels to a budget, fine-tune with the unpruned model as the teacher.
 
@@ -56,7 +59,9 @@ def command(
     """
     from edge_mrcnn.prune.budget import PruneConfig
 
-    config = PruneConfig(macs=macs, ratio=ratio, latency_ms=latency_ms, runtime=runtime, threads=threads, seed=seed)
+    config = PruneConfig(
+        macs=macs, ratio=ratio, latency_ms=latency_ms, sparsity=sparsity, runtime=runtime, threads=threads, seed=seed
+    )
     from edge_mrcnn.data.coco import load_coco
     from edge_mrcnn.model.checkpoint import load_checkpoint
     from edge_mrcnn.prune.tuning import prune_and_train

@@ -15,6 +15,7 @@ from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_mrcnn.prune.budget import Budget, PruneConfig, make_budget
 from edge_mrcnn.prune.channels import narrow, training_batches
+from edge_mrcnn.prune.sparsity import KeepZeros, Pattern, sparsify
 from edge_mrcnn.train.checks import check_data
 from edge_mrcnn.train.loop import RESUME_FILE, train
 from runtimes.errors import UsageError
@@ -91,9 +92,10 @@ def prune_and_train(
     for step in steps:
         start = step.folder / PRUNED_FILE
         if not (resume and start.is_file()):
-            save_checkpoint(start, cutter.cut(checkpoint, step.share))
+            save_checkpoint(start, _thin(cutter.cut(checkpoint, step.share), config, step))
         pruned = load_checkpoint(start)
-        say(describe_cut(pruned))
+        for line in describe(pruned):
+            say(line)
         settings = replace(training, epochs=step.epochs)
         checkpoint = _train(step, pruned, data, settings, teacher, validation, resume, device)
     return output / "best.pt"
@@ -134,6 +136,8 @@ class _Cutter:
 
     def cut(self, checkpoint: Checkpoint, share: float) -> Checkpoint:
         """Go on to a share of the way; a latency is measured, and cut again while it is too long."""
+        if self.config.is_whole:
+            return checkpoint
         budget = replace(self.budget, goal=self.budget.after(share))
         pruned = self._narrow(checkpoint, budget)
         for _ in range(CORRECTIONS if self.config.latency_ms is not None else 0):
@@ -161,6 +165,11 @@ def _plan(output: Path, iterations: int, epochs: int) -> list[_Step]:
     return [*early, _Step(output, 1.0, epochs - short * len(early), True)]
 
 
+def _thin(pruned: Checkpoint, config: PruneConfig, step: _Step) -> Checkpoint:
+    """Set single weights to zero, if that is asked for, once all channels are gone that have to go."""
+    return sparsify(pruned, Pattern.named(config.sparsity)) if config.sparsity and step.is_last else pruned
+
+
 def _train(
     step: _Step, pruned: Checkpoint, data: CocoData, training: TrainConfig, teacher: Checkpoint,
     validation: CocoData | None, resume: bool, device: str,
@@ -173,6 +182,7 @@ def _train(
         train(
             pruned, data, step.folder, training, validation=validation if step.is_last else None, device=device,
             resume=resume and (step.folder / RESUME_FILE).is_file(), teacher=teacher,
+            callbacks=(KeepZeros(pruned.model),) if "sparse" in pruned.training else (),
         )  # fmt: skip
     return load_checkpoint(best if step.is_last else step.folder / "last.pt")
 
@@ -182,12 +192,20 @@ def _is_done(folder: Path, epochs: int) -> bool:
     return last.is_file() and load_checkpoint(last).training.get("epoch") == epochs
 
 
-def describe_cut(pruned: Checkpoint) -> str:
-    """One line on what was removed."""
-    record = pruned.training["pruned"]
-    (parameters, left), (macs, macs_left) = record["parameters"], record["macs"]
-    return (
-        f"{macs / 1e9:.3f} GMAC -> {macs_left / 1e9:.3f} (-{100 * (1 - macs_left / macs):.0f} %), "
-        f"{parameters / 1e6:.2f} M parameters -> {left / 1e6:.2f} M, "
-        f"with {pruned.config.proposals} proposals and {pruned.config.max_detections} detections"
-    )
+def describe(pruned: Checkpoint) -> list[str]:
+    """What was removed, and what that changes, a line each."""
+    lines = []
+    if record := pruned.training.get("pruned"):
+        (parameters, left), (macs, macs_left) = record["parameters"], record["macs"]
+        lines.append(
+            f"{macs / 1e9:.3f} GMAC -> {macs_left / 1e9:.3f} (-{100 * (1 - macs_left / macs):.0f} %), "
+            f"{parameters / 1e6:.2f} M parameters -> {left / 1e6:.2f} M, "
+            f"with {pruned.config.proposals} proposals and {pruned.config.max_detections} detections"
+        )
+    if record := pruned.training.get("sparse"):
+        dense, thin = record["compressed_mb"]
+        lines.append(
+            f"{100 * record['share']:.0f} % of all weights are zero: a zipped file shrinks from {dense:.2f} to "
+            f"{thin:.2f} MB; size in memory and latency stay as they are, for the runtimes multiply by zero, too"
+        )
+    return lines

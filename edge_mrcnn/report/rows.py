@@ -105,8 +105,9 @@ class Row(Facts):
 
     @property
     def variant(self) -> str:
-        """How it was compressed: "base", "pruned", "INT8" or "pruned + INT8"."""
+        """How it was compressed: "base", or what was done: "pruned", "sparse", "INT8", joined with " + "."""
         steps = ["pruned"] if self.is_pruned else []
+        steps += ["sparse"] if self.card.get("training", {}).get("sparse") else []
         steps += [] if self.precision == "fp32" else [self.precision.upper()]
         return " + ".join(steps) or "base"
 
