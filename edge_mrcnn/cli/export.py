@@ -38,6 +38,7 @@ from runtimes.errors import UsageError
 @click.option("--imgsz", callback=image_size, help="Input size, S or HxW [default: the checkpoint's].")
 @click.option("--proposals", type=int, help="P, proposals that reach the box head.")
 @click.option("--max-det", type=int, help="D, detections at most.")
+@click.option("--roi-samples", type=int, help="Samples per bin and axis of RoIAlign.")
 @click.option("--conf", type=float, help="Lowest score that the file produces.")
 @click.option("--iou", type=float, help="IoU of the class-wise NMS.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder [default: beside the checkpoint].")
@@ -46,7 +47,7 @@ def command(
     reduce_range: str, max_drop: float | None, data: str | None, limit: int | None,
     batch: int, static: bool, opset: int, classes: tuple[tuple[str, ...], tuple[int, ...]] | None,
     imgsz: tuple[int, int] | None, proposals: int | None, max_det: int | None, conf: float | None,
-    iou: float | None, output: Path | None,
+    iou: float | None, roi_samples: int | None, output: Path | None,
 ) -> None:  # fmt: skip
     """Write a checkpoint as ONNX, OpenVINO and TFLite, verified against torch."""
     from edge_mrcnn.export.pipeline import ExportConfig, export
@@ -57,7 +58,7 @@ def command(
     config = ExportConfig(
         targets=comma_list(target), fp16=fp16, int8=int8, batch=batch, static=static, opset=opset,
         proposals=proposals, max_detections=max_det, score_threshold=conf, iou_threshold=iou, image_size_hw=imgsz,
-        classes=classes and classes[0], category_ids=classes and classes[1],
+        roi_samples=roi_samples, classes=classes and classes[0], category_ids=classes and classes[1],
     )  # fmt: skip
     files = export(
         weights, output or Path(weights).parent, config,

@@ -53,6 +53,8 @@ class ExportConfig:
     """IoU of the class-wise NMS, if not the checkpoint's own."""
     image_size_hw: tuple[int, int] | None = None
     """Input size, if not the checkpoint's own."""
+    roi_samples: int | None = None
+    """Samples per bin and axis of RoIAlign, if not the checkpoint's own."""
     classes: tuple[str, ...] | None = None
     """Names of the classes, if not the checkpoint's own."""
     category_ids: tuple[int, ...] | None = None
@@ -144,6 +146,7 @@ def adapt(checkpoint: Checkpoint, config: ExportConfig) -> Checkpoint:
         score_threshold=config.score_threshold,
         iou_threshold=config.iou_threshold,
         image_size_hw=config.image_size_hw,
+        roi_samples=config.roi_samples,
     )
     apply_inference_settings(checkpoint.model, changed)
     return replace(checkpoint, config=changed)

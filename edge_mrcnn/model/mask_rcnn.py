@@ -92,6 +92,8 @@ def apply_inference_settings(model: MaskRCNN, config: ModelConfig) -> None:
     model.roi_heads.score_thresh = config.score_threshold
     model.roi_heads.nms_thresh = config.iou_threshold
     model.roi_heads.detections_per_img = config.max_detections
+    for pool in (model.roi_heads.box_roi_pool, model.roi_heads.mask_roi_pool):
+        pool.sampling_ratio = config.roi_samples
 
 
 def _inference_settings(config: ModelConfig) -> dict[str, float]:
@@ -136,7 +138,8 @@ def _build_light(
 def _roi_pool(config: ModelConfig, size: int, levels: list[str]) -> MultiScaleRoIAlign:
     """RoIAlign whose level rule (arXiv 1612.03144, eq. 1) is scaled from 800 px to the model's input size."""
     canonical_scale = round(224 * max(config.image_size_hw) / 800)
-    return MultiScaleRoIAlign(levels, size, sampling_ratio=2, canonical_scale=canonical_scale, canonical_level=4)
+    samples = config.roi_samples
+    return MultiScaleRoIAlign(levels, size, sampling_ratio=samples, canonical_scale=canonical_scale, canonical_level=4)
 
 
 def _start_small(head: RPNHead) -> None:

@@ -24,12 +24,12 @@ class RegionPool(MultiScaleRoIAlign):
     map_levels: Any
 
     @classmethod
-    def like(cls, pool: MultiScaleRoIAlign) -> RegionPool:
-        """A pool with the settings of another one."""
+    def like(cls, pool: MultiScaleRoIAlign, *, fewest_samples: int = 1) -> RegionPool:
+        """A pool with the settings of another one, but at least so many samples per bin and axis."""
         return cls(
             pool.featmap_names,
             pool.output_size,
-            pool.sampling_ratio,
+            max(pool.sampling_ratio, fewest_samples),
             canonical_scale=pool.canonical_scale,
             canonical_level=pool.canonical_level,
         )

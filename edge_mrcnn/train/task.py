@@ -23,6 +23,8 @@ CHECK_EVERY = 10
 """Steps between two looks at a loss on a GPU."""
 DROPS = (2 / 3, 8 / 9)
 """Shares of the steps at which the "step" schedule falls, as in the reference training of 90,000 steps."""
+ROI_SAMPLES = 2
+"""Samples per bin and axis of RoIAlign in training at least; an exported graph may take fewer."""
 
 
 class MaskRCNNTask(lightning.LightningModule):
@@ -42,8 +44,9 @@ class MaskRCNNTask(lightning.LightningModule):
         self.register_buffer("not_finite", torch.zeros((), dtype=torch.bool), persistent=False)
         _freeze(model, config.freeze_stages)
         model.roi_heads.fg_bg_sampler.batch_size_per_image = config.rois
-        model.roi_heads.box_roi_pool = RegionPool.like(model.roi_heads.box_roi_pool)
-        model.roi_heads.mask_roi_pool = RegionPool.like(model.roi_heads.mask_roi_pool)
+        for name in ("box_roi_pool", "mask_roi_pool"):
+            pool = getattr(model.roi_heads, name)
+            setattr(model.roi_heads, name, RegionPool.like(pool, fewest_samples=ROI_SAMPLES))
         for predictor in (model.rpn.head, model.roi_heads.box_predictor, model.roi_heads.mask_predictor):
             predictor.register_forward_hook(_to_float32)
         if config.channels_last:

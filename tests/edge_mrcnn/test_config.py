@@ -29,8 +29,8 @@ def test_unknown_field_of_a_checkpoint_asks_for_an_update() -> None:
 
 def test_old_checkpoints_pool_masks_from_all_levels() -> None:
     record = ModelConfig().to_dict()
-    del record["mask_levels"]
-    assert ModelConfig.from_dict(record) == ModelConfig(mask_levels=0)
+    del record["mask_levels"], record["roi_samples"]
+    assert ModelConfig.from_dict(record) == ModelConfig(mask_levels=0, roi_samples=2)
 
 
 def test_none_leaves_a_field_as_it_is() -> None:

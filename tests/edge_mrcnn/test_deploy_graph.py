@@ -63,7 +63,7 @@ def test_equals_torchvision(toy_config: ModelConfig, make_lively: Callable, clas
         preset("resnet50").updated(image_size_hw=(64, 128), proposals=50),
         preset("nano").updated(image_size_hw=(64, 64), backbone="mobilenet_v3_small", max_detections=1),
         preset("nano").updated(image_size_hw=(64, 64), backbone="mobilenet_v3_small", mask_levels=0),
-        preset("nano").updated(image_size_hw=(64, 64), backbone="mobilenet_v3_small", mask_levels=2),
+        preset("nano").updated(image_size_hw=(64, 64), backbone="mobilenet_v3_small", mask_levels=2, roi_samples=2),
         preset("nano").updated(image_size_hw=(64, 64), backbone="mobilenet_v3_small", proposals=1, iou_threshold=0.9),
     ],
     ids=["nano", "small", "resnet50", "one detection", "all mask levels", "two mask levels", "one proposal"],
