@@ -71,6 +71,15 @@ def test_supervision_is_asked_for_by_name(found, monkeypatch):
         found.to_supervision()
 
 
+def test_supervision_gets_boxes_masks_and_names(found):
+    supervision = pytest.importorskip("supervision")
+    theirs = found.to_supervision()
+    assert isinstance(theirs, supervision.Detections) and len(theirs) == 3
+    np.testing.assert_array_equal(theirs.mask, found.masks.data)
+    assert theirs.data["class_name"].tolist() == ["dog", "cat", "dog"] and theirs.tracker_id is None
+    assert supervision.Detections.is_empty(found[:0].to_supervision())
+
+
 def test_fake_runtime_keeps_the_contract():
     with FakeRuntime() as runtime:
         found = runtime.infer(np.zeros((128, 192, 3), np.uint8))
