@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from stream_servers import MjpegServer, SilentServer, children, free_port
 
+from runtimes.sinks import find_segments
 from runtimes.sources import open_source
 
 ROOT = Path(__file__).parents[2]
@@ -174,6 +175,24 @@ class TestRecording:
         assert stopped == 1 and words in run.text
         assert len(lines.read_text().splitlines()) == 150
         assert kept
+
+    @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="mounting needs root")
+    def test_split_recording_goes_on_in_little_room(self, model_files, noise, tmp_path, figure):
+        """Twelve files of more than a megabyte each on a disk of 4 MB, of which one stays free."""
+        disk, lines, kept = tmp_path / "disk", tmp_path / "out.jsonl", tmp_path / "kept"
+        disk.mkdir()
+        script = 'mount -t tmpfs -o size=4m none "$0" && "$@"; code=$?; cp -a "$0" "$0"/../kept; exit $code'
+        run = Run(
+            tmp_path, "--model", model_files[".onnx"], "--source", noise, "--json", lines, "--save", disk / "out.mp4",
+            "--split", "0.01", "--keep-free", "1", wrap=("unshare", "-m", "sh", "-c", script, str(disk)),
+        )  # fmt: skip
+        assert run.process.wait(timeout=120) == 0, run.text
+        files = find_segments(kept / "out.mp4")
+        frames = [len(list(open_source(file))) for file in files]
+        figure(f"{len(files)} newest files with {frames} frames are left and can be played; all 150 were inferred")
+        assert "recording stopped" not in run.text
+        assert frames[0] >= 12 and 0 < len(files) < 5
+        assert len(lines.read_text().splitlines()) == 150
 
 
 class TestSecrets:
