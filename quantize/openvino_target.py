@@ -64,7 +64,7 @@ class OpenvinoQuantizer(Quantizer):
                 subset_size=DRAFT_IMAGES if is_draft else len(self._tensors),
                 fast_bias_correction=is_draft,
                 advanced_parameters=nncf.AdvancedQuantizationParameters(
-                    activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+                    activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM,
                     overflow_fix=OverflowFix.ENABLE if self.config.weight_bits == 7 else OverflowFix.DISABLE,
                 ),
                 ignored_scope=nncf.IgnoredScope(names=self._float_nodes(keep_float), validate=False),
@@ -85,7 +85,10 @@ class OpenvinoQuantizer(Quantizer):
 
 
 def slim(path: Path) -> None:
-    """Leave out of an .xml what no runtime reads, in place: indents, and shapes in between, which are inferred."""
+    """Leave out of an .xml what no runtime reads, in place: indents, and shapes in between, which are inferred.
+
+    Equal constants stay apart: with shared ones OpenVINO's integer transformations give other boxes.
+    """
     tree = ElementTree.parse(path)
     for element in tree.iter():
         element.tail = None
