@@ -23,10 +23,13 @@ from edge_mrcnn.model.checkpoint import Checkpoint, save_checkpoint
 from edge_mrcnn.prune.budget import Budget
 from edge_mrcnn.prune.costs import Layer, Widths, describe_layers
 from edge_mrcnn.prune.groups import find_groups
-from edge_mrcnn.prune.probes import Probe, time_probe
+from edge_mrcnn.prune.probes import Probe, time_probes
 
 MASK_BATCH = 4
 """Boxes per run of a TFLite file's `mask` signature."""
+
+MOST_OF_FILE = 0.9
+"""Share of a file's time that its layers make up at most: single ones pass on results less well than neighbours do."""
 
 Terms = tuple[float, float, float, float]
 """Of a time in milliseconds: constant, per output, per input, per pair of both."""
@@ -78,13 +81,11 @@ def latency_budget(checkpoint: Checkpoint, goal_ms: float, watch: Stopwatch) -> 
     layers, groups = describe_layers(checkpoint), find_groups(checkpoint)
     touched = {name for group in groups for name in (*group.writers, *group.readers)} & set(layers)
     rows = max(1, round(found))
-    table = {name: time_layer(layers[name], rows if _is_mask(name) else None, watch) for name in sorted(touched)}
-    cost = LatencyCost(table, 0.0)
-    total = Widths(layers, groups).total(cost)
-    if total > 0.9 * full:  # single layers hand over their results less well than neighbours in a net do
-        table = {name: tuple(0.9 * full / total * term for term in terms) for name, terms in table.items()}  # type: ignore[misc]
-        total = 0.9 * full
-    return Budget(LatencyCost(table, full - total), full, goal_ms)
+    table = time_layers({name: layers[name] for name in layers if name in touched}, rows, watch)
+    total = Widths(layers, groups).total(LatencyCost(table, 0.0))
+    scale = min(1.0, MOST_OF_FILE * full / total)
+    scaled = {name: tuple(scale * term for term in terms) for name, terms in table.items()}
+    return Budget(LatencyCost(scaled, full - scale * total), full, goal_ms)
 
 
 def corrected(budget: Budget, pruned: Checkpoint, measured_ms: float) -> Budget:
@@ -95,44 +96,55 @@ def corrected(budget: Budget, pruned: Checkpoint, measured_ms: float) -> Budget:
     return replace(budget, cost=cost, full=measured_ms)
 
 
-def time_layer(layer: Layer, rows: int | None, watch: Stopwatch) -> Terms:
-    """Time a layer at full and half of both widths.
+def time_layers(layers: Mapping[str, Layer], detections: int, watch: Stopwatch) -> dict[str, Terms]:
+    """Time layers at full and half of both widths.
 
     Args:
-        layer: The layer.
-        rows: Regions that it is given, if not those of its calls.
+        layers: Name to layer.
+        detections: Regions that the mask head is given.
         watch: States the runtime.
     """
-    half_in = max(1, layer.inputs // 2)
-    points = [
-        (outputs, inputs)
-        for outputs, inputs in product({layer.outputs, max(1, layer.outputs // 2)}, {layer.inputs, half_in})
-    ]
-    if layer.kind == "depthwise":
-        points = [(width, width) for width in {layer.outputs, half_in}]
-    times = {point: sum(_time_call(layer, point, call, rows, watch) for call in layer.calls) for point in points}
-    return fit_terms(times)
+    calls = {
+        (name, widths): _probes(layer, widths, detections if name.startswith("roi_heads.mask") else None, watch.runtime)
+        for name, layer in layers.items()
+        for widths in _grid(layer)
+    }
+    times = time_probes({probe for probes in calls.values() for probe in probes}, watch.runtime, watch.threads)
+    sums = {key: sum(runs * times[probe] for probe, runs in probes.items()) for key, probes in calls.items()}
+    return {name: fit_terms({widths: sums[name, widths] for widths in _grid(layer)}) for name, layer in layers.items()}
 
 
 def fit_terms(times: Mapping[tuple[int, int], float]) -> Terms:
-    """The function of (outputs, inputs) through measured times; of least size where they do not determine it."""
+    """The function of (outputs, inputs) through measured times; of least size where they do not determine it.
+
+    A narrower layer that seems to take longer was disturbed: it counts as long as the wider one.
+    """
+    steady = [
+        min(took for (out, into), took in times.items() if out >= outputs and into >= inputs)
+        for outputs, inputs in times
+    ]
     matrix = np.array([(1, outputs, inputs, outputs * inputs) for outputs, inputs in times], float)
-    scale = np.abs(matrix).max(0)
-    terms = np.linalg.lstsq(matrix / scale, np.array(list(times.values())), rcond=None)[0] / scale
-    return tuple(map(float, terms))  # type: ignore[return-value]
+    scale = matrix.max(0)
+    fixed, per_output, per_input, per_pair = np.linalg.lstsq(matrix / scale, np.array(steady), rcond=None)[0] / scale
+    return float(fixed), float(per_output), float(per_input), float(per_pair)
 
 
-def _time_call(
-    layer: Layer, widths: tuple[int, int], call: tuple[int, int, int], rows: int | None, watch: Stopwatch
-) -> float:
-    outputs, inputs = widths
-    count, height, width = call
-    count, runs = rows or count, 1
-    if rows and watch.runtime == "tflite":
-        count, runs = MASK_BATCH, -(-rows // MASK_BATCH)
-    probe = Probe(layer.kind, inputs, outputs, layer.kernel, layer.stride, count, height, width)
-    return runs * time_probe(probe, watch.runtime, watch.threads)
+def _grid(layer: Layer) -> list[tuple[int, int]]:
+    """Outputs and inputs that a layer is timed at."""
+    halves = [sorted({max(1, width // 2), width}) for width in (layer.outputs, layer.inputs)]
+    if layer.kind == "depthwise":
+        return [(width, width) for width in halves[0]]
+    return list(product(*halves))
 
 
-def _is_mask(name: str) -> bool:
-    return name.startswith("roi_heads.mask")
+def _probes(layer: Layer, widths: tuple[int, int], rows: int | None, runtime: str) -> dict[Probe, int]:
+    """What is run for one image, and how often."""
+    found: dict[Probe, int] = {}
+    for regions, height, width in layer.calls:
+        count, runs = rows or regions, 1
+        if rows and runtime == "tflite":
+            count, runs = MASK_BATCH, -(-rows // MASK_BATCH)
+        outputs, inputs = widths
+        probe = Probe(layer.kind, inputs, outputs, layer.kernel, layer.stride, count, height, width)
+        found[probe] = found.get(probe, 0) + runs
+    return found

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-BUDGET_S = 0.05
-"""Time that a probe is repeated for."""
-RUNS = 5
-"""How often it is run at least."""
+ROUNDS = 5
+"""How often each probe has its turn, so that a busy moment of the machine spoils one turn only."""
+TURN_S = 0.01
+"""Time that a turn takes at least."""
 
 Run = Callable[[], object]
 
@@ -32,22 +32,29 @@ class Probe:
     width: int
 
 
-def time_probe(probe: Probe, runtime: str, threads: int | None = None) -> float:
-    """The shortest of several runs, in milliseconds: whatever else the machine does only adds to it.
+def time_probes(probes: Iterable[Probe], runtime: str, threads: int | None = None) -> dict[Probe, float]:
+    """The shortest run of each probe in milliseconds: whatever else the machine does only adds to it.
 
     Args:
-        probe: What to run.
+        probes: What to run, in turn.
         runtime: "onnx", "openvino" or "tflite".
         threads: CPU threads; the runtime's own choice if None.
     """
-    run = OPENERS[runtime](probe, threads)
-    run()
+    runs = {probe: OPENERS[runtime](probe, threads) for probe in probes}
+    for run in runs.values():
+        run()
+    turns = [{probe: _shortest(run) for probe, run in runs.items()} for _ in range(ROUNDS)]
+    return {probe: 1000 * min(turn[probe] for turn in turns) for probe in runs}
+
+
+def _shortest(run: Run) -> float:
+    """Seconds of the shortest run within a turn."""
     times: list[float] = []
-    while len(times) < RUNS or sum(times) < BUDGET_S:
+    while sum(times) < TURN_S:
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
-    return 1000 * min(times)
+    return min(times)
 
 
 def _open_onnx(probe: Probe, threads: int | None) -> Run:

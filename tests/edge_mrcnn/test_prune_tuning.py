@@ -20,6 +20,8 @@ from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E40
 from edge_mrcnn.model.cost import measure_cost  # noqa: E402
 from edge_mrcnn.prune import tuning  # noqa: E402
 from edge_mrcnn.prune.budget import PruneConfig  # noqa: E402
+from edge_mrcnn.prune.latency import LatencyCost, fit_terms  # noqa: E402
+from edge_mrcnn.prune.probes import Probe, time_probes  # noqa: E402
 from edge_mrcnn.prune.tuning import prune_and_train  # noqa: E402
 from runtimes.errors import DataError, UsageError  # noqa: E402
 
@@ -123,3 +125,25 @@ def test_fine_tunes_as_the_model_was_trained_unless_told_otherwise() -> None:
     assert (inherited.lr, inherited.optimizer, inherited.freeze_norm) == (5e-4, "adamw", True)
     assert (inherited.rois, inherited.batch, inherited.epochs, inherited.seed) == (64, 4, 3, 7)
     assert fine_tuning(trained, 0, lr=0.01).lr == 0.01 and fine_tuning({}, 0).batch == TrainConfig().batch
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino", "tflite"])
+def test_single_layers_run_on_every_runtime(runtime: str) -> None:
+    pytest.importorskip("onnx", reason="pip install 'edge-mrcnn[export]'")
+    pytest.importorskip({"onnx": "onnxruntime", "tflite": "ai_edge_litert"}.get(runtime, runtime))
+    kinds = {"conv": (3, 2), "depthwise": (3, 1), "deconv": (2, 2), "linear": (1, 1)}
+    probes = [Probe(kind, 8, 8, kernel, stride, 2, 6, 6) for kind, (kernel, stride) in kinds.items()]
+    times = time_probes(probes, runtime, 1)
+    assert list(times) == probes and all(0 < took < 1000 for took in times.values())
+
+
+def test_time_between_measured_widths_is_bilinear() -> None:
+    terms = fit_terms({(8, 4): 1 + 8 + 2 * 4 + 3 * 32, (4, 4): 1 + 4 + 2 * 4 + 3 * 16, (8, 2): 61.0, (4, 2): 33.0})
+    cost = LatencyCost({"layer": terms}, base=5.0)
+    assert cost.of_layer("layer", 6, 3) == pytest.approx(1 + 6 + 2 * 3 + 3 * 18)
+    assert cost.of_layer("other", 6, 3) == 0
+
+
+def test_a_disturbed_time_does_not_make_narrow_layers_slower() -> None:
+    fixed, per_output, per_input, per_pair = fit_terms({(8, 8): 10.0, (4, 8): 30.0, (8, 4): 6.0, (4, 4): 3.0})
+    assert fixed + 4 * per_output + 8 * per_input + 32 * per_pair == pytest.approx(10.0)

@@ -1,0 +1,133 @@
+"""What pruning takes and gives: pruned checkpoints beside the one that they were made from.
+
+    python benchmarks/pruning.py --base best.pt --data DIR -o runs/pruning runs/p65/best.pt runs/p50/best.pt
+
+Each is exported to each target (files of an earlier call are kept), its AP is measured with torch on the val split of
+DIR, and all files of a target are timed in turn on the same pictures. Prints a Markdown table. "of what MACs promise"
+is the speed-up divided by the factor by which multiply-accumulates shrank, counted with as many detections as the
+pictures show. The megabytes are those of the first target's file.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+
+import runtimes
+from edge_mrcnn.data.coco import CocoData, load_coco
+from edge_mrcnn.export import TARGETS
+from edge_mrcnn.export.pipeline import ExportConfig, export
+from edge_mrcnn.measure.latency import measure_latency
+from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint
+from edge_mrcnn.model.cost import Cost, measure_cost
+from edge_mrcnn.reference import TorchRuntime
+from edge_mrcnn.report.evaluate import evaluate
+from edge_mrcnn.tables import Table
+from runtimes.preprocess import read_image
+
+
+@dataclass(frozen=True)
+class Model:
+    """One checkpoint and its files."""
+
+    name: str
+    checkpoint: Checkpoint
+    files: dict[str, Path]
+    """Target to file."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """All models on one target."""
+
+    latency_ms: list[float]
+    """From frame to detections, median."""
+    detections: float
+    """Of the first model on one picture, mean."""
+
+
+@click.command()
+@click.option("--base", required=True, type=click.Path(path_type=Path, exists=True), help="The unpruned checkpoint.")
+@click.option("--data", required=True, help="COCO folder or annotation file.")
+@click.option("--targets", default="onnx,openvino,tflite", show_default=True)
+@click.option("--limit", type=click.IntRange(1), help="AP on the first so many images only.")
+@click.option("--pictures", type=click.IntRange(1), default=12, show_default=True, help="To time on.")
+@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
+@click.argument("pruned", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+def compare(
+    base: Path, data: str, targets: str, limit: int | None, pictures: int, rounds: int, threads: int, output: Path,
+    pruned: tuple[Path, ...],
+) -> None:  # fmt: skip
+    """Print the table."""
+    names = targets.split(",")
+    models = [prepare(path, output, names) for path in (base, *pruned)]
+    val = load_coco(data, "val")
+    frames = [read_image(image.path) for image in val.images[:pictures]]
+    timings = {target: time_files([m.files[target] for m in models], frames, rounds, threads) for target in names}
+    click.echo("\n".join(tabulate(models, val, limit, timings)))
+
+
+def prepare(path: Path, output: Path, targets: Sequence[str]) -> Model:
+    """Export a checkpoint, unless that was done before."""
+    name = path.parent.name if path.stem in ("best", "last") else path.stem
+    files = {target: output / name / f"{path.stem}{TARGETS[target][1]}" for target in targets}
+    if missing := tuple(target for target, file in files.items() if not file.is_file()):
+        export(path, output / name, ExportConfig(targets=missing), say=lambda line: click.echo(line, err=True))
+    return Model(name, load_checkpoint(path), files)
+
+
+def time_files(files: Sequence[Path], frames: Sequence[np.ndarray], rounds: int, threads: int) -> Timing:
+    """All files of a target in turn."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(runtimes.load(file, threads=threads)) for file in files]
+        stages = measure_latency(opened, frames, rounds=rounds)
+        found = float(np.mean([len(opened[0].infer(frame).scores) for frame in frames]))
+    return Timing([stage["total"].p50 for stage in stages], found)
+
+
+def tabulate(models: Sequence[Model], val: CocoData, limit: int | None, timings: dict[str, Timing]) -> list[str]:
+    """One line per model."""
+    header = ["model", "GMAC", "of base", "M weights", "box AP", "mask AP", "MB", "zipped MB"]
+    for target in timings:
+        header += [f"ms {target}", "of what MACs promise"]
+    scores = [evaluate(TorchRuntime(m.checkpoint, device="cpu"), val, limit=limit) for m in models]
+    costs = [measure_cost(m.checkpoint.model, m.checkpoint.config) for m in models]
+    body = []
+    for index, (model, cost, score) in enumerate(zip(models, costs, scores, strict=True)):
+        cells = [model.name, f"{cost.macs / 1e9:.3f}", f"{100 * cost.macs / costs[0].macs:.0f} %"]
+        cells += [f"{cost.parameters / 1e6:.2f}", f"{100 * score.box.ap:.1f}", f"{100 * score.mask.ap:.1f}"]
+        cells += [f"{size:.2f}" for size in file_mb(next(iter(model.files.values())))]
+        for timing in timings.values():
+            base_ms, latency_ms = timing.latency_ms[0], timing.latency_ms[index]
+            promise = seen_cost(models[0], timing).macs / seen_cost(model, timing).macs
+            cells += [f"{latency_ms:.1f}", f"{base_ms / latency_ms / promise:.2f}" if index else "–"]
+        body.append(tuple(cells))
+    return Table(tuple(header), tuple(body), 1).markdown()
+
+
+def seen_cost(model: Model, timing: Timing) -> Cost:
+    """With as many detections as the pictures have."""
+    config = model.checkpoint.config
+    seen = max(1, min(round(timing.detections), config.max_detections))
+    return measure_cost(model.checkpoint.model, config.updated(max_detections=seen))
+
+
+def file_mb(path: Path) -> tuple[float, float]:
+    """Megabytes of a file with its weights, and of the same compressed."""
+    content = path.read_bytes()
+    weights = path.with_suffix(".bin")
+    if path.suffix == ".xml":
+        content += weights.read_bytes()
+    return len(content) / 1e6, len(zlib.compress(content, 6)) / 1e6
+
+
+if __name__ == "__main__":
+    compare()
