@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 SHORTEST_S, LONGEST_S = 0.25, 30.0
-OUTAGE_SHARE = 0.15
+OUTAGE_SHARE = 0.1
 """The pause is this share of the outage so far, so that it grows with it and the way back never takes much longer."""
 UNAUTHORISED_S = 30.0
 """Cameras lock accounts after a few wrong passwords."""
