@@ -112,7 +112,11 @@ def race(cases: Sequence[Case], folder: Path, rounds: int, clock: str) -> list[T
     opened = [open_contender(case, folder, clock) for case in cases]
     trials = [Trial(case, lambda contender=contender: contender.process(frame))
               for case, contender in zip(cases, opened, strict=True)]  # fmt: skip
-    trials += [open_floor(case, folder, clock) for case in cases if side_of(case.model) is ours and case.objects == 0]
+    trials += [
+        open_floor(case, folder, clock)
+        for case in cases
+        if side_of(case.model) is ours and case.objects == cases[0].objects
+    ]
     for trial in trials:
         trial.step()
     for round_ in range(rounds):
@@ -144,7 +148,7 @@ def open_floor(case: Case, folder: Path, clock: str) -> Trial:
         spent = 1e3 * (tick() - start)
         return Stages(network=spent, results=spent, finished=spent)
 
-    floor = Case(f"{case.model}'s backbone", case.runtime, case.precision, case.size, case.threads, case.objects)
+    floor = Case(f"{case.model}'s backbone", case.runtime, case.precision, case.size, case.threads, 0)
     return Trial(floor, step)
 
 

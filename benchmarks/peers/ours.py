@@ -73,7 +73,7 @@ def invent_checkpoint(name: str, size: int) -> Any:
         for seed in range(4):
             frame = torch.from_numpy(cv2.resize(draw_frame(seed), (size, size))).permute(2, 0, 1)
             model.backbone(model.transform([frame, frame])[0].tensors)
-        model.roi_heads.box_predictor.cls_score.weight.mul_(20)
+        model.roi_heads.box_predictor.cls_score.weight.mul_(8)
     apply_inference_settings(model.eval(), config)
     return Checkpoint(model=model, config=config, classes=CLASSES, category_ids=tuple(range(1, len(CLASSES) + 1)))
 
@@ -135,7 +135,7 @@ class Ours:
 def find_threshold(file: Path, count: int) -> float:
     """A threshold that `count` of the scores of the frame pass."""
     if count == 0:
-        return 0.999
+        return 2.0
     with TemporaryDirectory() as folder, runtimes.load(set_threshold(file, 1e-6, Path(folder))) as runtime:
         x, _ = letterbox(cv2.cvtColor(draw_frame(), cv2.COLOR_BGR2RGB), runtime.card)
         scores = np.sort(np.array(runtime.run(x).scores))[::-1]

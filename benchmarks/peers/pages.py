@@ -30,7 +30,7 @@ def write_tables(rows: list[Row], clock: str) -> str:
 def _ratios(rows: list[Row]) -> list[str]:
     lines = [
         f"| {OURS} / {RIVAL}, INT8 | threads | objects | network | to results | to picture and JSON | goal "
-        "| network / its backbone |",
+        f"| network / its backbone, goal {FLOOR_GOAL} |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
@@ -58,8 +58,9 @@ def _times(rows: list[Row], clock: str) -> list[str]:
         if key in done:
             continue
         done.add(key)
-        same = [_find(rows, row, row["model"], objects=count) for count in _counts(rows)]
-        cells = " | ".join(_cell(found) for found in same)
+        counts = [0] if "backbone" in row["model"] else _counts(rows)
+        same = [_find(rows, row, row["model"], count) for count in counts]
+        cells = " | ".join([*map(_cell, same), *[""] * (len(_counts(rows)) - len(same))])
         title = f"{row['model']}, {RUNTIMES[row['runtime']]} {row['precision']}, {row['size']} px"
         lines.append(f"| {title} | {row['threads']} | {cells} |")
     return lines
@@ -74,7 +75,7 @@ def _cell(row: Row | None) -> str:
 
 
 def _counts(rows: list[Row]) -> list[int]:
-    return sorted({row["objects"] for row in rows})
+    return sorted({row["objects"] for row in rows if "backbone" not in row["model"]})
 
 
 def _find(rows: list[Row], like: Row, model: str, objects: int | None = None) -> Row | None:
