@@ -179,6 +179,8 @@ def _train(
     if not training.epochs:
         shutil.copyfile(step.folder / PRUNED_FILE, best)
     elif not (resume and _is_done(step.folder, training.epochs)):
+        if pruned.model.backbone.out_channels != teacher.model.backbone.out_channels:
+            training = replace(training, distill_features=0.0)  # few epochs do not pay for learning an adapter
         train(
             pruned, data, step.folder, training, validation=validation if step.is_last else None, device=device,
             resume=resume and (step.folder / RESUME_FILE).is_file(), teacher=teacher,
