@@ -39,7 +39,7 @@ PARTS = {
     "fpn": r"_fpn/|_fpn;|detect_p\d_output",  # the last convolutions carry the names of the outputs
     "rpn": r"_rpn_head/",
     "box_head": r"_box_head/",
-    "mask_head": r"_mask_head/|Conv(Transpose)?2d_conv5_mask",
+    "mask_head": r"_mask_head/|_conv5_mask",
 }
 """Part of the net -> regular expression that finds it in tensor names."""
 

@@ -23,7 +23,7 @@ from edge_mrcnn.export.tflite_target import MASK_BATCH  # noqa: E402
 from edge_mrcnn.inspection import list_operators  # noqa: E402
 from edge_mrcnn.model.cost import Cost, measure_cost  # noqa: E402
 
-LARGEST = {"onnx": 370, "openvino": 400, "tflite": 858}
+LARGEST = {"onnx": 368, "openvino": 376, "tflite": 552}
 """Operators in the files of the toy model; a change that adds some has to say why here."""
 
 NANO_MACS = {"nano": (862_619_040, 28_550_144), "nano-dense": (1_140_913_440, 28_550_144)}

@@ -48,6 +48,13 @@ def test_int8_file_agrees_with_the_float_one(small_tflite, int8_file: Path, cali
             assert np.isfinite(found.boxes_xyxy).all()
 
 
+def test_the_upsampling_of_masks_is_quantized(small_tflite) -> None:
+    from quantize.tflite_target import outputs_by_block
+    from runtimes.tflite_backend import strip_card
+
+    assert outputs_by_block(strip_card(small_tflite.path.read_bytes()))["mask_head.conv5_mask"]
+
+
 def test_signatures_give_the_maps_that_the_mask_takes(small_tflite, int8_file: Path) -> None:
     """The quantizer leaves a signature at an INT8 tensor where its graph's output is float."""
     image = np.random.default_rng(2).integers(0, 256, (1, 64, 128, 3), dtype=np.uint8)
