@@ -118,6 +118,17 @@ def test_reaches_its_budget(name: str) -> None:
     assert count(pruned) < parameters == count(checkpoint)
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "shufflenet_v2_x1_0_leaky"])
+def test_pruned_checkpoint_exports_and_answers_as_torch_does(name: str, tmp_path: Path) -> None:
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="pip install 'edge-mrcnn[export]'")
+    from edge_mrcnn.export.pipeline import ExportConfig, export
+
+    save_checkpoint(tmp_path / "pruned.pt", prune(make_checkpoint(PARTS[name]), make_batches(), PruneConfig(macs=0.6)))
+    (file,) = export(tmp_path / "pruned.pt", tmp_path, ExportConfig(targets=("onnx",)))
+    assert file.is_file()
+
+
 @pytest.mark.parametrize("name", ["repvgg_lite", "shufflenet_v2_x1_0"])
 def test_pruned_checkpoint_trains_on(name: str, tmp_path: Path) -> None:
     pruned = prune(make_checkpoint(PARTS[name]), make_batches(), PruneConfig(ratio=0.4))
