@@ -85,6 +85,11 @@ class BestCheckpoint(Callback):
         self.best: float | None = None
         self.stale = 0
 
+    def on_train_epoch_start(self, trainer: lightning.Trainer, task: Any) -> None:
+        """Forget the AP of an earlier epoch, which Lightning would go on telling."""
+        for key in [key for key in trainer.callback_metrics if key.startswith("val/")]:
+            del trainer.callback_metrics[key]
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: Any) -> None:
         """Evaluate the averaged weights on the first process, while the others wait, and stop if that is due."""
         epoch = trainer.current_epoch + 1

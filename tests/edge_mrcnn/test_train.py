@@ -89,6 +89,11 @@ def test_training_writes_checkpoints_metrics_and_one_line_per_epoch(fresh, data,
     assert not same_weights(tmp_path / "last.pt", _saved(fresh(), tmp_path / "start.pt"))
 
 
+def test_epochs_without_an_evaluation_tell_no_ap(fresh, data, validation, tmp_path) -> None:
+    train(fresh(), data, tmp_path, replace(TOY, epochs=4, eval_every=2), validation=validation, device="cpu")
+    assert [bool(row["val/mask_ap"]) for row in read_metrics(tmp_path)] == [False, True, False, True]
+
+
 def _saved(checkpoint: Checkpoint, path: Path) -> Path:
     save_checkpoint(path, checkpoint)
     return path
