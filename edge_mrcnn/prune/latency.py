@@ -84,7 +84,10 @@ def latency_budget(checkpoint: Checkpoint, goal_ms: float, watch: Stopwatch) -> 
     table = time_layers({name: layers[name] for name in layers if name in touched}, rows, watch)
     total = Widths(layers, groups).total(LatencyCost(table, 0.0))
     scale = min(1.0, MOST_OF_FILE * full / total)
-    scaled = {name: tuple(scale * term for term in terms) for name, terms in table.items()}
+    scaled: dict[str, Terms] = {
+        name: (scale * fixed, scale * per_output, scale * per_input, scale * per_pair)
+        for name, (fixed, per_output, per_input, per_pair) in table.items()
+    }
     return Budget(LatencyCost(scaled, full - scale * total), full, goal_ms)
 
 
@@ -131,10 +134,10 @@ def fit_terms(times: Mapping[tuple[int, int], float]) -> Terms:
 
 def _grid(layer: Layer) -> list[tuple[int, int]]:
     """Outputs and inputs that a layer is timed at."""
-    halves = [sorted({max(1, width // 2), width}) for width in (layer.outputs, layer.inputs)]
+    outputs, inputs = (sorted({max(1, width // 2), width}) for width in (layer.outputs, layer.inputs))
     if layer.kind == "depthwise":
-        return [(width, width) for width in halves[0]]
-    return list(product(*halves))
+        return [(width, width) for width in outputs]
+    return list(product(outputs, inputs))
 
 
 def _probes(layer: Layer, widths: tuple[int, int], rows: int | None, runtime: str) -> dict[Probe, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def _open_onnx(probe: Probe, threads: int | None) -> Run:
     options.intra_op_num_threads = threads or 0
     session = onnxruntime.InferenceSession(to_onnx(probe), options, providers=["CPUExecutionProvider"])
     x = np.zeros(session.get_inputs()[0].shape, np.float32)
-    return lambda: session.run(None, {"x": x})
+    return partial(session.run, None, {"x": x})
 
 
 def _open_openvino(probe: Probe, threads: int | None) -> Run:
@@ -77,17 +78,18 @@ def _open_openvino(probe: Probe, threads: int | None) -> Run:
     hints |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
     request = core.compile_model(model, "CPU", hints).create_infer_request()
     request.set_input_tensor(openvino.Tensor(np.zeros(tuple(model.input().shape), np.float32)))
-    return request.infer
+    return partial(request.infer)
 
 
 def _open_tflite(probe: Probe, threads: int | None) -> Run:
+    from ai_edge_litert.interpreter import Interpreter
+
     from runtimes.quiet import quiet_stderr
-    from runtimes.tflite_backend import Interpreter
 
     with quiet_stderr():
         interpreter = Interpreter(model_content=to_tflite(probe), num_threads=threads)
         interpreter.allocate_tensors()
-    return interpreter.invoke
+    return partial(interpreter.invoke)
 
 
 OPENERS: dict[str, Callable[[Probe, int | None], Run]] = {
@@ -102,9 +104,10 @@ def to_onnx(probe: Probe) -> bytes:
     from onnx import TensorProto, helper, numpy_helper
 
     p = probe
-    weight, groups = (p.outputs, p.inputs, p.kernel, p.kernel), 1
+    weight: tuple[int, ...] = (p.outputs, p.inputs, p.kernel, p.kernel)
+    groups = 1
     shape: tuple[int, ...] = (p.rows, p.inputs, p.height, p.width)
-    frame = {"strides": [p.stride] * 2, "kernel_shape": [p.kernel] * 2}
+    frame: dict[str, Any] = {"strides": [p.stride] * 2, "kernel_shape": [p.kernel] * 2}
     if p.kind == "linear":
         node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)
         weight, shape = weight[:2], shape[:2]

@@ -69,7 +69,7 @@ def sparsify(checkpoint: Checkpoint, pattern: Pattern) -> Checkpoint:
     return replace(checkpoint, model=model, training={**checkpoint.training, "sparse": record})
 
 
-def sparse_layers(model: Any) -> list[nn.Module]:
+def sparse_layers(model: Any) -> list[Any]:
     """The layers that can spare weights: not those that read the image or give the answers, nor depthwise ones."""
     kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
     layers = [module for module in model.modules() if isinstance(module, kinds) and not is_depthwise(module)]
