@@ -14,7 +14,7 @@ INT8 = "{out}/models/best-int8.onnx {out}/models/best-int8.xml {out}/models/best
 CHAIN = f"""
 scenes --train {{scenes}} --val 80 --imgsz 256 --video {{out}}/scenes.mp4 --seconds 8 -o {{out}}/scenes
 train --data {{out}}/scenes --model nano-dense --imgsz 192 --epochs {{epochs}} {LEARN} -o {{out}}/train
-prune --weights {{out}}/train/best.pt --data {{out}}/scenes --ratio 0.2 --epochs {{tuning}} {LEARN} -o {{out}}/prune
+prune --weights {{out}}/train/best.pt --data {{out}}/scenes --macs 0.65 --epochs {{tuning}} {LEARN} -o {{out}}/prune
 export --weights {{out}}/prune/best.pt --int8 --calib {{out}}/scenes -o {{out}}/models
 run --model {{out}}/models/best-int8.onnx --source {{out}}/scenes.mp4 --save {{out}}/run-onnx.mp4
 run --model {{out}}/models/best-int8.xml --source {{out}}/scenes.mp4 --save {{out}}/run-openvino.mp4
