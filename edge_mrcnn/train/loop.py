@@ -70,10 +70,7 @@ def train(
         KeyboardInterrupt: At Ctrl-C or SIGTERM, when everything is closed; the last whole epoch can be resumed.
     """
     output = Path(output)
-    if config.epochs < 1:
-        raise UsageError(f"epochs {config.epochs}: expected at least 1 to train")
-    if config.channels_last and pick_device(device).type != "cuda":
-        raise UsageError("--channels-last is for CUDA devices: on a CPU torch 2.14 damages its memory with it")
+    _check_settings(config, device)
     check_data(checkpoint, data, validation)
     tutor = Teacher(teacher, checkpoint) if teacher else None
     lightning.seed_everything(config.seed, workers=True, verbose=False)
@@ -94,6 +91,13 @@ def train(
         loader = train_loader(dataset, rank=trainer.global_rank, world_size=trainer.world_size)
         trainer.fit(task, loader, ckpt_path=output / RESUME_FILE if resume else None, weights_only=True)
     return output / "best.pt"
+
+
+def _check_settings(config: TrainConfig, device: str) -> None:
+    if config.epochs < 1:
+        raise UsageError(f"epochs {config.epochs}: expected at least 1 to train")
+    if config.channels_last and pick_device(device).type != "cuda":
+        raise UsageError("--channels-last is for CUDA devices: on a CPU torch 2.14 damages its memory with it")
 
 
 def _callbacks(
