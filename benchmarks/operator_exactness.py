@@ -112,13 +112,12 @@ def lower_onnx(static: bool = False) -> Lowered:
 
 def lower_openvino() -> Lowered:
     """Both operators in OpenVINO."""
-    import openvino
-
     from edge_mrcnn.export.openvino_target import simplified
+    from runtimes.openvino_backend import shared_core
 
     graphs = [to_onnx(Nms(), nms_inputs(), ["kept", "counts"], False), to_onnx(RoiAlign(), roi_inputs(), ["p"], False)]
     config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
-    nms, roi = (openvino.Core().compile_model(simplified(g), "CPU", config).create_infer_request() for g in graphs)
+    nms, roi = (shared_core().compile_model(simplified(g), "CPU", config).create_infer_request() for g in graphs)
 
     def run(request: Any, inputs: dict[str, Array]) -> list[Array]:
         return [np.array(value) for value in request.infer(inputs).to_tuple()]

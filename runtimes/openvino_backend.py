@@ -6,6 +6,7 @@ Golden tensors lie beside it as ["edge_mrcnn", "golden"], in base64.
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def open_model(
         integer = device != "CPU" or _can_compute_in_integers()
     if not integer:
         config["LP_TRANSFORMS_MODE"] = False
-    core = openvino.Core()
+    core = shared_core()
     if device.split(".")[0].split(":")[0] not in {*core.available_devices, "AUTO", "HETERO", "MULTI"}:
         raise UsageError(f"device {device}: OpenVINO sees {', '.join(core.available_devices)} here")
     with refusing(path, COMPLAINT):
@@ -93,6 +94,17 @@ def open_model(
         card = _card_of(model, path)
         _check_model(model, card, path)
         return OpenVinoRuntime(card, core.compile_model(model, device, config))
+
+
+@functools.cache
+def shared_core() -> openvino.Core:
+    """The one core of this process, which lasts as long as it does.
+
+    OpenVINO's CPU plugin gives the thread that loads it another stack for signals, and puts back the former one when
+    it is unloaded. Of two cores that go in the order in which they came, the second puts back the stack of the first,
+    which is gone: the next signal that Python handles, Ctrl-C for one, would end the process (OpenVINO 2026.4).
+    """
+    return openvino.Core()
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -103,13 +115,13 @@ def read_card(path: str | Path) -> ModelCard:
         MissingFileError: If the .bin is not beside the .xml.
     """
     with refusing(path, COMPLAINT):
-        return _card_of(_read_model(openvino.Core(), path), path)
+        return _card_of(_read_model(shared_core(), path), path)
 
 
 def read_golden(path: str | Path) -> bytes | None:
     """The golden tensors in an OpenVINO IR, None where it has none; raises as `read_card` does."""
     with refusing(path, COMPLAINT):
-        model = _read_model(openvino.Core(), path)
+        model = _read_model(shared_core(), path)
         if not model.has_rt_info(GOLDEN_PATH):
             return None
         return base64.b64decode(model.get_rt_info(GOLDEN_PATH).astype(str), validate=True)

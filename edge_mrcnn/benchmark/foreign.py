@@ -77,9 +77,9 @@ class OpenVinoNet(Net):
     """A foreign OpenVINO IR, its float layers in f32 as ours."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        import openvino
+        from runtimes.openvino_backend import shared_core
 
-        core = openvino.Core()
+        core = shared_core()
         model = core.read_model(str(path))
         config = {
             "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads

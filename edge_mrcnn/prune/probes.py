@@ -72,7 +72,9 @@ def _open_onnx(probe: Probe, threads: int | None) -> Run:
 def _open_openvino(probe: Probe, threads: int | None) -> Run:
     import openvino
 
-    core = openvino.Core()
+    from runtimes.openvino_backend import shared_core
+
+    core = shared_core()
     model = core.read_model(to_onnx(probe))
     hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     hints |= {"INFERENCE_NUM_THREADS": threads} if threads else {}

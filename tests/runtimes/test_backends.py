@@ -249,3 +249,17 @@ def remove_card(path: Path) -> None:
         from runtimes.tflite_backend import strip_card
 
         path.write_bytes(strip_card(path.read_bytes()))
+
+
+def test_signals_are_handled_when_models_are_gone(suffix, model_files) -> None:
+    code = f"""
+import gc, signal, runtimes
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+first, second = (runtimes.load({str(model_files[suffix])!r}, threads=1) for _ in range(2))
+first.close(); del first; gc.collect()
+second.close(); del second; gc.collect()
+signal.raise_signal(signal.SIGUSR1)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result
+    assert result.stdout == "handled\n"
