@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,27 +25,38 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> CalibrationSet:
 
 
 @pytest.fixture(scope="session")
-def float_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Suffix to the FP32 file of one model with random weights."""
+def make_small() -> Callable[[], tuple[Any, Any]]:
+    """Makes a model with random weights, the same each time, and its configuration."""
     for package in ("torch", "onnx", "onnxscript", "openvino"):
         pytest.importorskip(package, reason="pip install 'edge-mrcnn[export]'")
     import torch
 
     from edge_mrcnn.config import ModelConfig
+    from edge_mrcnn.model.mask_rcnn import build_model
+
+    def make() -> tuple[Any, Any]:
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        config = ModelConfig(
+            name="small", image_size_hw=(64, 128), backbone="repvgg_lite", fpn_channels=16, box_hidden=(32,),
+            mask_hidden=(16,), proposals=16, proposals_per_level=40, max_detections=6,
+        )  # fmt: skip
+        model = build_model(config, 2).eval()
+        for layer in (model.rpn.head.cls_logits, model.roi_heads.box_predictor.cls_score):
+            torch.nn.init.normal_(layer.weight, std=0.5)
+        return model, config
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def float_files(make_small: Callable[[], tuple[Any, Any]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Suffix to the FP32 file of one model with random weights."""
     from edge_mrcnn.export.graph import DeployGraph
     from edge_mrcnn.export.onnx_target import write_onnx
     from edge_mrcnn.export.openvino_target import write_openvino
-    from edge_mrcnn.model.mask_rcnn import build_model
 
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    config = ModelConfig(
-        name="small", image_size_hw=(64, 128), backbone="repvgg_lite", fpn_channels=16, box_hidden=(32,),
-        mask_hidden=(16,), proposals=16, proposals_per_level=40, max_detections=6,
-    )  # fmt: skip
-    model = build_model(config, 2).eval()
-    for layer in (model.rpn.head.cls_logits, model.roi_heads.box_predictor.cls_score):
-        torch.nn.init.normal_(layer.weight, std=0.5)
+    model, config = make_small()
     card = ModelCard(
         name="small", classes=("a", "b"), category_ids=(1, 2), input_size_hw=config.image_size_hw,
         pad_rgb=(124, 116, 104), proposals=16, max_detections=6, mask_size=28, score_threshold=0.05, iou_threshold=0.5,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +14,11 @@ pytest.importorskip("torch_pruning", reason="pip install 'edge-mrcnn[prune]'")
 onnx = pytest.importorskip("onnx", reason="pip install 'edge-mrcnn[export]'")
 
 import runtimes  # noqa: E402
-from edge_mrcnn.config import ModelConfig  # noqa: E402
 from edge_mrcnn.export.graph import DeployGraph  # noqa: E402
 from edge_mrcnn.export.onnx_target import write_onnx  # noqa: E402
 from edge_mrcnn.inspection import list_operators  # noqa: E402
 from edge_mrcnn.inspection.summary import summarize  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint  # noqa: E402
-from edge_mrcnn.model.mask_rcnn import build_model  # noqa: E402
 from edge_mrcnn.prune.groups import find_groups  # noqa: E402
 from edge_mrcnn.prune.surgery import cut  # noqa: E402
 from edge_mrcnn.reference import TorchRuntime  # noqa: E402
@@ -26,16 +26,9 @@ from quantize import CalibrationSet, QuantizeConfig, quantize  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pruned(make_small: Callable[[], tuple[Any, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The FP32 file of a model that lost a third of the channels of every group."""
-    torch.manual_seed(0)
-    config = ModelConfig(
-        name="small", image_size_hw=(64, 128), backbone="repvgg_lite", fpn_channels=16, box_hidden=(32,),
-        mask_hidden=(16,), proposals=16, proposals_per_level=40, max_detections=6,
-    )  # fmt: skip
-    model = build_model(config, 2).eval()
-    for layer in (model.rpn.head.cls_logits, model.roi_heads.box_predictor.cls_score):
-        torch.nn.init.normal_(layer.weight, std=0.5)
+    model, config = make_small()
     whole = Checkpoint(model=model, config=config, classes=("a", "b"), category_ids=(1, 2))
     groups = find_groups(whole)
     cut(model, groups, {group.name: torch.arange(group.width // 3) for group in groups})
