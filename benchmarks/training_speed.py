@@ -31,7 +31,7 @@ from torchvision.tv_tensors import BoundingBoxes, Mask
 
 from edge_mrcnn.config import ModelConfig, TrainConfig, preset
 from edge_mrcnn.data.coco import CocoData, decode_mask, load_coco
-from edge_mrcnn.model.mask_rcnn import IMAGE_MEAN, IMAGE_STD
+from edge_mrcnn.model.backbones import IMAGENET_MEAN, IMAGENET_STD
 from edge_mrcnn.reference import pick_device
 from edge_mrcnn.train.loop import train
 from edge_mrcnn.train.precision import lightning_precision
@@ -166,7 +166,7 @@ def run_reference(parts: ModelConfig, data: CocoData, config: TrainConfig, optio
     device = pick_device(options.device)
     model: MaskRCNN = start_fresh(parts, data, 0, False, None).model.to(device).train()
     side = min(parts.image_size_hw), max(parts.image_size_hw)
-    model.transform = GeneralizedRCNNTransform(*side, list(IMAGE_MEAN), list(IMAGE_STD))
+    model.transform = GeneralizedRCNNTransform(*side, list(IMAGENET_MEAN), list(IMAGENET_STD))
     model.roi_heads.fg_bg_sampler.batch_size_per_image = config.rois
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0025, momentum=0.9, weight_decay=1e-4)
     batches = GroupedBatches(data, config.batch, torch.Generator().manual_seed(0))

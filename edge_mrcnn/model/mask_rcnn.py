@@ -6,6 +6,7 @@ the reference, and nothing here knows of export.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,14 +21,12 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from edge_mrcnn.config import ModelConfig
-from edge_mrcnn.model.backbones import build_backbone
+from edge_mrcnn.model.backbones import IMAGENET_MEAN, IMAGENET_STD, build_backbone
 from edge_mrcnn.model.box_head import AgnosticBoxPredictor, BoxHead
 from edge_mrcnn.model.pyramid import PyramidBackbone
 
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
 PAD_RGB = (124, 116, 104)
-"""The mean colour as uint8: the letterbox border is zero after normalisation, as in torchvision."""
+"""ImageNet's mean colour as uint8: with its normalisation the letterbox border is zero, as in torchvision."""
 
 RESNET50 = {
     "torchvision_resnet50_fpn": (maskrcnn_resnet50_fpn, "IMAGENET1K_V1"),
@@ -42,8 +41,13 @@ LEVELS = ["0", "1", "2"]
 class LetterboxedInput(GeneralizedRCNNTransform):
     """Takes images that are letterboxed already: uint8 (3, H, W), all of one size."""
 
-    def __init__(self, image_size_hw: tuple[int, int]) -> None:
-        super().__init__(min(image_size_hw), max(image_size_hw), list(IMAGE_MEAN), list(IMAGE_STD))
+    def __init__(
+        self,
+        image_size_hw: tuple[int, int],
+        image_mean: Sequence[float] = IMAGENET_MEAN,
+        image_std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__(min(image_size_hw), max(image_size_hw), list(image_mean), list(image_std))
 
     def forward(
         self, images: list[Tensor] | Tensor, targets: list[dict[str, Tensor]] | None = None
@@ -54,7 +58,7 @@ class LetterboxedInput(GeneralizedRCNNTransform):
         return ImageList(batch, [tuple(batch.shape[-2:])] * len(batch)), targets
 
     def normalize_batch(self, batch: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to zero mean and unit deviation of ImageNet."""
+        """(N, 3, H, W) in [0, 1] to the backbone's mean and deviation."""
         mean, std = (batch.new_tensor(v).view(1, 3, 1, 1) for v in (self.image_mean, self.image_std))
         return (batch - mean) / std
 
@@ -80,13 +84,13 @@ def build_model(
     """
     build = _build_resnet50 if config.backbone in RESNET50 else _build_light
     model = build(config, num_classes + 1, pretrained, backbone_weights)
-    model.transform = LetterboxedInput(config.image_size_hw)
+    _letterbox_input(model, config)
     return model
 
 
 def apply_inference_settings(model: MaskRCNN, config: ModelConfig) -> None:
     """Give a built model the inference settings and input size of another config, in place."""
-    model.transform = LetterboxedInput(config.image_size_hw)
+    _letterbox_input(model, config)
     model.rpn._pre_nms_top_n["testing"] = config.proposals_per_level
     model.rpn._post_nms_top_n["testing"] = config.proposals
     model.roi_heads.score_thresh = config.score_threshold
@@ -94,6 +98,10 @@ def apply_inference_settings(model: MaskRCNN, config: ModelConfig) -> None:
     model.roi_heads.detections_per_img = config.max_detections
     for pool in (model.roi_heads.box_roi_pool, model.roi_heads.mask_roi_pool):
         pool.sampling_ratio = config.roi_samples
+
+
+def _letterbox_input(model: MaskRCNN, config: ModelConfig) -> None:
+    model.transform = LetterboxedInput(config.image_size_hw, model.transform.image_mean, model.transform.image_std)
 
 
 def _inference_settings(config: ModelConfig) -> dict[str, float]:
@@ -129,6 +137,8 @@ def _build_light(
         mask_roi_pool=_roi_pool(config, 14, LEVELS[: config.mask_levels or len(LEVELS)]),
         mask_head=MaskRCNNHeads(channels, config.mask_hidden, 1),
         mask_predictor=MaskRCNNPredictor(config.mask_hidden[-1], config.mask_hidden[-1], num_classes),
+        image_mean=list(body.image_mean),
+        image_std=list(body.image_std),
         **_inference_settings(config),
     )
     _start_small(model.rpn.head)

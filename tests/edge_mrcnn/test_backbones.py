@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
 
-from edge_mrcnn.model.backbones import BACKBONES, build_backbone  # noqa: E402
+from edge_mrcnn.model.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, build_backbone  # noqa: E402
 from edge_mrcnn.model.backbones.repvgg import RepVGGBlock, fuse_blocks  # noqa: E402
 from runtimes.errors import MissingFileError, ModelFileError, UsageError  # noqa: E402
 
@@ -94,6 +94,12 @@ def test_fused_block_equals_its_training_form(inputs: int, outputs: int, stride:
     randomise_norms(block)
     x = torch.randn(2, inputs, 14, 10)
     torch.testing.assert_close(block.fuse()(x), block(x), atol=1e-4, rtol=1e-4)
+
+
+def test_dense_backbones_multiply_the_bytes_of_a_picture() -> None:
+    dense, published = build_backbone("repvgg_lite"), build_backbone("mobilenet_v2")
+    assert (dense.image_mean, dense.image_std) == ((0, 0, 0), (1, 1, 1))
+    assert (published.image_mean, published.image_std) == (IMAGENET_MEAN, IMAGENET_STD)
 
 
 @pytest.mark.parametrize("name", ["repvgg_lite", "repvgg_wide"])

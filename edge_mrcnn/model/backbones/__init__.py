@@ -26,8 +26,16 @@ BACKBONES = {  # name -> "module:function"; the function takes `pretrained: bool
 }
 
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
 class Backbone(nn.Module):
     """What the feature pyramid asks of a backbone; `forward` gives the maps."""
+
+    image_mean: tuple[float, float, float] = IMAGENET_MEAN
+    image_std: tuple[float, float, float] = IMAGENET_STD
+    """Mean and deviation of RGB in [0, 1] that its images are normalised by, those of its published weights."""
 
     net: nn.Module
     """The published model, whose own state-dict keys are kept."""
