@@ -191,6 +191,8 @@ class TrainConfig:
     """Validation images at most in the evaluations during training."""
     patience: int = 0
     """Evaluations without a better mask AP after which training stops; 0 never stops early."""
+    distill_maps: float = 0.0
+    """Weight of the loss between the pyramids of student and teacher, for a backbone without published weights."""
     distill_features: float = 1.0
     """Weight of the loss between the region features of student and teacher, where there is a teacher."""
     distill_classes: float = 1.0
@@ -229,7 +231,13 @@ class TrainConfig:
             raise UsageError(f"optimizer {self.optimizer!r}: expected sgd or adamw")
         if self.schedule not in ("cosine", "step"):
             raise UsageError(f"schedule {self.schedule!r}: expected cosine or step")
-        weights = (self.distill_features, self.distill_classes, self.distill_boxes, self.distill_masks)
+        weights = (
+            self.distill_maps,
+            self.distill_features,
+            self.distill_classes,
+            self.distill_boxes,
+            self.distill_masks,
+        )
         if min(self.clip_norm, self.patience, *weights) < 0:
             raise UsageError(
                 f"clip_norm {self.clip_norm}, patience {self.patience} and weights of distillation {weights}: "

@@ -19,7 +19,7 @@ DEFAULTS = TrainConfig()
 @click.option("--data", required=True, help="COCO JSON, or a folder with annotations/instances_{train,val}.json.")
 @click.option("--val", help="COCO JSON for the AP of each epoch [default: the folder's val split, if it has one].")
 @click.option("--model", type=click.Choice(list(PRESETS)), default="nano", show_default=True, help="Preset.")
-@click.option("--backbone", help="Another backbone: see `edge-mrcnn models`.")
+@click.option("--backbone", help="Another backbone, for --weights too: see `edge-mrcnn models`.")
 @click.option("--backbone-weights", type=click.Path(), help="Local state dict of the backbone.")
 @click.option("--pretrained", is_flag=True, help="Download ImageNet weights of the backbone.")
 @click.option("--weights", type=click.Path(), help="Start from this checkpoint instead of a preset.")
@@ -39,6 +39,13 @@ DEFAULTS = TrainConfig()
 @click.option("--channels-last", is_flag=True, help="Feature maps with channels last, for tensor cores (CUDA).")
 @click.option("--compile", is_flag=True, help="Compile the backbone, where that is possible.")
 @click.option("--teacher", type=click.Path(), help="Learn from the answers of this larger checkpoint too.")
+@click.option(
+    "--distill-maps",
+    type=float,
+    default=DEFAULTS.distill_maps,
+    show_default=True,
+    help="Weight of imitating the teacher's whole pyramid, for a backbone without published weights.",
+)
 @click.option("--rois", type=int, default=DEFAULTS.rois, show_default=True, help="Regions per image for the heads.")
 @click.option(
     "--copy-paste", type=float, default=0.0, show_default=True, help="Share of images with objects of others."
@@ -64,12 +71,16 @@ def command(
     from edge_mrcnn.data.coco import load_coco
     from edge_mrcnn.model.checkpoint import load_checkpoint
     from edge_mrcnn.train.loop import train
-    from edge_mrcnn.train.start import continue_from, start_fresh
+    from edge_mrcnn.train.start import continue_from, exchange_backbone, start_fresh
 
     training = load_coco(data, "train")
     validation = load_coco(val) if val else val_split(data)
     if weights:
         checkpoint = continue_from(weights, training, imgsz)
+        if backbone:
+            checkpoint = exchange_backbone(
+                checkpoint, backbone, seed=config.seed, pretrained=pretrained, backbone_weights=backbone_weights
+            )
     else:
         parts = preset(model).updated(backbone=backbone, image_size_hw=imgsz)
         checkpoint = start_fresh(parts, training, config.seed, pretrained, backbone_weights)

@@ -2,7 +2,8 @@
 
 The teacher sees the same letterboxed images, resized where its input is larger, and answers for the student's own
 sampled regions, so nothing has to be matched: region features (Mimicking, CVPR 2017, section 3.2), class
-probabilities (arXiv 1503.02531), box regressions and masks.
+probabilities (arXiv 1503.02531), box regressions and masks. A backbone that starts from nothing learns from the whole
+pyramid of the teacher besides (FitNets, arXiv 1412.6550).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ TEMPERATURE = 2.0
 class Answers:
     """What the teacher makes of the student's regions; see `Regions`."""
 
+    maps: list[Tensor]
     features: Tensor
     class_logits: Tensor
     deltas: Tensor
@@ -82,7 +84,7 @@ class Teacher:
         class_logits, deltas = heads.box_predictor(heads.box_head(pooled))
         mask_features = heads.mask_roi_pool(features, object_boxes, batch.image_sizes)
         mask_logits = heads.mask_predictor(heads.mask_head(mask_features))
-        return Answers(pooled, class_logits, deltas, mask_features, mask_logits)
+        return Answers(list(features.values()), pooled, class_logits, deltas, mask_features, mask_logits)
 
     def _resize(self, images: Tensor) -> Tensor:
         if tuple(images.shape[-2:]) == self.image_size_hw:
@@ -102,6 +104,7 @@ def distillation_losses(
 ) -> dict[str, Tensor]:
     """The weighted losses by name; each is 0 where student and teacher agree, and absent where its weight is 0."""
     measures = {
+        "maps": partial(_map_loss, regions, answers, adapter),
         "features": partial(_region_feature_loss, regions, answers, adapter),
         "classes": partial(class_loss, regions.class_logits, answers.class_logits),
         "boxes": partial(box_loss, regions.deltas, answers.deltas, answers.class_logits),
@@ -109,6 +112,15 @@ def distillation_losses(
     }
     weights = {name: getattr(config, f"distill_{name}") for name in measures}
     return {f"loss_distill_{name}": weights[name] * measure() for name, measure in measures.items() if weights[name]}
+
+
+def _map_loss(regions: Regions, answers: Answers, adapter: nn.Module) -> Tensor:
+    """Of all places of the pyramid, each of its maps with the same weight."""
+    losses = [
+        feature_loss(adapter(own), F.interpolate(theirs, own.shape[-2:], mode="bilinear", antialias=True))
+        for own, theirs in zip(regions.maps, answers.maps, strict=True)
+    ]
+    return torch.stack(losses).mean()
 
 
 def _region_feature_loss(regions: Regions, answers: Answers, adapter: nn.Module) -> Tensor:

@@ -20,6 +20,8 @@ Target = dict[str, Tensor]
 class Regions:
     """What the two heads made of the sampled regions of a batch: K of them, of which Q are objects."""
 
+    maps: list[Tensor]
+    """(B, C, H / s, W / s), the pyramid that they were pooled from, finest first."""
     boxes: list[Tensor]
     """(K_i, 4) xyxy of each image, in input pixels."""
     labels: Tensor
@@ -69,6 +71,6 @@ def compute_losses(model: MaskRCNN, images: Tensor, targets: list[Target]) -> tu
         "loss_mask": maskrcnn_loss(mask_logits, object_boxes, masks, true_labels, owners),
     }
     return losses, Regions(
-        boxes, torch.cat(labels), pooled, class_logits, deltas,
+        list(features.values()), boxes, torch.cat(labels), pooled, class_logits, deltas,
         object_boxes, torch.cat(object_labels), mask_features, mask_logits,
     )  # fmt: skip

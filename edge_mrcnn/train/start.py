@@ -16,6 +16,7 @@ from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.model.box_head import AgnosticBoxPredictor
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, restore_model
 from edge_mrcnn.model.mask_rcnn import build_model
+from runtimes.errors import UsageError
 
 
 def start_fresh(
@@ -40,6 +41,33 @@ def continue_from(path: str | Path, data: CocoData, image_size_hw: tuple[int, in
     if checkpoint.classes != data.classes:
         _replace_predictors(checkpoint.model, len(data.classes) + 1)
     return replace(checkpoint, classes=data.classes, category_ids=data.category_ids)
+
+
+def exchange_backbone(
+    checkpoint: Checkpoint, backbone: str, *, seed: int, pretrained: bool, backbone_weights: str | Path | None
+) -> Checkpoint:
+    """Another backbone under the pyramid and heads of a trained model.
+
+    With the model as the teacher too, the new backbone learns to give the maps that these heads know.
+
+    Raises:
+        UsageError: If the rest of the model does not fit a light backbone: it is pruned, or torchvision's own.
+    """
+    torch.manual_seed(seed)
+    config = checkpoint.config.updated(backbone=backbone)
+    model = build_model(config, len(checkpoint.classes), pretrained=pretrained, backbone_weights=backbone_weights)
+    kept = {k: v for k, v in checkpoint.model.state_dict().items() if not k.startswith(_OF_BACKBONE)}
+    try:
+        missing, unknown = model.load_state_dict(kept, strict=False)
+    except RuntimeError as error:
+        raise UsageError("--backbone: the model of --weights is pruned; exchange its backbone first") from error
+    if unknown or not all(key.startswith(_OF_BACKBONE) for key in missing):
+        raise UsageError(f"--backbone: {checkpoint.config.name} of --weights has no light pyramid to put it under")
+    return replace(checkpoint, config=config, model=model, training={})
+
+
+_OF_BACKBONE = ("backbone.body.", "backbone.fpn.inner_blocks.")
+"""Weights that belong to one backbone, lateral convolutions with its channels among them."""
 
 
 def _replace_predictors(model: MaskRCNN, num_classes: int) -> None:

@@ -16,7 +16,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
 callbacks = pytest.importorskip("lightning.pytorch.callbacks", reason="pip install 'edge-mrcnn[train]'")
 
-from edge_mrcnn.config import ModelConfig, TrainConfig  # noqa: E402
+from edge_mrcnn.config import ModelConfig, TrainConfig, preset  # noqa: E402
 from edge_mrcnn.data.coco import CocoData, load_coco  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
 from edge_mrcnn.reference import load_reference  # noqa: E402
@@ -25,7 +25,7 @@ from edge_mrcnn.train.compiling import compile_backbone  # noqa: E402
 from edge_mrcnn.train.curves import draw_curves  # noqa: E402
 from edge_mrcnn.train.loop import train  # noqa: E402
 from edge_mrcnn.train.samples import draw_samples  # noqa: E402
-from edge_mrcnn.train.start import continue_from, start_fresh  # noqa: E402
+from edge_mrcnn.train.start import continue_from, exchange_backbone, start_fresh  # noqa: E402
 from edge_mrcnn.train.task import MaskRCNNTask, build_optimizer, learning_rate_factor  # noqa: E402
 from runtimes.errors import DataError, ModelFileError, UsageError  # noqa: E402
 
@@ -303,6 +303,38 @@ class TestStart:
         pools = [c.model.roi_heads.box_roi_pool.canonical_scale for c in (grown, again)]
         assert pools[0] == pools[1] == round(224 * 256 / 800)
         assert again.config.image_size_hw == (256, 256)
+
+
+class TestExchangeOfTheBackbone:
+    def test_pyramid_and_heads_are_kept(self, toy_checkpoint) -> None:
+        before = load_checkpoint(toy_checkpoint)
+        after = exchange(before, "shufflenet_v2_x1_0")
+        assert after.config.backbone == "shufflenet_v2_x1_0" and after.classes == before.classes
+        kept = {k: v for k, v in before.model.state_dict().items() if not k.startswith("backbone.")}
+        assert kept and all(torch.equal(after.model.state_dict()[k], v) for k, v in kept.items())
+        smooth = "backbone.fpn.layer_blocks.0.0.weight"
+        assert torch.equal(after.model.state_dict()[smooth], before.model.state_dict()[smooth])
+
+    def test_result_is_an_ordinary_checkpoint(self, toy_checkpoint, tmp_path) -> None:
+        save_checkpoint(tmp_path / "new.pt", exchange(load_checkpoint(toy_checkpoint), "mobilenet_v3_small"))
+        assert load_checkpoint(tmp_path / "new.pt").config.backbone == "mobilenet_v3_small"
+
+    def test_pruned_model_is_refused(self, toy_checkpoint) -> None:
+        checkpoint = load_checkpoint(toy_checkpoint)
+        narrow = checkpoint.model.backbone.fpn.layer_blocks[0][0]
+        narrow.weight = torch.nn.Parameter(narrow.weight[:-4])
+        with pytest.raises(UsageError, match="is pruned"):
+            exchange(checkpoint, "mobilenet_v3_small")
+
+    def test_torchvisions_own_model_is_refused(self, make_lively) -> None:
+        config = preset("resnet50").updated(image_size_hw=(128, 128))
+        checkpoint = Checkpoint(model=make_lively(config, 1), config=config, classes=("a",), category_ids=(1,))
+        with pytest.raises(UsageError, match="no light pyramid"):
+            exchange(checkpoint, "resnet18")
+
+
+def exchange(checkpoint: Checkpoint, backbone: str) -> Checkpoint:
+    return exchange_backbone(checkpoint, backbone, seed=0, pretrained=False, backbone_weights=None)
 
 
 def test_training_stops_when_nothing_gets_better(fresh, data, validation, tmp_path, caplog) -> None:

@@ -104,6 +104,23 @@ def test_weight_of_zero_leaves_a_loss_out(make: Callable, toy_config: ModelConfi
     assert sorted(losses) == ["loss_distill_classes", "loss_distill_masks"]
 
 
+class TestMaps:
+    CONFIG = replace(CONFIG, distill_maps=2.0)
+
+    def test_same_maps_are_no_lesson(self, make: Callable, toy_config: ModelConfig) -> None:
+        losses = learn(make(toy_config), Teacher(make(toy_config), make(toy_config)), self.CONFIG)
+        assert float(losses["loss_distill_maps"].detach()) == pytest.approx(0, abs=2e-5)
+
+    def test_other_maps_are_of_a_larger_and_wider_teacher_too(self, make: Callable, toy_config: ModelConfig) -> None:
+        height, width = toy_config.image_size_hw
+        student = make(toy_config)
+        large = make(toy_config.updated(image_size_hw=(2 * height, 2 * width), fpn_channels=24), seed=5)
+        loss = learn(student, Teacher(large, student), self.CONFIG)["loss_distill_maps"]
+        loss.backward()
+        assert 0.1 < float(loss.detach()) < 4
+        assert student.model.backbone.body.net.stage0[0].conv3.weight.grad.abs().max() > 0
+
+
 class TestRefusal:
     def test_other_classes(self, make: Callable, toy_config: ModelConfig) -> None:
         other = replace(make(toy_config), classes=("cat", "dog"))
