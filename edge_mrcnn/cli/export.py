@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from edge_mrcnn.cli.int8 import int8_options, search
 from edge_mrcnn.cli.options import class_names, comma_list, image_size, name_next
-from edge_mrcnn.cli.quantize import search
 from edge_mrcnn.export import TARGETS
 from runtimes.errors import UsageError
 
@@ -22,15 +22,7 @@ from runtimes.errors import UsageError
 @click.option("--fp16", is_flag=True, help="Also write files with learned layers in half precision.")
 @click.option("--int8", is_flag=True, help="Also write INT8 files.")
 @click.option("--calib", help="Pictures for INT8: a folder, a manifest.json, or COCO data (its train split).")
-@click.option("--calib-images", type=int, default=128, show_default=True, help="Calibration images at most.")
-@click.option("--keep-float", default="", help="Parts that stay float: backbone,fpn,rpn,box_head,mask_head.")
-@click.option(
-    "--reduce-range", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
-    help="INT8 weights in 7 bits, for x86 without VNNI [auto: if this processor is one].",
-)  # fmt: skip
-@click.option("--max-drop", type=click.FloatRange(0, 1), help="AP that INT8 may lose, such as 0.003; needs --data.")
-@click.option("--data", help="COCO data that the drop is measured on, never the calibration's.")
-@click.option("--limit", type=click.IntRange(1), help="Images of it at most.")
+@int8_options
 @click.option("--batch", type=int, default=1, show_default=True, help="Images per run (ONNX, OpenVINO).")
 @click.option("--static", is_flag=True, help="D rows and no dynamic shape, for TensorRT and NPUs (ONNX, OpenVINO).")
 @click.option("--opset", type=int, default=18, show_default=True, help="Opset of the ONNX file, 18 to 21.")
