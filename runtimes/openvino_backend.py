@@ -7,18 +7,43 @@ from __future__ import annotations
 
 import base64
 import functools
+import importlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
-
-import openvino
 
 from runtimes.base import Array, BatchRuntime, check_graph, output_names, refusing
 from runtimes.board import read_board
 from runtimes.errors import UsageError
 from runtimes.model_card import CARD_KEY, ModelCard, missing_card
 from runtimes.seal import check_seal, write_seal
+
+CONVERTER = "openvino.tools.ovc"
+"""What converts models of other tools: 200 modules that are two thirds of the time and of the memory of the import."""
+
+
+def _import_openvino() -> Any:
+    """OpenVINO, whose converter stays away until somebody asks for `openvino.convert_model`."""
+    if "openvino" in sys.modules:
+        return importlib.import_module("openvino")
+    sys.modules[CONVERTER] = None  # type: ignore[assignment]  # so that its import fails, which OpenVINO allows for
+    try:
+        module = importlib.import_module("openvino")
+    finally:
+        del sys.modules[CONVERTER]
+    module.__getattr__ = _find_converter  # type: ignore[method-assign]
+    return module
+
+
+def _find_converter(name: str) -> Any:
+    if name != "convert_model":
+        raise AttributeError(f"module 'openvino' has no attribute {name!r}")
+    return importlib.import_module(CONVERTER).convert_model
+
+
+openvino = _import_openvino()
 
 COMPLAINT = "OpenVINO cannot open it"
 CARD_PATH = [CARD_KEY, "card"]
@@ -68,7 +93,7 @@ def open_model(
 
     Args:
         path: The .xml; its .bin lies beside it.
-        threads: CPU threads; OpenVINO's own choice if None.
+        threads: CPU threads; OpenVINO's own choice if None: the cores that this process may use.
         device: OpenVINO's name of the device, such as "CPU" or "GPU".
         precision: Of float layers: "f32" computes what the report measured; "auto" lets the device choose, which is
             bf16 on many x86 and fp16 on Arm; "f16" and "bf16" ask for one.
@@ -87,8 +112,7 @@ def open_model(
     if not integer:
         config["LP_TRANSFORMS_MODE"] = False
     core = shared_core()
-    if device.split(".")[0].split(":")[0] not in {*core.available_devices, "AUTO", "HETERO", "MULTI"}:
-        raise UsageError(f"device {device}: OpenVINO sees {', '.join(core.available_devices)} here")
+    _check_device(core, device)
     with refusing(path, COMPLAINT):
         model = _read_model(core, path)
         card = _card_of(model, path)
@@ -97,7 +121,7 @@ def open_model(
 
 
 @functools.cache
-def shared_core() -> openvino.Core:
+def shared_core() -> Any:
     """The one core of this process, which lasts as long as it does.
 
     OpenVINO's CPU plugin gives the thread that loads it another stack for signals, and puts back the former one when
@@ -156,6 +180,14 @@ def _config(threads: int | None, precision: str, cache_dir: str | Path | None) -
     if cache_dir:
         config["CACHE_DIR"] = str(cache_dir)
     return config
+
+
+def _check_device(core: Any, device: str) -> None:
+    """Raise UsageError if there is none such; the CPU is taken for granted, since asking loads 23 MB of plugins."""
+    if device == "CPU":
+        return
+    if device.split(".")[0].split(":")[0] not in {*core.available_devices, "AUTO", "HETERO", "MULTI"}:
+        raise UsageError(f"device {device}: OpenVINO sees {', '.join(core.available_devices)} here")
 
 
 def _can_compute_in_integers() -> bool:

@@ -24,6 +24,7 @@ except ModuleNotFoundError:  # 32-bit Raspberry Pi OS has only the older package
     from tflite_runtime.interpreter import Interpreter
 
 from runtimes.base import Array, RawOutputs, Runtime, check_graph, refusing
+from runtimes.board import choose_threads
 from runtimes.errors import ModelFileError
 from runtimes.model_card import CARD_KEY, GOLDEN_KEY, ModelCard, missing_card
 from runtimes.quiet import quiet_stderr
@@ -75,14 +76,15 @@ def open_model(path: str | Path, *, threads: int | None = None) -> TfliteRuntime
 
     Args:
         path: The file.
-        threads: CPU threads; the interpreter's own choice if None.
+        threads: CPU threads; as many as the cores that this process may use if None, for the interpreter's own choice
+            is one.
 
     Raises:
         ModelFileError: If the file is damaged or was not made by edge-mrcnn.
     """
     card, flatbuffer = _unpack(path)
     with refusing(path, "TFLite cannot open it"), quiet_stderr():
-        interpreter = Interpreter(model_content=flatbuffer, num_threads=threads)
+        interpreter = Interpreter(model_content=flatbuffer, num_threads=choose_threads(threads))
         if missing := set(SIGNATURES) - set(interpreter.get_signature_list()):
             raise ModelFileError(f"{path}: the model has no signature {', '.join(sorted(missing))}: export it again")
         _check_signatures(interpreter, card, path)

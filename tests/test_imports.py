@@ -47,3 +47,12 @@ def test_package_imports_no_sdk():
     sdks = "{'onnxruntime', 'openvino', 'ai_edge_litert', 'av', 'supervision'}"
     code = f"import sys, runtimes, edge_mrcnn.cli; sys.exit(', '.join({sdks} & set(sys.modules)) or 0)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_openvino_opens_without_its_converter_which_stays_within_reach():
+    pytest.importorskip("openvino", reason="needs edge-mrcnn[openvino]")
+    code = (
+        "import sys, runtimes.openvino_backend, openvino; assert 'openvino.tools.ovc' not in sys.modules\n"
+        "assert not hasattr(openvino, 'nonsense'); from openvino import convert_model; assert callable(convert_model)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -5,13 +5,14 @@ of a Raspberry Pi or a Jetson. What a board does not tell is None or empty, neve
 """
 
 from runtimes.board.condition import Condition, read_condition, throttling_between
-from runtimes.board.cores import Core, pick_cpus, read_cores, usable_cpus
+from runtimes.board.cores import Core, choose_threads, pick_cpus, read_cores, usable_cpus
 from runtimes.board.identity import Board, read_board
 
 __all__ = [
     "Board",
     "Condition",
     "Core",
+    "choose_threads",
     "pick_cpus",
     "read_board",
     "read_condition",

@@ -42,6 +42,11 @@ def pick_cpus(cores: Sequence[Core], threads: int) -> tuple[int, ...]:
     return tuple(sorted(core.cpus[0] for core in cores[:threads]))
 
 
+def choose_threads(wanted: int | None) -> int:
+    """As many threads as asked for, else one for each physical core that this process may use."""
+    return wanted or len(read_cores())
+
+
 def usable_cpus() -> list[int]:
     """CPU numbers that the system lets this process use."""
     if hasattr(os, "sched_getaffinity"):
