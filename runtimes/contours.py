@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -34,6 +34,20 @@ _SECOND = {9: (_BOTTOM, _RIGHT), 6: (_LEFT, _BOTTOM)}
 """The other segment of squares with two corners inside that do not touch."""
 
 
+class Segments(NamedTuple):
+    """Pieces of contours, one per square and two where corners touch; cells and sides are numbered through all grids.
+
+    A side is twice the number of the cell where it begins, one more if it goes down instead of to the right.
+    """
+
+    squares: Array
+    """(E,) intp, the upper left cell of each square."""
+    enter: Array
+    """(E,) intp, the side where the contour enters; none occurs twice."""
+    leave: Array
+    """(E,) intp, the side where it leaves."""
+
+
 def trace_masks(probs: Array, frames_xyxy: Array, image_size_hw: tuple[int, int]) -> list[list[Array]]:
     """The contours of masks in their frames.
 
@@ -46,22 +60,18 @@ def trace_masks(probs: Array, frames_xyxy: Array, image_size_hw: tuple[int, int]
         For each mask its closed rings, each (K, 2) float32 x y in pixels of the image, clockwise around what is inside
         and the other way around holes; no ring for an empty mask, or one whose frame has no area.
     """
-    count, side = len(probs), probs.shape[-1] + 2
-    grid = np.zeros((count, side, side), np.float32)
-    np.fmax(probs, 0, out=grid[:, 1:-1, 1:-1])  # what is no number is outside
+    grid = _frame(probs)
     inside = (grid >= MASK_THRESHOLD).view(np.uint8)
     inside[(frames_xyxy[:, 2:] <= frames_xyxy[:, :2]).any(axis=1)] = 0
-    sides = _find_sides(inside)
-    owners = sides // (2 * side * side)
-    points = _place(_cross(grid, sides, owners), owners, frames_xyxy, side - 2)
+    segments = _find_segments(inside)
+    order, ends = _walk(segments, grid.shape[-1], 2 * grid.size)
+    sides = segments.enter[order]
+    points = _place(sides, _cross(grid, sides), frames_xyxy, probs.shape[-1], grid.shape[-1])
     np.clip(points, 0, np.array(image_size_hw[::-1], np.float32), out=points)
-    order, ends = _walk(_follow(inside, sides).tolist())
-    points = points[order]
-    rings: list[list[Array]] = [[] for _ in range(count)]
-    start = 0
-    for end in ends:
-        rings[owners[order[start]]].append(points[start:end])
-        start = end
+    rings: list[list[Array]] = [[] for _ in probs]
+    owners = sides[np.array(ends, np.intp) - 1] // (2 * grid[:1].size)
+    for owner, start, end in zip(owners.tolist(), [0, *ends], ends, strict=False):
+        rings[owner].append(points[start:end])
     return rings
 
 
@@ -70,74 +80,60 @@ def find_largest(rings: Sequence[Array]) -> Array:
     return max(rings, key=cv2.contourArea, default=np.zeros((0, 2), np.float32))
 
 
-def _find_sides(inside: Array) -> Array:
-    """(E,) the sides of squares that a contour crosses.
-
-    Sides are numbered by mask, direction (0 to the right, 1 down), row and column of their first corner.
-    """
-    crossed = np.zeros((len(inside), 2, *inside.shape[1:]), bool)
-    np.not_equal(inside[:, :, 1:], inside[:, :, :-1], out=crossed[:, 0, :, :-1])
-    np.not_equal(inside[:, 1:], inside[:, :-1], out=crossed[:, 1, :-1])
-    return np.flatnonzero(crossed)
+def _frame(probs: Array) -> Array:
+    """(N, S, S) float32: masks with a border of zeros, S a power of two for quick divisions."""
+    count, cells = probs.shape[0], probs.shape[-1]
+    side = 1 << (cells + 1).bit_length()
+    grid = np.zeros((count, side, side), np.float32)
+    grid[:, 1 : cells + 1, 1 : cells + 1] = probs
+    return grid
 
 
-def _cross(grid: Array, sides: Array, owners: Array) -> Array:
-    """Where the contour crosses these sides, of masks `owners`: (E, 2) float32 x y in cells of the grid."""
-    side = grid.shape[-1]
-    is_down, corner = np.divmod(sides - owners * (2 * side * side), side * side)
-    first = owners * (side * side) + corner
-    values = grid.ravel()
-    low = values[first]
-    share = (MASK_THRESHOLD - low) / (values[first + np.where(is_down, side, 1)] - low)
-    row, column = np.divmod(corner, side)
-    points = np.empty((len(sides), 2), np.float32)
-    points[:, 0] = column + share * (1 - is_down)
-    points[:, 1] = row + share * is_down
-    return points
-
-
-def _place(points: Array, owners: Array, frames_xyxy: Array, cells: int) -> Array:
-    """From cells of the grid, whose border is one cell around the frame, to pixels of the image."""
-    corner, size = frames_xyxy[:, :2], frames_xyxy[:, 2:] - frames_xyxy[:, :2]
-    placed: Array = corner[owners] + (points - 0.5) * (size / cells)[owners]
-    return placed
-
-
-def _follow(inside: Array, sides: Array) -> Array:
-    """(E,) the side that the contour crosses after each, as a number among the crossed ones."""
-    count, side, _ = inside.shape
-    pairs = inside[:, :, :-1] + 2 * inside[:, :, 1:]
-    codes = np.zeros(inside.shape, np.uint8)
-    codes[:, :-1, :-1] = pairs[:, :-1] + 4 * pairs[:, 1:]
-    square = np.flatnonzero((codes != 0) & (codes != 15))
-    codes = codes.ravel()[square]
-    base = square + square // (side * side) * (side * side)
-    number = np.empty(count * 2 * side * side, np.intp)
-    number[sides] = np.arange(len(sides))
-    following = np.empty(len(sides), np.intp)
-    steps, second_steps = _tabulate(side)
+def _find_segments(inside: Array) -> Segments:
+    """The segments in grids of (N, S, S) uint8, 1 inside."""
+    side, flat = inside.shape[-1], inside.ravel()
+    codes = flat[: -side - 1] + 2 * flat[1:-side] + 4 * flat[side:-1] + 8 * flat[side + 1 :]
+    squares = np.flatnonzero((codes != 0) & (codes != 15))
+    codes = codes[squares]
+    first, second = _tabulate(side)
+    steps = first.take(codes, axis=1)
     has_second = np.flatnonzero((codes == 6) | (codes == 9))
-    for table, codes_, base_ in ((steps, codes, base), (second_steps, codes[has_second], base[has_second])):
-        entry, leave = table[:, codes_]
-        following[number[base_ + entry]] = number[base_ + leave]
-    return following
+    if len(has_second):
+        steps = np.concatenate([steps, second.take(codes[has_second], axis=1)], axis=1)
+        squares = np.concatenate([squares, squares[has_second]])
+    steps += 2 * squares
+    return Segments(squares, steps[0], steps[1])
 
 
 @cache
 def _tabulate(side: int) -> tuple[Array, Array]:
-    """`_SEGMENTS` and `_SECOND` as (2, 16) steps from the number of a square's upper side to those of others."""
-    steps = np.array([0, side * side + 1, side, side * side])  # upper, right, lower, left
+    """`_SEGMENTS` and `_SECOND` as (2, 16) steps from twice the number of a square to the numbers of its sides."""
+    steps = np.array([0, 3, 2 * side, 1])  # upper, right, lower, left
     tables = np.zeros((2, 2, 16), np.intp)
     for table, segments in zip(tables, (_SEGMENTS, _SECOND), strict=True):
         table[:, list(segments)] = steps[np.array(list(segments.values())).T]
     return tables[0], tables[1]
 
 
-def _walk(following: list[int]) -> tuple[list[int], list[int]]:
-    """The rings of a permutation, which is used up: all its numbers, ring after ring, and where each ring ends."""
+def _walk(segments: Segments, side: int, sides: int) -> tuple[Array, list[int]]:
+    """The numbers of all segments, ring after ring, and where each ring ends; grids have `sides` sides in all."""
+    number = np.empty(sides, np.intp)
+    number[segments.enter] = np.arange(len(segments.enter))
+    following = number[segments.leave]
+    # A ring goes from white squares to black ones, as on a chessboard: going two steps at once visits the white ones.
+    is_black = (segments.squares ^ segments.squares // side) & 1
+    white, ends = _walk_rings(following[following].tolist(), np.flatnonzero(is_black == 0).tolist())
+    order = np.empty((len(white), 2), np.intp)
+    order[:, 0] = white
+    order[:, 1] = following[order[:, 0]]
+    return order.ravel(), [2 * end for end in ends]
+
+
+def _walk_rings(following: list[int], starts: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Rings through these numbers, ring after ring, and where each ring ends; marks in `following` what it visits."""
     order: list[int] = []
     ends: list[int] = []
-    for start in range(len(following)):
+    for start in starts:
         if following[start] < 0:
             continue
         at = start
@@ -147,3 +143,28 @@ def _walk(following: list[int]) -> tuple[list[int], list[int]]:
             at = after
         ends.append(len(order))
     return order, ends
+
+
+def _cross(grid: Array, sides: Array) -> Array:
+    """(E,) float32: where the contour crosses sides, as a share of the way from their first cell to the second."""
+    values, first = grid.ravel(), sides // 2
+    low, high = values.take(first), values.take(first + np.where(sides & 1, grid.shape[-1], 1))
+    low, high = np.fmax(low, 0), np.fmax(high, 0)  # what is no number is outside
+    share: Array = (MASK_THRESHOLD - low) / (high - low)
+    return share
+
+
+def _place(sides: Array, share: Array, frames_xyxy: Array, cells: int, side: int) -> Array:
+    """(E, 2) float32, x y in pixels of the image: points at a share of sides, in grids with their border."""
+    first, down = sides // 2, share * (sides & 1).astype(np.float32)
+    row, owner = first // side % side, first // (side * side)
+    points = np.empty((len(sides), 2), np.float32)
+    points[:, 0] = first % side
+    points[:, 0] += share - down
+    points[:, 1] = row
+    points[:, 1] += down
+    scale = (frames_xyxy[:, 2:] - frames_xyxy[:, :2]) / cells
+    corner = frames_xyxy[:, :2] - scale / 2
+    points *= scale.take(owner, axis=0)
+    points += corner.take(owner, axis=0)
+    return points

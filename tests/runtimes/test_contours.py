@@ -63,6 +63,15 @@ def test_corners_that_touch_stay_apart():
     assert len(trace_masks(mask, FRAME, SIZE_HW)[0]) == 2
 
 
+@pytest.mark.parametrize("side", [1, 2, 3, 7, 14, 30, 31])
+def test_cells_of_masks_of_any_size_lie_on_their_side_of_the_rings(side):
+    masks = np.random.default_rng(side).integers(0, 2, (5, side, side)).astype(np.float32)
+    centres = ((np.arange(side) + 0.5) * 10).astype(int)
+    frames = np.repeat(np.array([[0, 0, 10 * side, 10 * side]], np.float32), 5, axis=0)
+    for mask, rings in zip(masks, trace_masks(masks, frames, SIZE_HW), strict=True):
+        np.testing.assert_array_equal(fill(rings, finer=2)[np.ix_(centres, centres)] > 0.5, mask > 0.5)
+
+
 def test_full_mask_is_its_frame():
     (rings,) = trace_masks(np.ones((1, 28, 28), np.float32), FRAME, SIZE_HW)
     np.testing.assert_allclose([rings[0].min(axis=0), rings[0].max(axis=0)], FRAME.reshape(2, 2), atol=1e-3)
