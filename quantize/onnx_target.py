@@ -1,6 +1,9 @@
 """INT8 for ONNX Runtime: Q/DQ with asymmetric activations and symmetric per-channel weights.
 
-A static artefact is meant for TensorRT, which takes nothing but int8 with zero point 0: it gets symmetric activations.
+Where a model only divides a picture's bytes by 255, its first convolution multiplies the bytes themselves.
+
+A static artefact is meant for TensorRT, which takes nothing but int8 with zero point 0: it gets symmetric activations,
+and a first convolution in float, since these do not hold a picture's bytes.
 
 https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 """
@@ -13,6 +16,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -21,12 +25,13 @@ from onnxruntime.quantization import (
     QuantType,
     create_calibrator,
 )
+from onnxruntime.quantization.calibrate import TensorData
 from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from quantize.base import Quantizer
 from quantize.calibration import CalibrationSet
-from quantize.parts import block_of, is_quantized, provenance
+from quantize.parts import FLOAT_STEM, PIXEL, block_of, is_quantized, provenance
 from quantize.settings import QuantizeConfig
 from runtimes.model_card import CARD_KEY, ModelCard
 from runtimes.onnx_backend import read_card
@@ -42,6 +47,9 @@ SYMMETRIC: dict[str, Any] = {
     "extra_options": {"ActivationSymmetric": True, "QuantizeBias": False, "DedicatedQDQPair": True},
 }
 """How activations are quantized."""
+
+WIDE_STEM = {"first convolution": "a picture's bytes, 0 to 255, are more than int8 without zero point holds"}
+"""Why it stays in float in a static artefact that only divides them by 255."""
 
 KNOWN_TYPES = sorted({*QDQRegistry, *QLinearOpsRegistry})
 """Operators that ONNX Runtime's quantizer knows."""
@@ -67,8 +75,12 @@ class OnnxQuantizer(Quantizer):
             onnx.save(onnx.load(model), plain)
             self._float = load_model_with_shape_infer(plain)
             self._ranges = self._measure(plain, model)
-        stem = next(node.name for node in self._float.graph.node if node.op_type == "Conv")
-        self._nodes = [n.name for n in self._float.graph.node if n.op_type not in FLOAT_TYPES and n.name != stem]
+        self._stem = find_stem(self._float.graph)
+        self._float_stem = self._reason_of_stem()
+        if not self._float_stem:
+            self._ranges[self._stem.input[0]] = TensorData(lowest=np.float32(0), highest=np.float32(1))
+        names = (node.name for node in self._float.graph.node if node.op_type not in FLOAT_TYPES)
+        self._nodes = [name for name in names if not (self._float_stem and name == self._stem.name)]
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -84,10 +96,19 @@ class OnnxQuantizer(Quantizer):
             **(SYMMETRIC if self.card.rows == "static" else ASYMMETRIC),
         )  # fmt: skip
         tool.quantize_model()
+        if not self._float_stem and self._stem.name in nodes:
+            feed_bytes(tool.model.graph())
         tool.model.save_model_to_file(str(output), False)
         slim(output)
-        said = provenance(self.calibration, self.config, keep_float, weight_bits=self.config.weight_bits)
+        bits = self.config.weight_bits
+        said = provenance(self.calibration, self.config, keep_float, self._float_stem, weight_bits=bits)
         _store_card(output, self.card.updated(precision="int8", calibration=said))
+
+    def _reason_of_stem(self) -> dict[str, str]:
+        """Why the first convolution stays in float, nothing if it does not."""
+        if not reads_pixels(self._float.graph):
+            return FLOAT_STEM
+        return WIDE_STEM if self.card.rows == "static" else {}
 
     def _measure(self, plain: Path, model: Path) -> Any:
         """The range of each tensor, a moving average over the pictures of its smallest and largest value."""
@@ -109,6 +130,40 @@ class TensorReader(CalibrationDataReader):  # type: ignore[misc]
         """The next input, or None at the end."""
         tensor = next(self._tensors, None)
         return None if tensor is None else {"image": tensor}
+
+
+def find_stem(graph: onnx.GraphProto) -> onnx.NodeProto:
+    """The first convolution."""
+    stem: onnx.NodeProto = next(node for node in graph.node if node.op_type == "Conv")
+    return stem
+
+
+def nodes_before(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
+    """The nodes that lead from the picture to a tensor, the last one first."""
+    makers = {output: node for node in graph.node for output in node.output}
+    found = []
+    while name in makers:
+        found.append(makers[name])
+        name = makers[name].input[0]
+    return found
+
+
+def reads_pixels(graph: onnx.GraphProto) -> bool:
+    """Whether the first convolution reads the picture's bytes times `PIXEL` and nothing else."""
+    before = nodes_before(graph, find_stem(graph).input[0])
+    if [node.op_type for node in before] != ["Mul", "Transpose", "Cast"]:
+        return False
+    factor = next((tensor for tensor in graph.initializer if tensor.name == before[0].input[1]), None)
+    return factor is not None and np.allclose(onnx.numpy_helper.to_array(factor), PIXEL, rtol=1e-6, atol=0)
+
+
+def feed_bytes(graph: onnx.GraphProto) -> None:
+    """Let the quantized first convolution read the picture, in place, and not a float copy that is rounded to bytes."""
+    _, quantize, scale, transpose, cast = nodes_before(graph, find_stem(graph).input[0])
+    transpose.input[0], transpose.output[0] = cast.input[0], quantize.output[0]
+    for node in (cast, scale, quantize):
+        graph.node.remove(node)
+    graph.initializer.remove(next(tensor for tensor in graph.initializer if tensor.name == scale.input[1]))
 
 
 def slim(path: Path) -> None:

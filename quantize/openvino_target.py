@@ -13,13 +13,15 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import nncf
+import numpy as np
 import openvino
 from nncf.quantization.advanced_parameters import OverflowFix
 from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+from openvino import opset13
 
 from quantize.base import Quantizer
 from quantize.calibration import CalibrationSet
-from quantize.parts import block_of, is_quantized, provenance
+from quantize.parts import FLOAT_STEM, block_of, is_quantized, provenance
 from quantize.settings import QuantizeConfig
 from runtimes.openvino_backend import CARD_PATH, read_card
 from runtimes.seal import write_seal
@@ -45,12 +47,15 @@ class OpenvinoQuantizer(Quantizer):
         super().__init__(read_card(model), calibration, config)
         self._model = model
         self._tensors = list(calibration.tensors_with_objects(model, config.images, config.seed))
-        nodes = openvino.Core().read_model(model).get_ordered_ops()
-        self._nodes = [(n.get_friendly_name(), n.get_type_name()) for n in nodes if n.get_type_name() not in _PASSIVE]
+        plain = openvino.Core().read_model(model)
+        nodes = [node for node in plain.get_ordered_ops() if node.get_type_name() not in _PASSIVE]
+        stem = find_stem(plain)
+        self._float_stem = None if reads_pixels(stem) else stem.get_friendly_name()
+        self._nodes = [(node.get_friendly_name(), node.get_type_name()) for node in nodes]
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        names = (block_of(name) for name, kind in self._nodes if kind in _LEARNED and name != self._stem)
+        names = (block_of(name) for name, kind in self._nodes if kind in _LEARNED and name != self._float_stem)
         return tuple(dict.fromkeys(filter(None, names)))
 
     def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
@@ -69,19 +74,44 @@ class OpenvinoQuantizer(Quantizer):
                 ),
                 ignored_scope=nncf.IgnoredScope(names=self._float_nodes(keep_float), validate=False),
             )
-        said = provenance(self.calibration, self.config, keep_float, weight_bits=self.config.weight_bits)
+        if not self._float_stem:
+            take_all_bytes(find_stem(quantized))
+        reason = FLOAT_STEM if self._float_stem else None
+        said = provenance(self.calibration, self.config, keep_float, reason, weight_bits=self.config.weight_bits)
         quantized.set_rt_info(self.card.updated(precision="int8", calibration=said).to_json(), CARD_PATH)
         openvino.save_model(quantized, output, compress_to_fp16=False)
         slim(output)
         write_seal(output)
 
-    @property
-    def _stem(self) -> str:
-        stem: str = next(name for name, kind in self._nodes if kind == "Convolution")
-        return stem
-
     def _float_nodes(self, keep_float: Collection[str]) -> list[str]:
-        return [name for name, _ in self._nodes if name == self._stem or not is_quantized(name, keep_float)]
+        return [name for name, _ in self._nodes if name == self._float_stem or not is_quantized(name, keep_float)]
+
+
+def find_stem(model: openvino.Model) -> openvino.Node:
+    """The first convolution."""
+    return next(node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution")
+
+
+def reads_pixels(stem: openvino.Node) -> bool:
+    """Whether a convolution reads the picture's bytes; OpenVINO's converter moves a factor of them into its weights."""
+    node = stem.input_value(0).get_node()
+    while node.get_type_name() in ("Convert", "Transpose"):
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "Parameter")
+
+
+def take_all_bytes(stem: openvino.Node) -> None:
+    """Let the quantizer of the picture, if there is one, take 0 to 255 in 256 steps, in place: it then rounds nothing.
+
+    What OpenVINO sees from it is that the picture is uint8: it removes it, and gives the bytes to the convolution.
+    """
+    fake = stem.input_value(0).get_node()
+    if fake.get_type_name() != "FakeQuantize":
+        return
+    low, high = opset13.constant(np.float32(0)), opset13.constant(np.float32(255))
+    exact = opset13.fake_quantize(fake.input_value(0), low, high, low, high, 256)
+    exact.set_friendly_name(fake.get_friendly_name())
+    stem.input(0).replace_source_output(exact.output(0))
 
 
 def slim(path: Path) -> None:

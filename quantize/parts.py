@@ -22,13 +22,19 @@ PARTS = {  # part -> prefixes of the modules in it
 """Learned layers that are quantized."""
 
 ALWAYS_FLOAT = {
-    "first convolution": "few channels of unequal range, whose rounding all later layers see",
     "rpn predictors": "objectness and deltas decide which boxes exist; they are few MACs",
     "box predictor": "class scores and box deltas; they are few MACs",
     "mask logits": "own-class products of few MACs; carelessly quantized, every mask is 0.5",
     "box arithmetic": "anchors, decoding, NMS and RoIAlign need sub-pixel steps",
 }
 """What stays in float on every target, and why."""
+
+FLOAT_STEM = {"first convolution": "few channels of unequal range, whose rounding all later layers see"}
+"""What stays in float too, where the picture's bytes are not the integers that it multiplies, and why."""
+
+PIXEL = 1 / 255
+"""The factor of a picture's bytes in a model that normalises by nothing else: its first convolution then reads integers
+of this scale and of zero point 0, which no rounding changes."""
 
 
 def part_of(name: str) -> str | None:

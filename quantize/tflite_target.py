@@ -13,10 +13,12 @@ import warnings
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 from ai_edge_quantizer import quantizer
@@ -27,7 +29,7 @@ from numpy.typing import NDArray
 
 from quantize.base import Quantizer
 from quantize.calibration import CalibrationSet
-from quantize.parts import provenance, up_to_number
+from quantize.parts import FLOAT_STEM, PIXEL, provenance, up_to_number
 from quantize.settings import QuantizeConfig
 from runtimes.errors import DataError
 from runtimes.tflite_backend import read_card, strip_card, write_card
@@ -81,6 +83,10 @@ class TfliteQuantizer(Quantizer):
         with _quietly():
             images = calibration.tensors(self.card, config.images, config.seed)
             self._ranges = measure_ranges(self._flatbuffer, build_recipe(), images)
+        stem = find_stem(self._flatbuffer)
+        self._also_float = {**ALSO_FLOAT, **(FLOAT_STEM if re.search(EARLY_LAYERS, stem.name) else {})}
+        if stem.pixels:
+            self._ranges[stem.pixels].update(min=np.zeros((1,) * 4, np.float32), max=np.ones((1,) * 4, np.float32))
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -92,8 +98,36 @@ class TfliteQuantizer(Quantizer):
         with _quietly():
             quantized = tool.quantize(self._ranges, enable_progress_report=False).quantized_model
         output.write_bytes(shorten_names(restore_outputs(self._flatbuffer, bytes(quantized))))
-        said = provenance(self.calibration, self.config, keep_float, ALSO_FLOAT)
+        said = provenance(self.calibration, self.config, keep_float, self._also_float)
         write_card(output, self.card.updated(precision="int8", calibration=said))
+
+
+@dataclass(frozen=True)
+class Stem:
+    """The first convolution."""
+
+    name: str
+    """Of what it gives."""
+    pixels: str | None
+    """The float tensor of the picture's bytes times `PIXEL`, if that is what it reads."""
+
+
+def find_stem(flatbuffer: bytes) -> Stem:
+    """The first convolution of a float model."""
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+    graph = model.subgraphs[0]
+    kinds = [model.operatorCodes[operator.opcodeIndex].builtinCode for operator in graph.operators]
+    place = kinds.index(_CODE.CONV_2D)
+    name = graph.tensors[graph.operators[place].outputs[0]].name.decode()
+    before = [operator for operator, kind in zip(graph.operators, kinds[:place], strict=False) if kind != _CODE.PAD]
+    if [model.operatorCodes[operator.opcodeIndex].builtinCode for operator in before] != [_CODE.CAST, _CODE.MUL]:
+        return Stem(name, None)
+    factor = model.buffers[graph.tensors[before[1].inputs[1]].buffer].data
+    is_pixel = np.allclose(np.frombuffer(bytes(factor), np.float32), PIXEL, rtol=1e-6, atol=0)
+    return Stem(name, graph.tensors[before[1].outputs[0]].name.decode() if is_pixel else None)
+
+
+_CODE = schema.BuiltinOperator
 
 
 def outputs_by_block(flatbuffer: bytes) -> dict[str, list[str]]:

@@ -37,7 +37,7 @@ class DeployGraph(nn.Module):
     `detect` and `mask` are its halves; `forward` is both, with as many masks as there are detections.
     """
 
-    mean: Tensor
+    mean: Tensor | None
     inverse_std: Tensor
     owner: Tensor
     label: Tensor
@@ -79,7 +79,7 @@ class DeployGraph(nn.Module):
         """Anchors of each level, normalisation, and the tables that replace integer division."""
         height, width = self.config.image_size_hw
         mean, std = torch.tensor(model.transform.image_mean), torch.tensor(model.transform.image_std)
-        self.register_buffer("mean", 255 * mean[:, None, None], persistent=False)
+        self.register_buffer("mean", 255 * mean[:, None, None] if mean.any() else None, persistent=False)
         self.register_buffer("inverse_std", 1 / (255 * std[:, None, None]), persistent=False)
         blank = torch.zeros(1, 3, height, width)
         maps = list(self.pyramid(blank).values())
@@ -120,9 +120,7 @@ class DeployGraph(nn.Module):
             boxes (N D, 4), scores (N D,), labels (N D,), where dead rows have score 0; and the pyramid maps that `mask`
             takes.
         """
-        # Cast first: uint8 is a type that TensorRT takes at the input and nowhere else.
-        x = (image.float().permute(0, 3, 1, 2) - self.mean) * self.inverse_std
-        maps = list(self.pyramid(x).values())
+        maps = list(self.pyramid(self._normalize(image)).values())
         objectness, deltas = self.rpn_head(maps)
         proposals, alive = join(
             self._propose([level[i] for level in objectness], [level[i] for level in deltas]) for i in range(self.batch)
@@ -155,6 +153,12 @@ class DeployGraph(nn.Module):
         cells = h.permute(0, 2, 3, 1).reshape(-1, 4 * height * width, weight.shape[1])
         probs = torch.sigmoid(torch.matmul(cells, weight[:, :, None])[:, :, 0] + bias[:, None])
         return probs.reshape(-1, height, width, 2, 2).permute(0, 1, 3, 2, 4).reshape(-1, 2 * height, 2 * width)
+
+    def _normalize(self, image: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 to (N, 3, H, W) with the backbone's mean and deviation; a mean of 0 costs nothing."""
+        # Cast first: uint8 is a type that TensorRT takes at the input and nowhere else.
+        x = image.float().permute(0, 3, 1, 2)
+        return (x if self.mean is None else x - self.mean) * self.inverse_std
 
     def _propose(self, objectness: list[Tensor], deltas: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Objectness (A, H_i, W_i) and deltas (4 A, H_i, W_i) of an image's levels, A being the anchors of a cell, to
