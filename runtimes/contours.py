@@ -35,13 +35,12 @@ _SECOND = {9: (_BOTTOM, _RIGHT), 6: (_LEFT, _BOTTOM)}
 
 
 class Segments(NamedTuple):
-    """Pieces of contours, one per square and two where corners touch; cells and sides are numbered through all grids.
+    """Pieces of contours, one per square and two where corners touch.
 
-    A side is twice the number of the cell where it begins, one more if it goes down instead of to the right.
+    A contour goes from white squares to black ones and back, as on a chessboard: the first half is in white squares.
+    Sides are numbered through all grids, by twice the cell where they begin, and one more if they go down.
     """
 
-    squares: Array
-    """(E,) intp, the upper left cell of each square."""
     enter: Array
     """(E,) intp, the side where the contour enters; none occurs twice."""
     leave: Array
@@ -62,12 +61,15 @@ def trace_masks(probs: Array, frames_xyxy: Array, image_size_hw: tuple[int, int]
     """
     grid = _frame(probs)
     inside = (grid >= MASK_THRESHOLD).view(np.uint8)
-    inside[(frames_xyxy[:, 2:] <= frames_xyxy[:, :2]).any(axis=1)] = 0
+    sizes = frames_xyxy[:, 2:] - frames_xyxy[:, :2]
+    if sizes.min(initial=1) <= 0:
+        inside[(sizes <= 0).any(axis=1)] = 0
     segments = _find_segments(inside)
-    order, ends = _walk(segments, grid.shape[-1], 2 * grid.size)
+    order, ends = _walk(segments, 2 * grid.size)
     sides = segments.enter[order]
     points = _place(sides, _cross(grid, sides), frames_xyxy, probs.shape[-1], grid.shape[-1])
-    np.clip(points, 0, np.array(image_size_hw[::-1], np.float32), out=points)
+    for axis, limit in enumerate(image_size_hw[::-1]):
+        np.minimum(np.maximum(points[:, axis], 0), limit, out=points[:, axis])
     rings: list[list[Array]] = [[] for _ in probs]
     owners = sides[np.array(ends, np.intp) - 1] // (2 * grid[:1].size)
     for owner, start, end in zip(owners.tolist(), [0, *ends], ends, strict=False):
@@ -102,7 +104,10 @@ def _find_segments(inside: Array) -> Segments:
         steps = np.concatenate([steps, second.take(codes[has_second], axis=1)], axis=1)
         squares = np.concatenate([squares, squares[has_second]])
     steps += 2 * squares
-    return Segments(squares, steps[0], steps[1])
+    is_black = (squares ^ squares // side) & 1
+    halves = [steps.take(np.flatnonzero(is_black == color), axis=1) for color in (0, 1)]
+    enter, leave = np.concatenate(halves, axis=1)
+    return Segments(enter, leave)
 
 
 @cache
@@ -115,25 +120,24 @@ def _tabulate(side: int) -> tuple[Array, Array]:
     return tables[0], tables[1]
 
 
-def _walk(segments: Segments, side: int, sides: int) -> tuple[Array, list[int]]:
+def _walk(segments: Segments, sides: int) -> tuple[Array, list[int]]:
     """The numbers of all segments, ring after ring, and where each ring ends; grids have `sides` sides in all."""
-    number = np.empty(sides, np.intp)
-    number[segments.enter] = np.arange(len(segments.enter))
+    count = len(segments.enter)
+    number = np.empty(sides, np.min_scalar_type(count))
+    number[segments.enter] = np.arange(count)
     following = number[segments.leave]
-    # A ring goes from white squares to black ones, as on a chessboard: going two steps at once visits the white ones.
-    is_black = (segments.squares ^ segments.squares // side) & 1
-    white, ends = _walk_rings(following[following].tolist(), np.flatnonzero(is_black == 0).tolist())
-    order = np.empty((len(white), 2), np.intp)
+    white, ends = _walk_rings(following[following[: count // 2]].tolist())
+    order = np.empty((count // 2, 2), np.intp)
     order[:, 0] = white
     order[:, 1] = following[order[:, 0]]
     return order.ravel(), [2 * end for end in ends]
 
 
-def _walk_rings(following: list[int], starts: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Rings through these numbers, ring after ring, and where each ring ends; marks in `following` what it visits."""
+def _walk_rings(following: list[int]) -> tuple[list[int], list[int]]:
+    """The rings of a permutation, which is used up: all its numbers, ring after ring, and where each ring ends."""
     order: list[int] = []
     ends: list[int] = []
-    for start in starts:
+    for start in range(len(following)):
         if following[start] < 0:
             continue
         at = start
