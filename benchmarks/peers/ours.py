@@ -1,7 +1,9 @@
-"""Our side: presets with random weights, their INT8 files, and a frame from BGR pixels to a picture and COCO JSON."""
+"""Our side: presets with random weights or trained checkpoints, their INT8 files, and a frame from BGR pixels to a
+picture and COCO JSON."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pkgutil
 import struct
@@ -26,6 +28,24 @@ THRESHOLD = 0.0503
 """Score threshold of the files: a number whose bytes occur in them as this threshold alone."""
 CALIBRATION_IMAGES = 8
 """Enough for a time, not for an accuracy."""
+MAX_DETECTIONS = 20
+FRAMES = 16
+"""Frames of which one has enough objects for a model with few classes."""
+TRAINED: dict[str, Path] = {}
+"""Name of a contender -> its checkpoint, where it is not a preset with random weights."""
+
+
+class TooFewObjects(Exception):
+    """A model finds fewer objects than asked for in any frame."""
+
+
+def enter_checkpoint(file: Path) -> str:
+    """Name a trained model after its folder and its preset, and remember it."""
+    from edge_mrcnn.model.checkpoint import load_checkpoint
+
+    name = f"{file.parent.name}-{load_checkpoint(file).config.name}"
+    TRAINED[name] = file
+    return name
 
 
 def file_of(folder: Path, preset: str, size: int, runtime: str, precision: str) -> Path:
@@ -33,9 +53,10 @@ def file_of(folder: Path, preset: str, size: int, runtime: str, precision: str) 
     return folder / f"{preset}-{size}{'-int8' * (precision == 'int8')}{SUFFIXES[runtime]}"
 
 
-def make_files(folder: Path, preset: str, size: int, targets: Sequence[str]) -> None:
-    """Export a preset with random weights for each target, in FP32 and INT8; files that are there are kept."""
-    missing = [t for t in targets if not file_of(folder, preset, size, t, "int8").is_file()]
+def make_files(folder: Path, name: str, size: int, targets: Sequence[str]) -> None:
+    """Export a model for each target, in FP32 and INT8; files that are there are kept."""
+    digest = hashlib.sha256(TRAINED[name].read_bytes()).hexdigest() if name in TRAINED else "0" * 64
+    missing = [t for t in targets if not is_made(file_of(folder, name, size, t, "int8"), digest)]
     if not missing:
         return
     import quantize
@@ -43,17 +64,31 @@ def make_files(folder: Path, preset: str, size: int, targets: Sequence[str]) -> 
     from edge_mrcnn.export.graph import DeployGraph
     from edge_mrcnn.reference import TorchRuntime
 
-    checkpoint = invent_checkpoint(preset, size)
-    card = TorchRuntime(checkpoint, device="cpu", sha256="0" * 64).card
+    checkpoint = load_trained(TRAINED[name], size) if name in TRAINED else invent_checkpoint(name, size)
+    card = TorchRuntime(checkpoint, device="cpu", sha256=digest).card
     graph = DeployGraph(checkpoint.model, checkpoint.config)
     calibration = quantize.CalibrationSet.load(write_frames(folder / "frames"))
     settings = quantize.QuantizeConfig(images=CALIBRATION_IMAGES)
     for target in missing:
         rows = "static" if target == "tflite" else "dynamic"
-        plain, small = (file_of(folder, preset, size, target, precision) for precision in ("fp32", "int8"))
+        plain, small = (file_of(folder, name, size, target, precision) for precision in ("fp32", "int8"))
         pkgutil.resolve_name(TARGETS[target][0])(graph, card.updated(target=target, rows=rows), plain)
         # A draft leaves out bias correction, which changes numbers and no operator.
         quantize.open_quantizer(plain, calibration, settings).write(small, frozenset(), is_draft=True)
+
+
+def is_made(file: Path, digest: str) -> bool:
+    """Whether a file is there and comes from this checkpoint."""
+    return file.is_file() and runtimes.read_card(file).checkpoint_sha256 == digest
+
+
+def load_trained(file: Path, size: int) -> Any:
+    """A checkpoint with the input size and the settings that all contenders have."""
+    from edge_mrcnn.export.pipeline import ExportConfig, adapt
+    from edge_mrcnn.model.checkpoint import load_checkpoint
+
+    settings = ExportConfig(image_size_hw=(size, size), max_detections=MAX_DETECTIONS, score_threshold=THRESHOLD)
+    return adapt(load_checkpoint(file), settings)
 
 
 def invent_checkpoint(name: str, size: int) -> Any:
@@ -65,17 +100,24 @@ def invent_checkpoint(name: str, size: int) -> Any:
     from edge_mrcnn.model.mask_rcnn import apply_inference_settings, build_model
 
     torch.manual_seed(0)
-    config = preset(name).updated(image_size_hw=(size, size), max_detections=20, score_threshold=THRESHOLD)
-    model = build_model(config, len(CLASSES)).train()
-    for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)):
-        norm.momentum = None  # a plain mean over the frames below
+    config = preset(name).updated(image_size_hw=(size, size), max_detections=MAX_DETECTIONS, score_threshold=THRESHOLD)
+    model = build_model(config, len(CLASSES))
+    settle(model, [torch.from_numpy(cv2.resize(draw_frame(seed), (size, size))).permute(2, 0, 1) for seed in range(4)])
     with torch.no_grad():
-        for seed in range(4):
-            frame = torch.from_numpy(cv2.resize(draw_frame(seed), (size, size))).permute(2, 0, 1)
-            model.backbone(model.transform([frame, frame])[0].tensors)
         model.roi_heads.box_predictor.cls_score.weight.mul_(8)
     apply_inference_settings(model.eval(), config)
     return Checkpoint(model=model, config=config, classes=CLASSES, category_ids=tuple(range(1, len(CLASSES) + 1)))
+
+
+def settle(model: Any, images: Sequence[Any]) -> None:
+    """Let the normalisation of a backbone with random weights see a few images, (3, h, w) as the model takes them."""
+    import torch
+
+    for norm in (m for m in model.train().modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.momentum = None  # a plain mean over the images
+    with torch.no_grad():
+        for image in images:
+            model.backbone(model.transform([image, image])[0].tensors)
 
 
 def write_frames(folder: Path) -> Path:
@@ -95,14 +137,14 @@ class Ours:
     the frame. What then is drawn and written are the prescribed objects, so that all contenders draw the same.
     """
 
-    def __init__(self, file: Path, objects: Objects, threads: int, clock: Clock) -> None:
+    def __init__(self, file: Path, size: int, objects: Objects, threads: int, clock: Clock) -> None:
         self.file, self.objects, self._clock = file, objects, clock
         self._network_s = 0.0
+        self._frame, threshold = find_frame(file, len(objects))
         with TemporaryDirectory() as folder:
-            self._runtime = runtimes.load(set_threshold(file, find_threshold(file, len(objects)), Path(folder)),
-                                          threads=threads)  # fmt: skip
+            self._runtime = runtimes.load(set_threshold(file, threshold, Path(folder)), threads=threads)
         card = self._runtime.card
-        _, box = letterbox(draw_frame(), card)
+        _, box = letterbox(self._frame, card)
         disc = np.repeat(draw_disc(card.mask_size)[None], len(objects), 0)
         scaled = objects.boxes_xyxy * np.float32([box.scale_x, box.scale_y] * 2)
         self._prescribed = RawOutputs(scaled, objects.scores, objects.labels, disc)
@@ -116,10 +158,10 @@ class Ours:
         assert found == len(self.objects), f"{self.file}: {found} found instead of {len(self.objects)}"
         return self._prescribed
 
-    def process(self, frame: NDArray[np.uint8]) -> Stages:
+    def process(self) -> Stages:
         """From a BGR frame to a drawn picture and JSON."""
         start = self._clock()
-        image = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        image = cv2.cvtColor(self._frame, cv2.COLOR_BGR2RGB)
         found = self._face.infer(image)
         _ = found.masks.regions
         results = self._clock()
@@ -128,19 +170,22 @@ class Ours:
         end = self._clock()
         return Stages(network=1e3 * self._network_s, results=1e3 * (results - start), finished=1e3 * (end - start))
 
-    def close(self) -> None:
-        self._runtime.close()
 
+def find_frame(file: Path, count: int) -> tuple[NDArray[np.uint8], float]:
+    """The first frame in which `count` objects are found with some score threshold, and that threshold.
 
-def find_threshold(file: Path, count: int) -> float:
-    """A threshold that `count` of the scores of the frame pass."""
+    Raises:
+        TooFewObjects: If there is no such frame.
+    """
     if count == 0:
-        return 2.0
+        return draw_frame(), 2.0
     with TemporaryDirectory() as folder, runtimes.load(set_threshold(file, 1e-6, Path(folder))) as runtime:
-        x, _ = letterbox(cv2.cvtColor(draw_frame(), cv2.COLOR_BGR2RGB), runtime.card)
-        scores = np.sort(np.array(runtime.run(x).scores))[::-1]
-    assert len(scores) >= count and scores[count - 1] > 0, f"{file}: has fewer than {count} detections in the frame"
-    return 1e-6 if len(scores) == count else float(scores[count - 1] + scores[count]) / 2
+        for seed in range(FRAMES):
+            x, _ = letterbox(cv2.cvtColor(draw_frame(seed), cv2.COLOR_BGR2RGB), runtime.card)
+            scores = [*np.sort(np.array(runtime.run(x).scores))[::-1], 0.0]
+            if len(scores) > count and scores[count - 1] > scores[count]:
+                return draw_frame(seed), float(scores[count - 1] + scores[count]) / 2
+    raise TooFewObjects(f"{file}: finds fewer than {count} objects in each of {FRAMES} frames")
 
 
 def set_threshold(file: Path, threshold: float, folder: Path) -> Path:
