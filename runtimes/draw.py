@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -43,6 +44,7 @@ SMOOTHING = 0.7
 _SHIFT = 4
 """Bits of the fraction of a pixel in the coordinates that OpenCV draws."""
 _HALF = 1 << (_SHIFT - 1)
+_NO_RING = np.zeros((0, 2), np.float32)
 _KEPT = 2048
 """Rendered words that are kept: a hundred scores in each of ten colours, and names."""
 
@@ -72,11 +74,6 @@ class Rect(NamedTuple):
     right: int
     bottom: int
 
-    def overlaps(self, other: Rect) -> bool:
-        """Whether the two share a pixel."""
-        apart = self.right <= other.left or other.right <= self.left
-        return not (apart or self.bottom <= other.top or other.bottom <= self.top)
-
 
 def draw_detections(
     image: Array, found: Detections, *, by_instance: bool | None = None, style: Style | None = None
@@ -98,31 +95,37 @@ def draw_detections(
     instances = range(len(found)) if found.ids is None else found.ids.tolist()
     keys = instances if by_instance else found.labels.tolist()
     colors = [PALETTE[key % len(PALETTE)] for key in keys]
-    contours = [to_polygons(rings) for rings in found.masks.contours]
+    polygons = to_polygons(found.masks.contours)
     rows = range(len(found) - 1, -1, -1)
     for row in rows:
-        fill_polygons(image, contours[row], colors[row])
+        fill_polygons(image, polygons[row], colors[row])
     for row in rows:
-        if contours[row]:
-            draw_polygons(image, contours[row], colors[row], style)
+        if polygons[row]:
+            draw_polygons(image, polygons[row], colors[row], style)
         else:
             draw_box(image, found.boxes_xyxy[row], colors[row], style)
     draw_chips(image, found, colors, style)
     return image
 
 
-def to_polygons(rings: Sequence[Array]) -> list[Array]:
+def to_polygons(contours: Sequence[Sequence[Array]]) -> list[list[Array]]:
     """Rings as OpenCV draws them, without corners that change less than `SMOOTHING`.
 
     Args:
-        rings: (K, 2) float32 each, x y in pixels of the image.
+        contours: The rings of each mask, (K, 2) float32 each, x y in pixels of the image.
 
     Returns:
-        (K', 1, 2) int32 each, in 1/16 of a pixel, from the centre of the first pixel.
+        For each mask its polygons, (K', 1, 2) int32 each, in 1/16 of a pixel, from the centre of the first pixel.
     """
+    rings = [ring for rings in contours for ring in rings]
+    fixed = ((np.concatenate(rings or [_NO_RING]) - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    ends = accumulate(map(len, rings))
     # Steps of a pixel each would become a quad when a thick smooth line is drawn: a few long ones are as good.
-    fixed = [((ring - 0.5) * (1 << _SHIFT)).astype(np.int32) for ring in rings]
-    return [cv2.approxPolyDP(ring, SMOOTHING * (1 << _SHIFT), True) for ring in fixed]
+    polygons = (
+        cv2.approxPolyDP(fixed[end - len(ring) : end], SMOOTHING * (1 << _SHIFT), True)
+        for ring, end in zip(rings, ends, strict=True)
+    )
+    return [list(islice(polygons, len(rings))) for rings in contours]
 
 
 def fill_polygons(image: Array, polygons: Sequence[Array], color: Color) -> None:
@@ -130,9 +133,8 @@ def fill_polygons(image: Array, polygons: Sequence[Array], color: Color) -> None
     if not polygons:
         return
     x, y, width, height = cv2.boundingRect(polygons[0] if len(polygons) == 1 else np.concatenate(polygons))
-    (left, right), (top, bottom) = (
-        (max(0, first >> _SHIFT), (first + length + _HALF >> _SHIFT) + 1) for first, length in ((x, width), (y, height))
-    )
+    left, top = max(0, x >> _SHIFT), max(0, y >> _SHIFT)
+    right, bottom = (x + width + _HALF >> _SHIFT) + 1, (y + height + _HALF >> _SHIFT) + 1
     part = image[top:bottom, left:right]
     solid = part.copy()
     cv2.fillPoly(solid, polygons, color, cv2.LINE_8, _SHIFT, (-left << _SHIFT, -top << _SHIFT))
@@ -158,17 +160,16 @@ def draw_box(image: Array, box_xyxy: Array, color: Color, style: Style) -> None:
 def draw_chips(image: Array, found: Detections, colors: Sequence[Color], style: Style) -> None:
     """Label objects, the best first; a label that would cover another is left out."""
     taken: list[Rect] = []
-    for row, (rings, color) in enumerate(zip(found.masks.contours, colors, strict=True)):
-        label = f"{_number(found, row)}{found.names[found.labels[row]]} "
-        name = render_word(label, color, style, (style.pad, 0))
-        score = render_word(f"{found.scores[row]:.0%}", color, style, (0, style.pad))
-        size = name.shape[1] + score.shape[1], name.shape[0]
+    rows = zip(found.labels.tolist(), found.scores.tolist(), found.masks.contours, colors, strict=True)
+    for row, (label, score, rings, color) in enumerate(rows):
+        name = render_word(f"{_number(found, row)}{found.names[label]} ", color, style, (style.pad, 0))
+        share = render_word(f"{score:.0%}", color, style, (0, style.pad))
+        size = name.shape[1] + share.shape[1], name.shape[0]
         rect = _place_chip(size, _anchor(rings, found.boxes_xyxy[row]), image.shape[:2])
-        if any(rect.overlaps(other) for other in taken):
-            continue
-        taken.append(rect)
-        put_word(image, name, rect.left, rect.top)
-        put_word(image, score, rect.left + name.shape[1], rect.top)
+        if _is_free(rect, taken):
+            taken.append(rect)
+            put_word(image, name, rect.left, rect.top)
+            put_word(image, share, rect.left + name.shape[1], rect.top)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -213,6 +214,12 @@ def _place_chip(size_wh: tuple[int, int], anchor_xy: tuple[int, int], image_hw: 
     left = max(0, min(x - height // 2, image_hw[1] - width))
     top = y - height if y >= height else max(0, min(y, image_hw[0] - height))
     return Rect(left, top, left + width, top + height)
+
+
+def _is_free(rect: Rect, taken: Sequence[Rect]) -> bool:
+    """Whether a plate shares no pixel with others."""
+    x0, y0, x1, y1 = rect
+    return all(x1 <= left or right <= x0 or y1 <= top or bottom <= y0 for left, top, right, bottom in taken)
 
 
 def _text_color(color: Color) -> Color:

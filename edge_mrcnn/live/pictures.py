@@ -145,7 +145,8 @@ class PictureEncoder:
         draw_detections(image, found, style=style)
         if self._overlay:
             self._overlay(frame.source, image, style)
-        _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        cv2.cvtColor(image, cv2.COLOR_RGB2BGR, dst=image)
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         return data.tobytes()
 
 
