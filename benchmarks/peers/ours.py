@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import runtimes
 from benchmarks.peers.scene import CLASSES, Objects, draw_disc, draw_frame
 from benchmarks.peers.timing import Clock, Stages
+from edge_mrcnn.config import PRESETS
 from runtimes.base import FakeRuntime, RawOutputs
 from runtimes.preprocess import letterbox
 from runtimes.seal import write_seal
@@ -31,8 +32,10 @@ CALIBRATION_IMAGES = 8
 MAX_DETECTIONS = 20
 FRAMES = 16
 """Frames of which one has enough objects for a model with few classes."""
+INVENTED = dict(PRESETS)
+"""Name of a contender with random weights -> its parts."""
 TRAINED: dict[str, Path] = {}
-"""Name of a contender -> its checkpoint, where it is not a preset with random weights."""
+"""Name of a contender -> its checkpoint, where it is trained."""
 
 
 class TooFewObjects(Exception):
@@ -95,12 +98,13 @@ def invent_checkpoint(name: str, size: int) -> Any:
     """A model with random weights whose activations stay in range and whose scores differ."""
     import torch
 
-    from edge_mrcnn.config import preset
     from edge_mrcnn.model.checkpoint import Checkpoint
     from edge_mrcnn.model.mask_rcnn import apply_inference_settings, build_model
 
     torch.manual_seed(0)
-    config = preset(name).updated(image_size_hw=(size, size), max_detections=MAX_DETECTIONS, score_threshold=THRESHOLD)
+    config = INVENTED[name].updated(
+        image_size_hw=(size, size), max_detections=MAX_DETECTIONS, score_threshold=THRESHOLD
+    )
     model = build_model(config, len(CLASSES))
     settle(model, [torch.from_numpy(cv2.resize(draw_frame(seed), (size, size))).permute(2, 0, 1) for seed in range(4)])
     with torch.no_grad():
@@ -140,7 +144,8 @@ class Ours:
     def __init__(self, file: Path, size: int, objects: Objects, threads: int, clock: Clock) -> None:
         self.file, self.objects, self._clock = file, objects, clock
         self._network_s = 0.0
-        self._frame, threshold = find_frame(file, len(objects))
+        seed, threshold = find_frame(file, len(objects))
+        self._frame = draw_frame(seed)
         with TemporaryDirectory() as folder:
             self._runtime = runtimes.load(set_threshold(file, threshold, Path(folder)), threads=threads)
         card = self._runtime.card
@@ -171,20 +176,20 @@ class Ours:
         return Stages(network=1e3 * self._network_s, results=1e3 * (results - start), finished=1e3 * (end - start))
 
 
-def find_frame(file: Path, count: int) -> tuple[NDArray[np.uint8], float]:
-    """The first frame in which `count` objects are found with some score threshold, and that threshold.
+def find_frame(file: Path, count: int) -> tuple[int, float]:
+    """The seed of the first frame in which `count` objects are found with some score threshold, and that threshold.
 
     Raises:
         TooFewObjects: If there is no such frame.
     """
     if count == 0:
-        return draw_frame(), 2.0
+        return 0, 2.0
     with TemporaryDirectory() as folder, runtimes.load(set_threshold(file, 1e-6, Path(folder))) as runtime:
         for seed in range(FRAMES):
             x, _ = letterbox(cv2.cvtColor(draw_frame(seed), cv2.COLOR_BGR2RGB), runtime.card)
             scores = [*np.sort(np.array(runtime.run(x).scores))[::-1], 0.0]
             if len(scores) > count and scores[count - 1] > scores[count]:
-                return draw_frame(seed), float(scores[count - 1] + scores[count]) / 2
+                return seed, float(scores[count - 1] + scores[count]) / 2
     raise TooFewObjects(f"{file}: finds fewer than {count} objects in each of {FRAMES} frames")
 
 
