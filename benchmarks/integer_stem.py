@@ -1,0 +1,189 @@
+"""What the first convolution in INT8 costs in accuracy and saves in time, beside the same file with it in float.
+
+    python -m benchmarks.integer_stem best.pt --calib people
+    python -m benchmarks.integer_stem nano-dense small-dense --size 320 --size 640
+
+For models whose images are divided by 255 and nothing else: their INT8 files multiply the bytes of a picture. A model
+is a checkpoint, whose answers are compared too, or a preset, which gets random weights. What INT8 changes is measured
+without truth: objects that FP32 finds in pictures that were not calibrated on, matched with those of the INT8 file.
+Times are processor milliseconds on one thread, medians, both files in turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+import quantize
+import runtimes
+from benchmarks.int8 import export_checkpoint
+from benchmarks.peers.backbone import open_backbone
+from benchmarks.peers.ours import SUFFIXES, file_of, make_files, write_frames
+from edge_mrcnn.cli.options import comma_list
+from edge_mrcnn.config import PRESETS
+from runtimes.base import RawOutputs
+from runtimes.parity import box_iou, live_rows, match
+from runtimes.preprocess import letterbox, read_image
+
+Tensor = NDArray[np.uint8]
+
+STEM = "backbone.stage0.0"
+"""The block of a RepVGG backbone's first convolution."""
+SURE = 0.3
+"""Score above which an object of either file counts, in [0, 1]."""
+LEAST = 0.15
+"""Score at which the other file must have it too, so that it is neither lost nor new."""
+
+HEADER = """\
+| model, runtime | first convolution | lost / new of objects | 1 - box IoU | 1 - mask IoU | rms of score \
+| network ms | backbone ms |
+|---|---|---:|---:|---:|---:|---:|---:|"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What INT8 changes in the objects that FP32 is sure of."""
+
+    objects: int
+    """Of FP32."""
+    lost: int
+    new: int
+    box: float
+    """Mean of 1 - box IoU of the pairs; nan without any."""
+    mask: float
+    """Mean of 1 - mask IoU of the pairs; nan without any."""
+    score: float
+    """Root of the mean squared difference of scores; nan without any."""
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True)
+@click.option("--runtimes", "names", default=",".join(SUFFIXES), show_default=True)
+@click.option("--calib", help="Calibration pictures; checkpoints only.")
+@click.option("--images", default=64, show_default=True, help="Calibration images at most.")
+@click.option(
+    "--probes", default=100, show_default=True, help="Pictures that answers are compared on; checkpoints only."
+)
+@click.option(
+    "--size", "sizes", multiple=True, type=int, default=(320,), help="Input sides of presets; may be repeated."
+)
+@click.option("--rounds", default=40, show_default=True, help="Timed runs of each file.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/integer-stem"), show_default=True)
+def main(
+    models: tuple[str, ...], names: str, calib: str | None, images: int, probes: int, sizes: tuple[int, ...],
+    rounds: int, output: Path,
+) -> None:  # fmt: skip
+    """Print the table in Markdown."""
+    click.echo(HEADER)
+    for model, name in ((model, name) for model in models for name in comma_list(names)):
+        if model in PRESETS:
+            for size in sizes:
+                make_files(output, model, size, (name,))
+                plain = file_of(output, model, size, name, "fp32")
+                print_rows(f"{model}, {name}, {size} px", plain, str(write_frames(output / "frames")), 8, 0, rounds)
+        elif calib is None:
+            raise click.UsageError(f"{model}: a checkpoint needs --calib")
+        else:
+            export_checkpoint(model, (name,), output)
+            plain = output / f"{Path(model).stem}{SUFFIXES[name]}"
+            print_rows(f"{Path(model).stem}, {name}", plain, calib, images, probes, rounds)
+
+
+def print_rows(title: str, plain: Path, calib: str, images: int, probes: int, rounds: int) -> None:
+    """The rows of one FP32 file: the INT8 file with its first convolution in float, and that with it in integers."""
+    calibration = quantize.CalibrationSet.load(calib)
+    files = write_pair(plain, calibration, images)
+    tensors = list(other_tensors(plain, calibration, images, max(probes, 1)))
+    with runtimes.load(plain, threads=1) as exact:
+        expected = [live_rows(exact.run(tensor)) for tensor in tensors[:probes]]
+    opened = [runtimes.load(file, threads=1) for file in files]
+    networks = median_ms([lambda run=runtime.run: run(tensors[0]) for runtime in opened], rounds)  # type: ignore[misc]
+    backbones = median_ms([open_backbone(file, 1) for file in files], rounds)
+    for stem, runtime, network, backbone in zip(("float", "integer"), opened, networks, backbones, strict=True):
+        change = compare(expected, (live_rows(runtime.run(tensor)) for tensor in tensors[:probes]))
+        click.echo(f"| {title} | {stem} | {format_change(change)} | {network:.2f} | {backbone:.2f} |")
+        runtime.close()
+
+
+def write_pair(plain: Path, calibration: quantize.CalibrationSet, images: int) -> tuple[Path, Path]:
+    """INT8 files from one measurement of ranges: the first convolution in float, and in integers."""
+    quantizer = quantize.open_quantizer(plain, calibration, quantize.QuantizeConfig(images=images))
+    files = plain.with_stem(f"{plain.stem}-float-stem"), plain.with_stem(f"{plain.stem}-integer-stem")
+    for file, keep_float in zip(files, ((STEM,), ()), strict=True):
+        quantizer.save(file, keep_float)
+        file.with_stem(f"{file.stem}-backbone").unlink(missing_ok=True)
+    return files
+
+
+def other_tensors(plain: Path, calibration: quantize.CalibrationSet, images: int, count: int) -> Iterator[Tensor]:
+    """Pictures that were not calibrated on, letterboxed; any where all were."""
+    card = runtimes.read_card(plain)
+    chosen = set(calibration.choose(images))
+    others = [file for file in calibration.files if file not in chosen] or list(calibration.files)
+    for index in np.random.default_rng(5).permutation(len(others))[:count]:
+        yield letterbox(read_image(others[index]), card)[0]
+
+
+def compare(expected: Sequence[RawOutputs], found: Iterator[RawOutputs]) -> Change:
+    """Match the answers to each picture."""
+    objects = lost = new = 0
+    differences: list[tuple[float, float, float]] = []
+    for exact, rounded in zip(expected, found, strict=True):
+        pairs = match(exact, rounded)
+        objects += int((exact.scores > SURE).sum())
+        lost += unmatched(exact, rounded, dict(pairs))
+        new += unmatched(rounded, exact, {theirs: ours for ours, theirs in pairs})
+        differences += [difference(exact, rounded, *pair) for pair in pairs if exact.scores[pair[0]] > SURE]
+    box, mask, score = np.array(differences).T if differences else np.full((3, 1), np.nan)
+    return Change(
+        objects=objects, lost=lost, new=new, box=float(box.mean()), mask=float(mask.mean()),
+        score=float(np.sqrt((score**2).mean())),
+    )  # fmt: skip
+
+
+def unmatched(ours: RawOutputs, theirs: RawOutputs, pairs: dict[int, int]) -> int:
+    """How many objects that one file is sure of the other has not, or with hardly any score."""
+    sure = np.flatnonzero(ours.scores > SURE)
+    return sum(int(row) not in pairs or theirs.scores[pairs[int(row)]] < LEAST for row in sure)
+
+
+def difference(exact: RawOutputs, rounded: RawOutputs, row: int, other: int) -> tuple[float, float, float]:
+    """1 - IoU of the boxes, 1 - IoU of the masks where they reach one half, and the difference of the scores."""
+    box = box_iou(exact.boxes[row : row + 1], rounded.boxes[other : other + 1])[0, 0]
+    ours, theirs = exact.masks[row] > 0.5, rounded.masks[other] > 0.5
+    mask = (ours & theirs).sum() / max((ours | theirs).sum(), 1)
+    return 1 - float(box), 1 - float(mask), float(exact.scores[row] - rounded.scores[other])
+
+
+def median_ms(runs: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
+    """Processor milliseconds of each function, called in turn."""
+    times = np.zeros((len(runs), rounds))
+    for run in runs:
+        run()
+    for turn in range(rounds):
+        for row, run in enumerate(runs):
+            start = time.process_time()
+            run()
+            times[row, turn] = 1e3 * (time.process_time() - start)
+    return [float(value) for value in np.median(times, axis=1)]
+
+
+def format_change(change: Change) -> str:
+    """Four columns."""
+    if not change.objects:
+        return "– | – | – | –"
+    return (
+        f"{change.lost} / {change.new} of {change.objects} | {100 * change.box:.2f} % | {100 * change.mask:.2f} % | "
+        f"{change.score:.4f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
