@@ -7,6 +7,9 @@ interpreter's lock. A frame's latency is that of `infer`, from pixels to detecti
 
 Several cameras on one model are one frame in flight: each camera gets its share of the frames, and in the worst case
 waits for one frame of each other camera; the last column says so for four.
+
+Processor time is that of all threads of a frame: what a way takes from whatever else runs. ONNX Runtime's threads can
+spin while they wait, which is off by default (`spinning` of `runtimes.load`): ways of several threads show both.
 """
 
 from __future__ import annotations
@@ -34,21 +37,25 @@ class Way:
     file: Path
     frames: int
     threads: int
+    spinning: bool = False
     latencies_s: list[float] = field(default_factory=list)
     wall_s: float = 0.0
+    processor_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self._models = [runtimes.load(self.file, threads=self.threads) for _ in range(self.frames)]
+        options = {"spinning": True} if self.spinning else {}
+        self._models = [runtimes.load(self.file, threads=self.threads, **options) for _ in range(self.frames)]
 
     def run(self, image: np.ndarray, duration_s: float) -> None:
         """Keep all models busy for a while."""
-        start = time.perf_counter()
+        start, processor = time.perf_counter(), time.process_time()
         workers = [threading.Thread(target=self._repeat, args=(m, image, start + duration_s)) for m in self._models]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
         self.wall_s += time.perf_counter() - start
+        self.processor_s += time.process_time() - processor
 
     def _repeat(self, model: runtimes.Runtime, image: np.ndarray, end: float) -> None:
         while (start := time.perf_counter()) < end:
@@ -58,8 +65,10 @@ class Way:
     def row(self) -> str:
         """A line of the table."""
         rate, latency_ms = len(self.latencies_s) / self.wall_s, 1e3 * statistics.median(self.latencies_s)
+        spent_ms = 1e3 * self.processor_s / len(self.latencies_s)
         worst = f"{CAMERAS * latency_ms:.0f}" if self.frames == 1 else ""
-        return f"| {self.file.name} | {self.frames} | {self.threads} | {rate:.1f} | {latency_ms:.1f} | {worst} |"
+        name = self.file.name + ", spinning" * self.spinning
+        return f"| {name} | {self.frames} | {self.threads} | {rate:.1f} | {latency_ms:.1f} | {spent_ms:.1f} | {worst} |"
 
 
 @click.command()
@@ -69,22 +78,24 @@ class Way:
 def main(files: tuple[Path, ...], rounds: int, seconds: float) -> None:
     """Print a table of frames per second and milliseconds."""
     cores = len(os.sched_getaffinity(0))
-    ways = [Way(file, *way) for file in files for way in choose_ways(cores)]
+    ways = [way for file in files for way in choose_ways(file, cores)]
     image = Scene((1080, 1920), 0).draw(0.0)
     for _ in range(rounds):
         for way in ways:
             way.run(image, seconds)
     click.echo(
-        f"| file, {cores} processors | frames in flight | threads each | frames/s | latency ms "
+        f"| file, {cores} processors | frames in flight | threads each | frames/s | latency ms | processor ms "
         f"| of {CAMERAS} cameras' worst |"
     )
-    click.echo("|---|---:|---:|---:|---:|---:|")
+    click.echo("|---|---:|---:|---:|---:|---:|---:|")
     click.echo("\n".join(way.row() for way in ways))
 
 
-def choose_ways(cores: int) -> list[tuple[int, int]]:
-    """(frames in flight, threads each): the cores shared out in several ways, and once twice as many threads."""
-    return list(dict.fromkeys([(1, 1), (1, cores), (2, max(1, cores // 2)), (cores, 1), (2, cores)]))
+def choose_ways(file: Path, cores: int) -> list[Way]:
+    """The cores shared out in several ways, and once twice as many threads."""
+    shares = dict.fromkeys([(1, 1), (1, cores), (2, max(1, cores // 2)), (cores, 1), (2, cores)])
+    return [Way(file, frames, threads, spinning) for frames, threads in shares
+            for spinning in ((False, True) if file.suffix == ".onnx" and threads > 1 else (False,))]  # fmt: skip
 
 
 if __name__ == "__main__":
