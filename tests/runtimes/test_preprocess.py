@@ -62,7 +62,12 @@ def detailed(size, rng):
 
 @pytest.mark.parametrize(
     ("size", "side"),
-    [((1080, 1920), 320), ((1080, 1920), 416), ((1079, 1919), 320), ((600, 800), 320), ((427, 641), 320)],
+    [
+        *[((1080, 1920), side) for side in (280, 288, 320, 336, 352, 416, 560, 640, 688)],
+        ((1079, 1919), 320),
+        ((600, 800), 320),
+        ((427, 641), 320),
+    ],
 )
 def test_shrinking_is_close_to_averaging(size, side):
     image = detailed(size, np.random.default_rng(0))
@@ -72,8 +77,9 @@ def test_shrinking_is_close_to_averaging(size, side):
     assert cv2.PSNR(canvas[:height], whole) > 40
 
 
-def test_shrinking_by_a_power_of_two_is_averaging():
-    image = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
+@pytest.mark.parametrize("size", [(720, 1280), (540, 960), (1080, 1920), (2160, 3840)])
+def test_shrinking_by_twos_and_threes_is_averaging(size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     canvas, _ = letterbox_image(image, (180, 320), GREY)
     assert np.abs(canvas.astype(int) - cv2.resize(image, (320, 180), interpolation=cv2.INTER_AREA)).max() <= 1
 
