@@ -24,6 +24,7 @@ from edge_mrcnn.live.outputs import summarize_places
 from edge_mrcnn.live.session import LiveSettings, Session
 from edge_mrcnn.tune.choice import resolve_model
 from runtimes import Detections, ModelCard, UsageError
+from runtimes.board import choose_threads
 from runtimes.draw import draw_detections, draw_panel
 from runtimes.sinks import Background, Reserve, Sink, Split, find_segments, name_for, open_sinks
 from runtimes.sources import Frame, ImageSource, Source, open_sources
@@ -234,7 +235,7 @@ def share_threads(options: Mapping[str, Any], parallel: int) -> dict[str, Any]:
     """Options of `runtimes.load` for one of several models that run at once."""
     if parallel == 1:
         return dict(options)
-    return {**options, "threads": max(1, (options.get("threads") or os.cpu_count() or 1) // parallel)}
+    return {**options, "threads": max(1, choose_threads(options.get("threads")) // parallel)}
 
 
 def run_loop(
