@@ -160,7 +160,7 @@ def report_stages(clock: Clock) -> None:
 def report_loop(clock: Clock) -> None:
     """Print the second table; differences are those of neighbouring blocks."""
     network, undrawn, drawn = (clock.of(name) / BLOCK for name in ("network", "undrawn", "drawn"))
-    print(f"\n{f'in the loop, means of {BLOCK}':<28}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'share':>9}")
+    print(f"\n{f'in the loop, wall, by {BLOCK}s':<28}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'share':>9}")
     print_row("network", network)
     print_row("frame, nobody looks", undrawn)
     print_row("  frame but the network", undrawn - network, np.median(undrawn))
