@@ -152,7 +152,7 @@ class Ours:
         _, box = letterbox(self._frame, card)
         disc = np.repeat(draw_disc(card.mask_size)[None], len(objects), 0)
         scaled = objects.boxes_xyxy * np.float32([box.scale_x, box.scale_y] * 2)
-        self._prescribed = RawOutputs(scaled, objects.scores, objects.labels, disc)
+        self._prescribed = RawOutputs(scaled, objects.scores, objects.labels % len(card.classes), disc)
         self._face = FakeRuntime(card, self._run)
 
     def _run(self, x: NDArray[np.uint8]) -> RawOutputs:
