@@ -48,7 +48,7 @@ class Point:
 AXES = {
     "size": (256, 320, 448, 640),
     "proposals": (16, 64, 256),
-    "objects": (0, 1, 5, 10, 20),
+    "objects": (0, 5, 10, 20),
     "cameras": (1, 2, 3, 4),
 }
 """Field of a point -> its values, while the other fields are as above."""
