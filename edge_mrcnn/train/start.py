@@ -48,7 +48,8 @@ def exchange_backbone(
 ) -> Checkpoint:
     """Another backbone under the pyramid and heads of a trained model.
 
-    With the model as the teacher too, the new backbone learns to give the maps that these heads know.
+    Where both backbones have the same layers, but for their activations, the weights stay too, unless others are named.
+    With the model as the teacher, the new backbone learns to give the maps that these heads know.
 
     Raises:
         UsageError: If the rest of the model does not fit a light backbone: it is pruned, or torchvision's own.
@@ -56,7 +57,10 @@ def exchange_backbone(
     torch.manual_seed(seed)
     config = checkpoint.config.updated(backbone=backbone)
     model = build_model(config, len(checkpoint.classes), pretrained=pretrained, backbone_weights=backbone_weights)
-    kept = {k: v for k, v in checkpoint.model.state_dict().items() if not k.startswith(_OF_BACKBONE)}
+    kept = checkpoint.model.state_dict()
+    named = pretrained or backbone_weights is not None
+    if named or shapes_of(model.backbone) != shapes_of(checkpoint.model.backbone):
+        kept = {k: v for k, v in kept.items() if not k.startswith(_OF_BACKBONE)}
     try:
         missing, unknown = model.load_state_dict(kept, strict=False)
     except RuntimeError as error:
@@ -64,6 +68,11 @@ def exchange_backbone(
     if unknown or not all(key.startswith(_OF_BACKBONE) for key in missing):
         raise UsageError(f"--backbone: {checkpoint.config.name} of --weights has no light pyramid to put it under")
     return replace(checkpoint, config=config, model=model, training={})
+
+
+def shapes_of(module: nn.Module) -> dict[str, torch.Size]:
+    """Name of each weight to its shape."""
+    return {name: value.shape for name, value in module.state_dict().items()}
 
 
 _OF_BACKBONE = ("backbone.body.", "backbone.fpn.inner_blocks.")

@@ -315,6 +315,13 @@ class TestExchangeOfTheBackbone:
         smooth = "backbone.fpn.layer_blocks.0.0.weight"
         assert torch.equal(after.model.state_dict()[smooth], before.model.state_dict()[smooth])
 
+    def test_backbone_of_the_same_layers_keeps_its_weights(self, toy_config, make_lively) -> None:
+        config = toy_config.updated(backbone="shufflenet_v2_x1_0_leaky")
+        before = Checkpoint(model=make_lively(config, 1), config=config, classes=("a",), category_ids=(1,))
+        after = exchange(before, "shufflenet_v2_x1_0").model
+        assert all(torch.equal(after.state_dict()[k], v) for k, v in before.model.state_dict().items())
+        assert not any(isinstance(layer, torch.nn.LeakyReLU) for layer in after.modules())
+
     def test_result_is_an_ordinary_checkpoint(self, toy_checkpoint, tmp_path) -> None:
         save_checkpoint(tmp_path / "new.pt", exchange(load_checkpoint(toy_checkpoint), "mobilenet_v3_small"))
         assert load_checkpoint(tmp_path / "new.pt").config.backbone == "mobilenet_v3_small"
