@@ -99,7 +99,7 @@ def main(
 def print_rows(title: str, plain: Path, calib: str, images: int, probes: int, rounds: int) -> None:
     """The rows of one FP32 file: the INT8 file with its first convolution in float, and that with it in integers."""
     calibration = quantize.CalibrationSet.load(calib)
-    files = write_pair(plain, calibration, images)
+    files = write_pair(plain, calibration, images, is_draft=not probes)
     tensors = list(other_tensors(plain, calibration, images, max(probes, 1)))
     with runtimes.load(plain, threads=1) as exact:
         expected = [live_rows(exact.run(tensor)) for tensor in tensors[:probes]]
@@ -112,12 +112,15 @@ def print_rows(title: str, plain: Path, calib: str, images: int, probes: int, ro
         runtime.close()
 
 
-def write_pair(plain: Path, calibration: quantize.CalibrationSet, images: int) -> tuple[Path, Path]:
-    """INT8 files from one measurement of ranges: the first convolution in float, and in integers."""
+def write_pair(plain: Path, calibration: quantize.CalibrationSet, images: int, *, is_draft: bool) -> tuple[Path, Path]:
+    """INT8 files from one measurement of ranges: the first convolution in float, and in integers.
+
+    A draft has another accuracy and the same operators.
+    """
     quantizer = quantize.open_quantizer(plain, calibration, quantize.QuantizeConfig(images=images))
     files = plain.with_stem(f"{plain.stem}-float-stem"), plain.with_stem(f"{plain.stem}-integer-stem")
-    for file, keep_float in zip(files, ((STEM,), ()), strict=True):
-        quantizer.save(file, keep_float)
+    for file, keep_float in zip(files, (frozenset({STEM}), frozenset[str]()), strict=True):
+        quantizer.write(file, keep_float, is_draft=is_draft)
         file.with_stem(f"{file.stem}-backbone").unlink(missing_ok=True)
     return files
 

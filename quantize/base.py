@@ -6,9 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from quantize.calibration import CalibrationSet
 from quantize.parts import expand_blocks
 from quantize.settings import QuantizeConfig
+from quantize.stem import PICTURES, settle_weights
 from runtimes.model_card import ModelCard
 
 
@@ -43,6 +47,16 @@ class Quantizer(ABC):
             UsageError: If there is no such block.
         """
         return expand_blocks(self.config.keep_float, self.blocks)
+
+    def settle_stem(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The weights of a first convolution of pictures' bytes, (N, 3, h, w), on the grid that INT8 rounds to.
+
+        Weights of 7 bits stay as they are: each tool has a grid of its own for them.
+        """
+        if self.config.weight_bits < 8:
+            return weights
+        pictures = min(PICTURES, self.config.images)
+        return settle_weights(weights, self.calibration.tensors(self.card, pictures, self.config.seed))
 
     def save(self, output: Path, keep_float: Iterable[str] = ()) -> None:
         """Write an INT8 file in which what the settings say stays in float, and these blocks too."""

@@ -79,6 +79,7 @@ class OnnxQuantizer(Quantizer):
         self._float_stem = self._reason_of_stem()
         if not self._float_stem:
             self._ranges[self._stem.input[0]] = TensorData(lowest=np.float32(0), highest=np.float32(1))
+            self._settled = self._settle()
         names = (node.name for node in self._float.graph.node if node.op_type not in FLOAT_TYPES)
         self._nodes = [name for name in names if not (self._float_stem and name == self._stem.name)]
 
@@ -88,15 +89,17 @@ class OnnxQuantizer(Quantizer):
 
     def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
         nodes = [name for name in self._nodes if is_quantized(name, keep_float)]
+        is_stem_integer = not self._float_stem and self._stem.name in nodes
+        plain = self._settled if is_stem_integer else self._float
         tool = QDQQuantizer(
-            copy.deepcopy(self._float), per_channel=True, weight_qType=QuantType.QInt8,
+            copy.deepcopy(plain), per_channel=True, weight_qType=QuantType.QInt8,
             reduce_range=self.config.weight_bits == 7,
             tensors_range=self._ranges, nodes_to_quantize=nodes, nodes_to_exclude=[],
             op_types_to_quantize=KNOWN_TYPES if nodes else [],
             **(SYMMETRIC if self.card.rows == "static" else ASYMMETRIC),
         )  # fmt: skip
         tool.quantize_model()
-        if not self._float_stem and self._stem.name in nodes:
+        if is_stem_integer:
             feed_bytes(tool.model.graph())
         tool.model.save_model_to_file(str(output), False)
         slim(output)
@@ -109,6 +112,14 @@ class OnnxQuantizer(Quantizer):
         if not reads_pixels(self._float.graph):
             return FLOAT_STEM
         return WIDE_STEM if self.card.rows == "static" else {}
+
+    def _settle(self) -> onnx.ModelProto:
+        """The float model with weights of the first convolution that 8 bits hold."""
+        model: onnx.ModelProto = copy.deepcopy(self._float)
+        weights = next(tensor for tensor in model.graph.initializer if tensor.name == self._stem.input[1])
+        settled = self.settle_stem(onnx.numpy_helper.to_array(weights))
+        weights.CopyFrom(onnx.numpy_helper.from_array(settled, weights.name))
+        return model
 
     def _measure(self, plain: Path, model: Path) -> Any:
         """The range of each tensor, a moving average over the pictures of its smallest and largest value."""

@@ -50,7 +50,10 @@ class OpenvinoQuantizer(Quantizer):
         plain = openvino.Core().read_model(model)
         nodes = [node for node in plain.get_ordered_ops() if node.get_type_name() not in _PASSIVE]
         stem = find_stem(plain)
-        self._float_stem = None if reads_pixels(stem) else stem.get_friendly_name()
+        self._stem = stem.get_friendly_name()
+        self._float_stem = None if reads_pixels(stem) else self._stem
+        weights = stem.input_value(1).get_node()
+        self._settled = None if self._float_stem else self.settle_stem(np.array(weights.get_data()))
         self._nodes = [(node.get_friendly_name(), node.get_type_name()) for node in nodes]
 
     @property
@@ -60,9 +63,12 @@ class OpenvinoQuantizer(Quantizer):
 
     def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
         nncf.set_log_level(logging.ERROR)
+        model, floats = openvino.Core().read_model(self._model), self._float_nodes(keep_float)
+        if self._settled is not None and self._stem not in floats:
+            find_stem(model).input(1).replace_source_output(opset13.constant(self._settled).output(0))
         with redirect_stdout(sys.stderr):  # where progress bars belong
             quantized = nncf.quantize(
-                openvino.Core().read_model(self._model),
+                model,
                 nncf.Dataset(self._tensors),
                 preset=nncf.QuantizationPreset.MIXED,
                 target_device=nncf.TargetDevice.CPU,
@@ -72,7 +78,7 @@ class OpenvinoQuantizer(Quantizer):
                     activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM,
                     overflow_fix=OverflowFix.ENABLE if self.config.weight_bits == 7 else OverflowFix.DISABLE,
                 ),
-                ignored_scope=nncf.IgnoredScope(names=self._float_nodes(keep_float), validate=False),
+                ignored_scope=nncf.IgnoredScope(names=floats, validate=False),
             )
         if not self._float_stem:
             take_all_bytes(find_stem(quantized))

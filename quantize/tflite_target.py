@@ -11,7 +11,7 @@ import io
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from runtimes.errors import DataError
 from runtimes.tflite_backend import read_card, strip_card, write_card
 
 Tensors = dict[str, NDArray[Any]]
+Weights = NDArray[np.float32]
 
 PARTS = {
     "backbone": r"_body/",
@@ -83,9 +84,10 @@ class TfliteQuantizer(Quantizer):
         with _quietly():
             images = calibration.tensors(self.card, config.images, config.seed)
             self._ranges = measure_ranges(self._flatbuffer, build_recipe(), images)
-        stem = find_stem(self._flatbuffer)
+        self._stem = stem = find_stem(self._flatbuffer)
         self._also_float = {**ALSO_FLOAT, **(FLOAT_STEM if re.search(EARLY_LAYERS, stem.name) else {})}
         if stem.pixels:
+            self._settled = settle_stem(self._flatbuffer, self.settle_stem)
             self._ranges[stem.pixels].update(min=np.zeros((1,) * 4, np.float32), max=np.ones((1,) * 4, np.float32))
 
     @property
@@ -93,8 +95,11 @@ class TfliteQuantizer(Quantizer):
         return tuple(self._outputs)
 
     def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
-        floats = [re.escape(name) for block in keep_float for name in self._outputs[block]]
-        tool = quantizer.Quantizer(bytearray(self._flatbuffer), build_recipe(floats).get_quantization_recipe())
+        floats = [name for block in keep_float for name in self._outputs[block]]
+        is_settled = self._stem.pixels and self._stem.name not in floats
+        flatbuffer = self._settled if is_settled else self._flatbuffer
+        recipe = build_recipe([re.escape(name) for name in floats])
+        tool = quantizer.Quantizer(bytearray(flatbuffer), recipe.get_quantization_recipe())
         with _quietly():
             quantized = tool.quantize(self._ranges, enable_progress_report=False).quantized_model
         output.write_bytes(shorten_names(restore_outputs(self._flatbuffer, bytes(quantized))))
@@ -125,6 +130,19 @@ def find_stem(flatbuffer: bytes) -> Stem:
     factor = model.buffers[graph.tensors[before[1].inputs[1]].buffer].data
     is_pixel = np.allclose(np.frombuffer(bytes(factor), np.float32), PIXEL, rtol=1e-6, atol=0)
     return Stem(name, graph.tensors[before[1].outputs[0]].name.decode() if is_pixel else None)
+
+
+def settle_stem(flatbuffer: bytes, settle: Callable[[Weights], Weights]) -> bytes:
+    """A float model whose first convolution has other weights, made from (N, 3, h, w) ones to such."""
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+    graph = model.subgraphs[0]
+    stem = next(op for op in graph.operators if model.operatorCodes[op.opcodeIndex].builtinCode == _CODE.CONV_2D)
+    tensor = graph.tensors[stem.inputs[1]]
+    buffer = model.buffers[tensor.buffer]
+    weights = np.frombuffer(bytes(buffer.data), np.float32).reshape(tensor.shape)
+    settled = settle(weights.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    buffer.data = np.frombuffer(settled.tobytes(), np.uint8)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 _CODE = schema.BuiltinOperator

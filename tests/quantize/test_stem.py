@@ -1,4 +1,7 @@
-"""A model that only divides pictures by 255 multiplies their bytes themselves in INT8; any other keeps a float stem."""
+"""A model that only divides pictures by 255 multiplies their bytes themselves in INT8; any other keeps a float stem.
+
+In `TestSettling`: rounding its weights costs pictures less than rounding what it gives.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import pytest
 
 import runtimes
 from quantize import CalibrationSet, QuantizeConfig, quantize
+from quantize.stem import settle_weights
 from runtimes import FORMATS
 
 pytest.importorskip("nncf", reason="pip install 'edge-mrcnn[export]'")
@@ -168,3 +172,45 @@ def test_stem_of_a_static_file_stays_float(
     assert not is_stem_integer(output)
     assert readers_of_the_picture(output) == ["Cast"]
     assert "bytes" in runtimes.read_card(output).calibration["float"]["first convolution"]
+
+
+class TestSettling:
+    """Weights (N, 3, 3, 3) put on the grid of 8 bits."""
+
+    @pytest.fixture
+    def weights(self) -> np.ndarray:
+        """Filters of many ranges, some of which see nothing in an even picture."""
+        weights = np.random.default_rng(3).normal(size=(16, 3, 3, 3)).astype(np.float32)
+        weights[8:] -= weights[8:].mean((1, 2, 3), keepdims=True)
+        return weights * np.geomspace(0.01, 10, 16, dtype=np.float32)[:, None, None, None]
+
+    @pytest.fixture
+    def scenes(self) -> list[np.ndarray]:
+        """Smooth pictures, (1, 64, 64, 3) uint8."""
+        import cv2
+
+        rng = np.random.default_rng(4)
+        coarse = rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+        return [cv2.resize(picture, (64, 64), interpolation=cv2.INTER_CUBIC)[None] for picture in coarse]
+
+    def test_they_lie_on_the_grid_of_the_largest(self, weights: np.ndarray, scenes: list[np.ndarray]) -> None:
+        settled = settle_weights(weights, scenes[:3])
+        largest = np.abs(weights).max((1, 2, 3), keepdims=True)
+        np.testing.assert_allclose(np.abs(settled).max((1, 2, 3), keepdims=True), largest, rtol=1e-6)
+        steps = settled / largest * 127
+        np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
+
+    def test_their_errors_cancel_in_other_pictures(self, weights: np.ndarray, scenes: list[np.ndarray]) -> None:
+        scale = np.abs(weights).max((1, 2, 3), keepdims=True) / 127
+        nearest, settled = np.rint(weights / scale) * scale, settle_weights(weights, scenes[:3])
+        patches = np.lib.stride_tricks.sliding_window_view(np.concatenate(scenes[3:]), (3, 3), axis=(1, 2))
+        errors = [np.square(patches.reshape(-1, 27) @ (w - weights).reshape(16, 27).T) for w in (nearest, settled)]
+        assert np.median(errors[1].mean(0) / errors[0].mean(0)) < 0.2
+
+    def test_black_pictures_leave_each_weight_at_its_nearest(self, weights: np.ndarray) -> None:
+        scale = np.abs(weights).max((1, 2, 3), keepdims=True) / 127
+        settled = settle_weights(weights, [np.zeros((1, 8, 8, 3), np.uint8)])
+        np.testing.assert_allclose(settled, np.rint(weights / scale) * scale, rtol=1e-5, atol=1e-6)
+
+    def test_a_channel_of_zeros_stays_zero(self, scenes: list[np.ndarray]) -> None:
+        assert not settle_weights(np.zeros((2, 3, 3, 3), np.float32), scenes).any()
