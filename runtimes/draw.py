@@ -166,7 +166,7 @@ def draw_chips(image: Array, found: Detections, colors: Sequence[Color], style: 
         share = render_word(f"{score:.0%}", color, style, (0, style.pad))
         size = name.shape[1] + share.shape[1], name.shape[0]
         rect = _place_chip(size, _anchor(rings, found.boxes_xyxy[row]), image.shape[:2])
-        if _is_free(rect, taken):
+        if is_free(rect, taken):
             taken.append(rect)
             put_word(image, name, rect.left, rect.top)
             put_word(image, share, rect.left + name.shape[1], rect.top)
@@ -216,7 +216,7 @@ def _place_chip(size_wh: tuple[int, int], anchor_xy: tuple[int, int], image_hw: 
     return Rect(left, top, left + width, top + height)
 
 
-def _is_free(rect: Rect, taken: Sequence[Rect]) -> bool:
+def is_free(rect: Rect, taken: Sequence[Rect]) -> bool:
     """Whether a plate shares no pixel with others."""
     x0, y0, x1, y1 = rect
     return all(x1 <= left or right <= x0 or y1 <= top or bottom <= y0 for left, top, right, bottom in taken)

@@ -13,7 +13,7 @@ from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.report.agreement import compare, confident, image_change, match
 from edge_mrcnn.report.coco_api import rle
 from edge_mrcnn.report.evaluate import Evaluation, read_sized
-from runtimes.draw import FONT, PALETTE, Color, Rect, Style, draw_polygons, fill_polygons, to_polygons
+from runtimes.draw import FONT, PALETTE, Color, Rect, Style, draw_polygons, fill_polygons, is_free, to_polygons
 from runtimes.postprocess import MASK_THRESHOLD, Region, find_contours
 
 Result = dict[str, Any]
@@ -168,7 +168,7 @@ def draw_objects(
         The canvas.
     """
     style = Style.for_size(*canvas.shape[:2])
-    contours = [to_polygons(find_contours(_shrink_mask(thing, canvas.shape[:2]))) for thing in objects]
+    contours = to_polygons([find_contours(_shrink_mask(thing, canvas.shape[:2])) for thing in objects])
     boxes = [np.array(thing["bbox"]) * scale for thing in objects]
     worst_first = range(len(objects) - 1, -1, -1)
     for i in worst_first:
@@ -209,7 +209,7 @@ def _draw_label(canvas: np.ndarray, text: str, corner_xy: tuple[int, int], color
     x = min(max(corner_xy[0], 0), max(canvas.shape[1] - width - 4, 0))
     y = max(corner_xy[1], height + baseline)
     plate = Rect(x, y - height - baseline, x + width + 4, y)
-    if any(plate.overlaps(other) for other in taken):
+    if not is_free(plate, taken):
         return
     taken.append(plate)
     cv2.rectangle(canvas, (plate.left, plate.top), (plate.right, plate.bottom), color, cv2.FILLED)
