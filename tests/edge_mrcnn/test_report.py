@@ -24,7 +24,7 @@ from edge_mrcnn.report.evaluate import evaluate, match_categories
 from edge_mrcnn.report.markdown import to_markdown
 from edge_mrcnn.report.metrics import coco_summary, drop_interval, measure_ap
 from edge_mrcnn.report.models import Model
-from edge_mrcnn.report.pictures import choose, draw_lost, draw_strips, find_lost, number_objects
+from edge_mrcnn.report.pictures import choose, draw_lost, draw_objects, draw_strips, find_lost, number_objects
 from edge_mrcnn.report.render import draw_charts, to_html, to_json, to_plots
 from edge_mrcnn.report.variants import group_variants
 from edge_mrcnn.report.wording import verdict
@@ -447,6 +447,19 @@ def test_an_object_keeps_its_number_across_panels():
     assert number_objects(known, [thing(0), thing(50)]) == [0, 1]
     assert number_objects(known, [thing(51), thing(90)]) == [1, 2]
     assert number_objects(known, [thing(91), thing(1), thing(150)]) == [2, 0, 3]
+
+
+@pytest.mark.parametrize("corner", [(8, 30), (90, 60)], ids=["covering", "beside"])
+def test_label_that_would_cover_a_better_one_is_left_out(corner: tuple[int, int]):
+    mask = np.zeros((100, 160), np.uint8)
+    mask[50:90, 10:60] = 1
+    segmentation = rle.encode(np.asfortranarray(mask))
+    things = [{"bbox": [x, y, 50, 40], "segmentation": segmentation} for x, y in ((10, 32), corner)]
+    both, one = (
+        draw_objects(np.zeros((100, 160, 3), np.uint8), things, [(255, 0, 0), (0, 255, 0)], 1.0, ["first", second])
+        for second in ("second", "")
+    )
+    assert np.array_equal(both, one) == (corner == (8, 30))
 
 
 def test_lost_objects_are_framed():
