@@ -97,7 +97,9 @@ def draw_chart(rows: list[Row], file: Path, clock: str) -> None:
     count = counts[len(counts) // 2]
     used = min(row["threads"] for row in rows)
     sizes = sorted({row["size"] for row in rows})
-    figure, axes = pyplot.subplots(1, len(sizes), figsize=(6 * len(sizes), 4.5), squeeze=False, layout="constrained")
+    models = {row["model"] for row in rows if BACKBONE not in row["model"]}
+    height = 1.5 + 0.36 * len(models) * len(RUNTIMES)
+    figure, axes = pyplot.subplots(1, len(sizes), figsize=(6 * len(sizes), height), squeeze=False, layout="constrained")
     for axis, size in zip(axes[0], sizes, strict=True):
         wanted = {"precision": "int8", "threads": used, "objects": count, "size": size}
         bars = [row for row in rows if all(row[k] == v for k, v in wanted.items()) and BACKBONE not in row["model"]]
