@@ -124,6 +124,10 @@ class _Cutter:
         self.say(f"timing layers on {self.config.runtime}")
         budget = latency_budget(self.original, self.config.latency_ms, self.watch)
         self.say(f"{self.config.runtime}: {budget.full:.1f} ms, to become {budget.goal:.1f}")
+        if budget.goal >= budget.full:
+            raise UsageError(
+                f"--target-latency-ms {budget.goal:g}: the model takes {budget.full:.1f} ms as it is; give less"
+            )
         return budget
 
     @cached_property

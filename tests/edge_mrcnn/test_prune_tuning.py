@@ -109,6 +109,13 @@ def test_reaches_a_latency_as_an_exported_file(
     assert sum(line.startswith("openvino: ") for line in said) >= 2
 
 
+def test_latency_that_the_model_has_already_is_refused(trained: Checkpoint, data: CocoData, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="pip install 'edge-mrcnn[openvino]'")
+    config = PruneConfig(latency_ms=1e6, runtime="openvino", threads=1, images=4)
+    with pytest.raises(UsageError, match="--target-latency-ms 1e.06: the model takes .* as it is"):
+        prune_and_train(trained, data, tmp_path, config, replace(TOY, epochs=0), device="cpu")
+
+
 def test_more_steps_than_epochs_are_refused(trained: Checkpoint, data: CocoData, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="iterations"):
         prune_and_train(trained, data, tmp_path, HALF, TOY, iterations=4, device="cpu")
