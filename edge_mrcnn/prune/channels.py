@@ -16,7 +16,7 @@ from edge_mrcnn.model.cost import measure_cost
 from edge_mrcnn.prune.budget import Budget, PruneConfig, make_budget
 from edge_mrcnn.prune.costs import Widths, describe_layers
 from edge_mrcnn.prune.groups import ChannelGroup, find_groups
-from edge_mrcnn.prune.importance import measure_importance
+from edge_mrcnn.prune.importance import Importance, measure_importance
 from edge_mrcnn.prune.selection import choose_channels
 from edge_mrcnn.prune.surgery import Removal, cut
 from edge_mrcnn.train.task import Batch
@@ -34,24 +34,26 @@ def prune(checkpoint: Checkpoint, batches: Iterable[Batch], config: PruneConfig,
     Returns:
         A narrower model, with its provenance extended.
     """
-    return narrow(checkpoint, batches, config, make_budget(checkpoint, config), device=device)
+    return narrow(
+        checkpoint, rank_channels(checkpoint, batches, config, device), config, make_budget(checkpoint, config)
+    )
 
 
-def narrow(
-    checkpoint: Checkpoint, batches: Iterable[Batch], config: PruneConfig, budget: Budget, *, device: str = "auto"
-) -> Checkpoint:
+def rank_channels(checkpoint: Checkpoint, batches: Iterable[Batch], config: PruneConfig, device: str) -> Importance:
+    """Importance of every channel, by training data."""
+    model = copy.deepcopy(checkpoint.model)
+    return measure_importance(model, find_groups(checkpoint), batches, config.images, seed=config.seed, device=device)
+
+
+def narrow(checkpoint: Checkpoint, importance: Importance, config: PruneConfig, budget: Budget) -> Checkpoint:
     """Come down to a budget; `checkpoint` may be the model that it was made of, or narrower already."""
     groups, layers = find_groups(checkpoint), describe_layers(checkpoint)
-    widths = Widths(layers, groups)
+    floors = {group.name: round(config.least * group.width) for group in groups}
+    removal = choose_channels(
+        groups, importance, Widths(layers, groups), budget.cost, budget.goal, round_to=config.round_to, floors=floors
+    )
     model = copy.deepcopy(checkpoint.model)
-    removal: Removal = {}
-    if widths.total(budget.cost) > budget.goal:
-        importance = measure_importance(model, groups, batches, config.images, seed=config.seed, device=device)
-        least = {group.name: round(config.least * group.width) for group in groups}
-        removal = choose_channels(
-            groups, importance, widths, budget.cost, budget.goal, round_to=config.round_to, floors=least
-        )
-        cut(model, groups, removal)
+    cut(model, groups, removal)
     pruned = replace(checkpoint, model=model.eval())
     record = {"ratio": config.ratio, **_costs(checkpoint, pruned), "widths": _new_widths(groups, removal)}
     return replace(pruned, training={**checkpoint.training, "pruned": record})

@@ -19,6 +19,9 @@ from edge_mrcnn.reference import pick_device
 from edge_mrcnn.train.losses import Target, compute_losses
 from edge_mrcnn.train.task import Batch, set_norm_eval
 
+Importance = dict[str, Tensor]
+"""Group to (width,) float32: the loss that each channel's removal would cost."""
+
 
 def measure_importance(
     model: MaskRCNN,
@@ -28,7 +31,7 @@ def measure_importance(
     *,
     seed: int = 0,
     device: str = "auto",
-) -> dict[str, Tensor]:
+) -> Importance:
     """Ask some training images which channels matter; the weights stay as they are.
 
     Args:
@@ -40,7 +43,7 @@ def measure_importance(
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Returns:
-        Group to (width,) float32: the loss that each channel's removal would cost.
+        What each channel's removal would cost.
     """
     squares = {group.name: torch.zeros(group.width) for group in groups}
     where = pick_device(device)

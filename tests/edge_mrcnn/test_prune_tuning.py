@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,14 +17,20 @@ pytest.importorskip("torch_pruning", reason="pip install 'edge-mrcnn[prune]'")
 from edge_mrcnn.cli.prune import fine_tuning  # noqa: E402
 from edge_mrcnn.config import TrainConfig  # noqa: E402
 from edge_mrcnn.data.coco import CocoData, load_coco  # noqa: E402
+from edge_mrcnn.export.pipeline import ExportConfig, adapt  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
 from edge_mrcnn.model.cost import measure_cost  # noqa: E402
 from edge_mrcnn.prune import tuning  # noqa: E402
-from edge_mrcnn.prune.budget import PruneConfig  # noqa: E402
-from edge_mrcnn.prune.latency import LatencyCost, fit_terms  # noqa: E402
+from edge_mrcnn.prune.budget import Budget, PruneConfig  # noqa: E402
+from edge_mrcnn.prune.channels import narrow  # noqa: E402
+from edge_mrcnn.prune.costs import Widths, describe_layers  # noqa: E402
+from edge_mrcnn.prune.groups import find_groups  # noqa: E402
+from edge_mrcnn.prune.latency import LatencyCost, corrected, equal_threshold, fit_terms  # noqa: E402
 from edge_mrcnn.prune.probes import Probe, time_probes  # noqa: E402
 from edge_mrcnn.prune.tuning import prune_and_train  # noqa: E402
+from edge_mrcnn.reference import TorchRuntime  # noqa: E402
 from runtimes.errors import DataError, UsageError  # noqa: E402
+from runtimes.preprocess import read_image  # noqa: E402
 
 HALF = PruneConfig(macs=0.5, images=4)
 TOY = TrainConfig(epochs=3, batch=2, workers=0, warmup_steps=2, lr=0.005, precision="32")
@@ -101,12 +108,37 @@ def test_reaches_a_latency_as_an_exported_file(
     trained: Checkpoint, data: CocoData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("openvino", reason="pip install 'edge-mrcnn[openvino]'")
-    monkeypatch.setattr(tuning, "CORRECTIONS", 1)
+    monkeypatch.setattr(tuning, "TRIALS", 2)
     said: list[str] = []
     config = PruneConfig(latency_ms=0.01, runtime="openvino", threads=1, images=4)
     best = prune_and_train(trained, data, tmp_path, config, replace(TOY, epochs=0), device="cpu", say=said.append)
     assert macs(load_checkpoint(best)) < 0.5 * macs(trained)
     assert sum(line.startswith("openvino: ") for line in said) >= 2
+
+
+def test_models_are_timed_while_they_find_as_many_objects(trained: Checkpoint, data: CocoData) -> None:
+    images = [read_image(image.path) for image in data.images[:4]]
+    for wanted in (0.0, 1.0, 2.5):
+        threshold = equal_threshold(trained, images, wanted)
+        own = replace(trained, model=copy.deepcopy(trained.model))
+        model = TorchRuntime(adapt(own, ExportConfig(score_threshold=threshold)), device="cpu")
+        assert sum(len(model.infer(image).scores) for image in images) == round(wanted * len(images))
+    assert equal_threshold(trained, images, 1e4) == pytest.approx(0, abs=1e-5)
+    assert trained.model.roi_heads.score_thresh == trained.config.score_threshold
+
+
+def test_a_correction_keeps_the_original_and_explains_what_was_measured(trained: Checkpoint) -> None:
+    layers, groups = describe_layers(trained), find_groups(trained)
+    table = {name: (0.0, 0.0, 0.0, 1e-6 * layer.macs(1, 1)) for name, layer in layers.items()}
+    cost = LatencyCost(table, base=2.0)
+    full = Widths(layers, groups).total(cost)
+    budget = Budget(cost, full, goal=2.0 + 0.7 * (full - 2.0))
+    importance = {group.name: torch.arange(group.width).float() for group in groups}
+    pruned = narrow(trained, importance, PruneConfig(latency_ms=1.0), budget)
+    measured = full - 0.5 * (full - Widths(describe_layers(pruned), find_groups(pruned)).total(cost))
+    after = corrected(budget, pruned, measured)
+    assert Widths(describe_layers(pruned), find_groups(pruned)).total(after.cost) == pytest.approx(measured)
+    assert Widths(layers, groups).total(after.cost) == pytest.approx(full) and after.goal == budget.goal
 
 
 def test_latency_that_the_model_has_already_is_refused(trained: Checkpoint, data: CocoData, tmp_path: Path) -> None:
