@@ -90,7 +90,9 @@ def load_trained(file: Path, size: int) -> Any:
     from edge_mrcnn.export.pipeline import ExportConfig, adapt
     from edge_mrcnn.model.checkpoint import load_checkpoint
 
-    settings = ExportConfig(image_size_hw=(size, size), max_detections=MAX_DETECTIONS, score_threshold=THRESHOLD)
+    settings = ExportConfig(
+        image_size_hw=(size, size), max_detections=MAX_DETECTIONS, score_threshold=THRESHOLD, roi_samples=1
+    )
     return adapt(load_checkpoint(file), settings)
 
 
