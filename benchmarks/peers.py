@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import click
 import cv2
@@ -60,9 +61,10 @@ class Trial:
     step: Callable[[], Stages]
     stages: list[Stages] = field(default_factory=list)
 
-    def median(self, name: str) -> float:
-        """Of one stage, in milliseconds."""
-        return statistics.median(getattr(stage, name) for stage in self.stages)
+    def record(self) -> dict[str, Any]:
+        """The case and the median of each stage, in milliseconds."""
+        names = Stages.__dataclass_fields__
+        return asdict(self.case) | {name: statistics.median(getattr(s, name) for s in self.stages) for name in names}
 
 
 @click.command()
@@ -89,15 +91,14 @@ def main(
     models, runtimes, counts = comma_list(presets) + trained + comma_list(peers), comma_list(names), ints(objects)
     for model, size in product(models, ints(sizes)):
         side_of(model).make_files(output, model, size, runtimes)
-    trials: list[Trial] = []
+    rows: list[dict[str, Any]] = []
     for size, used in product(ints(sizes), ints(threads)):
         group = [Case(*parts, size, used, count)
                  for parts in product(models, runtimes, comma_list(precisions)) for count in counts]  # fmt: skip
-        trials += race(list(filter(is_possible, group)), output, rounds, clock)
-    record = [asdict(t.case) | {name: t.median(name) for name in Stages.__dataclass_fields__} for t in trials]
-    (output / "peers.json").write_text(json.dumps({"clock": clock, "rounds": rounds, "rows": record}, indent=1))
-    (output / "peers.md").write_text(pages.write_tables(record, clock))
-    pages.draw_chart(record, output / "peers.png", clock)
+        rows += race(list(filter(is_possible, group)), output, rounds, clock)
+    (output / "peers.json").write_text(json.dumps({"clock": clock, "rounds": rounds, "rows": rows}, indent=1))
+    (output / "peers.md").write_text(pages.write_tables(rows, clock))
+    pages.draw_chart(rows, output / "peers.png", clock)
     click.echo((output / "peers.md").read_text())
 
 
@@ -116,8 +117,11 @@ def is_possible(case: Case) -> bool:
     return case.model != stock.NAME or stock.is_possible(case.runtime, case.precision)
 
 
-def race(cases: Sequence[Case], folder: Path, rounds: int, clock: str) -> list[Trial]:
-    """Time cases of one number of threads in turn, and the backbone of each of our files beside them."""
+def race(cases: Sequence[Case], folder: Path, rounds: int, clock: str) -> list[dict[str, Any]]:
+    """Time cases of one number of threads in turn, and the backbone of each of our files beside them.
+
+    All of them are open at the same time, some 60 MB each, and none afterwards.
+    """
     limit_threads(cases[0].threads)
     trials = [trial for case in cases if (trial := open_trial(case, folder, clock))]
     floors = dict.fromkeys(replace(trial.case, objects=0) for trial in trials if side_of(trial.case.model) is ours)
@@ -128,7 +132,7 @@ def race(cases: Sequence[Case], folder: Path, rounds: int, clock: str) -> list[T
         for index in range(len(trials)):
             trial = trials[(index + round_) % len(trials)]
             trial.stages.append(trial.step())
-    return trials
+    return [trial.record() for trial in trials]
 
 
 def open_trial(case: Case, folder: Path, clock: str) -> Trial | None:

@@ -2,10 +2,10 @@
 
     python benchmarks/pruning.py --base best.pt --data DIR -o runs/pruning runs/p65/best.pt runs/p50/best.pt
 
-Each is exported to each target (files of an earlier call are kept), its AP is measured with torch on the val split of
-DIR, and all files of a target are timed in turn on the same pictures. Prints a Markdown table. "of what MACs promise"
-is the speed-up divided by the factor by which multiply-accumulates shrank, counted with as many detections as the
-pictures show. The megabytes are those of the first target's file.
+Each is exported to each target, its AP is measured with torch on the val split of DIR, and all files of a target are
+timed in turn on the same pictures, at score thresholds at which all models find as many objects there as the base does.
+Prints a Markdown table. "of what MACs promise" is the speed-up divided by the factor by which multiply-accumulates
+shrank, counted with as many detections as the pictures show. The megabytes are those of the first target's file.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import numpy as np
 
 import runtimes
 from edge_mrcnn.data.coco import CocoData, load_coco
-from edge_mrcnn.export import TARGETS
 from edge_mrcnn.export.pipeline import ExportConfig, export
 from edge_mrcnn.measure.latency import measure_latency
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint
 from edge_mrcnn.model.cost import Cost, measure_cost
+from edge_mrcnn.prune.latency import equal_threshold
 from edge_mrcnn.reference import TorchRuntime
 from edge_mrcnn.report.evaluate import evaluate
 from edge_mrcnn.tables import Table
@@ -40,16 +40,6 @@ class Model:
     checkpoint: Checkpoint
     files: dict[str, Path]
     """Target to file."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """All models on one target."""
-
-    latency_ms: list[float]
-    """From frame to detections, median."""
-    detections: float
-    """Of the first model on one picture, mean."""
 
 
 @click.command()
@@ -67,36 +57,40 @@ def compare(
     pruned: tuple[Path, ...],
 ) -> None:  # fmt: skip
     """Print the table."""
-    names = targets.split(",")
-    models = [prepare(path, output, names) for path in (base, *pruned)]
+    names = tuple(targets.split(","))
     val = load_coco(data, "val")
     frames = [read_image(image.path) for image in val.images[:pictures]]
-    timings = {target: time_files([m.files[target] for m in models], frames, rounds, threads) for target in names}
-    click.echo("\n".join(tabulate(models, val, limit, timings)))
+    reference = TorchRuntime(load_checkpoint(base), device="cpu")
+    found = float(np.mean([len(reference.infer(frame).scores) for frame in frames]))
+    click.echo(f"{found:.1f} objects in each of {len(frames)} pictures", err=True)
+    models = [prepare(path, output, names, frames, found) for path in (base, *pruned)]
+    times = {target: time_files([m.files[target] for m in models], frames, rounds, threads) for target in names}
+    click.echo("\n".join(tabulate(models, val, limit, times, found)))
 
 
-def prepare(path: Path, output: Path, targets: Sequence[str]) -> Model:
-    """Export a checkpoint, unless that was done before."""
+def prepare(path: Path, output: Path, targets: tuple[str, ...], frames: Sequence[np.ndarray], found: float) -> Model:
+    """Export a checkpoint so that it finds that many objects in a frame, on average."""
     name = path.parent.name if path.stem in ("best", "last") else path.stem
-    files = {target: output / name / f"{path.stem}{TARGETS[target][1]}" for target in targets}
-    if missing := tuple(target for target, file in files.items() if not file.is_file()):
-        export(path, output / name, ExportConfig(targets=missing), say=lambda line: click.echo(line, err=True))
-    return Model(name, load_checkpoint(path), files)
+    checkpoint = load_checkpoint(path)
+    config = ExportConfig(targets=targets, score_threshold=equal_threshold(checkpoint, frames, found))
+    files = export(path, output / name, config, say=lambda line: click.echo(line, err=True))
+    return Model(name, checkpoint, dict(zip(targets, files, strict=True)))
 
 
-def time_files(files: Sequence[Path], frames: Sequence[np.ndarray], rounds: int, threads: int) -> Timing:
-    """All files of a target in turn."""
+def time_files(files: Sequence[Path], frames: Sequence[np.ndarray], rounds: int, threads: int) -> list[float]:
+    """Milliseconds from frame to detections of all files of a target, in turn; the mean over frames of medians."""
     with ExitStack() as stack:
         opened = [stack.enter_context(runtimes.load(file, threads=threads)) for file in files]
-        stages = measure_latency(opened, frames, rounds=rounds)
-        found = float(np.mean([len(opened[0].infer(frame).scores) for frame in frames]))
-    return Timing([stage["total"].p50 for stage in stages], found)
+        stages = [measure_latency(opened, [frame], rounds=rounds) for frame in frames]
+    return [float(np.mean([frame[index]["total"].p50 for frame in stages])) for index in range(len(files))]
 
 
-def tabulate(models: Sequence[Model], val: CocoData, limit: int | None, timings: dict[str, Timing]) -> list[str]:
+def tabulate(
+    models: Sequence[Model], val: CocoData, limit: int | None, times: dict[str, list[float]], found: float
+) -> list[str]:
     """One line per model."""
     header = ["model", "GMAC", "of base", "M weights", "box AP", "mask AP", "MB", "zipped MB"]
-    for target in timings:
+    for target in times:
         header += [f"ms {target}", "of what MACs promise"]
     scores = [evaluate(TorchRuntime(m.checkpoint, device="cpu"), val, limit=limit) for m in models]
     costs = [measure_cost(m.checkpoint.model, m.checkpoint.config) for m in models]
@@ -105,18 +99,18 @@ def tabulate(models: Sequence[Model], val: CocoData, limit: int | None, timings:
         cells = [model.name, f"{cost.macs / 1e9:.3f}", f"{100 * cost.macs / costs[0].macs:.0f} %"]
         cells += [f"{cost.parameters / 1e6:.2f}", f"{100 * score.box.ap:.1f}", f"{100 * score.mask.ap:.1f}"]
         cells += [f"{size:.2f}" for size in file_mb(next(iter(model.files.values())))]
-        for timing in timings.values():
-            base_ms, latency_ms = timing.latency_ms[0], timing.latency_ms[index]
-            promise = seen_cost(models[0], timing).macs / seen_cost(model, timing).macs
+        for took_ms in times.values():
+            base_ms, latency_ms = took_ms[0], took_ms[index]
+            promise = seen_cost(models[0], found).macs / seen_cost(model, found).macs
             cells += [f"{latency_ms:.1f}", f"{base_ms / latency_ms / promise:.2f}" if index else "–"]
         body.append(tuple(cells))
     return Table(tuple(header), tuple(body), 1).markdown()
 
 
-def seen_cost(model: Model, timing: Timing) -> Cost:
+def seen_cost(model: Model, found: float) -> Cost:
     """With as many detections as the pictures have."""
     config = model.checkpoint.config
-    seen = max(1, min(round(timing.detections), config.max_detections))
+    seen = max(1, min(round(found), config.max_detections))
     return measure_cost(model.checkpoint.model, config.updated(max_detections=seen))
 
 

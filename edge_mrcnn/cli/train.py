@@ -68,6 +68,8 @@ def command(
     config = TrainConfig(**settings)
     if pretrained and backbone_weights:
         raise UsageError("--pretrained and --backbone-weights exclude each other")
+    if weights and not backbone and (pretrained or backbone_weights):
+        raise UsageError("--weights keeps its own backbone: name another with --backbone, or give no weights for one")
     from edge_mrcnn.data.coco import load_coco
     from edge_mrcnn.model.checkpoint import load_checkpoint
     from edge_mrcnn.train.loop import train

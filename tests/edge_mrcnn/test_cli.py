@@ -91,6 +91,8 @@ def bad(tmp_path: Path, toy_data: Path, toy_checkpoint: Path) -> dict[str, Path]
         ("train --data {data} --weights {good} --epochs 1 --workers 0 --device cpu -o {folder}/file", 1, "file"),
         ("train --data {data} --weights {good} --device quantum", 2, "quantum"),
         ("train --data {data} --pretrained --backbone-weights x", 2, "exclude"),
+        ("train --data {data} --weights x --pretrained", 2, "--backbone"),
+        ("train --data {data} --weights x --backbone-weights y", 2, "--backbone"),
         ("train --data {data} --backbone-weights {folder}/none.pth --imgsz 64", 1, "none.pth"),
         ("prune --data {data} --weights {folder}/none.pt --macs 0.5", 1, "none.pt"),
         ("prune --data {data} --weights {good} --ratio 1", 2, "ratio"),
