@@ -73,7 +73,9 @@ def measure(
     for round_ in range(rounds):
         for index in range(len(trials)):
             trials[(index + round_) % len(trials)].run()
-    click.echo(f"| ms, {threads} thread{'s' * (threads > 1)} | " + " | ".join(f"{count} objects" for count in wanted) + " |")
+    click.echo(
+        f"| ms, {threads} thread{'s' * (threads > 1)} | " + " | ".join(f"{count} objects" for count in wanted) + " |"
+    )
     click.echo("|---|" + "---:|" * len(wanted))
     for file, row in rows.items():
         click.echo(f"| {file.name} | " + " | ".join(map(cell, row)) + " |")

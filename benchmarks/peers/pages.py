@@ -109,7 +109,7 @@ def draw_chart(rows: list[Row], file: Path, clock: str) -> None:
         around = [row["results"] - row["network"] for row in bars]
         axis.barh(names, network, color=COLORS["network"], label="network")
         axis.barh(names, around, left=network, color=COLORS["results"], label="before and after it")
-        axis.set_title(f"INT8, {size} px, {used} thread{"s" * (used > 1)}, {count} objects")
+        axis.set_title(f"INT8, {size} px, {used} thread{'s' * (used > 1)}, {count} objects")
         axis.set_xlabel(f"{clock} ms from a decoded 1080p frame to boxes and masks")
         axis.tick_params(axis="y", labelsize=8)
         axis.legend(loc="lower right")
