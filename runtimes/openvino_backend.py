@@ -63,6 +63,10 @@ class OpenVinoRuntime(BatchRuntime):
         self._request: Any = compiled.create_infer_request()
         self._ports = [compiled.output(name) for name in output_names(card)]
 
+    def twin(self) -> OpenVinoRuntime:
+        """A runtime for another thread, which shares the compiled model: as many as it was opened with `streams`."""
+        return OpenVinoRuntime(self.card, self._compiled)
+
     def answer(self, x: Array) -> Sequence[Array]:
         outputs = self._request.infer([x], share_inputs=True, share_outputs=True)
         return [outputs[port] for port in self._ports]
@@ -88,6 +92,7 @@ def open_model(
     precision: str = "f32",
     cache_dir: str | Path | None = None,
     integer: bool | None = None,
+    streams: int = 1,
 ) -> OpenVinoRuntime:
     """Open an OpenVINO IR.
 
@@ -100,13 +105,15 @@ def open_model(
         cache_dir: Folder for compiled models, which makes the next start faster; none by default.
         integer: Whether quantized layers compute in integers. By default they do where OpenVINO can: on Arm cores
             without half-precision arithmetic (Raspberry Pi 4, Jetson Nano) they run in float.
+        streams: Frames in flight at once, by this runtime and its twins; they share the threads. Models that are opened
+            one by one share OpenVINO's executor instead, and take turns.
 
     Raises:
         ModelFileError: If a file is damaged or was not made by edge-mrcnn.
         MissingFileError: If the .bin is not beside the .xml.
-        UsageError: If the device or precision is unknown.
+        UsageError: If the device or precision is unknown, or there is no stream.
     """
-    config = _config(threads, precision, cache_dir)
+    config = _config(threads, precision, cache_dir, streams)
     if integer is None:
         integer = device != "CPU" or _can_compute_in_integers()
     if not integer:
@@ -169,10 +176,12 @@ def write_golden(path: str | Path, data: bytes | None) -> None:
     write_seal(path)
 
 
-def _config(threads: int | None, precision: str, cache_dir: str | Path | None) -> dict[str, Any]:
+def _config(threads: int | None, precision: str, cache_dir: str | Path | None, streams: int) -> dict[str, Any]:
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if streams < 1:
+        raise UsageError(f"streams {streams}: expected at least 1")
+    config: dict[str, Any] = {"NUM_STREAMS": streams} if streams > 1 else {"PERFORMANCE_HINT": "LATENCY"}
     if hint := PRECISIONS[precision]:
         config["INFERENCE_PRECISION_HINT"] = hint
     if threads:

@@ -200,7 +200,12 @@ class TestLoad:
 
     @pytest.mark.parametrize(
         ("suffix", "options"),
-        [(".onnx", {"providers": ["NoProvider"]}), (".xml", {"device": "XPU"}), (".xml", {"precision": "f8"})],
+        [
+            (".onnx", {"providers": ["NoProvider"]}),
+            (".xml", {"device": "XPU"}),
+            (".xml", {"precision": "f8"}),
+            (".xml", {"streams": 0}),
+        ],
         indirect=["suffix"],
     )
     def test_impossible_option_is_a_usage_error(self, suffix, options, model_files):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import runtimes
@@ -42,6 +44,16 @@ def test_openvino_takes_the_threads_asked_for(model_files):
     pytest.importorskip("openvino", reason="needs edge-mrcnn[openvino]")
     with runtimes.load(model_files[".xml"], threads=1) as model:
         assert model._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+def test_openvino_answers_several_frames_at_once(model_files):
+    pytest.importorskip("openvino", reason="needs edge-mrcnn[openvino]")
+    frames = [np.full((64, 96, 3), (count, 0, 0), np.uint8) for count in (2, 4)]  # a toy model finds so many objects
+    with runtimes.load(model_files[".xml"], threads=2, streams=2) as model, model.twin() as other:
+        assert model._compiled.get_property("NUM_STREAMS") == 2
+        with ThreadPoolExecutor(2) as pool:
+            answers = [list(pool.map(lambda r, x: len(r.infer(x)), (model, other), frames)) for _ in range(20)]
+    assert answers == [[2, 4]] * 20
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
