@@ -201,10 +201,10 @@ def _train(
     validation: CocoData | None, resume: bool, device: str,
 ) -> Checkpoint:  # fmt: skip
     """Fine-tune a step and read what it gives; one that is done already is only read."""
-    best = step.folder / "best.pt"
     if not training.epochs:
-        shutil.copyfile(step.folder / PRUNED_FILE, best)
-    elif not (resume and _is_done(step.folder, training.epochs)):
+        shutil.copyfile(step.folder / PRUNED_FILE, step.folder / "best.pt")
+        return pruned
+    if not (resume and _is_done(step.folder, training.epochs)):
         if pruned.model.backbone.out_channels != teacher.model.backbone.out_channels:
             training = replace(training, distill_features=0.0)  # few epochs do not pay for learning an adapter
         train(
@@ -212,7 +212,7 @@ def _train(
             resume=resume and (step.folder / RESUME_FILE).is_file(), teacher=teacher,
             callbacks=(KeepZeros(pruned.model),) if "sparse" in pruned.training else (),
         )  # fmt: skip
-    return load_checkpoint(best if step.is_last else step.folder / "last.pt")
+    return load_checkpoint(step.folder / ("best.pt" if step.is_last else "last.pt"))
 
 
 def _is_done(folder: Path, epochs: int) -> bool:

@@ -148,6 +148,13 @@ def test_latency_that_the_model_has_already_is_refused(trained: Checkpoint, data
         prune_and_train(trained, data, tmp_path, config, replace(TOY, epochs=0), device="cpu")
 
 
+def test_goes_in_steps_without_training(trained: Checkpoint, data: CocoData, tmp_path: Path) -> None:
+    settings = replace(TOY, epochs=0)
+    best = prune_and_train(trained, data, tmp_path, HALF, settings, iterations=2, device="cpu")
+    first, last = load_checkpoint(tmp_path / "step-1" / "best.pt"), load_checkpoint(best)
+    assert macs(last) <= 0.5 * macs(trained) < macs(first) < macs(trained)
+
+
 def test_more_steps_than_epochs_are_refused(trained: Checkpoint, data: CocoData, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="iterations"):
         prune_and_train(trained, data, tmp_path, HALF, TOY, iterations=4, device="cpu")
