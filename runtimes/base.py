@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from runtimes.errors import EdgeError, ModelFileError, one_line
 from runtimes.model_card import ModelCard
-from runtimes.preprocess import Letterbox, letterbox
+from runtimes.preprocess import Letterbox, Order, letterbox
 from runtimes.types import Detections
 
 Array = NDArray[Any]
@@ -70,20 +70,22 @@ class Runtime(ABC):
         """What the graph really runs on, as far as the SDK tells: device, precision, threads."""
         return {}
 
-    def infer(self, image: Array) -> Detections:
+    def infer(self, image: Array, *, order: Order = "rgb") -> Detections:
         """Find objects.
 
         Args:
             image: (h, w, 3) uint8 RGB, any size.
+            order: "bgr" if the channels are as OpenCV has them.
 
         Returns:
             Live detections in pixels of that image, sorted by score, with the time of each stage.
 
         Raises:
             ImageError: If the image has another shape or type.
+            UsageError: If the order is unknown.
         """
         start = time.perf_counter()
-        x, box = letterbox(image, self.card)
+        x, box = letterbox(image, self.card, order)
         ready = time.perf_counter()
         raw = self.run(x)
         done = time.perf_counter()

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtimes.preprocess import Order, check_order
+
 if TYPE_CHECKING:
     from runtimes.counting import PlaceCounter
     from runtimes.types import Detections
@@ -76,25 +78,36 @@ class Rect(NamedTuple):
 
 
 def draw_detections(
-    image: Array, found: Detections, *, by_instance: bool | None = None, style: Style | None = None
+    image: Array,
+    found: Detections,
+    *,
+    by_instance: bool | None = None,
+    style: Style | None = None,
+    order: Order = "rgb",
 ) -> Array:
     """Draw detections into an image, the best on top.
 
     Args:
-        image: (H, W, 3) uint8 RGB of the size that was inferred; changed in place.
+        image: (H, W, 3) uint8 of the size that was inferred; changed in place.
         found: Detections of that image.
         by_instance: A colour per object instead of per class; by default only where the model knows one class.
         style: Sizes of lines and text; by default those that fit the image.
+        order: Of the image's channels.
 
     Returns:
         The same image.
+
+    Raises:
+        UsageError: If the order is unknown.
     """
+    check_order(order)
     style = style or Style.for_size(*image.shape[:2])
     if by_instance is None:
         by_instance = len(found.names) == 1
     instances = range(len(found)) if found.ids is None else found.ids.tolist()
     keys = instances if by_instance else found.labels.tolist()
-    colors = [PALETTE[key % len(PALETTE)] for key in keys]
+    palette = PALETTE if order == "rgb" else tuple((blue, green, red) for red, green, blue in PALETTE)
+    colors = [palette[key % len(palette)] for key in keys]
     polygons = to_polygons(found.masks.contours)
     rows = range(len(found) - 1, -1, -1)
     for row in rows:
@@ -104,7 +117,7 @@ def draw_detections(
             draw_polygons(image, polygons[row], colors[row], style)
         else:
             draw_box(image, found.boxes_xyxy[row], colors[row], style)
-    draw_chips(image, found, colors, style)
+    draw_chips(image, found, colors, style, order)
     return image
 
 
@@ -157,13 +170,13 @@ def draw_box(image: Array, box_xyxy: Array, color: Color, style: Style) -> None:
     cv2.rectangle(image, (x0, y0), (x1, y1), color, style.line)
 
 
-def draw_chips(image: Array, found: Detections, colors: Sequence[Color], style: Style) -> None:
+def draw_chips(image: Array, found: Detections, colors: Sequence[Color], style: Style, order: Order = "rgb") -> None:
     """Label objects, the best first; a label that would cover another is left out."""
     taken: list[Rect] = []
     rows = zip(found.labels.tolist(), found.scores.tolist(), found.masks.contours, colors, strict=True)
     for row, (label, score, rings, color) in enumerate(rows):
-        name = render_word(f"{_number(found, row)}{found.names[label]} ", color, style, (style.pad, 0))
-        share = render_word(f"{score:.0%}", color, style, (0, style.pad))
+        name = render_word(f"{_number(found, row)}{found.names[label]} ", color, style, (style.pad, 0), order)
+        share = render_word(f"{score:.0%}", color, style, (0, style.pad), order)
         size = name.shape[1] + share.shape[1], name.shape[0]
         rect = _place_chip(size, _anchor(rings, found.boxes_xyxy[row]), image.shape[:2])
         if is_free(rect, taken):
@@ -173,7 +186,7 @@ def draw_chips(image: Array, found: Detections, colors: Sequence[Color], style: 
 
 
 @lru_cache(maxsize=_KEPT)
-def render_word(text: str, color: Color, style: Style, margins: tuple[int, int]) -> Array:
+def render_word(text: str, color: Color, style: Style, margins: tuple[int, int], order: Order = "rgb") -> Array:
     """(h, w, 3) uint8: a word on a ground of this colour, as high as a chip; not to be changed.
 
     Args:
@@ -181,12 +194,13 @@ def render_word(text: str, color: Color, style: Style, margins: tuple[int, int])
         color: Of the ground.
         style: Sizes.
         margins: Pixels to the left and to the right.
+        order: Of the channels of colour and word.
     """
     (text_w, _), _ = cv2.getTextSize(text, FONT, style.font_scale, 1)
     (_, text_h), baseline = cv2.getTextSize("g", FONT, style.font_scale, 1)
     word = np.full((text_h + baseline + style.pad, text_w + sum(margins), 3), color, np.uint8)
     origin = (margins[0], style.pad // 2 + text_h)
-    cv2.putText(word, text, origin, FONT, style.font_scale, _text_color(color), 1, cv2.LINE_AA)
+    cv2.putText(word, text, origin, FONT, style.font_scale, _text_color(color, order), 1, cv2.LINE_AA)
     word.setflags(write=False)
     return word
 
@@ -222,9 +236,9 @@ def is_free(rect: Rect, taken: Sequence[Rect]) -> bool:
     return all(x1 <= left or right <= x0 or y1 <= top or bottom <= y0 for left, top, right, bottom in taken)
 
 
-def _text_color(color: Color) -> Color:
+def _text_color(color: Color, order: Order) -> Color:
     """Black or white, whichever is easier to read on this colour (Rec. 709 luma)."""
-    red, green, blue = color
+    red, green, blue = color if order == "rgb" else color[::-1]
     return (16, 16, 16) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 110 else (255, 255, 255)
 
 

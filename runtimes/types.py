@@ -20,6 +20,8 @@ from runtimes.postprocess import Region, encode_rle, fill_dense, paste_mask
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from runtimes.preprocess import Order
+
     Array = NDArray[Any]
 
 
@@ -153,11 +155,11 @@ class Detections:
         """Milliseconds by stage."""
         return self.speed_ms
 
-    def plot(self, image: Array) -> Array:
-        """A copy of the (H, W, 3) uint8 RGB image with the detections drawn on it."""
+    def plot(self, image: Array, *, order: Order = "rgb") -> Array:
+        """A copy of the (H, W, 3) uint8 image with the detections drawn on it, in its own order of channels."""
         from runtimes.draw import draw_detections
 
-        picture: Array = draw_detections(image.copy(), self)
+        picture: Array = draw_detections(image.copy(), self, order=order)
         return picture
 
     def to_supervision(self) -> Any:

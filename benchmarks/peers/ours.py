@@ -168,12 +168,11 @@ class Ours:
     def process(self) -> Stages:
         """From a BGR frame to a drawn picture and JSON."""
         start = self._clock()
-        image = cv2.cvtColor(self._frame, cv2.COLOR_BGR2RGB)
-        found = self._face.infer(image)
+        found = self._face.infer(self._frame, order="bgr")
         _ = found.masks.regions
         results = self._clock()
         self.json = json.dumps(found.to_coco(1))
-        self.picture = found.plot(image)
+        self.picture = found.plot(self._frame, order="bgr")
         end = self._clock()
         return Stages(network=1e3 * self._network_s, results=1e3 * (results - start), finished=1e3 * (end - start))
 

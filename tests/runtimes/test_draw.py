@@ -59,6 +59,17 @@ def test_objects_can_be_told_apart_by_colour():
     assert (by_class != by_instance).any()
 
 
+@pytest.mark.parametrize("by_instance", [False, True])
+def test_image_as_opencv_has_it_gets_the_same_colours(by_instance):
+    image, found = disc_scene()
+    image[..., 0] += 50
+    objects = found[[0] * len(PALETTE)]
+    expected = draw_detections(image.copy(), objects, by_instance=by_instance)
+    turned = draw_detections(image[..., ::-1].copy(), objects, by_instance=by_instance, order="bgr")
+    np.testing.assert_array_equal(turned[..., ::-1], expected)
+    np.testing.assert_array_equal(found.plot(image[..., ::-1], order="bgr")[..., ::-1], found.plot(image))
+
+
 def test_palette_is_distinct():
     colors = np.array(PALETTE, int)
     distance = np.abs(colors[:, None] - colors[None]).sum(axis=2) + 1000 * np.eye(len(colors), dtype=int)

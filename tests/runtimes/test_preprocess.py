@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from runtimes.errors import ImageError, MissingFileError
+from runtimes import FakeRuntime
+from runtimes.errors import ImageError, MissingFileError, UsageError
 from runtimes.image_header import read_size
 from runtimes.preprocess import letterbox, letterbox_image, read_image
 
@@ -137,3 +138,16 @@ def test_no_image_and_no_file(tmp_path):
         read_image(tmp_path)
     with pytest.raises(MissingFileError, match="no such image"):
         read_image(tmp_path / "none.jpg")
+
+
+def test_image_as_opencv_has_it_gives_the_same_input():
+    card = FakeRuntime().card.updated(pad_rgb=GREY)
+    image = np.random.default_rng(0).integers(0, 256, (333, 517, 3), np.uint8)
+    expected, _ = letterbox(image, card)
+    turned, _ = letterbox(image[..., ::-1].copy(), card, "bgr")
+    np.testing.assert_array_equal(turned, expected)
+
+
+def test_unknown_order_of_channels_is_refused():
+    with pytest.raises(UsageError, match="'gbr': expected rgb or bgr"):
+        FakeRuntime().infer(np.zeros((9, 9, 3), np.uint8), order="gbr")
