@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,7 +143,13 @@ class _Cutter:
             if least <= took_ms <= most:
                 break
             budget = corrected(budget, pruned, took_ms)
-        return max(trials, key=lambda trial: (trial[0] <= most, trial[0] if trial[0] <= most else -trial[0]))[1]
+        kept = [trial for trial in trials if trial[0] <= most]
+        took_ms, best = max(kept, key=itemgetter(0)) if kept else min(trials, key=itemgetter(0))
+        if not kept:
+            self.say(
+                f"{self.config.runtime}: {budget.goal:.1f} ms are out of reach, the quickest takes {took_ms:.1f} ms"
+            )
+        return best
 
     @cached_property
     def budget(self) -> Budget:

@@ -114,6 +114,7 @@ def test_reaches_a_latency_as_an_exported_file(
     best = prune_and_train(trained, data, tmp_path, config, replace(TOY, epochs=0), device="cpu", say=said.append)
     assert macs(load_checkpoint(best)) < 0.5 * macs(trained)
     assert sum(line.startswith("openvino: ") for line in said) >= 2
+    assert any("0.0 ms are out of reach" in line for line in said)
 
 
 def test_models_are_timed_while_they_find_as_many_objects(trained: Checkpoint, data: CocoData) -> None:
