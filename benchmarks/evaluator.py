@@ -32,9 +32,9 @@ from pycocotools.cocoeval import COCOeval
 
 from edge_mrcnn.benchmark.worker import peak_memory
 from edge_mrcnn.data.coco import CocoData, CocoImage, load_coco
-from edge_mrcnn.report.evaluate import Evaluator
-from edge_mrcnn.report.matching import IouType
-from edge_mrcnn.report.metrics import STATS, coco_summary, drop_interval
+from edge_mrcnn.evaluation.evaluate import Evaluator
+from edge_mrcnn.evaluation.matching import IouType
+from edge_mrcnn.evaluation.metrics import STATS, coco_summary, drop_interval
 
 PRINTED = 1e-3
 """Tolerance of numbers that were published with three decimals."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from edge_mrcnn.data.coco import load_coco
-from edge_mrcnn.report.evaluate import Evaluation, evaluate
+from edge_mrcnn.evaluation.evaluate import Evaluation, evaluate
 from edge_mrcnn.report.models import open_model
 
 LIMIT = 2e-4

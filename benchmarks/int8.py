@@ -26,10 +26,10 @@ from benchmarks.peers.ours import SUFFIXES, file_of, make_files, write_frames
 from edge_mrcnn.cli.options import comma_list
 from edge_mrcnn.config import PRESETS
 from edge_mrcnn.data.coco import CocoData, load_coco
+from edge_mrcnn.evaluation.drop import Drop
+from edge_mrcnn.evaluation.evaluate import Evaluation, evaluate
 from edge_mrcnn.measure.files import file_size
 from edge_mrcnn.report.comparison import score_of
-from edge_mrcnn.report.evaluate import Evaluation, evaluate
-from edge_mrcnn.report.rows import Drop
 from quantize import CalibrationSet
 from quantize.sensitivity import best_times_ms
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from edge_mrcnn.config import ModelConfig, TrainConfig, preset
 from edge_mrcnn.data.coco import load_coco
+from edge_mrcnn.evaluation.evaluate import evaluate
 from edge_mrcnn.reference import load_reference
-from edge_mrcnn.report.evaluate import evaluate
 from edge_mrcnn.train.loop import train
 from edge_mrcnn.train.start import start_fresh
 

@@ -35,6 +35,7 @@ ROOT = Path(__file__).parents[1]
         "edge_mrcnn.benchmark.run",
         "edge_mrcnn.doctor.diagnosis",
         "edge_mrcnn.tune.search",
+        "edge_mrcnn.evaluation.drop",
         "edge_mrcnn.report.comparison",
         "edge_mrcnn.report.render",
     ],

@@ -37,7 +37,7 @@ def search(
 ) -> Iterator[str]:
     """Quantize within a budget; what was found, as lines of text."""
     from edge_mrcnn.data.coco import load_coco
-    from edge_mrcnn.report.drop import DropMeter
+    from edge_mrcnn.evaluation.drop import DropMeter
     from quantize import open_quantizer, sensitivity
     from runtimes import golden, read_card
 

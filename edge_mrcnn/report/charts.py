@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edge_mrcnn.report.breakdown import KINDS
+from edge_mrcnn.evaluation.breakdown import KINDS
+from edge_mrcnn.evaluation.drop import Drop
+from edge_mrcnn.evaluation.pairing import Pairing
 from edge_mrcnn.report.drawing import WIDTH, Box, Point, Scale, drawing, number, plain, point_labels, shorten, tag, text
-from edge_mrcnn.report.pairing import Pairing
-from edge_mrcnn.report.rows import Comparison, Drop, Row
+from edge_mrcnn.report.rows import Comparison, Row
 from edge_mrcnn.report.wording import KIND_WORDS, signed_count, signed_loss
 
 VISIBLE = 5e-4

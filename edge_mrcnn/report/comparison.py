@@ -10,17 +10,18 @@ from typing import TypeAlias
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.evaluation.agreement import compare
+from edge_mrcnn.evaluation.drop import Drop
+from edge_mrcnn.evaluation.evaluate import Evaluation, match_categories, read_sized
+from edge_mrcnn.evaluation.metrics import ApResult, drop_interval
+from edge_mrcnn.evaluation.pairing import pair
 from edge_mrcnn.measure.files import file_sha256, file_size, unique_names
 from edge_mrcnn.measure.latency import Percentiles, measure_latency
 from edge_mrcnn.measure.surroundings import describe_device, describe_packages
-from edge_mrcnn.report.agreement import compare
-from edge_mrcnn.report.evaluate import Evaluation, match_categories, read_sized
 from edge_mrcnn.report.footprint import measure_footprint
-from edge_mrcnn.report.metrics import ApResult, drop_interval
 from edge_mrcnn.report.models import Model, count_layers, count_macs
-from edge_mrcnn.report.pairing import pair
 from edge_mrcnn.report.reference_file import RecordedModel
-from edge_mrcnn.report.rows import Comparison, DataSet, Drop, Facts, Row, Score
+from edge_mrcnn.report.rows import Comparison, DataSet, Facts, Row, Score
 from runtimes.errors import DataError
 
 Subject: TypeAlias = Model | RecordedModel

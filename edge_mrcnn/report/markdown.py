@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edge_mrcnn.report.breakdown import KINDS, Cost
+from edge_mrcnn.evaluation.breakdown import KINDS, Cost
 from edge_mrcnn.report.rows import Comparison, Row, Score
 from edge_mrcnn.report.variants import Variant, group_variants
 from edge_mrcnn.report.wording import (

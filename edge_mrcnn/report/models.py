@@ -8,8 +8,8 @@ from pathlib import Path
 
 import runtimes
 from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.evaluation.evaluate import Evaluation, evaluate
 from edge_mrcnn.measure.latency import Progress
-from edge_mrcnn.report.evaluate import Evaluation, evaluate
 from runtimes import ModelCard, Runtime
 from runtimes.errors import MissingExtraError, ModelFileError, UnknownFormatError
 
@@ -43,7 +43,7 @@ class Model:
         return self.runtime.card
 
     def evaluate(self, data: CocoData, *, limit: int | None = None, progress: Progress | None = None) -> Evaluation:
-        """Run it on a data set; see `edge_mrcnn.report.evaluate.evaluate`."""
+        """Run it on a data set; see `edge_mrcnn.evaluation.evaluate.evaluate`."""
         return evaluate(self.runtime, data, limit=limit, progress=progress)
 
 

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
-from edge_mrcnn.report.agreement import compare, confident, image_change, match
-from edge_mrcnn.report.coco_api import rle
-from edge_mrcnn.report.evaluate import Evaluation, read_sized
+from edge_mrcnn.evaluation.agreement import compare, confident, image_change, match
+from edge_mrcnn.evaluation.coco_api import rle
+from edge_mrcnn.evaluation.evaluate import Evaluation, read_sized
 from runtimes.draw import FONT, PALETTE, Color, Rect, Style, draw_polygons, fill_polygons, is_free, to_polygons
 from runtimes.postprocess import MASK_THRESHOLD, Region, find_contours
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
+from edge_mrcnn.evaluation.answers import Answers, Result
+from edge_mrcnn.evaluation.evaluate import Evaluation, Evaluator
 from edge_mrcnn.measure.files import file_sha256
 from edge_mrcnn.measure.latency import Percentiles, Progress
-from edge_mrcnn.report.answers import Answers, Result
-from edge_mrcnn.report.evaluate import Evaluation, Evaluator
 from edge_mrcnn.report.footprint import Footprint
 from edge_mrcnn.report.rows import Facts, without_nan
 from runtimes import ModelCard

@@ -12,9 +12,9 @@ from importlib.resources import files
 from typing import Any
 
 from edge_mrcnn import __version__
+from edge_mrcnn.evaluation.breakdown import KINDS
+from edge_mrcnn.evaluation.pairing import Change
 from edge_mrcnn.report import charts
-from edge_mrcnn.report.breakdown import KINDS
-from edge_mrcnn.report.pairing import Change
 from edge_mrcnn.report.pictures import Strip
 from edge_mrcnn.report.rows import Comparison, Row, without_nan
 from edge_mrcnn.report.variants import group_variants

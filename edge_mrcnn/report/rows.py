@@ -9,28 +9,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_mrcnn.evaluation.agreement import Agreement
+from edge_mrcnn.evaluation.breakdown import Cost
+from edge_mrcnn.evaluation.drop import Drop
+from edge_mrcnn.evaluation.metrics import ApSummary
+from edge_mrcnn.evaluation.pairing import Pairing
 from edge_mrcnn.measure.latency import Percentiles
-from edge_mrcnn.report.agreement import Agreement
-from edge_mrcnn.report.breakdown import Cost
 from edge_mrcnn.report.footprint import Footprint
-from edge_mrcnn.report.metrics import ApSummary
-from edge_mrcnn.report.pairing import Pairing
-
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drop:
-    """AP lost against the reference."""
-
-    value: float
-    """Reference's AP minus this model's, in [-1, 1]; negative is a gain."""
-    interval: Interval
-    """95 % of resampled image sets give a drop between these; nan where nothing can be resampled."""
-
-    def exceeds(self, limit: float) -> bool:
-        """Whether more is lost than allowed; a drop that cannot be measured counts as too much."""
-        return not self.value <= limit + 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)

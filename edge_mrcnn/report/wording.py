@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from edge_mrcnn.report.rows import Comparison, DataSet, Drop, Row
+from edge_mrcnn.evaluation.drop import Drop
+from edge_mrcnn.report.rows import Comparison, DataSet, Row
 
 KIND_WORDS = {
     "class": "wrong class",

@@ -17,9 +17,9 @@ from torch.optim.swa_utils import AveragedModel
 from torchvision.models.detection import MaskRCNN
 
 from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.evaluation.evaluate import Evaluation, evaluate
 from edge_mrcnn.model.checkpoint import Checkpoint, save_checkpoint
 from edge_mrcnn.reference import TorchRuntime
-from edge_mrcnn.report.evaluate import Evaluation, evaluate
 from edge_mrcnn.train.samples import draw_samples
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.evaluation.evaluate import match_categories
 from edge_mrcnn.model.checkpoint import Checkpoint
 from edge_mrcnn.reference import make_card
-from edge_mrcnn.report.evaluate import match_categories
 from edge_mrcnn.train.task import MaskRCNNTask
 from runtimes.errors import DataError, ModelFileError, UsageError
 

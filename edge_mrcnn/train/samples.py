@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
-from edge_mrcnn.report.agreement import confident
-from edge_mrcnn.report.evaluate import match_categories, read_sized
+from edge_mrcnn.evaluation.agreement import confident
+from edge_mrcnn.evaluation.evaluate import match_categories, read_sized
 from edge_mrcnn.report.pictures import draw_objects, encode_jpeg
 from runtimes.draw import PALETTE
 

@@ -13,12 +13,12 @@ from edge_mrcnn.benchmark.rows import TOTAL, Benchmark, Row
 from edge_mrcnn.benchmark.run import BenchmarkConfig, run_benchmark
 from edge_mrcnn.benchmark.session import Plan
 from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.evaluation.drop import Drop
+from edge_mrcnn.evaluation.evaluate import Evaluation, evaluate
+from edge_mrcnn.evaluation.metrics import drop_interval
 from edge_mrcnn.measure.files import file_sha256
-from edge_mrcnn.report.evaluate import Evaluation, evaluate
-from edge_mrcnn.report.metrics import drop_interval
 from edge_mrcnn.report.models import open_model
 from edge_mrcnn.report.reference_file import read_reference
-from edge_mrcnn.report.rows import Drop
 from edge_mrcnn.tune.choice import Choice, sdk_versions
 from runtimes.board import Board
 from runtimes.errors import DataError, EdgeError, UsageError

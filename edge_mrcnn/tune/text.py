@@ -8,7 +8,7 @@ import click
 
 from edge_mrcnn.benchmark.rows import TOTAL
 from edge_mrcnn.benchmark.tables import warnings
-from edge_mrcnn.report.rows import Drop
+from edge_mrcnn.evaluation.drop import Drop
 from edge_mrcnn.report.wording import interval, points, signed_loss
 from edge_mrcnn.tables import NONE, Table
 from edge_mrcnn.tune.search import Attempt, Tuning

@@ -14,15 +14,15 @@ import pytest
 from pycocotools import mask as rle
 
 from edge_mrcnn.data.coco import CocoData, CocoImage, load_coco
+from edge_mrcnn.evaluation.agreement import compare, image_change, match
+from edge_mrcnn.evaluation.answers import Answers
+from edge_mrcnn.evaluation.evaluate import evaluate, match_categories
+from edge_mrcnn.evaluation.metrics import coco_summary, drop_interval, measure_ap
 from edge_mrcnn.measure.files import file_sha256, file_size, unique_names
 from edge_mrcnn.measure.latency import measure_latency
 from edge_mrcnn.report import charts, drawing
-from edge_mrcnn.report.agreement import compare, image_change, match
-from edge_mrcnn.report.answers import Answers
 from edge_mrcnn.report.comparison import CompareConfig, Measured, compare_models
-from edge_mrcnn.report.evaluate import evaluate, match_categories
 from edge_mrcnn.report.markdown import to_markdown
-from edge_mrcnn.report.metrics import coco_summary, drop_interval, measure_ap
 from edge_mrcnn.report.models import Model
 from edge_mrcnn.report.pictures import choose, draw_lost, draw_objects, draw_strips, find_lost, number_objects
 from edge_mrcnn.report.render import draw_charts, to_html, to_json, to_plots

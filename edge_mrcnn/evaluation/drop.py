@@ -1,15 +1,31 @@
-"""The AP that artefacts lose to the FP32 one, for searches that ask again and again."""
+"""The AP that a model loses to its reference, and a meter of it for searches that ask again and again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import runtimes
 from edge_mrcnn.data.coco import CocoData
-from edge_mrcnn.report.evaluate import Evaluation, evaluate
+from edge_mrcnn.evaluation.evaluate import Evaluation, evaluate
 
 Tell = Callable[[str, int, int], None]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drop:
+    """AP lost against the reference."""
+
+    value: float
+    """Reference's AP minus this model's, in [-1, 1]; negative is a gain."""
+    interval: Interval
+    """95 % of resampled image sets give a drop between these; nan where nothing can be resampled."""
+
+    def exceeds(self, limit: float) -> bool:
+        """Whether more is lost than allowed; a drop that cannot be measured counts as too much."""
+        return not self.value <= limit + 1e-9
 
 
 class DropMeter:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge_mrcnn.report.answers import Result
-from edge_mrcnn.report.coco_api import rle
+from edge_mrcnn.evaluation.answers import Result
+from edge_mrcnn.evaluation.coco_api import rle
 
 CONFIDENT = 0.5
 """Score above which an object counts as seen, in [0, 1]."""

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edge_mrcnn.report.matching import THRESHOLDS, Array, Scene
-from edge_mrcnn.report.metrics import average_precision
+from edge_mrcnn.evaluation.matching import THRESHOLDS, Array, Scene
+from edge_mrcnn.evaluation.metrics import average_precision
 
 KINDS = ("class", "place", "mask", "both", "twice", "background", "missed")
 """Wrong class; box too far off; box right but mask not; wrong class and far off; the object was met already; nothing

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge_mrcnn.report.agreement import CONFIDENT
-from edge_mrcnn.report.matching import SIZES, Array, Scene
+from edge_mrcnn.evaluation.agreement import CONFIDENT
+from edge_mrcnn.evaluation.matching import SIZES, Array, Scene
 
 SCORES = {"50–70 %": (CONFIDENT, 0.7), "70–90 %": (0.7, 0.9), "90–100 %": (0.9, 1.0 + 1e-9)}
 """Label to the scores above which and up to which a detection belongs to it."""

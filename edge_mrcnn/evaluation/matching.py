@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_mrcnn.report.coco_api import rle
+from edge_mrcnn.evaluation.coco_api import rle
 
 Array = NDArray[Any]
 CocoRecord = Mapping[str, Any]

@@ -14,11 +14,11 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from edge_mrcnn.report.answers import Answers
-from edge_mrcnn.report.breakdown import KINDS, Cost, MistakeMeter
-from edge_mrcnn.report.matching import IouType, set_scene
-from edge_mrcnn.report.metrics import RECALLS, average_precision, measure_ap
-from edge_mrcnn.report.pairing import SightingMeter, Sightings, pair
+from edge_mrcnn.evaluation.answers import Answers
+from edge_mrcnn.evaluation.breakdown import KINDS, Cost, MistakeMeter
+from edge_mrcnn.evaluation.matching import IouType, set_scene
+from edge_mrcnn.evaluation.metrics import RECALLS, average_precision, measure_ap
+from edge_mrcnn.evaluation.pairing import SightingMeter, Sightings, pair
 
 SIDE = 240
 CLASSES = (2, 5, 9)

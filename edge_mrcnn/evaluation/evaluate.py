@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
+from edge_mrcnn.evaluation.answers import Answers, Result
+from edge_mrcnn.evaluation.breakdown import Cost, MistakeMeter
+from edge_mrcnn.evaluation.matching import set_scene
+from edge_mrcnn.evaluation.metrics import ApMeter, ApResult, ApSummary
+from edge_mrcnn.evaluation.pairing import SightingMeter, Sightings
 from edge_mrcnn.measure.latency import Percentiles, Progress, summarize_latency
-from edge_mrcnn.report.answers import Answers, Result
-from edge_mrcnn.report.breakdown import Cost, MistakeMeter
-from edge_mrcnn.report.matching import set_scene
-from edge_mrcnn.report.metrics import ApMeter, ApResult, ApSummary
-from edge_mrcnn.report.pairing import SightingMeter, Sightings
 from runtimes.errors import DataError
 from runtimes.model_card import ModelCard
 from runtimes.preprocess import read_image

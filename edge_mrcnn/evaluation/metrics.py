@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_mrcnn.report.coco_api import rle
-from edge_mrcnn.report.matching import SIZES, THRESHOLDS, Array, IouType, Scene, set_scene
+from edge_mrcnn.evaluation.coco_api import rle
+from edge_mrcnn.evaluation.matching import SIZES, THRESHOLDS, Array, IouType, Scene, set_scene
 
 CocoData = dict[str, Any]
 
