@@ -111,7 +111,7 @@ def model_files(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 class ToyModels(dict[str, Path]):
-    """Makes the file of a suffix when it is first asked for: the TFLite conversion takes many seconds."""
+    """Makes the file of a suffix when it is first asked for."""
 
     def __init__(self, folder: Path, scene: Scene) -> None:
         super().__init__()
@@ -174,38 +174,12 @@ def write_openvino(path: Path, onnx_path: Path, scene: Scene) -> None:
 
 
 def write_tflite(path: Path, scene: Scene) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the converter and its hundred dependencies
-        litert_torch = pytest.importorskip("litert_torch")
-        import torch
+    pytest.importorskip("ai_edge_litert", reason="needs edge-mrcnn[tflite]")
+    from toy_tflite import write_toy
 
-        class Detect(torch.nn.Module):
-            def forward(self, image):
-                count = image[0, 0, 0, 0].float()
-                live = (torch.arange(ROWS) < count).float()
-                p0 = image.permute(0, 3, 1, 2).float() / 255
-                return {
-                    "boxes": torch.from_numpy(scene.boxes) * live[:, None],
-                    "scores": torch.from_numpy(scene.scores) * live,
-                    "labels": torch.from_numpy(scene.labels).int() * live.int(),
-                    "p0": p0,
-                    "p1": p0[:, :, ::2, ::2] * 2,
-                }
-
-        class Mask(torch.nn.Module):
-            def forward(self, p0, p1, boxes, labels):
-                disc = torch.from_numpy(scene.masks[0])
-                return {"masks": disc * (1 - 0.2 * labels.float())[:, None, None] + 0 * (p0.mean() + p1.mean())}
-
-        height, width = scene.card.input_size_hw
-        image = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-        p0, p1 = torch.zeros(1, 3, height, width), torch.zeros(1, 3, height // 2, width // 2)
-        boxes, labels = torch.zeros(BATCH, 4), torch.zeros(BATCH, dtype=torch.int32)
-        converter = litert_torch.signature("detect", Detect().eval(), sample_kwargs={"image": image})
-        masks = {"p0": p0, "p1": p1, "boxes": boxes, "labels": labels}
-        converter.signature("mask", Mask().eval(), sample_kwargs=masks).convert().export(str(path))
     from runtimes import tflite_backend
 
+    write_toy(path, scene, BATCH)
     tflite_backend.write_card(path, scene.card.updated(target="tflite"))
 
 
