@@ -32,7 +32,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest tests/runtimes
 	$(BIN)/python -m pytest tests/quantize
 	$(BIN)/python -m pytest tests/edge_mrcnn tests/test_imports.py
-	$(BIN)/python -m pytest tests/test_packaging.py tests/test_docs.py
+	$(BIN)/python -m pytest tests/test_packaging.py tests/test_typing.py tests/test_docs.py
 
 # On an emulated Raspberry Pi 4 and 5; says so and ends well where no emulator can be installed.
 test-pi: $(STAMP)
