@@ -17,7 +17,7 @@ LIGHTS = ("dark", "dim", "bright", "glaring")
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CalibrationCandidate:
     """A picture that may calibrate."""
 
     file: Path
@@ -28,7 +28,9 @@ class Candidate:
     """Where it comes from, for the manifest."""
 
 
-def pick(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[tuple[Candidate, str]]:
+def pick(
+    candidates: Sequence[CalibrationCandidate], count: int, seed: int = 0
+) -> list[tuple[CalibrationCandidate, str]]:
     """Choose pictures whose facets are covered evenly.
 
     One after the other, the picture is taken whose facets have been seen least: each facet counts 1 / (1 + times that
@@ -57,7 +59,7 @@ def pick(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[tup
     return chosen
 
 
-def _reason(candidate: Candidate, taken: dict[str, float]) -> str:
+def _reason(candidate: CalibrationCandidate, taken: dict[str, float]) -> str:
     """Its facets, those that the set had least of first."""
     return ", ".join(sorted(candidate.facets, key=lambda facet: (taken[facet], facet)))
 

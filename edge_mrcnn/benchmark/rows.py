@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_mrcnn.benchmark.session import Trial, Turn
+from edge_mrcnn.benchmark.session import CandidateTrial, Turn
 from edge_mrcnn.measure.files import file_sha256, file_size, unique_names
 from edge_mrcnn.measure.latency import Percentiles, summarize_stages
 from edge_mrcnn.measure.surroundings import describe_device, describe_packages
@@ -184,7 +184,9 @@ class Surroundings:
     sustained: Sustained | None = None
 
 
-def summarize(trials: Sequence[Trial], surroundings: Surroundings, *, camera_fps: float | None = None) -> Benchmark:
+def summarize(
+    trials: Sequence[CandidateTrial], surroundings: Surroundings, *, camera_fps: float | None = None
+) -> Benchmark:
     """Records from raw times; ratios are counted from the first candidate that could be timed."""
     timed = [trial for trial in trials if trial.turns and not trial.error]
     names = _names(trials)
@@ -211,7 +213,7 @@ def make_window(turn: Turn, end_s: float) -> Window:
     return Window(end_s, len(times), fps, condition.temperature_c, condition.frequency_mhz, turn.throttling)
 
 
-def compare_rounds(base: Trial, trial: Trial, stage: str) -> Ratio:
+def compare_rounds(base: CandidateTrial, trial: CandidateTrial, stage: str) -> Ratio:
     """Speed-up of the median of each round over the base's in the same round."""
     pairs = zip(base.turns, trial.turns, strict=False)
     ratios = [statistics.median(_times([b], stage)) / statistics.median(_times([t], stage)) for b, t in pairs]
@@ -234,13 +236,13 @@ def dropped_share(times_ms: Sequence[float], fps: float) -> float:
     return 1 - len(times_ms) / (taken + 1)
 
 
-def _names(trials: Sequence[Trial]) -> dict[Path, str]:
+def _names(trials: Sequence[CandidateTrial]) -> dict[Path, str]:
     """What to call each file, with folders where two have the same name."""
     paths = list(dict.fromkeys(trial.candidate.path for trial in trials))
     return dict(zip(paths, unique_names(paths), strict=True))
 
 
-def _make_row(trial: Trial, name: str, base: Trial, camera_fps: float | None) -> Row:
+def _make_row(trial: CandidateTrial, name: str, base: CandidateTrial, camera_fps: float | None) -> Row:
     candidate, is_peer = trial.candidate, trial.candidate.is_peer
     samples = [sample for turn in trial.turns for sample in turn.samples]
     times = _times(trial.turns, NET if is_peer else TOTAL)
@@ -276,7 +278,7 @@ def _target_of(path: Path) -> str:
     return {".onnx": "onnx", ".xml": "openvino", ".tflite": "tflite"}[path.suffix]
 
 
-def _describe_precision(trial: Trial) -> str:
+def _describe_precision(trial: CandidateTrial) -> str:
     layers = trial.runs_as.get("float layers", "f32")
     stated = str(trial.card.get("precision", "peer"))
     return stated if layers == "f32" else f"{stated}/{layers}"

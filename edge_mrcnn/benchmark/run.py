@@ -13,7 +13,7 @@ from edge_mrcnn.benchmark.candidates import Candidate, check_threads, default_th
 from edge_mrcnn.benchmark.child import ChildError, Work
 from edge_mrcnn.benchmark.frames import save_frames
 from edge_mrcnn.benchmark.rows import TOTAL, Benchmark, Surroundings, Sustained, make_window, summarize
-from edge_mrcnn.benchmark.session import Plan, Session, Trial
+from edge_mrcnn.benchmark.session import BenchmarkSession, CandidateTrial, Plan
 from runtimes.board import read_board, read_condition, read_cores
 from runtimes.errors import EdgeError, ModelFileError
 
@@ -84,7 +84,7 @@ def run_benchmark(
 
 def open_session(
     models: Sequence[Path], config: BenchmarkConfig, frames: tuple[Path, ...], *, peers: Sequence[Path] = ()
-) -> Session:
+) -> BenchmarkSession:
     """The candidates of these models, ready to take turns.
 
     Raises:
@@ -98,10 +98,10 @@ def open_session(
     )
     size_hw = _first_size(candidates) if peers else (640, 640)
     work = Work(frames=frames, draw=config.draw, conf=config.conf, peer_size_hw=size_hw)
-    return Session(candidates, work, config.plan, cores)
+    return BenchmarkSession(candidates, work, config.plan, cores)
 
 
-def check_any(trials: Sequence[Trial]) -> None:
+def check_any(trials: Sequence[CandidateTrial]) -> None:
     """Raise ModelFileError, saying why, if not one of our models could be timed."""
     own = [trial for trial in trials if not trial.candidate.is_peer]
     if all(trial.error for trial in own):
@@ -109,7 +109,7 @@ def check_any(trials: Sequence[Trial]) -> None:
         raise ModelFileError(f"not one model could be timed: {reasons}")
 
 
-def _sustain(session: Session, config: BenchmarkConfig, say: Say | None) -> Sustained | None:
+def _sustain(session: BenchmarkSession, config: BenchmarkConfig, say: Say | None) -> Sustained | None:
     """The fastest candidate alone; None if it fails, which its trial then says."""
     index = fastest_trial(session.trials)
     candidate, seconds = session.trials[index].candidate, 60 * config.sustained_minutes
@@ -126,7 +126,7 @@ def _sustain(session: Session, config: BenchmarkConfig, say: Say | None) -> Sust
     return Sustained(name=candidate.path.name, place=candidate.place, windows=tuple(windows))
 
 
-def fastest_trial(trials: Sequence[Trial]) -> int:
+def fastest_trial(trials: Sequence[CandidateTrial]) -> int:
     """Index of our candidate with the shortest median total."""
 
     def median_total(index: int) -> float:
@@ -146,7 +146,7 @@ def _first_size(candidates: Sequence[Candidate]) -> tuple[int, int]:
     return (640, 640)
 
 
-def _settings(config: BenchmarkConfig, pictures: int, trials: Sequence[Trial]) -> dict[str, object]:
+def _settings(config: BenchmarkConfig, pictures: int, trials: Sequence[CandidateTrial]) -> dict[str, object]:
     return {
         "source": config.source if config.source is None or isinstance(config.source, str) else "images",
         "pictures": pictures,

@@ -58,7 +58,7 @@ class Turn:
 
 
 @dataclass
-class Trial:
+class CandidateTrial:
     """All that is known of one candidate."""
 
     candidate: Candidate
@@ -86,7 +86,7 @@ class Load(NamedTuple):
     all_s: float
 
 
-class Session:
+class BenchmarkSession:
     """The children of a benchmark. A context manager that ends them."""
 
     def __init__(self, candidates: Sequence[Candidate], work: Work, plan: Plan, cores: Sequence[Core]) -> None:
@@ -95,17 +95,18 @@ class Session:
         self._children: dict[int, Child] = {}
         usable = sum(len(core.cpus) for core in cores)
         self.trials = [
-            Trial(c, pick_cpus(cores, c.threads) if plan.pin and 0 < c.threads < usable else ()) for c in candidates
+            CandidateTrial(c, pick_cpus(cores, c.threads) if plan.pin and 0 < c.threads < usable else ())
+            for c in candidates
         ]
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> BenchmarkSession:
         return self
 
     def __exit__(self, *_: object) -> None:
         for child in self._children.values():
             child.close()
 
-    def run(self, say: Callable[[str, int, int], None] | None = None) -> list[Trial]:
+    def run(self, say: Callable[[str, int, int], None] | None = None) -> list[CandidateTrial]:
         """Play all rounds.
 
         Args:

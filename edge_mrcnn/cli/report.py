@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edge_mrcnn.report.rows import Comparison
 
 
-class Report(click.Command):
+class ReportCommand(click.Command):
     """Compares; but if its first word is `reference`, it hands over to that command."""
 
     def make_context(
@@ -33,7 +33,9 @@ class Report(click.Command):
         return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
 
 
-@click.command(cls=Report, epilog="`edge-mrcnn report reference --help`: record the FP32 model once, compare anywhere.")
+@click.command(
+    cls=ReportCommand, epilog="`edge-mrcnn report reference --help`: record the FP32 model once, compare anywhere."
+)
 @click.option("--reference", required=True, help="The FP32 checkpoint or export, or what `report reference` wrote.")
 @click.option("--models", multiple=True, help="Files to compare: several after one --models, or with commas.")
 @click.argument("more", nargs=-1, metavar="[MODELS]...")

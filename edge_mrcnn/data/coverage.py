@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
-from quantize.picking import Candidate, light_of, read_gray
+from quantize.picking import CalibrationCandidate, light_of, read_gray
 from runtimes.errors import DataError
 
 SMALL, LARGE = 32**2, 96**2
@@ -21,7 +21,7 @@ POOL = 20
 """Images that are looked at for each one that is picked, at most."""
 
 
-def candidates(data: CocoData, count: int, seed: int = 0) -> list[Candidate]:
+def candidates(data: CocoData, count: int, seed: int = 0) -> list[CalibrationCandidate]:
     """Images of a data set with what they show; of a large one a sample of `POOL` times the count.
 
     Raises:
@@ -31,7 +31,7 @@ def candidates(data: CocoData, count: int, seed: int = 0) -> list[Candidate]:
     return [describe(data, data.images[index]) for index in sorted(order)]
 
 
-def describe(data: CocoData, image: CocoImage) -> Candidate:
+def describe(data: CocoData, image: CocoImage) -> CalibrationCandidate:
     """One image with its facets: light, classes, sizes of objects, how many."""
     objects = [annotation for annotation in data.annotations(image.id) if not annotation["iscrowd"]]
     facets = {light_of(read_gray(image.path))}
@@ -41,7 +41,7 @@ def describe(data: CocoData, image: CocoImage) -> Candidate:
         facets.add("nothing in it")
     if len(objects) >= CROWD:
         facets.add("crowded")
-    return Candidate(image.path, frozenset(facets), f"{data.path.name}, image {image.id}")
+    return CalibrationCandidate(image.path, frozenset(facets), f"{data.path.name}, image {image.id}")
 
 
 def _size(area: float) -> str:

@@ -20,7 +20,7 @@ CHUNK = 4096
 
 
 @dataclass(frozen=True)
-class Picture:
+class CheckedImage:
     """An image of a split and its file."""
 
     split: str
@@ -32,22 +32,22 @@ class Picture:
         return Place(self.split, self.image.id, self.image.path.name, detail=detail)
 
 
-def find_copies(splits: Mapping[str, list[Picture]]) -> Iterator[tuple[str, Place]]:
+def find_copies(splits: Mapping[str, list[CheckedImage]]) -> Iterator[tuple[str, Place]]:
     """Files of equal content. Only those of equal length are read."""
-    by_length: dict[int, list[Picture]] = defaultdict(list)
+    by_length: dict[int, list[CheckedImage]] = defaultdict(list)
     for pictures in splits.values():
         for picture in pictures:
             if picture.file.bytes:
                 by_length[picture.file.bytes].append(picture)
     for candidates in by_length.values():
-        by_content: dict[str, list[Picture]] = defaultdict(list)
+        by_content: dict[str, list[CheckedImage]] = defaultdict(list)
         for picture in candidates if len(candidates) > 1 else ():
             by_content[hash_file(picture.image.path)].append(picture)
         for same in by_content.values():
             yield from _copies(same)
 
 
-def _copies(same: list[Picture]) -> Iterator[tuple[str, Place]]:
+def _copies(same: list[CheckedImage]) -> Iterator[tuple[str, Place]]:
     """Each further one, told with the first one of its own split, or of the splits before it."""
     for position, picture in enumerate(same[1:], start=1):
         own = next((p for p in same[:position] if p.split == picture.split), None)
@@ -55,7 +55,7 @@ def _copies(same: list[Picture]) -> Iterator[tuple[str, Place]]:
         yield "duplicate-picture" if own else "leaked-picture", picture.place(f"the same as {first.place()}")
 
 
-def find_similar(splits: Mapping[str, list[Picture]]) -> Iterator[tuple[str, Place]]:
+def find_similar(splits: Mapping[str, list[CheckedImage]]) -> Iterator[tuple[str, Place]]:
     """Pictures of one split that look like one of another: the most similar one of each, copies left out."""
     for one, other in combinations(splits, 2):
         known = [p for p in splits[one] if p.file.thumb is not None]
@@ -72,5 +72,5 @@ def find_similar(splits: Mapping[str, list[Picture]]) -> Iterator[tuple[str, Pla
                     yield "similar-picture", picture.place(f"{100 * value:.1f} % like {twin.place()}")
 
 
-def _is_copy(one: Picture, other: Picture) -> bool:
+def _is_copy(one: CheckedImage, other: CheckedImage) -> bool:
     return one.file.bytes == other.file.bytes and hash_file(one.image.path) == hash_file(other.image.path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_mrcnn.data.coco import find_annotations
-from edge_mrcnn.data_check.copies import Picture, find_copies, find_similar
+from edge_mrcnn.data_check.copies import CheckedImage, find_copies, find_similar
 from edge_mrcnn.data_check.faults import Finding, Findings, Place
 from edge_mrcnn.data_check.files import inspect_files
 from edge_mrcnn.data_check.records import Records, read_records
@@ -195,7 +195,7 @@ def _split_faults(splits: list[Records]) -> Iterator[tuple[str, Place]]:
 
 def _look_at_files(
     records: Records, findings: Findings, decode: bool, compare: bool, progress: Progress | None
-) -> list[Picture]:
+) -> list[CheckedImage]:
     """Pictures whose files can be read."""
     images = list(records.images.values())
     pictures = []
@@ -205,7 +205,7 @@ def _look_at_files(
         if file.fault:
             findings.add(file.fault, records.place(image.id, detail=file.detail))
         if file.bytes:
-            pictures.append(Picture(records.split, image, file))
+            pictures.append(CheckedImage(records.split, image, file))
         if progress is not None:
             progress(f"files of {records.split}", done + 1, len(images))
     return pictures

@@ -14,7 +14,7 @@ RUNTIMES = ("onnxruntime", "openvino", "ai-edge-litert")
 
 
 @dataclass(frozen=True)
-class Finding:
+class AppliedRule:
     """A rule that applies here."""
 
     rule: str
@@ -32,7 +32,7 @@ class Diagnosis:
     facts: Facts
     wheels: dict[str, str]
     """Package to the newest release that fits this machine."""
-    findings: tuple[Finding, ...]
+    findings: tuple[AppliedRule, ...]
     """What must be mended first, then what is good to know."""
     fix_line: str
     """Shell command that mends what pip can mend; empty where it can mend nothing."""
@@ -62,7 +62,7 @@ def diagnose(facts: Facts) -> Diagnosis:
     return Diagnosis(
         facts=facts,
         wheels=fitting_wheels(facts.system),
-        findings=tuple(Finding(rule.name, rule.severity, what, rule.advice, rule.source) for rule, what in found),
+        findings=tuple(AppliedRule(rule.name, rule.severity, what, rule.advice, rule.source) for rule, what in found),
         fix_line=_pip_line(unwanted, wanted),
         add_line=_pip_line([], _requirements(missing, facts)),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from edge_mrcnn.doctor.diagnosis import Diagnosis, Finding
+from edge_mrcnn.doctor.diagnosis import AppliedRule, Diagnosis
 from edge_mrcnn.doctor.facts import Facts
 from edge_mrcnn.doctor.rules import FIX
 from edge_mrcnn.doctor.wheels import WHEELS
@@ -99,7 +99,7 @@ def _wrap(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
 
 
-def _finding_lines(finding: Finding) -> list[str]:
+def _finding_lines(finding: AppliedRule) -> list[str]:
     must = finding.severity == FIX
     mark = click.style("✗ mend ", fg="red", bold=True) if must else click.style("• note ", fg="yellow")
     what, *more = _wrap(f"{finding.what}.", WIDTH - 7)

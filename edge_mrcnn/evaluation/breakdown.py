@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edge_mrcnn.evaluation.matching import THRESHOLDS, Array, Scene
+from edge_mrcnn.evaluation.matching import THRESHOLDS, Array, ImageMatches
 from edge_mrcnn.evaluation.metrics import average_precision
 
 KINDS = ("class", "place", "mask", "both", "twice", "background", "missed")
@@ -22,11 +22,11 @@ there; object met by nothing. TIDE's Cls, Loc, (part of Loc), Both, Dupe, Bkg, M
 BACKGROUND_IOU = 0.1
 """A detection that overlaps every object by no more than this is on background."""
 CLASS, PLACE, MASK, BOTH, TWICE, BACKGROUND, MISSED = range(len(KINDS))
-NO_MISTAKE = -1
+NO_ERROR = -1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class ErrorCost:
     """One kind of mistake."""
 
     ap: float
@@ -45,7 +45,7 @@ class _Mistakes(NamedTuple):
     hits: Array
     """(T, D) bool."""
     kinds: Array
-    """(T, D) int8 index into `KINDS`, `NO_MISTAKE` for hits and for what is ignored."""
+    """(T, D) int8 index into `KINDS`, `NO_ERROR` for hits and for what is ignored."""
     repaired: Array
     """(T, D) category id of the object that the detection would meet if it were put right, -1 for none."""
     true_categories: Array
@@ -54,7 +54,7 @@ class _Mistakes(NamedTuple):
     """(T, G) bool: no detection could be put right to meet the object."""
 
 
-class MistakeMeter:
+class ErrorMeter:
     """Takes matched images one by one."""
 
     def __init__(self, categories: Sequence[int]) -> None:
@@ -62,7 +62,7 @@ class MistakeMeter:
         self._categories = sorted(categories)
         self._images: dict[int, _Mistakes] = {}
 
-    def add(self, image_id: int, scene: Scene, box_ious: Array | None = None) -> None:
+    def add(self, image_id: int, scene: ImageMatches, box_ious: Array | None = None) -> None:
         """Take one image's matches.
 
         Args:
@@ -72,7 +72,7 @@ class MistakeMeter:
         """
         self._images[image_id] = judge(scene, box_ious)
 
-    def costs(self) -> dict[str, Cost]:
+    def costs(self) -> dict[str, ErrorCost]:
         """Kind to what it costs, over all images so far."""
         images = [self._images[image_id] for image_id in sorted(self._images)]
         if not images:
@@ -80,28 +80,28 @@ class MistakeMeter:
         joined = _join(images)
         present = [c for c in self._categories if (joined.true_categories == c).any()]
         classes = {category: _restrict(joined, category) for category in present}
-        before = _mean_precision(classes, NO_MISTAKE)
+        before = _mean_precision(classes, NO_ERROR)
         costs = {}
         for kind, name in enumerate(KINDS):
             gain = np.maximum(_mean_precision(classes, kind) - before, 0.0)
             at_half = joined.missed[0] if kind == MISSED else joined.kinds[0] == kind
-            costs[name] = Cost(ap=float(gain.mean()), ap50=float(gain[0]), count=int(at_half.sum()))
+            costs[name] = ErrorCost(ap=float(gain.mean()), ap50=float(gain[0]), count=int(at_half.sum()))
         return costs
 
 
-def judge(scene: Scene, box_ious: Array | None = None) -> _Mistakes:
-    """Say what is wrong with each detection of an image; see `MistakeMeter.add`."""
+def judge(scene: ImageMatches, box_ious: Array | None = None) -> _Mistakes:
+    """Say what is wrong with each detection of an image; see `ErrorMeter.add`."""
     proper = ~scene.is_crowd
     true_categories = scene.true_categories[proper]
     used = _used(scene.matches[0], proper)
     kinds, target = _name_mistakes(scene, proper, used, box_ious)
     is_fine = ~scene.misses[0]
-    kinds[is_fine], target[is_fine] = NO_MISTAKE, -1
+    kinds[is_fine], target[is_fine] = NO_ERROR, -1
     repaired, missed = _repair(target, used, true_categories)
     return _Mistakes(scene.scores, scene.categories, scene.hits[0], kinds, repaired, true_categories, missed)
 
 
-def _name_mistakes(scene: Scene, proper: Array, used: Array, box_ious: Array | None) -> tuple[Array, Array]:
+def _name_mistakes(scene: ImageMatches, proper: Array, used: Array, box_ious: Array | None) -> tuple[Array, Array]:
     """What is wrong with each detection if something is, by TIDE's questions in TIDE's order.
 
     Args:
@@ -183,7 +183,7 @@ def _class_precision(mistakes: _Mistakes, category: int, kind: int) -> Array:
     own = mistakes.categories == category
     is_repaired = mistakes.kinds == kind
     hits = (mistakes.hits & own) | (is_repaired & (mistakes.repaired == category))
-    misses = (mistakes.kinds != NO_MISTAKE) & own & ~is_repaired
+    misses = (mistakes.kinds != NO_ERROR) & own & ~is_repaired
     objects = np.full(len(THRESHOLDS), mistakes.true_categories.size)
     if kind == MISSED:
         objects = objects - mistakes.missed.sum(axis=1)

@@ -13,8 +13,8 @@ import numpy as np
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.evaluation.answers import Answers, Result
-from edge_mrcnn.evaluation.breakdown import Cost, MistakeMeter
-from edge_mrcnn.evaluation.matching import set_scene
+from edge_mrcnn.evaluation.breakdown import ErrorCost, ErrorMeter
+from edge_mrcnn.evaluation.matching import match_image
 from edge_mrcnn.evaluation.metrics import ApMeter, ApResult, ApSummary
 from edge_mrcnn.evaluation.pairing import SightingMeter, Sightings
 from edge_mrcnn.measure.latency import Percentiles, Progress, summarize_latency
@@ -29,9 +29,9 @@ class Evaluation:
 
     box_result: ApResult = field(repr=False)
     mask_result: ApResult = field(repr=False)
-    box_costs: dict[str, Cost] = field(repr=False)
+    box_costs: dict[str, ErrorCost] = field(repr=False)
     """Kind of mistake to what it costs in box AP."""
-    mask_costs: dict[str, Cost] = field(repr=False)
+    mask_costs: dict[str, ErrorCost] = field(repr=False)
     """Kind of mistake to what it costs in mask AP."""
     sightings: Sightings = field(repr=False)
     categories: dict[int, str]
@@ -77,7 +77,7 @@ class Evaluator:
         self._data = data
         self._categories = sorted(set(categories))
         self._ap = {"bbox": ApMeter(self._categories), "segm": ApMeter(self._categories)}
-        self._mistakes = {"bbox": MistakeMeter(self._categories), "segm": MistakeMeter(self._categories)}
+        self._mistakes = {"bbox": ErrorMeter(self._categories), "segm": ErrorMeter(self._categories)}
         self._sightings = SightingMeter()
         self._answers = Answers()
 
@@ -85,7 +85,7 @@ class Evaluator:
         """Take one image's COCO results, in the data set's category ids."""
         wanted = set(self._categories)
         truths = [truth for truth in self._data.annotations(image_id) if truth["category_id"] in wanted]
-        boxes, masks = set_scene(results, truths, "bbox"), set_scene(results, truths, "segm")
+        boxes, masks = match_image(results, truths, "bbox"), match_image(results, truths, "segm")
         self._ap["bbox"].add(image_id, boxes)
         self._ap["segm"].add(image_id, masks)
         self._mistakes["bbox"].add(image_id, boxes)

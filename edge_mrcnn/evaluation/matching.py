@@ -32,7 +32,7 @@ _FIELD: dict[IouType, str] = {"bbox": "bbox", "segm": "segmentation"}
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class ImageMatches:
     """One image: D detections, best score first, beside G objects, and who meets whom."""
 
     scores: Array
@@ -73,7 +73,7 @@ class Scene:
         return (self.matches < 0) & _within(self.areas)[:, None]
 
 
-def set_scene(results: Sequence[CocoRecord], truths: Sequence[CocoRecord], iou_type: IouType) -> Scene:
+def match_image(results: Sequence[CocoRecord], truths: Sequence[CocoRecord], iou_type: IouType) -> ImageMatches:
     """Match one image's COCO results with its annotations.
 
     Args:
@@ -92,7 +92,7 @@ def set_scene(results: Sequence[CocoRecord], truths: Sequence[CocoRecord], iou_t
     categories = np.array([result["category_id"] for result in results], dtype=int)
     true_categories = np.array([truth["category_id"] for truth in truths], dtype=int)
     true_areas = np.array([truth["area"] for truth in truths], dtype=float)
-    return Scene(
+    return ImageMatches(
         scores=np.array([result["score"] for result in results], dtype=float),
         categories=categories,
         ranks=ranks,

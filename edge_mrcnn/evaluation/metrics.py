@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from edge_mrcnn.evaluation.coco_api import rle
-from edge_mrcnn.evaluation.matching import SIZES, THRESHOLDS, Array, IouType, Scene, set_scene
+from edge_mrcnn.evaluation.matching import SIZES, THRESHOLDS, Array, ImageMatches, IouType, match_image
 
 CocoData = dict[str, Any]
 
@@ -150,7 +150,7 @@ class ApMeter:
         self._categories = sorted(categories)
         self._scenes: dict[int, tuple[Array, ...]] = {}
 
-    def add(self, image_id: int, scene: Scene) -> None:
+    def add(self, image_id: int, scene: ImageMatches) -> None:
         """Take one image's matches; its shapes are not kept."""
         self._scenes[image_id] = (
             scene.categories, scene.scores, scene.ranks, scene.hits, scene.misses, scene.true_categories, ~scene.ignored
@@ -242,7 +242,7 @@ def measure_ap(
     meter = ApMeter(categories)
     for image_id, size in sizes.items():
         annotations = [_as_rle(truth, size) if iou_type == "segm" else truth for truth in truths[image_id]]
-        meter.add(image_id, set_scene(answers[image_id], annotations, iou_type))
+        meter.add(image_id, match_image(answers[image_id], annotations, iou_type))
     return meter.result()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_mrcnn.evaluation.agreement import CONFIDENT
-from edge_mrcnn.evaluation.matching import SIZES, Array, Scene
+from edge_mrcnn.evaluation.matching import SIZES, Array, ImageMatches
 
 SCORES = {"50–70 %": (CONFIDENT, 0.7), "70–90 %": (0.7, 0.9), "90–100 %": (0.9, 1.0 + 1e-9)}
 """Label to the scores above which and up to which a detection belongs to it."""
@@ -80,7 +80,7 @@ class SightingMeter:
     def __init__(self) -> None:
         self._images: dict[int, tuple[Array, ...]] = {}
 
-    def add(self, image_id: int, boxes: Scene, mask_ious: Array) -> None:
+    def add(self, image_id: int, boxes: ImageMatches, mask_ious: Array) -> None:
         """Take one image.
 
         Args:

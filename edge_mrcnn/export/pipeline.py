@@ -121,18 +121,18 @@ def export(
     checkpoint = adapt(load_checkpoint(weights), config)
     reference = TorchRuntime(checkpoint, device="cpu", sha256=file_sha256(locate(weights)))
     graph = DeployGraph(checkpoint.model, checkpoint.config, batch=config.batch, static=config.static)
-    trial = _make_trial(reference, calibration)
+    inputs = _make_inputs(reference, calibration)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / (file_stem(weights) + config.variant)
-    files = [_write(graph, reference, name, stem, config, trial, say) for name in config.targets]
-    halves = [_halve(file, reference, trial, say) for file in files] if config.fp16 else []
+    files = [_write(graph, reference, name, stem, config, inputs, say) for name in config.targets]
+    halves = [_halve(file, reference, inputs, say) for file in files] if config.fp16 else []
     if calibration is None or not config.int8:
         return files + halves
     return (
         files
         + halves
-        + [_quantize(file, reference, calibration, quantization, write_int8, trial, say) for file in files]
+        + [_quantize(file, reference, calibration, quantization, write_int8, inputs, say) for file in files]
     )
 
 
@@ -152,15 +152,20 @@ def adapt(checkpoint: Checkpoint, config: ExportConfig) -> Checkpoint:
     return replace(checkpoint, config=changed)
 
 
-def _make_trial(reference: TorchRuntime, calibration: quantize.CalibrationSet | None) -> verify.Trial:
+def _make_inputs(reference: TorchRuntime, calibration: quantize.CalibrationSet | None) -> verify.VerifyInputs:
     card = reference.card
-    return verify.make_trial(reference, calibration.tensors(card, PICTURES) if calibration else [])
+    return verify.make_inputs(reference, calibration.tensors(card, PICTURES) if calibration else [])
 
 
 def _write(
-    graph: DeployGraph, reference: TorchRuntime, target: str, stem: Path, config: ExportConfig, trial: verify.Trial,
+    graph: DeployGraph,
+    reference: TorchRuntime,
+    target: str,
+    stem: Path,
+    config: ExportConfig,
+    inputs: verify.VerifyInputs,
     say: Say,
-) -> Path:  # fmt: skip
+) -> Path:
     writer, suffix = TARGETS[target]
     path = stem.with_name(stem.name + suffix)
     say(f"{target}: converting")
@@ -172,16 +177,16 @@ def _write(
     rows = "static" if config.static or target == "tflite" else "dynamic"
     card = reference.card.updated(target=target, batch=config.batch, rows=rows, versions=versions())
     write(graph, card, path, **({"opset": config.opset} if target == "onnx" else {}))
-    _check(path, reference, trial.tensors, verify.FP32, 0.0, say)
-    _attach_golden(path, trial, say)
+    _check(path, reference, inputs.tensors, verify.FP32, 0.0, say)
+    _attach_golden(path, inputs, say)
     return path
 
 
-def _halve(file: Path, reference: TorchRuntime, trial: verify.Trial, say: Say) -> Path:
+def _halve(file: Path, reference: TorchRuntime, inputs: verify.VerifyInputs, say: Say) -> Path:
     path = file.with_name(f"{file.stem}-fp16{file.suffix}")
     halve(file, path)
-    _check(path, reference, trial.tensors, verify.FP16, 0.0, say)
-    _attach_golden(path, trial, say)
+    _check(path, reference, inputs.tensors, verify.FP16, 0.0, say)
+    _attach_golden(path, inputs, say)
     return path
 
 
@@ -191,14 +196,14 @@ def _quantize(
     calibration: quantize.CalibrationSet,
     config: quantize.QuantizeConfig | None,
     write_int8: WriteInt8,
-    trial: verify.Trial,
+    inputs: verify.VerifyInputs,
     say: Say,
 ) -> Path:
     path = file.with_name(f"{file.stem}-int8{file.suffix}")
     settings = config or quantize.QuantizeConfig()
     say(f"{path.name}: quantizing with {len(calibration.choose(settings.images, settings.seed))} calibration images")
     write_int8(file, path, calibration, settings)
-    _check(path, reference, trial.pictures, verify.INT8, 0.5, say)
+    _check(path, reference, inputs.pictures, verify.INT8, 0.5, say)
     return path
 
 
@@ -231,9 +236,9 @@ def _check_tensorrt(path: Path, say: Say) -> None:
     say(f"{path.name}: every node is on the list of TensorRT {tensorrt.VERSION}")
 
 
-def _attach_golden(path: Path, trial: verify.Trial, say: Say) -> None:
+def _attach_golden(path: Path, inputs: verify.VerifyInputs, say: Say) -> None:
     with runtimes.load(path) as artefact:
-        detections = verify.attach_golden(path, artefact, trial)
+        detections = verify.attach_golden(path, artefact, inputs)
     if not detections:
         say(f"{path.name}: finds nothing in the golden pictures, so that `verify` on the device cannot compare")
 

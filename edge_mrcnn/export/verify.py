@@ -24,7 +24,7 @@ INT8 = Tolerance(box_px=np.inf, score=np.inf, mask=np.inf, matched=0.8, surplus=
 
 
 @dataclass(frozen=True)
-class Trial:
+class VerifyInputs:
     """The input tensors that an artefact is compared on, (1, H, W, 3) uint8 RGB each."""
 
     drawings: list[NamedPicture]
@@ -40,7 +40,7 @@ class Trial:
         return [*(image for _, image, _ in self.drawings), self.photograph, *self.pictures]
 
 
-def make_trial(reference: Runtime, pictures: Iterable[Array]) -> Trial:
+def make_inputs(reference: Runtime, pictures: Iterable[Array]) -> VerifyInputs:
     """What to compare the artefacts of a model on.
 
     Args:
@@ -50,7 +50,7 @@ def make_trial(reference: Runtime, pictures: Iterable[Array]) -> Trial:
     card, pictures = reference.card, list(pictures)
     photograph, _ = letterbox(read_image(PHOTOGRAPH), card)
     crowd = [_crowd(pictures, *card.input_size_hw)] if pictures else []
-    return Trial(choose_pictures(reference), photograph, [*pictures, *crowd])
+    return VerifyInputs(choose_pictures(reference), photograph, [*pictures, *crowd])
 
 
 def compare(
@@ -70,13 +70,13 @@ def compare(
     return compare_answers(*answers, reference.card, tolerance, min_score=min_score)
 
 
-def attach_golden(path: Path, artefact: Runtime, trial: Trial) -> int:
+def attach_golden(path: Path, artefact: Runtime, inputs: VerifyInputs) -> int:
     """Put the drawings, and what this artefact and torch answer to them, into its file.
 
     Returns:
         The number of detections that a device will be checked on.
     """
-    record = golden.make_record(artefact, trial.drawings)
+    record = golden.make_record(artefact, inputs.drawings)
     golden.attach(path, record)
     return golden.count_detections(record, artefact.card)
 

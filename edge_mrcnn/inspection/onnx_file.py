@@ -26,10 +26,10 @@ def read_operators(path: Path) -> list[Operator]:
         graph = onnx.load(path).graph
     except DecodeError as error:
         raise ModelFileError(f"{path}: not an ONNX file, or a damaged one") from error
-    return _Reader(graph).read()
+    return _OnnxGraph(graph).read()
 
 
-class _Reader:
+class _OnnxGraph:
     """What links the nodes of a graph."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:

@@ -26,11 +26,11 @@ def read_operators(path: Path) -> list[Operator]:
     codes = [_name(code) for code in model.operatorCodes]
     operators: list[Operator] = []
     for graph in model.subgraphs:
-        operators.extend(_Reader(model, graph, len(operators)).read(codes))
+        operators.extend(_TfliteGraph(model, graph, len(operators)).read(codes))
     return operators
 
 
-class _Reader:
+class _TfliteGraph:
     """What links the nodes of one signature."""
 
     def __init__(self, model: schema.ModelT, graph: schema.SubGraphT, offset: int) -> None:

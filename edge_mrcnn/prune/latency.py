@@ -27,7 +27,7 @@ from edge_mrcnn.model.checkpoint import Checkpoint, save_checkpoint
 from edge_mrcnn.prune.budget import Budget
 from edge_mrcnn.prune.costs import Layer, Widths, describe_layers
 from edge_mrcnn.prune.groups import find_groups
-from edge_mrcnn.prune.probes import Probe, time_probes
+from edge_mrcnn.prune.probes import LayerProbe, time_probes
 from edge_mrcnn.reference import TorchRuntime
 
 MASK_BATCH = 4
@@ -199,14 +199,14 @@ def _grid(layer: Layer) -> list[tuple[int, int]]:
     return list(product(outputs, inputs))
 
 
-def _probes(layer: Layer, widths: tuple[int, int], rows: int | None, runtime: str) -> dict[Probe, int]:
+def _probes(layer: Layer, widths: tuple[int, int], rows: int | None, runtime: str) -> dict[LayerProbe, int]:
     """What is run for one image, and how often."""
-    found: dict[Probe, int] = {}
+    found: dict[LayerProbe, int] = {}
     for regions, height, width in layer.calls:
         count, runs = rows or regions, 1
         if rows and runtime == "tflite":
             count, runs = MASK_BATCH, -(-rows // MASK_BATCH)
         outputs, inputs = widths
-        probe = Probe(layer.kind, inputs, outputs, layer.kernel, layer.stride, count, height, width)
+        probe = LayerProbe(layer.kind, inputs, outputs, layer.kernel, layer.stride, count, height, width)
         found[probe] = found.get(probe, 0) + runs
     return found

@@ -19,7 +19,7 @@ Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Probe:
+class LayerProbe:
     """A layer at one size; padded so that its output is as large as its input, divided by the stride."""
 
     kind: str
@@ -33,7 +33,7 @@ class Probe:
     width: int
 
 
-def time_probes(probes: Iterable[Probe], runtime: str, threads: int | None = None) -> dict[Probe, float]:
+def time_probes(probes: Iterable[LayerProbe], runtime: str, threads: int | None = None) -> dict[LayerProbe, float]:
     """The shortest run of each probe in milliseconds: whatever else the machine does only adds to it.
 
     Args:
@@ -58,7 +58,7 @@ def _shortest(run: Run) -> float:
     return min(times)
 
 
-def _open_onnx(probe: Probe, threads: int | None) -> Run:
+def _open_onnx(probe: LayerProbe, threads: int | None) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -69,7 +69,7 @@ def _open_onnx(probe: Probe, threads: int | None) -> Run:
     return partial(session.run, None, {"x": x})
 
 
-def _open_openvino(probe: Probe, threads: int | None) -> Run:
+def _open_openvino(probe: LayerProbe, threads: int | None) -> Run:
     import openvino
 
     from runtimes.openvino_backend import shared_core
@@ -83,7 +83,7 @@ def _open_openvino(probe: Probe, threads: int | None) -> Run:
     return partial(request.infer)
 
 
-def _open_tflite(probe: Probe, threads: int | None) -> Run:
+def _open_tflite(probe: LayerProbe, threads: int | None) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
     from runtimes.quiet import quiet_stderr
@@ -94,14 +94,14 @@ def _open_tflite(probe: Probe, threads: int | None) -> Run:
     return partial(interpreter.invoke)
 
 
-OPENERS: dict[str, Callable[[Probe, int | None], Run]] = {
+OPENERS: dict[str, Callable[[LayerProbe, int | None], Run]] = {
     "onnx": _open_onnx,
     "openvino": _open_openvino,
     "tflite": _open_tflite,
 }
 
 
-def to_onnx(probe: Probe) -> bytes:
+def to_onnx(probe: LayerProbe) -> bytes:
     """A model of one node."""
     from onnx import TensorProto, helper, numpy_helper
 
@@ -128,7 +128,7 @@ def to_onnx(probe: Probe) -> bytes:
     return content
 
 
-def to_tflite(probe: Probe) -> bytes:
+def to_tflite(probe: LayerProbe) -> bytes:
     """A model of one operator."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
@@ -162,7 +162,7 @@ _TFLITE = {
 """Kind to operator and its operands in their order."""
 
 
-def _tflite_shapes(p: Probe) -> dict[str, tuple[int, ...]]:
+def _tflite_shapes(p: LayerProbe) -> dict[str, tuple[int, ...]]:
     """Of input, output and weights, channels last."""
     if p.kind == "linear":
         return {"x": (p.rows, p.inputs), "y": (p.rows, p.outputs), "w": (p.outputs, p.inputs)}

@@ -12,7 +12,7 @@ from edge_mrcnn.prune.groups import ChannelGroup
 
 
 @dataclass(frozen=True)
-class _Step:
+class _Removal:
     """A group becomes narrower by some channels."""
 
     group: str
@@ -49,7 +49,7 @@ def choose_channels(
     losses = {group.name: importance[group.name].sort().values.double().cumsum(0) for group in groups}
     least = {group.name: max(round_to, (floors or {}).get(group.name, 0)) for group in groups}
     left = {group.name: group.width for group in groups}
-    taken: list[_Step] = []
+    taken: list[_Removal] = []
     while widths.total(cost) > budget:
         steps = [s for g in groups if (s := _next_step(g, left[g.name], least, losses, widths, cost, round_to))]
         if not steps:
@@ -65,7 +65,7 @@ def choose_channels(
 def _next_step(
     group: ChannelGroup, left: int, least: Mapping[str, int], losses: Mapping[str, Tensor], widths: Widths,
     cost: CostModel, round_to: int,
-) -> _Step | None:  # fmt: skip
+) -> _Removal | None:  # fmt: skip
     channels = left % round_to or round_to
     if left - channels < least[group.name]:
         return None
@@ -73,10 +73,10 @@ def _next_step(
     gone = group.width - left
     before = float(losses[group.name][gone - 1]) if gone else 0.0
     loss = float(losses[group.name][gone + channels - 1]) - before
-    return _Step(group.name, channels, loss, saved) if saved > 0 else None
+    return _Removal(group.name, channels, loss, saved) if saved > 0 else None
 
 
-def _give_back(taken: Sequence[_Step], left: dict[str, int], widths: Widths, cost: CostModel, budget: float) -> None:
+def _give_back(taken: Sequence[_Removal], left: dict[str, int], widths: Widths, cost: CostModel, budget: float) -> None:
     """Undo the last step of a group while the budget is met without it, the dearest first."""
     last = {step.group: step for step in taken}
     for step in sorted(last.values(), key=lambda s: -s.loss):

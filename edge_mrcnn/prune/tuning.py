@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class _Step:
+class _PruneStep:
     """One of the cuts, and the training behind it."""
 
     folder: Path
@@ -189,22 +189,24 @@ def _macs(pruned: Checkpoint) -> int:
     return int(pruned.training["pruned"]["macs"][1])
 
 
-def _plan(output: Path, iterations: int, epochs: int) -> list[_Step]:
+def _plan(output: Path, iterations: int, epochs: int) -> list[_PruneStep]:
     """The first steps are short: an eighth of what each would get; the last one has the rest, and the folder itself."""
     if iterations < 1 or (epochs and epochs < iterations):
         raise UsageError(f"--iterations {iterations}: expected at least 1, and at most as many as the {epochs} epochs")
     short = max(1, epochs // (2 * iterations)) if epochs else 0
-    early = [_Step(output / f"step-{number}", number / iterations, short, False) for number in range(1, iterations)]
-    return [*early, _Step(output, 1.0, epochs - short * len(early), True)]
+    early = [
+        _PruneStep(output / f"step-{number}", number / iterations, short, False) for number in range(1, iterations)
+    ]
+    return [*early, _PruneStep(output, 1.0, epochs - short * len(early), True)]
 
 
-def _thin(pruned: Checkpoint, config: PruneConfig, step: _Step) -> Checkpoint:
+def _thin(pruned: Checkpoint, config: PruneConfig, step: _PruneStep) -> Checkpoint:
     """Set single weights to zero, if that is asked for, once all channels are gone that have to go."""
     return sparsify(pruned, Pattern.named(config.sparsity)) if config.sparsity and step.is_last else pruned
 
 
 def _train(
-    step: _Step, pruned: Checkpoint, data: CocoData, training: TrainConfig, teacher: Checkpoint,
+    step: _PruneStep, pruned: Checkpoint, data: CocoData, training: TrainConfig, teacher: Checkpoint,
     validation: CocoData | None, resume: bool, device: str,
 ) -> Checkpoint:  # fmt: skip
     """Fine-tune a step and read what it gives; one that is done already is only read."""

@@ -11,7 +11,7 @@ from edge_mrcnn.evaluation.breakdown import KINDS
 from edge_mrcnn.evaluation.drop import Drop
 from edge_mrcnn.evaluation.pairing import Pairing
 from edge_mrcnn.report.drawing import WIDTH, Box, Point, Scale, drawing, number, plain, point_labels, shorten, tag, text
-from edge_mrcnn.report.rows import Comparison, Row
+from edge_mrcnn.report.rows import Comparison, ReportRow
 from edge_mrcnn.report.wording import KIND_WORDS, signed_count, signed_loss
 
 VISIBLE = 5e-4
@@ -24,7 +24,7 @@ class Price:
     """What accuracy is bought with."""
 
     label: str
-    of: Callable[[Row], float | None]
+    of: Callable[[ReportRow], float | None]
     """The price of a model; None where nobody knows it."""
     needs_timing: bool = False
     """Whether only models that were timed side by side can be compared in it."""
@@ -195,7 +195,7 @@ def _grid_line(left: float, right: float, y: float, label: str) -> str:
     return line + text(label, left - 6, y + 4, cls="tick", text_anchor="end")
 
 
-def _marker(row: Row, x: float, y: float, radius: float = 6) -> str:
+def _marker(row: ReportRow, x: float, y: float, radius: float = 6) -> str:
     """A circle for float models, a diamond for INT8 ones, in the target's colour; pruned ones have a rim."""
     style = f"dot target-{html.escape(row.target)}" + " pruned" * row.is_pruned
     if row.precision == "int8":
@@ -219,13 +219,13 @@ def _step_boxes(points: Sequence[Point], right: float) -> list[Box]:
     return level + rises
 
 
-def changed_rows(comparison: Comparison) -> tuple[Row, ...]:
+def changed_rows(comparison: Comparison) -> tuple[ReportRow, ...]:
     """The candidates that answer differently from the reference; all if none does."""
     changed = tuple(row for row in comparison.candidates if not _is_same(row))
     return changed or comparison.candidates
 
 
-def _is_same(row: Row) -> bool:
+def _is_same(row: ReportRow) -> bool:
     """Whether a model finds the same objects with the same accuracy, as far as a report prints it."""
     total = row.score.pairing.total if row.score.pairing else None
     drops = [drop.value for drop in (row.score.box_drop, row.score.mask_drop) if drop is not None]

@@ -21,7 +21,7 @@ from edge_mrcnn.measure.surroundings import describe_device, describe_packages
 from edge_mrcnn.report.footprint import measure_footprint
 from edge_mrcnn.report.models import Model, count_layers, count_macs
 from edge_mrcnn.report.reference_file import RecordedModel
-from edge_mrcnn.report.rows import Comparison, DataSet, Facts, Row, Score
+from edge_mrcnn.report.rows import Comparison, DataSet, ModelFacts, ReportRow, Score
 from runtimes.errors import DataError
 
 Subject: TypeAlias = Model | RecordedModel
@@ -93,7 +93,7 @@ def compare_models(
 
 def record_model(
     model: Model, data_sets: Mapping[str, CocoData], *, limit: int | None = None, say: Say | None = None
-) -> tuple[Facts, dict[str, Evaluation]]:
+) -> tuple[ModelFacts, dict[str, Evaluation]]:
     """Evaluate one model for a reference file.
 
     Returns:
@@ -109,9 +109,9 @@ def record_model(
     return facts, evaluations
 
 
-def gather_facts(model: Model, name: str, *, measures_memory: bool = True) -> Facts:
+def gather_facts(model: Model, name: str, *, measures_memory: bool = True) -> ModelFacts:
     """What is known of a model besides its accuracy and speed."""
-    return Facts(
+    return ModelFacts(
         name=name,
         size_bytes=file_size(model.path),
         sha256=file_sha256(model.path),
@@ -208,7 +208,9 @@ def _time_all(
     return [next(timed) if isinstance(model, Model) else evaluation.latency for model, evaluation in pairs]
 
 
-def _gather_all(models: Sequence[Subject], names: Sequence[str], config: CompareConfig, say: Say | None) -> list[Facts]:
+def _gather_all(
+    models: Sequence[Subject], names: Sequence[str], config: CompareConfig, say: Say | None
+) -> list[ModelFacts]:
     """Facts of each model, with the cost of the checkpoint that an artefact was made from, if that is among them."""
     facts = []
     progress = _progress(say, "files and memory") or (lambda done, total: None)
@@ -226,10 +228,10 @@ def _gather_all(models: Sequence[Subject], names: Sequence[str], config: Compare
 
 def _make_rows(
     models: Sequence[Subject],
-    facts: Sequence[Facts],
+    facts: Sequence[ModelFacts],
     latencies: Sequence[dict[str, Percentiles]],
     evaluations: Mapping[str, list[Evaluation]],
-) -> tuple[Row, ...]:
+) -> tuple[ReportRow, ...]:
     rows = []
     for index, (model, fact, latency) in enumerate(zip(models, facts, latencies, strict=True)):
         scores = {label: score_of(runs[index], runs[0] if index else None) for label, runs in evaluations.items()}
@@ -237,9 +239,11 @@ def _make_rows(
     return tuple(rows)
 
 
-def _make_row(model: Subject, facts: Facts, latency: dict[str, Percentiles], scores: dict[str, Score]) -> Row:
+def _make_row(
+    model: Subject, facts: ModelFacts, latency: dict[str, Percentiles], scores: dict[str, Score]
+) -> ReportRow:
     card = model.card
-    return Row(
+    return ReportRow(
         **vars(facts),
         target=card.target,
         precision=card.precision,

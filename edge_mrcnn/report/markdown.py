@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edge_mrcnn.evaluation.breakdown import KINDS, Cost
-from edge_mrcnn.report.rows import Comparison, Row, Score
+from edge_mrcnn.evaluation.breakdown import KINDS, ErrorCost
+from edge_mrcnn.report.rows import Comparison, ReportRow, Score
 from edge_mrcnn.report.variants import Variant, group_variants
 from edge_mrcnn.report.wording import (
     KIND_WORDS,
@@ -65,7 +65,7 @@ def _sections(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
     yield "Provenance", _provenance(comparison)
 
 
-def _headline_cells(comparison: Comparison, row: Row) -> list[str]:
+def _headline_cells(comparison: Comparison, row: ReportRow) -> list[str]:
     score = row.score
     cells = [row.name, row.target, row.precision, megabytes(row.size_bytes)]
     cells += [points(score.box.ap), delta(score.box_drop), points(score.mask.ap), delta(score.mask_drop)]
@@ -111,7 +111,7 @@ def _cost_table(comparison: Comparison) -> list[str]:
     return _table(["model", *(KIND_WORDS[kind] for kind in KINDS)], body, text_columns=1)
 
 
-def _cost_changes(costs: dict[str, Cost], first: dict[str, Cost]) -> list[str]:
+def _cost_changes(costs: dict[str, ErrorCost], first: dict[str, ErrorCost]) -> list[str]:
     """What more each kind costs, as a change in AP."""
     return [signed_loss(costs[kind].ap - first[kind].ap) for kind in KINDS]
 

@@ -20,7 +20,7 @@ from edge_mrcnn.evaluation.evaluate import Evaluation, Evaluator
 from edge_mrcnn.measure.files import file_sha256
 from edge_mrcnn.measure.latency import Percentiles, Progress
 from edge_mrcnn.report.footprint import Footprint
-from edge_mrcnn.report.rows import Facts, without_nan
+from edge_mrcnn.report.rows import ModelFacts, without_nan
 from runtimes import ModelCard
 from runtimes.errors import DataError, MissingFileError, ModelFileError, one_line
 
@@ -47,7 +47,7 @@ class RecordedModel:
     path: Path
     """The reference file."""
     card: ModelCard
-    facts: Facts
+    facts: ModelFacts
     """What was known of it where it ran."""
     recordings: dict[str, Recording] = field(repr=False)
     """Hash of the annotation file to what was seen of it."""
@@ -83,7 +83,7 @@ class RecordedModel:
 
 
 def write_reference(
-    path: Path, card: ModelCard, facts: Facts, evaluations: Mapping[str, tuple[CocoData, Evaluation]]
+    path: Path, card: ModelCard, facts: ModelFacts, evaluations: Mapping[str, tuple[CocoData, Evaluation]]
 ) -> None:
     """Write a reference file; folders are made.
 
@@ -117,7 +117,7 @@ def read_reference(path: Path) -> RecordedModel:
         if record["format"] != FORMAT:
             raise ModelFileError(f"{path}: of format {record['format']}, this version reads {FORMAT}: record it again")
         memory = record["facts"].pop("memory")
-        facts = Facts(**record["facts"], memory=Footprint(**memory) if memory else None)
+        facts = ModelFacts(**record["facts"], memory=Footprint(**memory) if memory else None)
         card = ModelCard.from_json(json.dumps(record["card"]))
         return RecordedModel(path, card, facts, {d["annotations_sha256"]: _record(d) for d in record["data_sets"]})
 

@@ -16,7 +16,7 @@ from edge_mrcnn.evaluation.breakdown import KINDS
 from edge_mrcnn.evaluation.pairing import Change
 from edge_mrcnn.report import charts
 from edge_mrcnn.report.pictures import Strip
-from edge_mrcnn.report.rows import Comparison, Row, without_nan
+from edge_mrcnn.report.rows import Comparison, ReportRow, without_nan
 from edge_mrcnn.report.variants import group_variants
 from edge_mrcnn.report.wording import (
     KIND_WORDS,
@@ -176,7 +176,7 @@ def make_groups(comparison: Comparison) -> list[tuple[str, list[tuple[str, list[
     return groups
 
 
-def make_layers(comparison: Comparison) -> tuple[list[Row], list[tuple[str, list[tuple[int, int]]]]]:
+def make_layers(comparison: Comparison) -> tuple[list[ReportRow], list[tuple[str, list[tuple[int, int]]]]]:
     """Models with integer layers; each part of the net to its integer and float layers in each of them."""
     rows = [row for row in comparison.rows if any(integer for integer, _ in row.layers.values())]
     parts = dict.fromkeys(part for row in rows for part in row.layers)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_mrcnn.evaluation.agreement import Agreement
-from edge_mrcnn.evaluation.breakdown import Cost
+from edge_mrcnn.evaluation.breakdown import ErrorCost
 from edge_mrcnn.evaluation.drop import Drop
 from edge_mrcnn.evaluation.metrics import ApSummary
 from edge_mrcnn.evaluation.pairing import Pairing
@@ -29,9 +29,9 @@ class Score:
     mask_drop: Drop | None = None
     agreement: Agreement | None = None
     pairing: Pairing | None = None
-    box_costs: dict[str, Cost] = field(default_factory=dict)
+    box_costs: dict[str, ErrorCost] = field(default_factory=dict)
     """Kind of mistake, of `breakdown.KINDS`, to what it costs."""
-    mask_costs: dict[str, Cost] = field(default_factory=dict)
+    mask_costs: dict[str, ErrorCost] = field(default_factory=dict)
     box_per_class: dict[str, float] = field(default_factory=dict)
     """Class name to AP; nan where the data set shows none."""
     mask_per_class: dict[str, float] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class ModelFacts:
     """A model's file, and how it ran."""
 
     name: str
@@ -65,7 +65,7 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row(Facts):
+class ReportRow(ModelFacts):
     """One model."""
 
     target: str
@@ -132,7 +132,7 @@ class Comparison:
     max_drop: float | None
     """Gate on box and mask AP of the first data set, in [0, 1]; None without one."""
     data_sets: tuple[DataSet, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
     """The reference first."""
     device: dict[str, str]
     packages: dict[str, str]
@@ -140,34 +140,34 @@ class Comparison:
     """How the latency was taken: images, rounds."""
 
     @property
-    def reference(self) -> Row:
+    def reference(self) -> ReportRow:
         """The model that drops are counted from."""
         return self.rows[0]
 
     @property
-    def candidates(self) -> tuple[Row, ...]:
+    def candidates(self) -> tuple[ReportRow, ...]:
         """All but the reference."""
         return self.rows[1:]
 
     @property
-    def too_lossy(self) -> tuple[Row, ...]:
+    def too_lossy(self) -> tuple[ReportRow, ...]:
         """Candidates that fail the gate; none without a gate."""
         limit = self.max_drop
         return () if limit is None else tuple(row for row in self.candidates if row.score.exceeds(limit))
 
     @property
-    def speed_base(self) -> Row:
+    def speed_base(self) -> ReportRow:
         """Speed-ups are counted from the reference, or, if it ran elsewhere, from the first float model of the rest."""
         here = [row for row in self.rows if self._ran_beside(row, self.rows[-1])]
         return next((row for row in here if row.precision == "fp32"), here[0])
 
-    def speed_up(self, row: Row) -> float | None:
+    def speed_up(self, row: ReportRow) -> float | None:
         """How many times as fast as `speed_base`; None on another device."""
         base = self.speed_base
         return base.latency_ms / row.latency_ms if self._ran_beside(row, base) else None
 
     @staticmethod
-    def _ran_beside(row: Row, other: Row) -> bool:
+    def _ran_beside(row: ReportRow, other: ReportRow) -> bool:
         """Whether two models were timed in turn on one device."""
         return (row.device, row.recorded) == (other.device, other.recorded)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_mrcnn.report.rows import Comparison, Row
+from edge_mrcnn.report.rows import Comparison, ReportRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,7 @@ class Variant:
     """All models that were compressed in one way."""
 
     name: str
-    """As `Row.variant` says it."""
+    """As `ReportRow.variant` says it."""
     parameters: int
     macs: int | None
     """Multiply-accumulates of one image; None if nobody counted them."""
@@ -29,13 +29,13 @@ class Variant:
 
 def group_variants(comparison: Comparison) -> list[Variant]:
     """One variant for each way of compression, in the order in which the models were given."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[ReportRow]] = {}
     for row in comparison.rows:
         groups.setdefault(row.variant, []).append(row)
     return [_summarize(name, rows, comparison) for name, rows in groups.items()]
 
 
-def _summarize(name: str, rows: Sequence[Row], comparison: Comparison) -> Variant:
+def _summarize(name: str, rows: Sequence[ReportRow], comparison: Comparison) -> Variant:
     scores = [row.score for row in rows]
     drops = [drop.value for s in scores for drop in (s.box_drop, s.mask_drop) if drop is not None]
     latency: dict[str, float] = {}

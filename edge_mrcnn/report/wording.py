@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from edge_mrcnn.evaluation.drop import Drop
-from edge_mrcnn.report.rows import Comparison, DataSet, Row
+from edge_mrcnn.report.rows import Comparison, DataSet, ReportRow
 
 KIND_WORDS = {
     "class": "wrong class",
@@ -61,7 +61,7 @@ def timing_note(comparison: Comparison) -> str:
     )
 
 
-def describe_run(row: Row) -> str:
+def describe_run(row: ReportRow) -> str:
     """Where and how a model ran: device, threads, the precision that was really used."""
     how = ", ".join(f"{key} {value}" for key, value in row.runs_as.items())
     when = f"; recorded {row.recorded}" if row.recorded else ""
@@ -107,7 +107,7 @@ def _models(count: int) -> str:
     return "1 model" if count == 1 else f"{count} models"
 
 
-def largest_drop(comparison: Comparison) -> tuple[Row, Drop]:
+def largest_drop(comparison: Comparison) -> tuple[ReportRow, Drop]:
     """Where the candidates lost most, of box and mask AP on the first data set; nan counts most."""
     scores = [(row, row.score) for row in comparison.candidates]
     drops = [(row, drop) for row, score in scores for drop in (score.box_drop, score.mask_drop) if drop is not None]

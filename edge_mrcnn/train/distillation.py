@@ -26,7 +26,7 @@ TEMPERATURE = 2.0
 
 
 @dataclass(frozen=True)
-class Answers:
+class TeacherOutputs:
     """What the teacher makes of the student's regions; see `Regions`."""
 
     maps: list[Tensor]
@@ -68,7 +68,7 @@ class Teacher:
         return int(self.model.backbone.out_channels)
 
     @torch.no_grad()
-    def answer(self, images: Tensor, regions: Regions) -> Answers:
+    def answer(self, images: Tensor, regions: Regions) -> TeacherOutputs:
         """Ask about the regions of a student.
 
         Args:
@@ -84,7 +84,7 @@ class Teacher:
         class_logits, deltas = heads.box_predictor(heads.box_head(pooled))
         mask_features = heads.mask_roi_pool(features, object_boxes, batch.image_sizes)
         mask_logits = heads.mask_predictor(heads.mask_head(mask_features))
-        return Answers(list(features.values()), pooled, class_logits, deltas, mask_features, mask_logits)
+        return TeacherOutputs(list(features.values()), pooled, class_logits, deltas, mask_features, mask_logits)
 
     def _resize(self, images: Tensor) -> Tensor:
         if tuple(images.shape[-2:]) == self.image_size_hw:
@@ -100,7 +100,7 @@ def make_adapter(student: MaskRCNN, teacher: Teacher) -> nn.Module:
 
 
 def distillation_losses(
-    regions: Regions, answers: Answers, adapter: nn.Module, config: TrainConfig
+    regions: Regions, answers: TeacherOutputs, adapter: nn.Module, config: TrainConfig
 ) -> dict[str, Tensor]:
     """The weighted losses by name; each is 0 where student and teacher agree, and absent where its weight is 0."""
     measures = {
@@ -114,7 +114,7 @@ def distillation_losses(
     return {f"loss_distill_{name}": weights[name] * measure() for name, measure in measures.items() if weights[name]}
 
 
-def _map_loss(regions: Regions, answers: Answers, adapter: nn.Module) -> Tensor:
+def _map_loss(regions: Regions, answers: TeacherOutputs, adapter: nn.Module) -> Tensor:
     """Of all places of the pyramid, each of its maps with the same weight."""
     losses = [
         feature_loss(adapter(own), F.interpolate(theirs, own.shape[-2:], mode="bilinear", antialias=True))
@@ -123,7 +123,7 @@ def _map_loss(regions: Regions, answers: Answers, adapter: nn.Module) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def _region_feature_loss(regions: Regions, answers: Answers, adapter: nn.Module) -> Tensor:
+def _region_feature_loss(regions: Regions, answers: TeacherOutputs, adapter: nn.Module) -> Tensor:
     """Of the features that the box head and the mask head are given."""
     boxes = feature_loss(adapter(regions.features), answers.features)
     return boxes + feature_loss(adapter(regions.mask_features), answers.mask_features)

@@ -22,7 +22,7 @@ _HOST = re.compile(r"(.*\..*|\[.*\]|localhost)(:\d+)?", re.IGNORECASE)
 """What is certainly a host: an address or a name with a dot."""
 
 
-class Address(NamedTuple):
+class SourceUrl(NamedTuple):
     """A URL that FFmpeg understands, and where it leads."""
 
     url: str
@@ -81,7 +81,7 @@ def parse_rate(text: str) -> float:
     return rate
 
 
-def parse_url(url: str) -> Address:
+def parse_url(url: str) -> SourceUrl:
     """Understand a URL, its password written with or without percent signs.
 
     Raises:
@@ -101,7 +101,7 @@ def parse_url(url: str) -> Address:
         )
     user, colon, password = credentials.partition(":")
     port = int(match[2]) if match[2] and PORTS[scheme] else PORTS[scheme]
-    return Address(
+    return SourceUrl(
         f"{scheme}://{_encode(user)}{colon}{_encode(password)}{at}{place}{tail}", scheme, match[1].strip("[]"), port
     )
 

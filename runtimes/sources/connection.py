@@ -27,7 +27,7 @@ PROGRAM = Path(__file__).with_name("reader_process.py")
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class ConnectionReport:
     """What became of the frames of one connection so far: received = given + late + damaged + waiting."""
 
     received: int
@@ -94,7 +94,7 @@ class Connection:
         with suppress(OSError):  # it has died: `receive` says so
             self._channel.sendall(b"%.4f\n" % delay_s)
 
-    def receive(self, timeout_s: float) -> tuple[Report | None, str]:
+    def receive(self, timeout_s: float) -> tuple[ConnectionReport | None, str]:
         """Wait for a report.
 
         Args:
@@ -151,8 +151,8 @@ class Connection:
         line, _, self._text = self._text.partition(b"\n")
         return line
 
-    def _parse(self, fields: Mapping[str, Any]) -> Report:
-        report = Report(**{key: fields[key] for key in ("received", "late", "damaged", "waiting", "arrived")})
+    def _parse(self, fields: Mapping[str, Any]) -> ConnectionReport:
+        report = ConnectionReport(**{key: fields[key] for key in ("received", "late", "damaged", "waiting", "arrived")})
         if "stride" not in fields:
             return report
         image = self._copy_image(fields["height"], fields["width"], fields["stride"])

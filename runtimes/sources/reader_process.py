@@ -42,7 +42,7 @@ class Trouble(Exception):
         self.code = code
 
 
-class Picture(NamedTuple):
+class RgbBuffer(NamedTuple):
     """8-bit RGB in memory."""
 
     data: memoryview
@@ -61,7 +61,7 @@ class Outlet:
         self._map: mmap.mmap | None = None
         self._lock = threading.Lock()
         self._counts = {"received": 0, "late": 0, "damaged": 0}
-        self._newest: Callable[[], Picture] | None = None
+        self._newest: Callable[[], RgbBuffer] | None = None
         self._arrived = 0.0
         self._is_wanted = False
         self._reported = 0.0
@@ -71,7 +71,7 @@ class Outlet:
         """Whether a frame was decoded, which alone proves a connection."""
         return self._arrived > 0
 
-    def put(self, convert: Callable[[], Picture]) -> None:
+    def put(self, convert: Callable[[], RgbBuffer]) -> None:
         """A frame was decoded; `convert` makes RGB of it."""
         with self._lock:
             self._counts["received"] += 1
@@ -111,7 +111,7 @@ class Outlet:
             height=picture.height, width=picture.width, stride=picture.stride, index=self._counts["received"] - 1
         )
 
-    def _share(self, picture: Picture) -> None:
+    def _share(self, picture: RgbBuffer) -> None:
         """Copy a picture into the shared memory, which grows with it; it is taken out before the next is asked for."""
         size = picture.height * picture.stride
         if self._map is None or len(self._map) < size:
@@ -205,17 +205,17 @@ def decode(av: Any, container: Any, outlet: Outlet) -> None:
                 outlet.put(partial(convert_frame, frame))
 
 
-def convert_frame(frame: Any) -> Picture:
+def convert_frame(frame: Any) -> RgbBuffer:
     """A frame of PyAV as RGB."""
     rgb = frame.reformat(format="rgb24")
-    return Picture(memoryview(rgb.planes[0]), rgb.height, rgb.width, rgb.planes[0].line_size)
+    return RgbBuffer(memoryview(rgb.planes[0]), rgb.height, rgb.width, rgb.planes[0].line_size)
 
 
-def convert_array(image: Any, cv2: Any = None) -> Picture:
+def convert_array(image: Any, cv2: Any = None) -> RgbBuffer:
     """A (H, W, 3) uint8 array as RGB; one of OpenCV, which is BGR, with `cv2`."""
     rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if cv2 else image.copy()
     height, width = rgb.shape[:2]
-    return Picture(memoryview(rgb).cast("B"), height, width, 3 * width)
+    return RgbBuffer(memoryview(rgb).cast("B"), height, width, 3 * width)
 
 
 def check_jpeg() -> Callable[[Any], bool]:

@@ -34,7 +34,7 @@ class SyntheticSource(Source):
 
     def __iter__(self) -> Generator[Frame, None, None]:
         assert self.fps
-        scene = Scene(self._size_hw, self._seed)
+        scene = MovingShapes(self._size_hw, self._seed)
         start, index = time.monotonic(), 0
         while True:
             time.sleep(max(0.0, start + index / self.fps - time.monotonic()))
@@ -42,7 +42,7 @@ class SyntheticSource(Source):
             index += 1
 
 
-class Scene:
+class MovingShapes:
     """Shapes, their colours and how they swing."""
 
     def __init__(self, size_hw: tuple[int, int], seed: int) -> None:

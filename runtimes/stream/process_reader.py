@@ -7,11 +7,11 @@ import threading
 import time
 
 from runtimes.sources import Frame, LiveSource
-from runtimes.sources.connection import Connection, Report
+from runtimes.sources.connection import Connection, ConnectionReport
 from runtimes.stream.readers import Reader
 
 _TICK_S = 0.1
-_NOTHING = Report(received=0, late=0, damaged=0, waiting=0, arrived=0.0)
+_NOTHING = ConnectionReport(received=0, late=0, damaged=0, waiting=0, arrived=0.0)
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class ProcessReader(Reader):
                 self._last = _NOTHING
             connection.close()
 
-    def _enter(self, report: Report) -> None:
+    def _enter(self, report: ConnectionReport) -> None:
         """Bring the accounts up to date with the reading process, and keep the frame if one came."""
         last, self._last = self._last, report
         if report.received > last.received:
@@ -91,14 +91,14 @@ class ProcessReader(Reader):
             self._keep(report)
         self._changed.notify_all()
 
-    def _receive(self, count: int, report: Report) -> None:
+    def _receive(self, count: int, report: ConnectionReport) -> None:
         self.ledger.received += count
         if report.arrived > (self.ledger.last_frame or 0.0):
             self._connect()
             self.ledger.last_frame = report.arrived
         self.ledger.arrivals.add(self.ledger.received, time.monotonic())
 
-    def _keep(self, report: Report) -> None:
+    def _keep(self, report: ConnectionReport) -> None:
         assert report.image is not None
         self.ledger.size_hw = report.image.shape[0], report.image.shape[1]
         if self.is_paused:

@@ -31,7 +31,7 @@ from edge_mrcnn.benchmark.rows import (
     dropped_share,
     summarize,
 )
-from edge_mrcnn.benchmark.session import Plan, Session, Trial, Turn, is_memory_tight, read_load
+from edge_mrcnn.benchmark.session import BenchmarkSession, CandidateTrial, Plan, Turn, is_memory_tight, read_load
 from edge_mrcnn.benchmark.tables import WIDTH, sustained_lines, to_markdown, to_text
 from runtimes import MissingFileError, ModelFileError, UnknownFormatError, UsageError
 from runtimes.board import Condition, Core, read_board
@@ -50,15 +50,17 @@ def make_turn(
     )
 
 
-def make_trial(path: Path, *totals: float, threads: int = 1, is_peer: bool = False, **changes: object) -> Trial:
+def make_trial(
+    path: Path, *totals: float, threads: int = 1, is_peer: bool = False, **changes: object
+) -> CandidateTrial:
     path.write_bytes(b"model")
-    trial = Trial(Candidate(path, threads, is_peer=is_peer), card={} if is_peer else CARD)
+    trial = CandidateTrial(Candidate(path, threads, is_peer=is_peer), card={} if is_peer else CARD)
     trial.load_s, trial.first_result_s, trial.peak_bytes = [0.5], [1.5], 100_000_000
     trial.turns = [make_turn(total, net=is_peer, **changes) for total in totals]
     return trial
 
 
-def make_benchmark(trials: list[Trial], **settings: object) -> Benchmark:
+def make_benchmark(trials: list[CandidateTrial], **settings: object) -> Benchmark:
     values = {
         "source": "street.mp4", "pictures": 3, "rounds": 2, "warm_up": 2, "pin": True, "draw": True, "conf": 0.5,
         "camera_fps": None, **settings,
@@ -163,7 +165,7 @@ class TestArithmetic:
         )
 
     def test_failed_candidate_is_named_and_the_rest_goes_on(self, tmp_path):
-        broken = Trial(Candidate(tmp_path / "c.xml", 1), error="openvino is not installed")
+        broken = CandidateTrial(Candidate(tmp_path / "c.xml", 1), error="openvino is not installed")
         benchmark = make_benchmark([broken, make_trial(tmp_path / "a.onnx", 40)])
         assert [row.name for row in benchmark.rows] == ["a.onnx"]
         assert "Not timed: c.xml, 1 thread: openvino is not installed" in to_text(benchmark)
@@ -297,7 +299,7 @@ class TestSession:
             Candidate(model_files[".onnx"], 1, is_peer=True),
         ]
         told = []
-        with Session(candidates, work, Plan(rounds=2, warm_up=0), CORES[:1]) as session:
+        with BenchmarkSession(candidates, work, Plan(rounds=2, warm_up=0), CORES[:1]) as session:
             good, broken, peer = session.run(lambda *step: told.append(step))
         assert [len(t.turns) for t in (good, broken, peer)] == [2, 0, 2] and broken.error
         assert set(peer.turns[0].samples[0]) == {"inference"} and good.card["name"] == "toy"
@@ -305,7 +307,9 @@ class TestSession:
 
     def test_model_is_opened_anew_where_memory_is_tight(self, model_files, work, monkeypatch):
         monkeypatch.setattr("edge_mrcnn.benchmark.session.is_memory_tight", lambda: True)
-        with Session([Candidate(model_files[".onnx"], 1)], work, Plan(rounds=2, warm_up=0), CORES[:1]) as session:
+        with BenchmarkSession(
+            [Candidate(model_files[".onnx"], 1)], work, Plan(rounds=2, warm_up=0), CORES[:1]
+        ) as session:
             (trial,) = session.run()
         assert len(trial.load_s) == 2 and len(trial.turns) == 2
 

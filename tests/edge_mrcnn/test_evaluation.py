@@ -15,8 +15,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from edge_mrcnn.evaluation.answers import Answers
-from edge_mrcnn.evaluation.breakdown import KINDS, Cost, MistakeMeter
-from edge_mrcnn.evaluation.matching import IouType, set_scene
+from edge_mrcnn.evaluation.breakdown import KINDS, ErrorCost, ErrorMeter
+from edge_mrcnn.evaluation.matching import IouType, match_image
 from edge_mrcnn.evaluation.metrics import RECALLS, average_precision, measure_ap
 from edge_mrcnn.evaluation.pairing import SightingMeter, Sightings, pair
 
@@ -134,10 +134,10 @@ class TestAveragePrecision:
 OBJECT, FAR = (60, 60, 80, 80), (180, 180, 40, 40)
 
 
-def cost_of(results: list[dict[str, Any]], truths: list[dict[str, Any]]) -> dict[str, Cost]:
+def cost_of(results: list[dict[str, Any]], truths: list[dict[str, Any]]) -> dict[str, ErrorCost]:
     """Costs of mistakes in masks, over one image."""
-    meter = MistakeMeter(CLASSES)
-    meter.add(1, set_scene(results, truths, "segm"), set_scene(results, truths, "bbox").ious)
+    meter = ErrorMeter(CLASSES)
+    meter.add(1, match_image(results, truths, "segm"), match_image(results, truths, "bbox").ious)
     return meter.costs()
 
 
@@ -148,7 +148,7 @@ class TestBreakdown:
     def test_a_perfect_answer_costs_nothing(self):
         costs = cost_of(self.perfect, self.truths)
         assert tuple(costs) == KINDS
-        assert all(cost == Cost(ap=0.0, ap50=0.0, count=0) for cost in costs.values())
+        assert all(cost == ErrorCost(ap=0.0, ap50=0.0, count=0) for cost in costs.values())
 
     @pytest.mark.parametrize(
         ("kind", "wrong"),
@@ -170,7 +170,7 @@ class TestBreakdown:
     def test_a_poor_mask_in_a_good_box_is_a_mistake_of_its_own(self):
         thin = {**result(1, 2, 0.9, OBJECT), "segmentation": shape((60, 60, 80, 20))["segmentation"]}
         costs = cost_of([thin, self.perfect[1]], self.truths)
-        assert costs["mask"] == Cost(ap=pytest.approx(0.5), ap50=pytest.approx(0.5), count=1)
+        assert costs["mask"] == ErrorCost(ap=pytest.approx(0.5), ap50=pytest.approx(0.5), count=1)
         assert costs["place"].count == 0
 
     def test_second_answers_and_background_lower_precision(self):
@@ -191,17 +191,17 @@ class TestBreakdown:
         assert not any(cost.count for cost in costs.values())
 
     def test_images_without_objects_and_without_answers_count(self):
-        meter = MistakeMeter(CLASSES)
-        meter.add(1, set_scene([result(1, 2, 0.9, FAR)], [], "bbox"))
-        meter.add(2, set_scene([], self.truths, "bbox"))
+        meter = ErrorMeter(CLASSES)
+        meter.add(1, match_image([result(1, 2, 0.9, FAR)], [], "bbox"))
+        meter.add(2, match_image([], self.truths, "bbox"))
         costs = meter.costs()
         assert (costs["background"].count, costs["missed"].count) == (1, 2)
-        assert MistakeMeter(CLASSES).costs() == {}
+        assert ErrorMeter(CLASSES).costs() == {}
 
 
 def see(results: list[dict[str, Any]], truths: list[dict[str, Any]]) -> Sightings:
     meter = SightingMeter()
-    meter.add(1, set_scene(results, truths, "bbox"), set_scene(results, truths, "segm").ious)
+    meter.add(1, match_image(results, truths, "bbox"), match_image(results, truths, "segm").ious)
     return meter.result()
 
 

@@ -146,10 +146,10 @@ class TestVerify:
     def test_trial_has_an_empty_a_sparse_a_crowded_and_a_real_picture(self, reference: TorchRuntime) -> None:
         picture = np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3), dtype=np.uint8)
         for pictures, count in (([], 4), ([picture], 6), ([picture] * 3, 8)):
-            trial = verify.make_trial(reference, pictures)
-            assert len(trial.tensors) == count
-            assert all(t.shape == (1, 64, 128, 3) and t.dtype == np.uint8 for t in trial.tensors)
-            (_, empty, _), (_, _, few), (_, _, many) = trial.drawings
+            inputs = verify.make_inputs(reference, pictures)
+            assert len(inputs.tensors) == count
+            assert all(t.shape == (1, 64, 128, 3) and t.dtype == np.uint8 for t in inputs.tensors)
+            (_, empty, _), (_, _, few), (_, _, many) = inputs.drawings
             assert np.ptp(empty) == 0 and 0 < len(few.scores) <= len(many.scores)
 
 

@@ -26,7 +26,7 @@ from edge_mrcnn.prune.channels import narrow  # noqa: E402
 from edge_mrcnn.prune.costs import Widths, describe_layers  # noqa: E402
 from edge_mrcnn.prune.groups import find_groups  # noqa: E402
 from edge_mrcnn.prune.latency import LatencyCost, corrected, equal_threshold, fit_terms  # noqa: E402
-from edge_mrcnn.prune.probes import Probe, time_probes  # noqa: E402
+from edge_mrcnn.prune.probes import LayerProbe, time_probes  # noqa: E402
 from edge_mrcnn.prune.tuning import prune_and_train  # noqa: E402
 from edge_mrcnn.reference import TorchRuntime  # noqa: E402
 from runtimes.errors import DataError, UsageError  # noqa: E402
@@ -179,7 +179,7 @@ def test_single_layers_run_on_every_runtime(runtime: str) -> None:
     pytest.importorskip("onnx", reason="pip install 'edge-mrcnn[export]'")
     pytest.importorskip({"onnx": "onnxruntime", "tflite": "ai_edge_litert"}.get(runtime, runtime))
     kinds = {"conv": (3, 2), "depthwise": (3, 1), "deconv": (2, 2), "linear": (1, 1)}
-    probes = [Probe(kind, 8, 8, kernel, stride, 2, 6, 6) for kind, (kernel, stride) in kinds.items()]
+    probes = [LayerProbe(kind, 8, 8, kernel, stride, 2, 6, 6) for kind, (kernel, stride) in kinds.items()]
     times = time_probes(probes, runtime, 1)
     assert list(times) == probes and all(0 < took < 1000 for took in times.values())
 

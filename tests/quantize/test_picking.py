@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 
 from quantize.calibration import CalibrationSet, write_manifest
-from quantize.picking import LIGHTS, Candidate, light_of, pick, read_gray
+from quantize.picking import LIGHTS, CalibrationCandidate, light_of, pick, read_gray
 from quantize.recording import Recorder
 from runtimes.errors import ImageError
 from runtimes.sources import Frame
 
 
-def make_candidates(counts: dict[str, int]) -> list[Candidate]:
+def make_candidates(counts: dict[str, int]) -> list[CalibrationCandidate]:
     """So many pictures of each kind, each with that facet and one that all share."""
     kinds = [kind for kind, count in counts.items() for _ in range(count)]
     return [
-        Candidate(Path(f"{number}.png"), frozenset({kind, "picture"}), "generated") for number, kind in enumerate(kinds)
+        CalibrationCandidate(Path(f"{number}.png"), frozenset({kind, "picture"}), "generated")
+        for number, kind in enumerate(kinds)
     ]
 
 

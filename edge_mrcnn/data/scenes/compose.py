@@ -67,7 +67,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Picture:
+class RenderedScene:
     """What the camera sees."""
 
     image: np.ndarray
@@ -78,7 +78,7 @@ class Picture:
 
 def draw_scene(
     scene: Scene, size_hw: tuple[int, int], camera: np.ndarray | None = None, noise_seed: int = 0
-) -> Picture:
+) -> RenderedScene:
     """Draw a scene.
 
     Args:
@@ -88,7 +88,7 @@ def draw_scene(
         noise_seed: Picks the sensor noise.
     """
     ground = warp_surface(scene.surface, _through(camera, scene.surface_matrix), size_hw)
-    picture = Picture(_scale(ground, scene.surface_gain), np.full(size_hw, -1, np.int16))
+    picture = RenderedScene(_scale(ground, scene.surface_gain), np.full(size_hw, -1, np.int16))
     for index, placement in enumerate(scene.placements):
         stamp = _stamp(replace(placement, matrix=_through(camera, placement.matrix)), size_hw)
         if stamp is not None:
@@ -259,7 +259,7 @@ def _windows(stamp: _Stamp, size_hw: tuple[int, int]) -> tuple[tuple[slice, slic
     return inside, cut
 
 
-def _paste(picture: Picture, stamp: _Stamp, index: int, placement: Placement, look: Look) -> None:
+def _paste(picture: RenderedScene, stamp: _Stamp, index: int, placement: Placement, look: Look) -> None:
     inside, cut = _windows(stamp, picture.owner.shape)
     rgba, shade = stamp.rgba[cut], _shade(stamp, placement.cutout.height, look)[cut]
     alpha = rgba[..., 3:].astype(np.float32) / 255
