@@ -25,10 +25,9 @@ from quantize.base import Quantizer
 from runtimes.base import RawOutputs, Runtime
 from runtimes.errors import GateError
 from runtimes.parity import box_iou, live_rows, match
+from runtimes.progress import Progress
 
 Tensor = NDArray[np.uint8]
-Tell = Callable[[str, int, int], None]
-"""Told what is being done, steps done, steps in all."""
 
 PROBES = 16
 """Calibration tensors that blocks are compared on."""
@@ -100,7 +99,7 @@ class Journal:
 
 
 def rank_blocks(
-    quantizer: Quantizer, model: Path, tensors: Sequence[Tensor], journal: Journal, tell: Tell
+    quantizer: Quantizer, model: Path, tensors: Sequence[Tensor], journal: Journal, progress: Progress
 ) -> list[Sensitivity]:
     """Measure every block that is not kept in float anyway.
 
@@ -109,7 +108,7 @@ def rank_blocks(
         model: The FP32 artefact.
         tensors: (1, H, W, 3) uint8 inputs to compare on, with objects in them.
         journal: Where findings are kept.
-        tell: Told the progress.
+        progress: Told after each block.
 
     Returns:
         The blocks, the one that is cheapest to keep in float first.
@@ -121,7 +120,7 @@ def rank_blocks(
         with drafts.open("all", quantizer.asked_float) as rounded:
             for index, block in enumerate(blocks):
                 found.append(journal.block(block, lambda: _measure(drafts, block, exact, rounded, tensors)))  # noqa: B023
-                tell("blocks", index + 1, len(blocks))
+                progress("blocks", index + 1, len(blocks))
     return sorted(found, key=lambda one: one.error / max(one.cost_ms, _LEAST_COST_MS), reverse=True)
 
 
@@ -194,7 +193,7 @@ def keep_within(
     max_drop: float,
     measure_drop: Callable[[Path], float],
     journal: Journal,
-    tell: Tell,
+    progress: Progress,
 ) -> list[Trial]:
     """Write the INT8 file that keeps the fewest blocks in float and still loses at most so much.
 
@@ -207,7 +206,7 @@ def keep_within(
         max_drop: AP that may be lost, from 0 to 1.
         measure_drop: From an INT8 file to the AP that it loses.
         journal: Where findings are kept.
-        tell: Told the progress.
+        progress: Told after each trial.
 
     Returns:
         The trials in the order in which they were made; the last one is what `output` holds.
@@ -226,7 +225,7 @@ def keep_within(
             return measure_drop(output)
 
         trials.append(Trial(kept=kept, drop=journal.drop(kept, measure)))
-        tell("trials", len(trials), len(names).bit_length() + 1)
+        progress("trials", len(trials), len(names).bit_length() + 1)
         return trials[-1].drop <= max_drop
 
     count = fewest(len(names), fits)

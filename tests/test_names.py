@@ -27,3 +27,14 @@ def test_no_two_classes_share_a_name():
                 places[node.name].append(f"{path}:{node.lineno}")
     shared = {name: found for name, found in places.items() if len(found) > 1 and name not in PENDING}
     assert shared == {}
+
+
+def test_progress_has_one_type():
+    """Everything that takes steps is told by `runtimes.progress.Progress`."""
+    spellings = {"Callable[[str, int, int], None]", "Callable[[int, int], None]"}
+    found = set()
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Subscript) and ast.unparse(node) in spellings:
+                found.add(path)
+    assert found == {"runtimes/progress.py"}

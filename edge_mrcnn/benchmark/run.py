@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from edge_mrcnn.benchmark.rows import TOTAL, Benchmark, Surroundings, Sustained,
 from edge_mrcnn.benchmark.session import BenchmarkSession, CandidateTrial, Plan
 from runtimes.board import read_board, read_condition, read_cores
 from runtimes.errors import EdgeError, ModelFileError
+from runtimes.progress import Progress, silent
 
-Say = Callable[[str, int, int], None]
 """Called with what is being done, the number of steps done and the number of all."""
 MIN_WINDOW_S = 2.0
 """Shortest stretch of a sustained run that has a figure of its own."""
@@ -51,7 +51,7 @@ class BenchmarkConfig:
 
 
 def run_benchmark(
-    models: Sequence[Path], config: BenchmarkConfig, *, peers: Sequence[Path] = (), say: Say | None = None
+    models: Sequence[Path], config: BenchmarkConfig, *, peers: Sequence[Path] = (), progress: Progress = silent
 ) -> Benchmark:
     """Time models side by side, each in a process of its own.
 
@@ -59,7 +59,7 @@ def run_benchmark(
         models: Our files; ratios are counted from the first.
         config: What and how thoroughly.
         peers: Files of others; only their net is timed.
-        say: Told of progress.
+        progress: Told after each turn and window.
 
     Raises:
         SourceError, DataError: If the source gives no pictures.
@@ -70,9 +70,9 @@ def run_benchmark(
     with tempfile.TemporaryDirectory(prefix="edge-mrcnn-") as folder:
         frames = save_frames(config.source, config.pictures, Path(folder))
         with open_session(models, config, tuple(frames), peers=peers) as session:
-            trials = session.run(say)
+            trials = session.run(progress)
             check_any(trials)
-            sustained = _sustain(session, config, say) if config.sustained_minutes else None
+            sustained = _sustain(session, config, progress) if config.sustained_minutes else None
     surroundings = Surroundings(
         board=read_board(),
         conditions=(before, read_condition()),
@@ -109,7 +109,7 @@ def check_any(trials: Sequence[CandidateTrial]) -> None:
         raise ModelFileError(f"not one model could be timed: {reasons}")
 
 
-def _sustain(session: BenchmarkSession, config: BenchmarkConfig, say: Say | None) -> Sustained | None:
+def _sustain(session: BenchmarkSession, config: BenchmarkConfig, progress: Progress) -> Sustained | None:
     """The fastest candidate alone; None if it fails, which its trial then says."""
     index = fastest_trial(session.trials)
     candidate, seconds = session.trials[index].candidate, 60 * config.sustained_minutes
@@ -118,8 +118,7 @@ def _sustain(session: BenchmarkSession, config: BenchmarkConfig, say: Say | None
         for turn in session.sustain(index, config.sustained_minutes, max(MIN_WINDOW_S, seconds / WINDOWS)):
             elapsed_s += turn.wall_s
             windows.append(make_window(turn, elapsed_s))
-            if say is not None:
-                say("sustained, seconds", min(round(elapsed_s), round(seconds)), round(seconds))
+            progress("sustained, seconds", min(round(elapsed_s), round(seconds)), round(seconds))
     except ChildError as error:
         session.trials[index].error = str(error)
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -14,6 +14,7 @@ from edge_mrcnn.benchmark.child import Child, ChildError, Work
 from edge_mrcnn.measure.latency import rotated
 from runtimes.board import Condition, Core, pick_cpus, read_condition, throttling_between
 from runtimes.board.files import ROOT, read_text
+from runtimes.progress import Progress, silent
 
 TIGHT = 0.25
 """Below this share of memory available, a candidate is closed after its turn instead of waiting for the next."""
@@ -106,19 +107,18 @@ class BenchmarkSession:
         for child in self._children.values():
             child.close()
 
-    def run(self, say: Callable[[str, int, int], None] | None = None) -> list[CandidateTrial]:
+    def run(self, progress: Progress = silent) -> list[CandidateTrial]:
         """Play all rounds.
 
         Args:
-            say: Told what is being timed, in which turn, of how many in this round.
+            progress: Told what is being timed, in which turn, of how many in this round.
         """
         start, rounds = monotonic(), 0
         while self._plan.goes_on(rounds, monotonic() - start) and not all(trial.error for trial in self.trials):
             for position, index in enumerate(rotated(len(self.trials), by=rounds), start=1):
                 if not self.trials[index].error:
                     self._play(index)
-                if say is not None:
-                    say(self._title(rounds), position, len(self.trials))
+                progress(self._title(rounds), position, len(self.trials))
             rounds += 1
         return self.trials
 

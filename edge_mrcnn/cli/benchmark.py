@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_mrcnn.cli.options import int_list, make_teller, name_next, split_paths
+from edge_mrcnn.cli.options import int_list, make_progress, name_next, split_paths
 from runtimes.errors import GateError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def command(
     )  # fmt: skip
     own = find_models(split_paths((*models, *more)))
     peers = find_models(split_paths(compare, "--compare")) if compare else []
-    benchmark = run_benchmark(own, config, peers=peers, say=make_teller())
+    benchmark = run_benchmark(own, config, peers=peers, progress=make_progress())
     click.echo(to_text(benchmark))
     _write(benchmark, json_path, output)
     if benchmark.invalid:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edge_mrcnn.cli.options import make_teller
+from edge_mrcnn.cli.options import make_progress
 
 _OPTIONS = (
     click.option("--calib-images", type=int, default=128, show_default=True, help="Calibration images at most."),
@@ -48,12 +48,12 @@ def search(
         "limit": limit,
     }  # fmt: skip
     journal = sensitivity.Journal(output.with_name(f"{output.name}.search.json"), key)
-    tell = make_teller()
+    progress = make_progress()
     quantizer = open_quantizer(model, calibration, config)
     probes = list(calibration.tensors_with_objects(model, sensitivity.PROBES, config.seed))
-    ranking = sensitivity.rank_blocks(quantizer, model, probes, journal, tell)
-    meter = DropMeter(model, validation, limit, tell)
-    trials = sensitivity.keep_within(quantizer, ranking, output, max_drop, meter.measure, journal, tell)
+    ranking = sensitivity.rank_blocks(quantizer, model, probes, journal, progress)
+    meter = DropMeter(model, validation, limit, progress)
+    trials = sensitivity.keep_within(quantizer, ranking, output, max_drop, meter.measure, journal, progress)
     golden.renew(model, output)
     journal.close()
     yield from block_table(ranking, trials[-1].kept)

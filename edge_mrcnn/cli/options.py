@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from edge_mrcnn.data.coco import CocoData, load_coco
 from runtimes.errors import DataError, MissingFileError, UsageError
+from runtimes.progress import Progress
 
 
 def image_size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -85,7 +86,7 @@ def name_next(*arguments: object) -> None:
     click.echo(f"next: edge-mrcnn {shlex.join(map(str, arguments))}")
 
 
-def make_teller() -> Callable[[str, int, int], None]:
+def make_progress() -> Progress:
     """Progress on stderr: one line that is rewritten in a terminal, one line per finished task elsewhere."""
     is_terminal = sys.stderr.isatty()
 

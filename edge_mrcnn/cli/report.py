@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_mrcnn.cli.options import make_teller, name_next, split_paths
+from edge_mrcnn.cli.options import make_progress, name_next, split_paths
 from runtimes.errors import GateError, MissingFileError, UsageError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def command(
             model = open_model(path, device=device, threads=threads)
             stack.callback(model.runtime.close)
             subjects.append(model)
-        measured = compare_models(subjects, data_sets, config, say=make_teller())
+        measured = compare_models(subjects, data_sets, config, progress=make_progress())
     write_report(measured, data_sets, output)
     _conclude(measured.comparison, paths, output)
 
@@ -102,7 +102,7 @@ def record(
     data_sets = load_data_sets(data, extra)
     model = open_model(weights, device=device, threads=threads)
     with model.runtime:
-        facts, evaluations = record_model(model, data_sets, limit=limit, say=make_teller())
+        facts, evaluations = record_model(model, data_sets, limit=limit, progress=make_progress())
     pairs = {label: (data_sets[label], evaluation) for label, evaluation in evaluations.items()}
     write_reference(output, model.card, facts, pairs)
     for label, (_, evaluation) in pairs.items():

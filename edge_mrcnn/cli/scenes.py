@@ -25,7 +25,7 @@ def command(
     from edge_mrcnn.data.scenes import make_dataset, render_video
 
     with click.progressbar(length=train + val, label="scenes", file=sys.stderr) as bar:
-        make_dataset(output, train=train, val=val, size_hw=imgsz, seed=seed, progress=lambda done, total: bar.update(1))
+        make_dataset(output, train=train, val=val, size_hw=imgsz, seed=seed, progress=lambda *_: bar.update(1))
     click.echo(f"wrote {output}: {train} scenes to train on, {val} to validate on, and the photographs of `real`")
     if video is not None:
         render_video(video, seconds=seconds, seed=seed)

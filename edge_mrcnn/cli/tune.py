@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edge_mrcnn.cli.options import int_list, make_teller, name_next, split_paths
+from edge_mrcnn.cli.options import int_list, make_progress, name_next, split_paths
 from runtimes.errors import GateError
 
 
@@ -48,7 +48,7 @@ def command(
         openvino_precisions=parse_precisions(openvino_precision), devices=parse_devices(device),
     )  # fmt: skip
     files = find_models(split_paths((*models, *more)))
-    tuning = tune(files, load_coco(data, "val"), config, reference=reference, say=make_teller())
+    tuning = tune(files, load_coco(data, "val"), config, reference=reference, progress=make_progress())
     click.echo(to_text(tuning))
     if json_path:
         json_path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from edge_mrcnn.data_check.faults import Finding, Findings, Place
 from edge_mrcnn.data_check.files import inspect_files
 from edge_mrcnn.data_check.records import Records, read_records
 from runtimes.errors import UsageError
+from runtimes.progress import Progress, silent
 
 MIN_VISIBLE_PX = 16
 """Area at the input size below which training leaves an object out."""
@@ -21,7 +22,6 @@ RARE = 20
 SIMILAR_LIMIT = 20_000
 """Near-duplicates are looked for by default among this many pictures at most."""
 
-Progress = Callable[[str, int, int], None]
 """Called with what is done, the number of files done and the number of all."""
 
 
@@ -76,7 +76,7 @@ def check_data(
     image_size_hw: tuple[int, int] = (320, 320),
     decode: bool = False,
     similar: bool | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> DataCheck:
     """Look for every fault of a data set.
 
@@ -194,7 +194,7 @@ def _split_faults(splits: list[Records]) -> Iterator[tuple[str, Place]]:
 
 
 def _look_at_files(
-    records: Records, findings: Findings, decode: bool, compare: bool, progress: Progress | None
+    records: Records, findings: Findings, decode: bool, compare: bool, progress: Progress
 ) -> list[CheckedImage]:
     """Pictures whose files can be read."""
     images = list(records.images.values())
@@ -206,6 +206,5 @@ def _look_at_files(
             findings.add(file.fault, records.place(image.id, detail=file.detail))
         if file.bytes:
             pictures.append(CheckedImage(records.split, image, file))
-        if progress is not None:
-            progress(f"files of {records.split}", done + 1, len(images))
+        progress(f"files of {records.split}", done + 1, len(images))
     return pictures

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import runtimes
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.evaluation.evaluate import Evaluation, evaluate
+from runtimes.progress import Progress, named
 
-Tell = Callable[[str, int, int], None]
 Interval = tuple[float, float]
 
 
@@ -31,18 +30,18 @@ class Drop:
 class DropMeter:
     """Evaluates the FP32 model once and then whatever is compared with it."""
 
-    def __init__(self, reference: Path, data: CocoData, limit: int | None, tell: Tell) -> None:
+    def __init__(self, reference: Path, data: CocoData, limit: int | None, progress: Progress) -> None:
         """Evaluate the reference.
 
         Args:
             reference: The FP32 artefact.
             data: Images and truth.
             limit: Images at most.
-            tell: Told the progress.
+            progress: Told after each image, under the name of the artefact.
         """
         self._data = data
         self._limit = limit
-        self._tell = tell
+        self._progress = progress
         self._reference = self._evaluate(reference)
 
     def measure(self, path: Path) -> float:
@@ -52,6 +51,4 @@ class DropMeter:
 
     def _evaluate(self, path: Path) -> Evaluation:
         with runtimes.load(path, threads=1) as runtime:
-            return evaluate(
-                runtime, self._data, limit=self._limit, progress=lambda done, total: self._tell(path.name, done, total)
-            )
+            return evaluate(runtime, self._data, limit=self._limit, progress=named(self._progress, path.name))

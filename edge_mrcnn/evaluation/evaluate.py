@@ -17,10 +17,11 @@ from edge_mrcnn.evaluation.breakdown import ErrorCost, ErrorMeter
 from edge_mrcnn.evaluation.matching import match_image
 from edge_mrcnn.evaluation.metrics import ApMeter, ApResult, ApSummary
 from edge_mrcnn.evaluation.pairing import SightingMeter, Sightings
-from edge_mrcnn.measure.latency import Percentiles, Progress, summarize_latency
+from edge_mrcnn.measure.latency import Percentiles, summarize_latency
 from runtimes.errors import DataError
 from runtimes.model_card import ModelCard
 from runtimes.preprocess import read_image
+from runtimes.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Evaluator:
         )
 
 
-def evaluate(runtime: Any, data: CocoData, *, limit: int | None = None, progress: Progress | None = None) -> Evaluation:
+def evaluate(runtime: Any, data: CocoData, *, limit: int | None = None, progress: Progress = silent) -> Evaluation:
     """Measure a runtime's AP on a data set.
 
     Args:
@@ -129,8 +130,7 @@ def evaluate(runtime: Any, data: CocoData, *, limit: int | None = None, progress
         detections = runtime.infer(read_sized(image))
         times.append(detections.speed_ms)
         evaluator.add(image.id, _in_data_ids(detections.to_coco(image.id), categories))
-        if progress is not None:
-            progress(done, len(images))
+        progress("images", done, len(images))
     return evaluator.finish(summarize_latency(times))
 
 

@@ -22,6 +22,7 @@ from edge_mrcnn.reference import TorchRuntime
 from runtimes.base import FakeRuntime
 from runtimes.errors import GateError, MissingExtraError, UsageError
 from runtimes.parity import Tolerance
+from runtimes.progress import Say
 from runtimes.quiet import quiet_stderr
 
 OPSETS = range(18, 22)
@@ -30,7 +31,6 @@ OPSETS = range(18, 22)
 PICTURES = 6
 """Calibration or given pictures that parity is checked on."""
 
-Say = Callable[[str], None]
 WriteInt8 = Callable[[Path, Path, quantize.CalibrationSet, quantize.QuantizeConfig], object]
 """From an FP32 file to an INT8 file; arguments as of `quantize.quantize`."""
 

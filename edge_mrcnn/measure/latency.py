@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-Progress = Callable[[int, int], None]
-"""Called with the number of steps done and the number of all."""
+from runtimes.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def measure_latency(
     *,
     warm_up: int = 3,
     rounds: int = 3,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> list[dict[str, Percentiles]]:
     """Time all runtimes in turn on each image.
 
@@ -59,8 +58,7 @@ def measure_latency(
                 trials[index].append(_time(runtimes[index], image))
         for index, trial in enumerate(trials):
             times[index].append({stage: statistics.median(t[stage] for t in trial) for stage in trial[0]})
-        if progress is not None:
-            progress(done, len(images))
+        progress("latency", done, len(images))
     return [summarize_stages(t) for t in times]
 
 

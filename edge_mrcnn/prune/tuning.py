@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import itemgetter
@@ -22,6 +21,7 @@ from edge_mrcnn.train.checks import check_data
 from edge_mrcnn.train.loop import RESUME_FILE, train
 from runtimes.errors import UsageError
 from runtimes.preprocess import read_image
+from runtimes.progress import Say
 
 if TYPE_CHECKING:
     from edge_mrcnn.prune.latency import Stopwatch
@@ -35,8 +35,6 @@ TRIALS = 4
 """How many choices are exported and timed at most, each corrected by the one before."""
 REACHED = (0.96, 1.02)
 """A time between these multiples of the goal is good enough; what is below has lost more than it had to."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TypeAlias
 
@@ -23,10 +23,10 @@ from edge_mrcnn.report.models import Model, count_layers, count_macs
 from edge_mrcnn.report.reference_file import RecordedModel
 from edge_mrcnn.report.rows import Comparison, DataSet, ModelFacts, ReportRow, Score
 from runtimes.errors import DataError
+from runtimes.progress import Progress, named, silent
 
 Subject: TypeAlias = Model | RecordedModel
 """What is compared: a model that is here, or one whose answers are."""
-Say = Callable[[str, int, int], None]
 """Called with what is being done, the number of steps done and the number of all."""
 
 
@@ -57,7 +57,7 @@ class Measured:
 
 
 def compare_models(
-    models: Sequence[Subject], data_sets: Mapping[str, CocoData], config: CompareConfig, *, say: Say | None = None
+    models: Sequence[Subject], data_sets: Mapping[str, CocoData], config: CompareConfig, *, progress: Progress = silent
 ) -> Measured:
     """Evaluate every model on every data set, time them side by side, and count drops from the first model.
 
@@ -65,7 +65,7 @@ def compare_models(
         models: At least one; the first is the reference.
         data_sets: Label to data set; the first one is what the gate and the latency use.
         config: How thoroughly.
-        say: Told of progress.
+        progress: Told of every step.
 
     Raises:
         DataError: If a data set shares no class with a model, shows none of the shared ones, or if the models
@@ -74,10 +74,12 @@ def compare_models(
     names = unique_names([model.path for model in models])
     for label, data in data_sets.items():
         _check_comparable(label, data, models, names, config.limit)
-    evaluations = {label: _evaluate_all(label, data, models, names, config, say) for label, data in data_sets.items()}
+    evaluations = {
+        label: _evaluate_all(label, data, models, names, config, progress) for label, data in data_sets.items()
+    }
     frames = _first_frames(next(iter(data_sets.values())), config)
-    latencies = _time_all(models, next(iter(evaluations.values())), frames, config, say)
-    facts = _gather_all(models, names, config, say)
+    latencies = _time_all(models, next(iter(evaluations.values())), frames, config, progress)
+    facts = _gather_all(models, names, config, progress)
     comparison = Comparison(
         title=config.title,
         created=now(),
@@ -92,7 +94,7 @@ def compare_models(
 
 
 def record_model(
-    model: Model, data_sets: Mapping[str, CocoData], *, limit: int | None = None, say: Say | None = None
+    model: Model, data_sets: Mapping[str, CocoData], *, limit: int | None = None, progress: Progress = silent
 ) -> tuple[ModelFacts, dict[str, Evaluation]]:
     """Evaluate one model for a reference file.
 
@@ -101,7 +103,7 @@ def record_model(
     """
     name = model.path.name
     evaluations = {
-        label: model.evaluate(data, limit=limit, progress=_progress(say, f"{name} on {label}"))
+        label: model.evaluate(data, limit=limit, progress=named(progress, f"{name} on {label}"))
         for label, data in data_sets.items()
     }
     place = describe_device()["processor"] if model.device == "cpu" else model.device
@@ -155,10 +157,15 @@ def _drop(reference: ApResult, candidate: ApResult) -> Drop:
 
 
 def _evaluate_all(
-    label: str, data: CocoData, models: Sequence[Subject], names: Sequence[str], config: CompareConfig, say: Say | None
+    label: str,
+    data: CocoData,
+    models: Sequence[Subject],
+    names: Sequence[str],
+    config: CompareConfig,
+    progress: Progress,
 ) -> list[Evaluation]:
     return [
-        model.evaluate(data, limit=config.limit, progress=_progress(say, f"{name} on {label}"))
+        model.evaluate(data, limit=config.limit, progress=named(progress, f"{name} on {label}"))
         for model, name in zip(models, names, strict=True)
     ]
 
@@ -198,10 +205,10 @@ def _time_all(
     evaluations: Sequence[Evaluation],
     frames: Sequence[np.ndarray],
     config: CompareConfig,
-    say: Say | None,
+    progress: Progress,
 ) -> list[dict[str, Percentiles]]:
     """Each model's latency: of those that are here all in turn, of a recorded one what was recorded."""
-    progress = _progress(say, "latency, all models in turn")
+    progress = named(progress, "latency, all models in turn")
     runtimes = [model.runtime for model in models if isinstance(model, Model)]
     timed = iter(measure_latency(runtimes, frames, rounds=config.timed_rounds, progress=progress))
     pairs = zip(models, evaluations, strict=True)
@@ -209,18 +216,17 @@ def _time_all(
 
 
 def _gather_all(
-    models: Sequence[Subject], names: Sequence[str], config: CompareConfig, say: Say | None
+    models: Sequence[Subject], names: Sequence[str], config: CompareConfig, progress: Progress
 ) -> list[ModelFacts]:
     """Facts of each model, with the cost of the checkpoint that an artefact was made from, if that is among them."""
     facts = []
-    progress = _progress(say, "files and memory") or (lambda done, total: None)
     for done, (model, name) in enumerate(zip(models, names, strict=True), start=1):
         if isinstance(model, RecordedModel):
             is_taken = model.facts.name in names
             facts.append(replace(model.facts, name=f"{model.facts.name} (recorded)") if is_taken else model.facts)
         else:
             facts.append(gather_facts(model, name, measures_memory=config.measures_memory))
-        progress(done, len(models))
+        progress("files and memory", done, len(models))
     macs = {fact.sha256: fact.macs for fact in facts}
     pairs = zip(models, facts, strict=True)
     return [replace(fact, macs=fact.macs or macs.get(model.card.checkpoint_sha256)) for model, fact in pairs]
@@ -265,7 +271,3 @@ def _describe_data(label: str, data: CocoData, evaluation: Evaluation) -> DataSe
         objects=_count_objects(data, evaluation.image_ids, evaluation.categories),
         classes=tuple(evaluation.categories.values()),
     )
-
-
-def _progress(say: Say | None, what: str) -> Callable[[int, int], None] | None:
-    return None if say is None else lambda done, total: say(what, done, total)

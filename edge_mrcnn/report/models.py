@@ -9,9 +9,9 @@ from pathlib import Path
 import runtimes
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.evaluation.evaluate import Evaluation, evaluate
-from edge_mrcnn.measure.latency import Progress
 from runtimes import ModelCard, Runtime
 from runtimes.errors import MissingExtraError, ModelFileError, UnknownFormatError
+from runtimes.progress import Progress, silent
 
 Layers = dict[str, tuple[int, int]]
 """Part of the net to its layers that compute in integers, and in floating point."""
@@ -42,7 +42,7 @@ class Model:
         """What the file says of itself."""
         return self.runtime.card
 
-    def evaluate(self, data: CocoData, *, limit: int | None = None, progress: Progress | None = None) -> Evaluation:
+    def evaluate(self, data: CocoData, *, limit: int | None = None, progress: Progress = silent) -> Evaluation:
         """Run it on a data set; see `edge_mrcnn.evaluation.evaluate.evaluate`."""
         return evaluate(self.runtime, data, limit=limit, progress=progress)
 

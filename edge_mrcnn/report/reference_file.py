@@ -18,11 +18,12 @@ from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.evaluation.answers import Answers, Result
 from edge_mrcnn.evaluation.evaluate import Evaluation, Evaluator
 from edge_mrcnn.measure.files import file_sha256
-from edge_mrcnn.measure.latency import Percentiles, Progress
+from edge_mrcnn.measure.latency import Percentiles
 from edge_mrcnn.report.footprint import Footprint
 from edge_mrcnn.report.rows import ModelFacts, without_nan
 from runtimes import ModelCard
 from runtimes.errors import DataError, MissingFileError, ModelFileError, one_line
+from runtimes.progress import Progress, silent
 
 FORMAT = "edge-mrcnn-reference-1"
 
@@ -52,7 +53,7 @@ class RecordedModel:
     recordings: dict[str, Recording] = field(repr=False)
     """Hash of the annotation file to what was seen of it."""
 
-    def evaluate(self, data: CocoData, *, limit: int | None = None, progress: Progress | None = None) -> Evaluation:
+    def evaluate(self, data: CocoData, *, limit: int | None = None, progress: Progress = silent) -> Evaluation:
         """Score the recorded answers.
 
         Raises:
@@ -67,8 +68,7 @@ class RecordedModel:
         for done, image in enumerate(images, start=1):
             _check_image(image, recording.image_sha256[image.id], self.path)
             evaluator.add(image.id, recording.answers[image.id])
-            if progress is not None:
-                progress(done, len(images))
+            progress("images", done, len(images))
         return evaluator.finish(recording.latency)
 
     def _find(self, data: CocoData) -> Recording:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from edge_mrcnn.report.reference_file import read_reference
 from edge_mrcnn.tune.choice import Choice, sdk_versions
 from runtimes.board import Board
 from runtimes.errors import DataError, EdgeError, UsageError
+from runtimes.progress import Progress, named, silent
 
-Say = Callable[[str, int, int], None]
 """Called with what is being done, the number of steps done and the number of all."""
 
 
@@ -106,7 +106,7 @@ def tune(
     config: TuneConfig,
     *,
     reference: Path | None = None,
-    say: Say | None = None,
+    progress: Progress = silent,
 ) -> Tuning:
     """Find the fastest runtime, precision and number of threads within the budget of accuracy.
 
@@ -116,7 +116,7 @@ def tune(
         config: What is tried.
         reference: What drops are counted from: a file of `report reference`, an export or a checkpoint; the FP32 one
             among the models if None.
-        say: Told of progress.
+        progress: Told of every step.
 
     Raises:
         UsageError: If no reference is given and there is no FP32 model.
@@ -124,8 +124,8 @@ def tune(
         ModelFileError: If not one of the models can be timed.
     """
     reference = reference or find_reference(models)
-    base = evaluate_reference(reference, data, config.limit, say)
-    benchmark = run_benchmark(models, _timing(config, data), say=say)
+    base = evaluate_reference(reference, data, config.limit, progress)
+    benchmark = run_benchmark(models, _timing(config, data), progress=progress)
     rows = sorted(benchmark.rows, key=lambda row: row.latency[TOTAL].p50)
     return Tuning(
         benchmark=benchmark,
@@ -134,7 +134,7 @@ def tune(
         data=str(data.path),
         images=base.images,
         max_drop=config.max_drop,
-        attempts=tuple(_attempt(rows, data, base, reference, config, say)),
+        attempts=tuple(_attempt(rows, data, base, reference, config, progress)),
     )
 
 
@@ -153,9 +153,9 @@ def find_reference(models: Sequence[Path]) -> Path:
     raise UsageError("no FP32 model among them to count the drop from: name one, or a reference.json, by --reference")
 
 
-def evaluate_reference(path: Path, data: CocoData, limit: int | None, say: Say | None) -> Evaluation:
+def evaluate_reference(path: Path, data: CocoData, limit: int | None, progress: Progress) -> Evaluation:
     """What drops are counted from: recorded answers, or a model that is run now."""
-    progress = _progress(say, f"accuracy of {path.name}")
+    progress = named(progress, f"accuracy of {path.name}")
     if path.suffix == ".json":
         return read_reference(path).evaluate(data, limit=limit, progress=progress)
     model = open_model(path)
@@ -216,7 +216,7 @@ def _timing(config: TuneConfig, data: CocoData) -> BenchmarkConfig:
 
 
 def _attempt(
-    rows: Sequence[Row], data: CocoData, base: Evaluation, reference: Path, config: TuneConfig, say: Say | None
+    rows: Sequence[Row], data: CocoData, base: Evaluation, reference: Path, config: TuneConfig, progress: Progress
 ) -> list[Attempt]:
     """Rows, the fastest first, with their accuracy up to the first that is good enough; each model is run once."""
     known: dict[tuple[object, ...], Accuracy] = {}
@@ -225,7 +225,7 @@ def _attempt(
     for row in rows:
         key = (row.path, *row.options.items())
         if key not in known and (config.evaluates_all or not is_settled):
-            known[key] = _compare(base, _evaluate(row, data, base, reference, config.limit, say), row.name)
+            known[key] = _compare(base, _evaluate(row, data, base, reference, config.limit, progress), row.name)
         accuracy = known.get(key)
         is_settled = is_settled or (accuracy is not None and not accuracy.exceeds(config.max_drop))
         attempts.append(Attempt(row, accuracy))
@@ -233,12 +233,12 @@ def _attempt(
 
 
 def _evaluate(
-    row: Row, data: CocoData, base: Evaluation, reference: Path, limit: int | None, say: Say | None
+    row: Row, data: CocoData, base: Evaluation, reference: Path, limit: int | None, progress: Progress
 ) -> Evaluation:
     if Path(row.path) == reference and row.options in ({}, {"precision": "f32"}):
         return base
     with runtimes.load(row.path, **_options(row)) as runtime:
-        return evaluate(runtime, data, limit=limit, progress=_progress(say, f"accuracy of {row.name}"))
+        return evaluate(runtime, data, limit=limit, progress=named(progress, f"accuracy of {row.name}"))
 
 
 def _options(row: Row) -> dict[str, Any]:
@@ -259,7 +259,3 @@ def _compare(base: Evaluation, evaluation: Evaluation, name: str) -> Accuracy:
             value=base.mask.ap - evaluation.mask.ap, interval=drop_interval(base.mask_result, evaluation.mask_result)
         ),
     )
-
-
-def _progress(say: Say | None, what: str) -> Callable[[int, int], None] | None:
-    return None if say is None else lambda done, total: say(what, done, total)

@@ -147,7 +147,7 @@ class TestMetrics:
         evaluation = evaluate(make_runtime(), data, limit=2, progress=lambda *step: progress.append(step))
         assert evaluation.image_ids == (11, 12)
         assert evaluation.box.ap == pytest.approx(1.0)
-        assert progress == [(1, 2), (2, 2)]
+        assert progress == [("images", 1, 2), ("images", 2, 2)]
 
     def test_latency_has_every_stage_and_the_sum(self, data):
         assert set(evaluate(make_runtime(), data).latency) == {"preprocess", "inference", "postprocess", "total"}

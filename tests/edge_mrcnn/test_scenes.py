@@ -174,7 +174,7 @@ def test_dataset_refuses_what_cannot_be_made(tmp_path: Path, settings: dict) -> 
 
 def test_progress_counts_every_scene(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
-    make_dataset(tmp_path, train=2, val=1, progress=lambda done, total: calls.append((done, total)))
+    make_dataset(tmp_path, train=2, val=1, progress=lambda what, done, total: calls.append((done, total)))
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 

@@ -204,7 +204,7 @@ def timed(monkeypatch):
     """A function (path -> milliseconds) that takes the place of the stop watch; the rest of tuning is real."""
 
     def set_times(times: dict[Path, float]) -> None:
-        def run(paths: list[Path], config: object, say: object = None) -> Benchmark:
+        def run(paths: list[Path], config: object, progress: object = None) -> Benchmark:
             rows = tuple(make_row(path, times[path], threads) for path in paths for threads in (1, 2))
             return Benchmark(
                 created="", board=BOARD, device={}, packages={}, conditions=(Condition(), Condition()),
@@ -246,7 +246,7 @@ class TestSearch:
     def test_each_model_is_evaluated_once(self, models, data, timed, monkeypatch):
         timed({models["exact"]: 90, models["same"]: 40, models["shifted"]: 20})
         told = []
-        tune(list(models.values()), data, TuneConfig(evaluates_all=True), say=lambda what, *_: told.append(what))
+        tune(list(models.values()), data, TuneConfig(evaluates_all=True), progress=lambda what, *_: told.append(what))
         assert sorted(told) == sorted(f"accuracy of {path.name}" for path in models.values() for _ in (1, 2))
 
     def test_nothing_within_the_budget_leaves_no_choice(self, models, data, timed):

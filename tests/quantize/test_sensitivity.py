@@ -13,6 +13,7 @@ from quantize.base import Quantizer
 from quantize.sensitivity import Journal, Sensitivity, answer_error, fewest, keep_within, rank_blocks
 from runtimes.base import FakeRuntime, RawOutputs
 from runtimes.errors import GateError
+from runtimes.progress import silent
 
 NAMES = tuple("abcdefg")
 
@@ -38,10 +39,6 @@ def lost(path: Path) -> float:
     return 0.01 * (len(NAMES) - len(path.read_text().split()))
 
 
-def say_nothing(what: str, done: int, total: int) -> None:
-    pass
-
-
 RANKING = [Sensitivity(block=name, error=1.0, cost_ms=1.0) for name in NAMES]
 
 
@@ -56,14 +53,14 @@ def test_fewest_is_the_first_that_fits(total: int) -> None:
 @pytest.mark.parametrize(("budget", "kept"), [(0.07, 0), (0.045, 3), (0.0, 7)])
 def test_fewest_blocks_are_kept(pictures: CalibrationSet, tmp_path: Path, budget: float, kept: int) -> None:
     journal, output = Journal(tmp_path / "journal.json", {}), tmp_path / "out"
-    trials = keep_within(ListQuantizer(pictures), RANKING, output, budget, lost, journal, say_nothing)
+    trials = keep_within(ListQuantizer(pictures), RANKING, output, budget, lost, journal, silent)
     assert len(trials[-1].kept) == kept and output.read_text().split() == list(NAMES[:kept])
 
 
 def test_budget_that_cannot_be_met_fails_the_gate(pictures: CalibrationSet, tmp_path: Path) -> None:
     journal, output = Journal(tmp_path / "journal.json", {}), tmp_path / "out"
     with pytest.raises(GateError, match="every block in float"):
-        keep_within(ListQuantizer(pictures), RANKING, output, 0.0, lambda path: 0.5, journal, say_nothing)
+        keep_within(ListQuantizer(pictures), RANKING, output, 0.0, lambda path: 0.5, journal, silent)
     assert output.read_text().split() == list(NAMES)
 
 
@@ -78,7 +75,7 @@ def test_interrupted_search_measures_nothing_twice(pictures: CalibrationSet, tmp
 
     def search() -> None:
         journal = Journal(tmp_path / "journal.json", {"model": ("m", 1)})
-        keep_within(ListQuantizer(pictures), RANKING, tmp_path / "out", 0.045, measure, journal, say_nothing)
+        keep_within(ListQuantizer(pictures), RANKING, tmp_path / "out", 0.045, measure, journal, silent)
 
     with pytest.raises(KeyboardInterrupt):
         search()
@@ -122,9 +119,9 @@ def test_blocks_of_a_real_file_are_ranked(
     quantizer = open_quantizer(model, pictures, QuantizeConfig(images=2, keep_float=("backbone", "rpn")))
     tensors = list(pictures.tensors(quantizer.card, 2))
     journal = Journal(tmp_path / "journal.json", {})
-    ranking = rank_blocks(quantizer, model, tensors, journal, say_nothing)
+    ranking = rank_blocks(quantizer, model, tensors, journal, silent)
     assert {one.block.split(".")[0] for one in ranking} == {"fpn", "box_head", "mask_head"}
     assert all(0 <= one.error < 1 for one in ranking) and any(one.error > 0 for one in ranking)
-    again = rank_blocks(quantizer, model, tensors, journal, say_nothing)
+    again = rank_blocks(quantizer, model, tensors, journal, silent)
     assert again == ranking, "the journal knows them"
     assert sensitivity.best_times_ms([FakeRuntime(latency_s=0.01), FakeRuntime()], tensors)[0] > 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from edge_mrcnn.data.scenes.cutouts import CLASSES, COIN_ROW_SPLIT_Y, trace_coin
 from edge_mrcnn.data.scenes.photographs import read_photograph
 from quantize.calibration import describe_image, write_manifest
 from runtimes.errors import MissingExtraError, UsageError
+from runtimes.progress import Progress, silent
 
 REFERENCE_SIZE = 320
 """Height or width at which objects have their natural sizes; those of other pictures follow the smaller side."""
@@ -63,7 +64,7 @@ def make_dataset(
     val: int = 150,
     size_hw: tuple[int, int] = (320, 320),
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> None:
     """Write `images/{train,val,real}/*.jpg` and `annotations/instances_{train,val,real}.json` under a folder.
 
@@ -81,7 +82,7 @@ def make_dataset(
         val: Number of validation scenes.
         size_hw: Height and width of each scene in pixels.
         seed: Any non-negative integer.
-        progress: Called with (scenes done, scenes in all).
+        progress: Told after each scene.
 
     Raises:
         MissingExtraError: If scikit-image or pycocotools is not installed.
@@ -97,8 +98,7 @@ def make_dataset(
         scenes = (make_example(split, index, size_hw=size_hw, seed=seed) for index in range(count))
         for _ in _write_split(Path(folder), split, scenes):
             done += 1
-            if progress is not None:
-                progress(done, total)
+            progress("scenes", done, total)
     list(_write_split(Path(folder), "real", make_real_examples()))
 
 
