@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -67,8 +66,13 @@ def shuffled_layers(model: MaskRCNN) -> list[nn.Module]:
 @contextmanager
 def without_shuffles() -> Iterator[None]:
     """Trace ShuffleNet units in a form without split and shuffle; safe once `shuffled_layers` are left alone."""
-    with mock.patch.object(shufflenetv2.InvertedResidual, "forward", _unit_without_shuffle):
+    unit = shufflenetv2.InvertedResidual
+    shuffled_forward = unit.forward
+    unit.forward = _unit_without_shuffle
+    try:
         yield
+    finally:
+        unit.forward = shuffled_forward
 
 
 def _unit_without_shuffle(unit: shufflenetv2.InvertedResidual, x: Tensor) -> Tensor:
