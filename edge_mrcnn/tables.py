@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 NONE = "–"
 """Stands where there is nothing to say."""
+WIDTH = 100
+"""Of a terminal, in characters."""
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 LEVELS = "▁▂▃▄▅▆▇█"
 

@@ -19,17 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 import runtimes
+from quantize.coco_folder import image_folder
 from runtimes.errors import DataError, MissingFileError, UsageError
 from runtimes.image_header import read_size
 from runtimes.model_card import ModelCard
 from runtimes.preprocess import letterbox, read_image
+from runtimes.sources import IMAGE_SUFFIXES
 
 Image = NDArray[np.uint8]
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
 """Readers refuse a newer one."""
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,10 +209,7 @@ def _from_list(path: Path) -> CalibrationSet:
 
 
 def _from_coco(path: Path, record: dict[str, Any]) -> CalibrationSet:
-    split = path.stem.removeprefix("instances_")
-    root = path.parent.parent if path.parent.name == "annotations" else path.parent
-    folders = (root / "images" / split, root / split, root / "images", path.parent)
-    folder = next((f for f in folders if f.is_dir()), path.parent)
+    folder = image_folder(path)
     try:
         files = [folder / image["file_name"] for image in record["images"]]
     except (KeyError, TypeError) as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("runtimes", "quantize", "edge_mrcnn")
-PENDING = {"Frame", "Output", "Picture", "Scene"}
+PENDING = {"Frame", "Output", "Picture", "Scene", "MIN_VISIBLE_PX", "QUEUE"}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
@@ -38,3 +38,46 @@ def test_progress_has_one_type():
             if isinstance(node, ast.Subscript) and ast.unparse(node) in spellings:
                 found.add(path)
     assert found == {"runtimes/progress.py"}
+
+
+def test_a_constant_stands_in_one_place():
+    """Two modules with a constant of one name and one value would part when one of them changes."""
+    places = defaultdict(list)
+    for path, tree in modules():
+        for name, value in constants(tree):
+            places[name, value].append(path)
+    shared = {name: found for name, found in places.items() if len(found) > 1 and name[0] not in PENDING}
+    assert shared == {}
+
+
+def constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Name and value of each module-level constant, which is in capitals."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+        elif isinstance(node, ast.AnnAssign) and node.value and isinstance(node.target, ast.Name):
+            name = node.target.id
+        else:
+            continue
+        if name.isupper():
+            yield name, _plain_value(node.value)
+
+
+def _plain_value(node: ast.expr) -> str:
+    """Its source; a collection's members in order, whatever holds them."""
+    if isinstance(node, ast.Call) and len(node.args) == 1 and ast.unparse(node.func) in ("frozenset", "tuple"):
+        node = node.args[0]
+    if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+        return str(sorted(ast.unparse(member) for member in node.elts))
+    return ast.unparse(node)
+
+
+def test_the_product_needs_no_test_tools():
+    found = []
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            found += [f"{path}: {name}" for name in names if name.split(".")[0] in ("unittest", "pytest")]
+    assert found == []

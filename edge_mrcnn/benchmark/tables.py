@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from edge_mrcnn.benchmark.rows import NET, TOTAL, Benchmark, Failure, Ratio, Row, Sustained
-from edge_mrcnn.tables import NONE, Table, draw_bars, draw_curve
+from edge_mrcnn.tables import NONE, WIDTH, Table, draw_bars, draw_curve
 
 STAGES = ("preprocess", "inference", "postprocess", "draw")
 BUSY = 0.1
@@ -20,8 +20,6 @@ PEERS = (
     "before and after it is not in the file."
 )
 """What must be known of rows of peers."""
-WIDTH = 100
-"""Of a terminal, in characters."""
 
 
 def to_text(benchmark: Benchmark) -> str:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_mrcnn.tables import WIDTH
 from runtimes.errors import MissingExtraError
 from runtimes.model_card import ModelCard
 
 if TYPE_CHECKING:
     from edge_mrcnn.inspection.summary import Exit, PartSummary, Summary
 
-WIDTH = 100
 NO_BREAK = "\u00a0"
 
 

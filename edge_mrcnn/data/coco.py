@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from quantize.coco_folder import image_folder
 from runtimes.errors import DataError, MissingFileError, one_line
 
 log = logging.getLogger(__name__)
@@ -162,14 +163,6 @@ def read_json(path: Path) -> dict[str, Any]:
         if not record[table]:
             raise DataError(f"{path}: it lists no {table}")
     return dict(record)
-
-
-def image_folder(annotation_file: Path) -> Path:
-    """`images/<split>` beside `annotations/`, else `images`, else the annotation file's own folder."""
-    split = annotation_file.stem.removeprefix("instances_")
-    root = annotation_file.parent.parent if annotation_file.parent.name == "annotations" else annotation_file.parent
-    candidates = (root / "images" / split, root / split, root / "images", annotation_file.parent)
-    return next((folder for folder in candidates if folder.is_dir()), candidates[0])
 
 
 def _clean(raw: Annotation, sizes: dict[int, tuple[int, int]], categories: dict[int, str]) -> Annotation | None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_mrcnn.data.coco import Annotation, CocoImage, compress_outline, image_folder, read_json
+from edge_mrcnn.data.coco import Annotation, CocoImage, compress_outline, read_json
 from edge_mrcnn.data_check.faults import Place
 from edge_mrcnn.evaluation.coco_api import rle
+from quantize.coco_folder import image_folder
 from runtimes.errors import one_line
 
 TOLERANCE_PX = 1.0

@@ -11,9 +11,8 @@ from edge_mrcnn.doctor.diagnosis import AppliedRule, Diagnosis
 from edge_mrcnn.doctor.facts import Facts
 from edge_mrcnn.doctor.rules import FIX
 from edge_mrcnn.doctor.wheels import WHEELS
-from edge_mrcnn.tables import NONE, Table
+from edge_mrcnn.tables import NONE, WIDTH, Table
 
-WIDTH = 100
 LABEL = 16
 """Width of the words at the left."""
 SHOWN = ("onnxruntime", "openvino", "ai-edge-litert", "numpy", "opencv-python-headless", "av", "pycocotools", "torch")

@@ -13,16 +13,13 @@ import litert_torch
 import torch
 from torch import Tensor, nn
 
-from edge_mrcnn.export.graph import DeployGraph
+from edge_mrcnn.export.graph import MASK_BATCH, DeployGraph
 from edge_mrcnn.export.lowering import tflite_ops
 from edge_mrcnn.inspection import count_kinds, list_operators
 from runtimes.errors import ModelFileError
 from runtimes.model_card import ModelCard
 from runtimes.quiet import quiet_stderr
 from runtimes.tflite_backend import write_card
-
-MASK_BATCH = 4
-"""Boxes per run of the `mask` signature; in INT8 four cost half of four times one."""
 
 
 class DetectSignature(nn.Module):

@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 import runtimes
+from edge_mrcnn.export.graph import MASK_BATCH
 from edge_mrcnn.export.pipeline import ExportConfig, adapt, export
 from edge_mrcnn.measure.latency import measure_latency
 from edge_mrcnn.model.checkpoint import Checkpoint, save_checkpoint
@@ -29,9 +30,6 @@ from edge_mrcnn.prune.costs import Layer, Widths, describe_layers
 from edge_mrcnn.prune.groups import find_groups
 from edge_mrcnn.prune.probes import LayerProbe, time_probes
 from edge_mrcnn.reference import TorchRuntime
-
-MASK_BATCH = 4
-"""Boxes per run of a TFLite file's `mask` signature."""
 
 TURNS = 3
 """How often a file is timed."""

@@ -10,17 +10,15 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edge_mrcnn.benchmark.child import ROOT
 from edge_mrcnn.benchmark.worker import peak_memory
 
 if TYPE_CHECKING:
     from edge_mrcnn.report.models import Model
-
-ROOT = Path(__file__).parents[2]
 
 IMAGES = 3
 """Images that the process runs: memory that is taken lazily is there after the second."""

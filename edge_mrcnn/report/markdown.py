@@ -9,7 +9,6 @@ from edge_mrcnn.report.rows import Comparison, ReportRow, Score
 from edge_mrcnn.report.variants import Variant, group_variants
 from edge_mrcnn.report.wording import (
     KIND_WORDS,
-    NONE,
     delta,
     describe_data,
     describe_run,
@@ -27,7 +26,7 @@ from edge_mrcnn.report.wording import (
     timing_note,
     verdict,
 )
-from edge_mrcnn.tables import Table
+from edge_mrcnn.tables import NONE, Table
 
 
 def to_markdown(comparison: Comparison) -> str:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.evaluation.agreement import compare, confident, image_change, match
+from edge_mrcnn.evaluation.answers import Result
 from edge_mrcnn.evaluation.coco_api import rle
 from edge_mrcnn.evaluation.evaluate import Evaluation, read_sized
 from runtimes.draw import FONT, PALETTE, Color, Rect, Style, draw_polygons, fill_polygons, is_free, to_polygons
 from runtimes.postprocess import MASK_THRESHOLD, Region, find_contours
-
-Result = dict[str, Any]
 
 PANEL_SIZE = (420, 360)
 """Width and height of a panel in pixels at most: sharp on a phone, and a report stays a few megabytes."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from edge_mrcnn.evaluation.drop import Drop
 from edge_mrcnn.report.rows import Comparison, DataSet, ReportRow
+from edge_mrcnn.tables import NONE
 
 KIND_WORDS = {
     "class": "wrong class",
@@ -18,8 +19,6 @@ KIND_WORDS = {
     "missed": "missed",
 }
 """Kind of mistake, of `breakdown.KINDS`, as a heading."""
-NONE = "–"
-"""Stands where nothing can be measured."""
 
 
 def verdict(comparison: Comparison) -> str:

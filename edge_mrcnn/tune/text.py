@@ -10,10 +10,8 @@ from edge_mrcnn.benchmark.rows import TOTAL
 from edge_mrcnn.benchmark.tables import warnings
 from edge_mrcnn.evaluation.drop import Drop
 from edge_mrcnn.report.wording import interval, points, signed_loss
-from edge_mrcnn.tables import NONE, Table
+from edge_mrcnn.tables import NONE, WIDTH, Table
 from edge_mrcnn.tune.search import Attempt, Tuning
-
-WIDTH = 100
 
 
 def to_text(tuning: Tuning) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 from runtimes.base import Runtime
 from runtimes.errors import InferenceError, UsageError, one_line
 from runtimes.sources import Frame, LiveSource, Source
-from runtimes.stream.process_reader import ProcessReader
-from runtimes.stream.readers import FileReader, LiveReader, Reader
+from runtimes.stream.process_reader import TICK_S, ProcessReader
+from runtimes.stream.readers import JOIN_S, FileReader, LiveReader, Reader
 from runtimes.stream.status import Counts, SourceStatus
 from runtimes.types import Detections
 
@@ -22,9 +22,6 @@ HANG_S = 30.0
 """A model that needs longer than this for one frame hangs."""
 FAILURES = 3
 """The model may fail on so many frames one after the other; the next failure ends the stream."""
-_TICK_S = 0.1
-"""How often a wait looks up whether it was told to stop: `stop` may be called where no lock can be had."""
-_JOIN_S = 1.0
 _LEARNING = 0.2
 """Weight of the last frame in the average time of the model."""
 _LEAD_S = 0.012
@@ -176,7 +173,7 @@ class Stream:
                     return None
                 if self.is_hanging:
                     raise InferenceError(f"the model gave no answer within {self._hang_s:g} s; start again")
-                self._changed.wait(_TICK_S)
+                self._changed.wait(TICK_S)
         return None
 
     def _raise_source_error(self) -> None:
@@ -218,7 +215,7 @@ class Stream:
                     break
                 for reader in self._readers:
                     reader.prepare()
-                self._changed.wait(_TICK_S)
+                self._changed.wait(TICK_S)
         return None
 
     def _forecast(self) -> None:
@@ -240,7 +237,7 @@ class Stream:
     def _wait_for_turn(self, job: Job) -> None:
         """Wait until the frames before this one are out, under the lock."""
         while job.number != self._given and not self._is_stopping:
-            self._changed.wait(_TICK_S)
+            self._changed.wait(TICK_S)
 
     def _fail(self, job: Job, error: Exception) -> None:
         """Write the frame off, under the lock; end the stream when it was one failure too many."""
@@ -259,12 +256,12 @@ class Stream:
         """Wait, under the lock, until the caller has taken the frame, so that the next one is fresh."""
         self._failures = 0
         while self._result is not None and not self._is_stopping:
-            self._changed.wait(_TICK_S)
+            self._changed.wait(TICK_S)
         self._result = result
         self._given += 1
         self._changed.notify_all()
         while self._result is result and not self._is_stopping:
-            self._changed.wait(_TICK_S)
+            self._changed.wait(TICK_S)
 
     def _finish(self) -> None:
         """End all threads; frames that are still under way are dropped."""
@@ -273,7 +270,7 @@ class Stream:
             reader.halt()
         for reader in self._readers:
             reader.stop()
-        deadline = time.monotonic() + _JOIN_S
+        deadline = time.monotonic() + JOIN_S
         for worker in self._workers:
             if worker.ident is not None:
                 worker.join(max(0.0, deadline - time.monotonic()))

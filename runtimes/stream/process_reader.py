@@ -10,7 +10,8 @@ from runtimes.sources import Frame, LiveSource
 from runtimes.sources.connection import Connection, ConnectionReport
 from runtimes.stream.readers import Reader
 
-_TICK_S = 0.1
+TICK_S = 0.1
+"""How often a wait looks up whether it was told to stop: `stop` may be called where no lock can be had."""
 _NOTHING = ConnectionReport(received=0, late=0, damaged=0, waiting=0, arrived=0.0)
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class ProcessReader(Reader):
                 self._connection, self._is_asked = connection, False
                 self.prepare()
             while not self._is_stopping:
-                report, warning = connection.receive(_TICK_S)
+                report, warning = connection.receive(TICK_S)
                 if warning:
                     logger.warning("%s: %s", self.name, warning)
                 if report is not None:

@@ -17,14 +17,14 @@ from dataclasses import replace
 
 from runtimes.errors import EdgeError, SourceError, one_line
 from runtimes.sources import Frame, Source
+from runtimes.sources.live import STALL_S
 from runtimes.stream.backoff import pause_before_retry
 from runtimes.stream.status import Ledger, SourceStatus
 
 AHEAD = 3
 """Frames of a file that are decoded ahead."""
-STALL_S = 2.0
-"""A live source that gives no frame for so many seconds has stalled."""
-_JOIN_S = 1.0
+JOIN_S = 1.0
+"""Seconds that the end of a thread is waited for."""
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Reader(ABC):
         """End the thread; frames that still wait are dropped."""
         self.halt()
         if self._thread.ident is not None:
-            self._thread.join(_JOIN_S)
+            self._thread.join(JOIN_S)
         with self._changed:
             self._discard("end")
             if self._state != "failed":

@@ -16,10 +16,9 @@ import onnx  # noqa: E402
 import openvino  # noqa: E402
 
 from edge_mrcnn.config import ModelConfig, preset  # noqa: E402
-from edge_mrcnn.export.graph import DeployGraph  # noqa: E402
+from edge_mrcnn.export.graph import MASK_BATCH, DeployGraph  # noqa: E402
 from edge_mrcnn.export.onnx_target import convert  # noqa: E402
 from edge_mrcnn.export.openvino_target import simplified  # noqa: E402
-from edge_mrcnn.export.tflite_target import MASK_BATCH  # noqa: E402
 from edge_mrcnn.inspection import list_operators  # noqa: E402
 from edge_mrcnn.model.cost import Cost, measure_cost  # noqa: E402
 

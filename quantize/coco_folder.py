@@ -1,0 +1,17 @@
+"""Where the pictures of a COCO annotation file lie; calibration, training and evaluation look in the same places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def image_folder(annotation_file: Path) -> Path:
+    """`images/<split>` beside `annotations/`, else `<split>`, else `images`, else the annotation file's own folder."""
+    split = annotation_file.stem.removeprefix("instances_")
+    own_folder = annotation_file.parent
+    root = own_folder.parent if own_folder.name == "annotations" else own_folder
+    candidates = (root / "images" / split, root / split, root / "images", own_folder)
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    return candidates[0]  # messages name it as the place where the pictures are missing
