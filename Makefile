@@ -3,7 +3,7 @@
 # make test-pi  what a device installs, on an emulated Raspberry Pi
 # make test-streams  the camera loop against servers that die, freeze and lie
 # make docs   the documentation as a site; look at site/index.html
-# make check  format, lint, types
+# make check  format, lint, types, arrows of import
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,7 +31,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest tests/runtimes
 	$(BIN)/python -m pytest tests/quantize
-	$(BIN)/python -m pytest tests/edge_mrcnn tests/test_imports.py
+	$(BIN)/python -m pytest tests/edge_mrcnn tests/test_imports.py tests/test_names.py
 	$(BIN)/python -m pytest tests/test_packaging.py tests/test_typing.py tests/test_docs.py
 
 # On an emulated Raspberry Pi 4 and 5; says so and ends well where no emulator can be installed.
@@ -48,6 +48,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_imports.py -k arrows
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUT)

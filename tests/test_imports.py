@@ -57,3 +57,13 @@ def test_openvino_opens_without_its_converter_which_stays_within_reach():
         "assert not hasattr(openvino, 'nonsense'); from openvino import convert_model; assert callable(convert_model)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_arrows_of_import_never_turn_back():
+    """The contracts stand in pyproject.toml, below [tool.importlinter]."""
+    pytest.importorskip("importlinter", reason="needs edge-mrcnn[dev] on Python 3.11 or later")
+    program = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    checked = subprocess.run(
+        [sys.executable, "-c", program, "--no-cache", "--no-logo"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout

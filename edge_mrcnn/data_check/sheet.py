@@ -14,7 +14,7 @@ from edge_mrcnn.data.coco import CocoImage, compress_outline
 from edge_mrcnn.data_check.faults import Finding
 from edge_mrcnn.data_check.records import Records
 from edge_mrcnn.evaluation.coco_api import rle
-from edge_mrcnn.report.pictures import draw_objects, encode_jpeg
+from edge_mrcnn.evaluation.overlay import draw_objects, encode_jpeg
 from runtimes.draw import PALETTE
 from runtimes.errors import EdgeError
 from runtimes.preprocess import read_image

@@ -11,7 +11,7 @@ import numpy as np
 from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.evaluation.agreement import confident
 from edge_mrcnn.evaluation.evaluate import match_categories, read_sized
-from edge_mrcnn.report.pictures import draw_objects, encode_jpeg
+from edge_mrcnn.evaluation.overlay import draw_objects, encode_jpeg
 from runtimes.draw import PALETTE
 
 CELL_WH = (288, 216)

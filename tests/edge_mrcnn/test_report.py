@@ -18,13 +18,14 @@ from edge_mrcnn.evaluation.agreement import compare, image_change, match
 from edge_mrcnn.evaluation.answers import Answers
 from edge_mrcnn.evaluation.evaluate import evaluate, match_categories
 from edge_mrcnn.evaluation.metrics import coco_summary, drop_interval, measure_ap
+from edge_mrcnn.evaluation.overlay import draw_objects
 from edge_mrcnn.measure.files import file_sha256, file_size, unique_names
 from edge_mrcnn.measure.latency import measure_latency
 from edge_mrcnn.report import charts, drawing
 from edge_mrcnn.report.comparison import CompareConfig, Measured, compare_models
 from edge_mrcnn.report.markdown import to_markdown
 from edge_mrcnn.report.models import Model
-from edge_mrcnn.report.pictures import choose, draw_lost, draw_objects, draw_strips, find_lost, number_objects
+from edge_mrcnn.report.pictures import choose, draw_lost, draw_strips, find_lost, number_objects
 from edge_mrcnn.report.render import draw_charts, to_html, to_json, to_plots
 from edge_mrcnn.report.variants import group_variants
 from edge_mrcnn.report.wording import verdict
