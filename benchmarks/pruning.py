@@ -22,10 +22,10 @@ import numpy as np
 import runtimes
 from edge_mrcnn.data.coco import CocoData, load_coco
 from edge_mrcnn.evaluation.evaluate import evaluate
+from edge_mrcnn.export.cost import Cost, measure_cost
 from edge_mrcnn.export.pipeline import ExportConfig, export
 from edge_mrcnn.measure.latency import measure_latency
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint
-from edge_mrcnn.model.cost import Cost, measure_cost
 from edge_mrcnn.prune.latency import equal_threshold
 from edge_mrcnn.reference import TorchRuntime
 from edge_mrcnn.tables import Table

@@ -15,8 +15,8 @@ BUDGET = {"proposals": 64, "max_detections": 20}
 @click.option("--classes", type=int, default=1, show_default=True, help="Classes to count the predictors for.")
 def command(classes: int) -> None:
     """List presets, their parts and their cost, and the backbones."""
+    from edge_mrcnn.export.cost import measure_cost
     from edge_mrcnn.model.backbones import BACKBONES
-    from edge_mrcnn.model.cost import measure_cost
     from edge_mrcnn.model.mask_rcnn import build_model
 
     equal = "GMAC at P={proposals}, D={max_detections}".format(**BUDGET)

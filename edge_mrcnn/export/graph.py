@@ -6,7 +6,6 @@ From a uint8 image to boxes, scores, labels and masks everything is inside.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Sequence
 
@@ -20,8 +19,8 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from edge_mrcnn.config import ModelConfig
 from edge_mrcnn.export import operators
-from edge_mrcnn.model.backbones.repvgg import fuse_blocks
 from edge_mrcnn.model.box_head import AgnosticBoxPredictor
+from edge_mrcnn.model.fusing import fused
 
 SMALLEST_PROPOSAL_PX = 1e-3
 SMALLEST_DETECTION_PX = 1e-2
@@ -57,8 +56,7 @@ class DeployGraph(nn.Module):
         super().__init__()
         self.batch = batch
         self.static = static
-        model = copy.deepcopy(model).eval().requires_grad_(False)
-        fuse_blocks(model)
+        model = fused(model).requires_grad_(False)
         fold_norms(model.roi_heads.mask_head)
         model.roi_heads.mask_predictor.conv5_mask = PointwiseUpsampling(model.roi_heads.mask_predictor.conv5_mask)
         self.config = config

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.export.cost import measure_cost
 from edge_mrcnn.model.checkpoint import Checkpoint
-from edge_mrcnn.model.cost import measure_cost
 from edge_mrcnn.prune.budget import Budget, PruneConfig, make_budget
 from edge_mrcnn.prune.costs import Widths, describe_layers
 from edge_mrcnn.prune.groups import ChannelGroup, find_groups

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from edge_mrcnn.config import ModelConfig
-from edge_mrcnn.model.backbones.repvgg import RepVGGBlock
 from edge_mrcnn.model.checkpoint import Checkpoint
+from edge_mrcnn.model.fusing import find_origins, fused
 from edge_mrcnn.prune.groups import ChannelGroup, blank_image, is_depthwise
 from edge_mrcnn.prune.surrogate import Surrogate
+
+LEARNED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+"""Layers whose cost depends on their widths."""
 
 Size = tuple[int, int, int]
 """Rows, height and width of what a layer is given at once; height and width are 1 behind a flattening."""
@@ -54,7 +57,7 @@ class CostModel(Protocol):
 
 @dataclass(frozen=True)
 class MacCost:
-    """Multiply-accumulates; their sum is what `model.cost.measure_cost` counts."""
+    """Multiply-accumulates; their sum is what `export.cost.measure_cost` counts."""
 
     layers: dict[str, Layer]
     base: float = 0.0
@@ -124,19 +127,19 @@ def _shares(group: ChannelGroup, layers: dict[str, Layer]) -> dict[str, tuple[in
 
 
 def describe_layers(checkpoint: Checkpoint) -> dict[str, Layer]:
-    """All layers whose cost depends on their widths, by name, in the order of the forward pass."""
-    model, config = checkpoint.model.eval(), checkpoint.config
-    folded = {f"{name}.conv1" for name, module in model.named_modules() if isinstance(module, RepVGGBlock)}
+    """All layers whose cost depends on their widths, by name, in the order of the forward pass.
+
+    They are those of the fused model. A layer that is several branches while it trains has the name of one of them.
+    """
+    deployed = fused(checkpoint.model)
+    origins = find_origins(checkpoint.model, deployed)
     layers: dict[str, Layer] = {}
-    handles = [
-        module.register_forward_hook(_recorder(layers, name, _repeats(name, config)))
-        for name, module in model.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and name not in folded
-    ]
+    for name, module in deployed.named_modules():
+        if isinstance(module, LEARNED):
+            known_as = origins.get(name, name)
+            module.register_forward_hook(_recorder(layers, known_as, _repeats(name, checkpoint.config)))
     with torch.no_grad():
-        Surrogate(model)(blank_image(checkpoint))
-    for handle in handles:
-        handle.remove()
+        Surrogate(deployed)(blank_image(checkpoint))
     return layers
 
 

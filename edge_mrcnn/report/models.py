@@ -72,8 +72,8 @@ def count_macs(path: Path) -> int | None:
     """Multiply-accumulates of one image with all proposals and detections present; None for all but checkpoints."""
     if not is_checkpoint(path) or not path.is_file():
         return None
+    from edge_mrcnn.export.cost import measure_cost
     from edge_mrcnn.model.checkpoint import load_checkpoint
-    from edge_mrcnn.model.cost import measure_cost
 
     checkpoint = load_checkpoint(path)
     return measure_cost(checkpoint.model, checkpoint.config).macs

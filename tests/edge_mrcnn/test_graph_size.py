@@ -16,11 +16,11 @@ import onnx  # noqa: E402
 import openvino  # noqa: E402
 
 from edge_mrcnn.config import ModelConfig, preset  # noqa: E402
+from edge_mrcnn.export.cost import Cost, measure_cost  # noqa: E402
 from edge_mrcnn.export.graph import MASK_BATCH, DeployGraph  # noqa: E402
 from edge_mrcnn.export.onnx_target import convert  # noqa: E402
 from edge_mrcnn.export.openvino_target import simplified  # noqa: E402
 from edge_mrcnn.inspection import list_operators  # noqa: E402
-from edge_mrcnn.model.cost import Cost, measure_cost  # noqa: E402
 
 LARGEST = {"onnx": 368, "openvino": 376, "tflite": 552}
 """Operators in the files of the toy model; a change that adds some has to say why here."""

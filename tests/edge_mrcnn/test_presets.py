@@ -13,9 +13,9 @@ pytest.importorskip("timm", reason="pip install 'edge-mrcnn[train]'")
 from torchvision.models.detection import maskrcnn_resnet50_fpn  # noqa: E402
 
 from edge_mrcnn.config import PRESETS, ModelConfig, TrainConfig, preset  # noqa: E402
+from edge_mrcnn.export.cost import measure_cost  # noqa: E402
 from edge_mrcnn.export.graph import DeployGraph  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, save_checkpoint  # noqa: E402
-from edge_mrcnn.model.cost import measure_cost  # noqa: E402
 from edge_mrcnn.model.mask_rcnn import build_model  # noqa: E402
 from edge_mrcnn.train.losses import compute_losses  # noqa: E402
 from edge_mrcnn.train.task import build_optimizer, set_norm_eval  # noqa: E402

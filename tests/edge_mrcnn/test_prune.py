@@ -14,10 +14,10 @@ pytest.importorskip("torch_pruning", reason="pip install 'edge-mrcnn[prune]'")
 
 from edge_mrcnn.config import PRESETS, ModelConfig, preset  # noqa: E402
 from edge_mrcnn.data.coco import load_coco  # noqa: E402
+from edge_mrcnn.export.cost import measure_cost  # noqa: E402
 from edge_mrcnn.export.graph import DeployGraph  # noqa: E402
 from edge_mrcnn.model.backbones import BACKBONES  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
-from edge_mrcnn.model.cost import measure_cost  # noqa: E402
 from edge_mrcnn.model.mask_rcnn import build_model  # noqa: E402
 from edge_mrcnn.prune.budget import PruneConfig  # noqa: E402
 from edge_mrcnn.prune.channels import prune, training_batches  # noqa: E402
@@ -72,10 +72,13 @@ def random_removal(groups: Iterable[ChannelGroup]) -> dict[str, torch.Tensor]:
     return {g.name: torch.randperm(g.width, generator=generator)[: g.width // 3] for g in groups}
 
 
+TIMM = ("mobilenetv3_small_050", "repvgg_a0", "mobileone_s0")
+"""Nets with gates, and with branches."""
+
 PARTS = {
     **{f"preset {name}": replace(preset(name), image_size_hw=SIZE) for name in PRESETS},
     **{name: ModelConfig(image_size_hw=SIZE, backbone=name, fpn_channels=32, box_hidden=(64,), mask_hidden=(32,))
-       for name in (*BACKBONES, "timm:mobilenetv3_small_050")},
+       for name in (*BACKBONES, *(f"timm:{net}" for net in TIMM))},
     "resnet50 v2": replace(preset("resnet50"), backbone="torchvision_resnet50_fpn_v2", image_size_hw=SIZE),
 }  # fmt: skip
 

@@ -13,8 +13,8 @@ pytest.importorskip("torch_pruning", reason="pip install 'edge-mrcnn[prune]'")
 
 from edge_mrcnn.config import TrainConfig  # noqa: E402
 from edge_mrcnn.data.coco import load_coco  # noqa: E402
+from edge_mrcnn.export.cost import measure_cost  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
-from edge_mrcnn.model.cost import measure_cost  # noqa: E402
 from edge_mrcnn.prune.budget import PruneConfig  # noqa: E402
 from edge_mrcnn.prune.groups import input_axis  # noqa: E402
 from edge_mrcnn.prune.sparsity import Pattern, sparse_layers, sparsify  # noqa: E402

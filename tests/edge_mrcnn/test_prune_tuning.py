@@ -17,9 +17,9 @@ pytest.importorskip("torch_pruning", reason="pip install 'edge-mrcnn[prune]'")
 from edge_mrcnn.cli.prune import fine_tuning  # noqa: E402
 from edge_mrcnn.config import TrainConfig  # noqa: E402
 from edge_mrcnn.data.coco import CocoData, load_coco  # noqa: E402
+from edge_mrcnn.export.cost import measure_cost  # noqa: E402
 from edge_mrcnn.export.pipeline import ExportConfig, adapt  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
-from edge_mrcnn.model.cost import measure_cost  # noqa: E402
 from edge_mrcnn.prune import tuning  # noqa: E402
 from edge_mrcnn.prune.budget import Budget, PruneConfig  # noqa: E402
 from edge_mrcnn.prune.channels import narrow  # noqa: E402

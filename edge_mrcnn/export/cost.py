@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import MaskRCNN
 
 from edge_mrcnn.config import ModelConfig
+from edge_mrcnn.export.graph import DeployGraph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +24,6 @@ class Cost:
 
 def measure_cost(model: MaskRCNN, config: ModelConfig) -> Cost:
     """Count on shapes alone; in the deploy graph, so that re-parameterised blocks count as what they become."""
-    from edge_mrcnn.export.graph import DeployGraph
-
     graph = DeployGraph(model, config).to("meta")
     boxes = torch.zeros(config.max_detections, 4, device="meta")
     labels = torch.zeros(config.max_detections, dtype=torch.int64, device="meta")
