@@ -29,9 +29,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes, Mask
 
-from edge_mrcnn.config import ModelConfig, TrainConfig, preset
+from edge_mrcnn.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, TrainConfig, preset
 from edge_mrcnn.data.coco import CocoData, decode_mask, load_coco
-from edge_mrcnn.model.backbones import IMAGENET_MEAN, IMAGENET_STD
 from edge_mrcnn.reference import pick_device
 from edge_mrcnn.train.loop import train
 from edge_mrcnn.train.precision import lightning_precision

@@ -7,6 +7,10 @@ from typing import Any
 
 from runtimes.errors import ModelFileError, UsageError
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of RGB in [0, 1], what most published weights expect."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -18,6 +22,11 @@ class ModelConfig:
     """Height and width of the letterboxed input in pixels, multiples of 64."""
     backbone: str = "mobilenet_v3_large"
     """Name in `edge_mrcnn.model.backbones.BACKBONES`, or "timm:<name>"."""
+    image_mean: tuple[float, float, float] | None = None
+    """Mean of RGB in [0, 1] that images are normalised by; None: that of the backbone's published weights. A trained
+    model states its own."""
+    image_std: tuple[float, float, float] | None = None
+    """Deviation of RGB that images are normalised by, in the same way."""
     fpn_channels: int = 96
     """Width of the feature pyramid."""
     anchor_scale: float = 3.0
@@ -73,7 +82,10 @@ class ModelConfig:
         Raises:
             ModelFileError: If a field is unknown.
         """
-        record = {"mask_levels": 0, "roi_samples": 2, **record}  # as it was before there were these fields
+        # What models of earlier versions were trained with, before there were these fields.
+        record = {"mask_levels": 0, "roi_samples": 2, **record}
+        if record.get("backbone", "").startswith("timm:"):
+            record = {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD, **record}
         unknown = set(record) - {f.name for f in fields(cls)}
         if unknown:
             raise ModelFileError(f"the checkpoint has unknown settings {sorted(unknown)}: update edge-mrcnn")
@@ -145,6 +157,10 @@ def preset(name: str) -> ModelConfig:
     return PRESETS[name]
 
 
+STAGES = 5
+"""Of every backbone: the stem, and what leads to strides 4, 8, 16 and 32."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How a model is trained."""
@@ -167,10 +183,12 @@ class TrainConfig:
     """Length to which longer gradients are cut; 0 cuts none."""
     ema: float = 0.998
     """Decay of the moving average of the weights that is evaluated and saved; 0 turns it off."""
-    freeze_stages: int = 0
-    """Leading backbone stages that are not trained; -1 freezes the whole backbone."""
-    freeze_norm: bool = False
-    """Keep the BatchNorm statistics of the backbone, as is usual when it starts from published weights."""
+    freeze_stages: int | None = None
+    """Leading backbone stages that are not trained: 1 the stem, 2 to 5 also what leads to strides 4, 8, 16 and 32; -1
+    freezes the whole backbone; None: as in the checkpoint's earlier training, else 0."""
+    freeze_norm: bool | None = None
+    """Keep the BatchNorm statistics of the backbone, as suits published weights and small batches; None: as in the
+    checkpoint's earlier training, else they are trained."""
     backbone_lr_factor: float = 1.0
     """Learning rate of the backbone relative to the rest."""
     precision: str = "auto"
@@ -215,10 +233,12 @@ class TrainConfig:
             raise UsageError(f"epochs {self.epochs} and batch {self.batch}: expected at least 0 and 1")
         if self.rois < 4:
             raise UsageError(f"rois {self.rois}: expected at least 4")
-        if self.eval_every < 1 or self.workers < 0 or self.freeze_stages < -1:
+        if self.eval_every < 1 or self.workers < 0:
+            raise UsageError(f"eval_every {self.eval_every} and workers {self.workers}: expected at least 1 and 0")
+        if self.freeze_stages not in (None, *range(-1, STAGES + 1)):
             raise UsageError(
-                f"eval_every {self.eval_every}, workers {self.workers} and freeze_stages {self.freeze_stages}: "
-                "expected at least 1, 0 and -1"
+                f"freeze_stages {self.freeze_stages}: expected 0 to {STAGES}, the stem and one stage for each of the "
+                "strides 4, 8, 16 and 32, or -1 for the whole backbone"
             )
         if self.lr < 0 or not 0 <= self.ema < 1:
             raise UsageError(f"lr {self.lr} and ema {self.ema}: expected at least 0, and from 0 to below 1")

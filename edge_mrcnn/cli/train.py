@@ -32,8 +32,16 @@ DEFAULTS = TrainConfig()
 @click.option(
     "--clip-norm", type=float, default=DEFAULTS.clip_norm, show_default=True, help="Longest gradient; 0: any."
 )
-@click.option("--freeze-stages", type=int, default=0, show_default=True, help="Leading backbone stages; -1 for all.")
-@click.option("--freeze-norm", is_flag=True, help="Keep the backbone's BatchNorm statistics.")
+@click.option(
+    "--freeze-stages",
+    type=int,
+    help="1: the stem; 2 to 5: strides 4 to 32 too; -1: the whole backbone [default: as --weights was trained, or 0].",
+)
+@click.option(
+    "--freeze-norm/--no-freeze-norm",
+    default=None,
+    help="Keep the backbone's BatchNorm statistics [default: as --weights was trained, else no].",
+)
 @click.option("--backbone-lr-factor", type=float, default=1.0, show_default=True)
 @click.option("--precision", type=click.Choice(["auto", "32", "bf16", "16"]), default="auto", show_default=True)
 @click.option("--channels-last", is_flag=True, help="Feature maps with channels last, for tensor cores (CUDA).")
@@ -73,7 +81,7 @@ def command(
     from edge_mrcnn.data.coco import load_coco
     from edge_mrcnn.model.checkpoint import load_checkpoint
     from edge_mrcnn.train.loop import train
-    from edge_mrcnn.train.start import continue_from, exchange_backbone, start_fresh
+    from edge_mrcnn.train.start import continue_from, describe_frozen, exchange_backbone, keep_frozen, start_fresh
 
     training = load_coco(data, "train")
     validation = load_coco(val) if val else val_split(data)
@@ -87,7 +95,8 @@ def command(
         parts = preset(model).updated(backbone=backbone, image_size_hw=imgsz)
         checkpoint = start_fresh(parts, training, config.seed, pretrained, backbone_weights)
     if _is_first_process():
-        click.echo(_headline(checkpoint, training, validation), err=True)
+        frozen = describe_frozen(keep_frozen(config, checkpoint))
+        click.echo(f"{_headline(checkpoint, training, validation)}; {frozen}", err=True)
     best = train(
         checkpoint, training, output, config,
         validation=validation, device=device, devices=devices, nodes=nodes, resume=resume,

@@ -65,6 +65,7 @@ def _nearest_part(name: str, modules: dict[str, nn.Module]) -> str:
 
 def _find_branch(part: nn.Module, layer: nn.Conv2d) -> str | None:
     """The name inside a part of the first branch that has the shape of the layer that the part becomes."""
+    name: str
     for name, branch in part.named_modules():
         if isinstance(branch, nn.Conv2d) and _is_alike(branch, layer):
             return name
@@ -94,4 +95,5 @@ def _state_widths(part: nn.Module) -> None:
 
 
 def _kernel_area(layer: nn.Conv2d) -> int:
-    return layer.weight[0, 0].numel()
+    height, width = layer.kernel_size
+    return height * width

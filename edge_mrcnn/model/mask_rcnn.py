@@ -7,10 +7,12 @@ the reference, and nothing here knows of export.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights
 from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
@@ -20,8 +22,8 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
-from edge_mrcnn.config import ModelConfig
-from edge_mrcnn.model.backbones import IMAGENET_MEAN, IMAGENET_STD, build_backbone
+from edge_mrcnn.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from edge_mrcnn.model.backbones import build_backbone
 from edge_mrcnn.model.box_head import AgnosticBoxPredictor, BoxHead
 from edge_mrcnn.model.pyramid import PyramidBackbone
 
@@ -29,10 +31,13 @@ PAD_RGB = (124, 116, 104)
 """ImageNet's mean colour as uint8: with its normalisation the letterbox border is zero, as in torchvision."""
 
 RESNET50 = {
-    "torchvision_resnet50_fpn": (maskrcnn_resnet50_fpn, "IMAGENET1K_V1"),
-    "torchvision_resnet50_fpn_v2": (maskrcnn_resnet50_fpn_v2, "IMAGENET1K_V1"),
+    "torchvision_resnet50_fpn": maskrcnn_resnet50_fpn,
+    "torchvision_resnet50_fpn_v2": maskrcnn_resnet50_fpn_v2,
 }
-"""Backbone -> torchvision's own Mask R-CNN with it, and the backbone's published weights."""
+"""Backbone -> torchvision's own Mask R-CNN with it."""
+
+RESNET50_WEIGHTS = ResNet50_Weights.IMAGENET1K_V1
+"""Published weights of that backbone."""
 
 LEVELS = ["0", "1", "2"]
 """Pyramid maps that RoIs are pooled from."""
@@ -76,7 +81,8 @@ def build_model(
         config: Its parts.
         num_classes: Classes of the data, background not counted.
         pretrained: Download the backbone's ImageNet weights by torchvision's or timm's loader.
-        backbone_weights: A local state dict of the backbone instead.
+        backbone_weights: A local state dict of the backbone instead. Wherever weights come from, all of them can be
+            trained, norms too: what is frozen is for `TrainConfig` to say.
 
     Returns:
         A stock torchvision model. It takes (3, H, W) uint8 images letterboxed to `config.image_size_hw`
@@ -102,6 +108,12 @@ def apply_inference_settings(model: MaskRCNN, config: ModelConfig) -> None:
 
 def _letterbox_input(model: MaskRCNN, config: ModelConfig) -> None:
     model.transform = LetterboxedInput(config.image_size_hw, model.transform.image_mean, model.transform.image_std)
+
+
+def state_input(config: ModelConfig, model: MaskRCNN) -> ModelConfig:
+    """The config of a model with the mean and deviation that its images are normalised by."""
+    mean, std = model.transform.image_mean, model.transform.image_std
+    return replace(config, image_mean=tuple(mean), image_std=tuple(std))
 
 
 def _inference_settings(config: ModelConfig) -> dict[str, float]:
@@ -137,8 +149,8 @@ def _build_light(
         mask_roi_pool=_roi_pool(config, 14, LEVELS[: config.mask_levels or len(LEVELS)]),
         mask_head=MaskRCNNHeads(channels, config.mask_hidden, 1),
         mask_predictor=MaskRCNNPredictor(config.mask_hidden[-1], config.mask_hidden[-1], num_classes),
-        image_mean=list(body.image_mean),
-        image_std=list(body.image_std),
+        image_mean=list(config.image_mean or body.image_mean),
+        image_std=list(config.image_std or body.image_std),
         **_inference_settings(config),
     )
     _start_small(model.rpn.head)
@@ -160,15 +172,13 @@ def _start_small(head: RPNHead) -> None:
 def _build_resnet50(
     config: ModelConfig, num_classes: int, pretrained: bool, backbone_weights: str | Path | None
 ) -> MaskRCNN:
+    make = RESNET50[config.backbone]
+    # Given weights of the backbone, torchvision would freeze norms and layers, and nobody would have asked for it.
+    model: MaskRCNN = make(weights=None, weights_backbone=None, num_classes=num_classes, **_inference_settings(config))
+    if pretrained:
+        published = RESNET50_WEIGHTS.get_state_dict(progress=False, check_hash=True)
+        model.backbone.body.load_state_dict(published, strict=False)
     if backbone_weights is not None:
         body = build_backbone("resnet50", weights=backbone_weights).net
-    make, published = RESNET50[config.backbone]
-    model = make(
-        weights=None,
-        weights_backbone=published if pretrained else None,
-        num_classes=num_classes,
-        **_inference_settings(config),
-    )
-    if backbone_weights is not None:
         model.backbone.body.load_state_dict(body.state_dict(), strict=False)
     return model

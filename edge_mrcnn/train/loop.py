@@ -24,6 +24,7 @@ from edge_mrcnn.train.distillation import Teacher
 from edge_mrcnn.train.manners import EventFiles, plain_interrupts, plain_memory_errors, quiet_lightning
 from edge_mrcnn.train.precision import lightning_precision
 from edge_mrcnn.train.progress import EpochLines, MetricsFile
+from edge_mrcnn.train.start import keep_frozen
 from edge_mrcnn.train.task import MaskRCNNTask
 from runtimes.errors import UsageError
 
@@ -70,6 +71,7 @@ def train(
         KeyboardInterrupt: At Ctrl-C or SIGTERM, when everything is closed; the last whole epoch can be resumed.
     """
     output = Path(output)
+    config = keep_frozen(config, checkpoint)
     _check_settings(config, device)
     check_data(checkpoint, data, validation)
     tutor = Teacher(teacher, checkpoint) if teacher else None

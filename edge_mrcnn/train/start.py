@@ -11,11 +11,11 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
-from edge_mrcnn.config import ModelConfig
+from edge_mrcnn.config import STAGES, ModelConfig, TrainConfig
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.model.box_head import AgnosticBoxPredictor
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, restore_model
-from edge_mrcnn.model.mask_rcnn import build_model
+from edge_mrcnn.model.mask_rcnn import build_model, state_input
 from runtimes.errors import UsageError
 
 
@@ -25,7 +25,26 @@ def start_fresh(
     """A model of the given parts for the classes of the data; weights depend on the seed alone."""
     torch.manual_seed(seed)
     model = build_model(config, len(data.classes), pretrained=pretrained, backbone_weights=backbone_weights)
+    config = state_input(config, model)
     return Checkpoint(model=model, config=config, classes=data.classes, category_ids=data.category_ids)
+
+
+def keep_frozen(config: TrainConfig, checkpoint: Checkpoint) -> TrainConfig:
+    """Settings in which what is said of freezing holds, and where nothing is said, what the earlier training froze."""
+    earlier = checkpoint.training.get("settings", {})
+    stages, norm = config.freeze_stages, config.freeze_norm
+    if stages is None:
+        stages = min(earlier.get("freeze_stages") or 0, STAGES)
+    if norm is None:
+        norm = bool(earlier.get("freeze_norm"))
+    return replace(config, freeze_stages=stages, freeze_norm=norm)
+
+
+def describe_frozen(config: TrainConfig) -> str:
+    """What of the backbone is not trained, in settings that `keep_frozen` gave."""
+    count = STAGES if config.freeze_stages == -1 else config.freeze_stages
+    norms = "norms frozen" if config.freeze_norm else "norms trained"
+    return f"{count} of {STAGES} backbone stages frozen, {norms}"
 
 
 def continue_from(path: str | Path, data: CocoData, image_size_hw: tuple[int, int] | None = None) -> Checkpoint:
@@ -55,7 +74,7 @@ def exchange_backbone(
         UsageError: If the rest of the model does not fit a light backbone: it is pruned, or torchvision's own.
     """
     torch.manual_seed(seed)
-    config = checkpoint.config.updated(backbone=backbone)
+    config = replace(checkpoint.config, backbone=backbone, image_mean=None, image_std=None)
     model = build_model(config, len(checkpoint.classes), pretrained=pretrained, backbone_weights=backbone_weights)
     kept = checkpoint.model.state_dict()
     named = pretrained or backbone_weights is not None
@@ -67,7 +86,7 @@ def exchange_backbone(
         raise UsageError("--backbone: the model of --weights is pruned; exchange its backbone first") from error
     if unknown or not all(key.startswith(_OF_BACKBONE) for key in missing):
         raise UsageError(f"--backbone: {checkpoint.config.name} of --weights has no light pyramid to put it under")
-    return replace(checkpoint, config=config, model=model, training={})
+    return replace(checkpoint, config=state_input(config, model), model=model, training={})
 
 
 def shapes_of(module: nn.Module) -> dict[str, torch.Size]:

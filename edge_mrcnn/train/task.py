@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 
 from edge_mrcnn.config import TrainConfig
+from edge_mrcnn.model.backbones import Backbone
+from edge_mrcnn.model.backbones.resnet import stages_of_body
 from edge_mrcnn.model.region_pool import RegionPool
 from edge_mrcnn.train.distillation import Teacher, distillation_losses, make_adapter
 from edge_mrcnn.train.losses import compute_losses
@@ -42,7 +44,8 @@ class MaskRCNNTask(lightning.LightningModule):
         self.teacher = teacher
         self.adapter = make_adapter(model, teacher) if teacher else nn.Identity()
         self.register_buffer("not_finite", torch.zeros((), dtype=torch.bool), persistent=False)
-        _freeze(model, config.freeze_stages)
+        for stage in frozen_stages(model, config):
+            stage.requires_grad_(False)
         model.roi_heads.fg_bg_sampler.batch_size_per_image = config.rois
         for name in ("box_roi_pool", "mask_roi_pool"):
             pool = getattr(model.roi_heads, name)
@@ -85,7 +88,7 @@ class MaskRCNNTask(lightning.LightningModule):
         torch.manual_seed(self.config.seed * 100_003 + self.current_epoch * self.trainer.world_size + self.global_rank)
         if self.config.freeze_norm:
             set_norm_eval(self.model.backbone.body)
-        for stage in _stages(self.model)[: _frozen_count(self.model, self.config.freeze_stages)]:
+        for stage in frozen_stages(self.model, self.config):
             stage.eval()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -145,15 +148,9 @@ def set_norm_eval(module: nn.Module) -> None:
             layer.eval()
 
 
-def _stages(model: MaskRCNN) -> list[nn.Module]:
+def frozen_stages(model: MaskRCNN, config: TrainConfig) -> list[nn.ModuleList]:
+    """Those of the backbone that are not trained."""
     body = model.backbone.body
-    return body.stages() if hasattr(body, "stages") else list(body.children())
-
-
-def _frozen_count(model: MaskRCNN, freeze_stages: int) -> int:
-    return len(_stages(model)) if freeze_stages < 0 else freeze_stages
-
-
-def _freeze(model: MaskRCNN, freeze_stages: int) -> None:
-    for stage in _stages(model)[: _frozen_count(model, freeze_stages)]:
-        stage.requires_grad_(False)
+    stages = body.stages() if isinstance(body, Backbone) else stages_of_body(body)
+    count = config.freeze_stages or 0
+    return stages if count < 0 else stages[:count]

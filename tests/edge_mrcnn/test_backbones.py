@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
 
-from edge_mrcnn.model.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, build_backbone  # noqa: E402
-from edge_mrcnn.model.backbones.repvgg import RepVGGBlock, fuse_blocks  # noqa: E402
+from edge_mrcnn.config import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
+from edge_mrcnn.model.backbones import BACKBONES, build_backbone  # noqa: E402
+from edge_mrcnn.model.backbones.repvgg import RepVGGBlock  # noqa: E402
+from edge_mrcnn.model.fusing import fused  # noqa: E402
 from runtimes.errors import MissingFileError, ModelFileError, UsageError  # noqa: E402
 
 NAMES = [*BACKBONES, "timm:mobilenetv3_small_050"]
@@ -41,6 +44,42 @@ def test_stages_hold_all_weights(name: str) -> None:
     backbone = build_backbone(name)
     in_stages = {id(p) for stage in backbone.stages() for p in stage.parameters()}
     assert in_stages == {id(p) for p in backbone.parameters()}
+
+
+STEMS = {  # backbone -> convolutions of its stem
+    "mobilenet_v3_large": 3,
+    "shufflenet_v2_x1_0": 1,
+    "resnet50": 1,
+    "repvgg_lite": 2,
+    "timm:resnet18": 1,
+    "timm:tf_efficientnet_lite0": 3,
+    "timm:repvgg_a0": 2,
+    "timm:convnext_atto": 1,
+    "timm:ghostnetv2_100": 1,
+}
+
+
+@pytest.mark.parametrize("name", STEMS)
+@torch.inference_mode()
+def test_a_stage_ends_where_the_stride_does(name: str) -> None:
+    """The stem first, then one stage for each of the strides 4, 8, 16 and 32."""
+    backbone = build_backbone(name).eval()
+    strides: dict[int, int] = {}
+    for number, stage in enumerate(backbone.stages()):
+        for layer in stage.modules():
+            layer.register_forward_hook(partial(note_stride, strides, number))
+    backbone(torch.zeros(1, 3, 64, 64))
+    stem, *others = backbone.stages()
+    assert len(others) == 4
+    assert sum(isinstance(layer, torch.nn.Conv2d) for layer in stem.modules()) == STEMS[name]
+    assert strides.pop(0) in (2, 4)
+    assert strides == {number: 2 ** (number + 1) for number in strides} and max(strides) == 4
+
+
+def note_stride(strides: dict[int, int], number: int, layer: torch.nn.Module, inputs: object, output: object) -> None:
+    """Keep the stride of what a stage gives at the end."""
+    if isinstance(output, torch.Tensor) and output.dim() == 4 and output.shape[2] > 1:
+        strides[number] = 64 // output.shape[2]
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v2_x1_0", "repvgg_lite"])
@@ -96,6 +135,11 @@ def test_fused_block_equals_its_training_form(inputs: int, outputs: int, stride:
     torch.testing.assert_close(block.fuse()(x), block(x), atol=1e-4, rtol=1e-4)
 
 
+def test_timm_backbones_take_pictures_as_their_weights_expect_them() -> None:
+    backbone = build_backbone("timm:tf_efficientnet_lite0")
+    assert (backbone.image_mean, backbone.image_std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
 def test_dense_backbones_multiply_the_bytes_of_a_picture() -> None:
     dense, published = build_backbone("repvgg_lite"), build_backbone("mobilenet_v2")
     assert (dense.image_mean, dense.image_std) == ((0, 0, 0), (1, 1, 1))
@@ -109,7 +153,7 @@ def test_fused_backbone_is_a_stack_of_plain_convolutions(name: str) -> None:
     backbone = build_backbone(name).eval()
     x = torch.randn(1, 3, 64, 64)
     before = backbone(x)
-    fuse_blocks(backbone)
+    backbone = fused(backbone)
     kinds = {type(m).__name__ for m in backbone.modules() if not list(m.children())}
     assert kinds == {"Conv2d", "ReLU"}
     for one, other in zip(before, backbone(x), strict=True):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from edge_mrcnn.config import PRESETS, ModelConfig, TrainConfig, preset
+from edge_mrcnn.config import IMAGENET_MEAN, IMAGENET_STD, PRESETS, ModelConfig, TrainConfig, preset
 from runtimes.errors import ModelFileError, UsageError
 
 
@@ -31,6 +31,13 @@ def test_old_checkpoints_pool_masks_from_all_levels() -> None:
     record = ModelConfig().to_dict()
     del record["mask_levels"], record["roi_samples"]
     assert ModelConfig.from_dict(record) == ModelConfig(mask_levels=0, roi_samples=2)
+
+
+def test_timm_models_of_before_keep_the_mean_that_they_were_trained_with() -> None:
+    record = ModelConfig(backbone="timm:tf_efficientnet_lite0").to_dict()
+    del record["image_mean"], record["image_std"]
+    old = ModelConfig.from_dict(record)
+    assert (old.image_mean, old.image_std) == (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def test_none_leaves_a_field_as_it_is() -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
 
+import torchvision  # noqa: E402
+from torchvision.models import ResNet50_Weights  # noqa: E402
 from torchvision.models.detection import maskrcnn_resnet50_fpn  # noqa: E402
 
 from edge_mrcnn.config import PRESETS, ModelConfig, preset  # noqa: E402
+from edge_mrcnn.export.cost import measure_cost  # noqa: E402
 from edge_mrcnn.model.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from edge_mrcnn.model.cost import measure_cost  # noqa: E402
-from edge_mrcnn.model.mask_rcnn import PAD_RGB, LetterboxedInput, build_model  # noqa: E402
+from edge_mrcnn.model.mask_rcnn import PAD_RGB, LetterboxedInput, build_model, state_input  # noqa: E402
 from edge_mrcnn.reference import load_reference, pick_device  # noqa: E402
 from runtimes.errors import MissingFileError, ModelFileError, UsageError  # noqa: E402
 
@@ -177,3 +180,28 @@ def test_smaller_thresholds_find_more(toy_config: ModelConfig, make_lively: Call
         with torch.inference_mode():
             counts.append(len(model([image])[0]["scores"]))
     assert counts == sorted(counts, reverse=True) and counts[0] > 0
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 0.5), ((0.4, 0.4, 0.4), 0.4)])
+def test_pictures_are_normalised_as_the_config_says_else_as_the_backbone_does(
+    toy_config: ModelConfig, given: tuple[float, float, float] | None, expected: float
+) -> None:
+    config = toy_config.updated(backbone="timm:tf_efficientnet_lite0", image_mean=given)
+    model = build_model(config, 2)
+    assert model.transform.image_mean == [expected] * 3
+    assert state_input(config, model).image_mean == (expected,) * 3
+
+
+def test_weights_of_a_backbone_train_alike_wherever_they_come_from(tmp_path: Path, monkeypatch: Any) -> None:
+    """Torchvision freezes layers and norms of downloaded ones; what is frozen is said by the training alone."""
+    state = torchvision.models.resnet50().state_dict()
+    torch.save(state, tmp_path / "resnet50.pth")
+    monkeypatch.setattr(ResNet50_Weights, "get_state_dict", lambda *_, **__: state)
+    config = preset("resnet50")
+    downloaded = build_model(config, 2, pretrained=True)
+    local = build_model(config, 2, backbone_weights=tmp_path / "resnet50.pth")
+    for model in (downloaded, local):
+        assert all(parameter.requires_grad for parameter in model.parameters())
+        assert torch.equal(model.backbone.body.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
+    kinds = [[type(layer) for layer in model.modules()] for model in (downloaded, local)]
+    assert kinds[0] == kinds[1]

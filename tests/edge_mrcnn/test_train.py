@@ -7,7 +7,7 @@ import json
 import math
 import signal
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -25,7 +25,13 @@ from edge_mrcnn.train.compiling import compile_backbone  # noqa: E402
 from edge_mrcnn.train.curves import draw_curves  # noqa: E402
 from edge_mrcnn.train.loop import train  # noqa: E402
 from edge_mrcnn.train.samples import draw_samples  # noqa: E402
-from edge_mrcnn.train.start import continue_from, exchange_backbone, start_fresh  # noqa: E402
+from edge_mrcnn.train.start import (  # noqa: E402
+    continue_from,
+    describe_frozen,
+    exchange_backbone,
+    keep_frozen,
+    start_fresh,
+)
 from edge_mrcnn.train.task import MaskRCNNTask, build_optimizer, learning_rate_factor  # noqa: E402
 from runtimes.errors import DataError, ModelFileError, UsageError  # noqa: E402
 
@@ -259,7 +265,7 @@ class TestOptimizer:
         rates = [learning_rate_factor(step, 10, 90, "step") for step in (10, 59, 60, 79, 80, 90)]
         assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
-    @pytest.mark.parametrize(("stages", "trained"), [(0, 5), (2, 3), (-1, 0), (99, 0)])
+    @pytest.mark.parametrize(("stages", "trained"), [(None, 5), (0, 5), (2, 3), (-1, 0), (5, 0)])
     def test_frozen_stages_are_left_alone(self, fresh, stages: int, trained: int) -> None:
         task = MaskRCNNTask(fresh().model, replace(TOY, freeze_stages=stages), 10)
         parts = task.model.backbone.body.stages()
@@ -272,6 +278,16 @@ class TestOptimizer:
         for key, value in before.model.backbone.body.state_dict().items():
             if "running" in key:
                 assert torch.equal(after.model.backbone.body.state_dict()[key], value)
+
+    def test_what_the_first_part_froze_stays_frozen_until_something_else_is_said(self, fresh) -> None:
+        first = keep_frozen(replace(TOY, freeze_stages=2, freeze_norm=True), fresh())
+        trained = replace(fresh(), training={"settings": asdict(first)})
+        second = keep_frozen(TOY, trained)
+        assert (second.freeze_stages, second.freeze_norm) == (2, True)
+        assert describe_frozen(second) == "2 of 5 backbone stages frozen, norms frozen"
+        freed = keep_frozen(replace(TOY, freeze_stages=0, freeze_norm=False), trained)
+        assert (freed.freeze_stages, freed.freeze_norm) == (0, False)
+        assert (keep_frozen(TOY, fresh()).freeze_stages, keep_frozen(TOY, fresh()).freeze_norm) == (0, False)
 
 
 class TestStart:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from edge_mrcnn.config import IMAGENET_MEAN, IMAGENET_STD
 from runtimes.errors import MissingFileError, ModelFileError, UsageError
 
 BACKBONES = {  # name -> "module:function"; the function takes `pretrained: bool`
@@ -26,10 +27,6 @@ BACKBONES = {  # name -> "module:function"; the function takes `pretrained: bool
 }
 
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
 class Backbone(nn.Module):
     """What the feature pyramid asks of a backbone; `forward` gives the maps."""
 
@@ -37,13 +34,20 @@ class Backbone(nn.Module):
     image_std: tuple[float, float, float] = IMAGENET_STD
     """Mean and deviation of RGB in [0, 1] that its images are normalised by, those of its published weights."""
 
+    float_layers: tuple[str, ...] = ()
+    """Leading parts of `net` that TFLite's INT8 keeps in float: few channels of unequal range, whose rounding all later
+    layers see. The first convolution is integer where mean and deviation are 0 and 1, and it multiplies bytes."""
+
     net: nn.Module
     """The published model, whose own state-dict keys are kept."""
     channels: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def stages(self) -> list[nn.Module]:
-        """Leading parts in order of depth, for freezing."""
+    def stages(self) -> list[nn.ModuleList]:
+        """All parts in order of depth, for freezing: the stem, then those that lead to strides 4, 8, 16 and 32.
+
+        The stem ends with the maps of stride 2, or with the pooling behind them. A stage may be empty.
+        """
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> list[Tensor]:

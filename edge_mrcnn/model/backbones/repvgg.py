@@ -56,15 +56,6 @@ def _folded(weight: Tensor, bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return fuse_conv_bn_weights(weight, None, mean, var, bn.eps, bn.weight, bn.bias)
 
 
-def fuse_blocks(module: nn.Module) -> None:
-    """Replace every `RepVGGBlock` inside `module` by its fused form, in place."""
-    for name, child in module.named_children():
-        if isinstance(child, RepVGGBlock):
-            setattr(module, name, child.fuse())
-        else:
-            fuse_blocks(child)
-
-
 def repvgg_lite(pretrained: bool) -> StagedBackbone:
     """Widths 32-48-96-192-256 at strides 2-4-8-16-32: 1.85 M parameters once fused.
 
@@ -84,6 +75,6 @@ def _stack(widths: tuple[int, ...], depths: tuple[int, ...] = (1, 1, 2, 3, 1)) -
     for index, ((inputs, outputs), depth) in enumerate(zip(pairwise((3, *widths)), depths, strict=True)):
         blocks = [RepVGGBlock(inputs, outputs, 2), *(RepVGGBlock(outputs, outputs, 1) for _ in range(depth - 1))]
         net.add_module(f"stage{index}", nn.Sequential(*blocks))
-    backbone = StagedBackbone(net, [f"stage{i}" for i in range(5)], (2, 3, 4), widths[2:])
+    backbone = StagedBackbone(net, [f"stage{i}" for i in range(5)], (1, 2, 3, 4, 5), widths[2:])
     backbone.image_mean, backbone.image_std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return backbone

@@ -12,7 +12,11 @@ def shufflenet_v2_x1_0(pretrained: bool) -> StagedBackbone:
     """Without its last 1x1 convolution: 0.78 M parameters."""
     net = torchvision.models.shufflenet_v2_x1_0(weights="IMAGENET1K_V1" if pretrained else None)
     del net.conv5, net.fc
-    return StagedBackbone(net, ["conv1", "maxpool", "stage2", "stage3", "stage4"], (2, 3, 4), (116, 232, 464))
+    parts = ("conv1", "maxpool", "stage2", "stage3", "stage4")
+    # Only a pooling leads to stride 4, so that stage is empty.
+    backbone = StagedBackbone(net, parts, (2, 2, 3, 4, 5), (116, 232, 464))
+    backbone.float_layers = ("conv1",)
+    return backbone
 
 
 def shufflenet_v2_x1_0_leaky(pretrained: bool) -> StagedBackbone:

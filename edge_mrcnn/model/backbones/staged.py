@@ -15,30 +15,41 @@ class StagedBackbone(Backbone):
     The parts stay inside `net`, whose own state-dict keys are kept, so published weights load unchanged.
     """
 
-    def __init__(self, net: nn.Module, stages: Sequence[str], outputs: Sequence[int], channels: Sequence[int]) -> None:
+    def __init__(self, net: nn.Module, parts: Sequence[str], ends: Sequence[int], channels: Sequence[int]) -> None:
         """
         Args:
             net: Module that holds the parts.
-            stages: Dotted names of the parts inside `net`, in order of execution.
-            outputs: Indices into `stages` after which a map is handed out, at strides 8, 16, 32.
+            parts: Dotted names of the parts inside `net`, in order of execution.
+            ends: How many parts there are up to the end of the stem, and of what leads to strides 4, 8, 16 and 32;
+                behind the last three a map is handed out.
             channels: Channels of those maps.
         """
         super().__init__()
         self.net = net
-        self.stage_names = tuple(stages)
-        self.outputs = tuple(outputs)
+        self.part_names = tuple(parts)
+        self.ends = tuple(ends)
         self.channels = tuple(channels)
         self.strides = (8, 16, 32)
 
-    def stages(self) -> list[nn.Module]:
+    def parts(self) -> list[nn.Module]:
         """The parts, in order of execution."""
-        return [self.net.get_submodule(name) for name in self.stage_names]
+        return [self.net.get_submodule(name) for name in self.part_names]
+
+    def stages(self) -> list[nn.ModuleList]:
+        """The stem, then the parts that lead to strides 4, 8, 16 and 32."""
+        return split_stages(self.parts(), self.ends)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) to a list of (N, channels[i], H / strides[i], W / strides[i])."""
         maps = []
-        for index, stage in enumerate(self.stages()):
-            x = stage(x)
-            if index in self.outputs:
+        for count, part in enumerate(self.parts(), start=1):
+            x = part(x)
+            if count in self.ends[-3:]:
                 maps.append(x)
         return maps
+
+
+def split_stages(parts: Sequence[nn.Module], ends: Sequence[int]) -> list[nn.ModuleList]:
+    """Consecutive parts as stages; each stage ends behind so many parts."""
+    begins = (0, *ends[:-1])
+    return [nn.ModuleList(parts[begin:end]) for begin, end in zip(begins, ends, strict=True)]
