@@ -44,11 +44,21 @@ class ModelConfig:
     alone came out better (docs/people.md), and RoIAlign without levels costs less.
     """
     roi_samples: int = 1
-    """Samples per bin and axis of RoIAlign at inference; training takes at least two.
+    """Samples per bin and axis of RoIAlign at inference; training takes at least two. 0 is as many as cells in a bin.
 
     On people, whose model was trained with two, one gave 0.3 points more box AP and 0.1 less mask AP; RoIAlign, which
     is up to 40 % of an INT8 frame, has a quarter of the work.
     """
+    roi_aligned: bool = False
+    """RoIAlign half a cell to the upper left, as Detectron2 trains (ROIAlignV2); masks then fill their boxes."""
+    stride_in_1x1: bool = False
+    """ResNets halve their maps in the first 1x1 convolution of a stage, as MSRA's weights do, not in the 3x3."""
+    anchor_sizes: tuple[float, ...] = ()
+    """Sides in pixels of the anchors of torchvision's ResNet pyramid, finest level first; () for its own, 32 to 512."""
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """Heights of anchors relative to their widths."""
+    anchors_rounded: bool = True
+    """Corners of anchors lie on whole pixels, as torchvision's do and Detectron2's do not."""
     proposals: int = 64
     """P: region proposals that reach the box head at inference."""
     proposals_per_level: int = 200
@@ -57,6 +67,8 @@ class ModelConfig:
     """D: detections at most in one image."""
     score_threshold: float = 0.05
     """Detections below this score are not produced, in [0, 1]."""
+    proposal_iou: float = 0.7
+    """IoU above which the lower-scored of two proposals is suppressed, in [0, 1]."""
     iou_threshold: float = 0.6
     """IoU above which the lower-scored box of a class is suppressed, in [0, 1].
 
@@ -68,8 +80,8 @@ class ModelConfig:
             raise UsageError(f"image size {self.image_size_hw}: expected positive multiples of 64")
         if not (0 <= self.score_threshold < 1 and 0 < self.iou_threshold <= 1):
             raise UsageError(f"thresholds must lie in [0, 1], got {self.score_threshold} and {self.iou_threshold}")
-        if min(self.proposals, self.proposals_per_level, self.max_detections, self.roi_samples) < 1:
-            raise UsageError("proposals, max_detections and roi_samples must be at least 1")
+        if min(self.proposals, self.proposals_per_level, self.max_detections) < 1 or self.roi_samples < 0:
+            raise UsageError("proposals and max_detections must be at least 1, roi_samples at least 0")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""

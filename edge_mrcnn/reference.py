@@ -29,6 +29,7 @@ def make_card(checkpoint: Checkpoint, *, sha256: str = "") -> ModelCard:
         proposals=config.proposals,
         max_detections=config.max_detections,
         mask_size=mask_size,
+        mask_offset=0.0 if config.roi_aligned else ModelCard.mask_offset,
         score_threshold=config.score_threshold,
         iou_threshold=config.iou_threshold,
         parameters=sum(p.numel() for p in checkpoint.model.parameters()),

@@ -21,6 +21,7 @@ from edge_mrcnn.config import ModelConfig
 from edge_mrcnn.export import operators
 from edge_mrcnn.model.box_head import AgnosticBoxPredictor
 from edge_mrcnn.model.fusing import fused
+from edge_mrcnn.model.region_pool import is_aligned
 
 SMALLEST_PROPOSAL_PX = 1e-3
 SMALLEST_DETECTION_PX = 1e-2
@@ -246,12 +247,13 @@ class RoiPool(nn.Module):
         self.bounds = operators.level_bounds(self.levels, finest, pool.canonical_scale, pool.canonical_level)
         self.size = pool.output_size[0]
         self.sampling_ratio = pool.sampling_ratio
+        self.aligned = is_aligned(pool)
 
     def forward(self, maps: list[Tensor], boxes: Tensor, images: Tensor | None) -> Tensor:
         """Maps (N, C, H_i, W_i), finest first, boxes (K, 4) and their images (K,) to (K, C, size, size)."""
         images = None if len(maps[0]) == 1 else images
         pooled: Tensor = operators.multiscale_roi_align(
-            maps[: self.levels], boxes, self.scales, self.bounds, self.size, self.sampling_ratio, images
+            maps[: self.levels], boxes, self.scales, self.bounds, self.size, self.sampling_ratio, images, self.aligned
         )
         return pooled
 

@@ -41,7 +41,7 @@ def _(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> tuple[
 @torch.library.custom_op("edge_mrcnn::multiscale_roi_align", mutates_args=())
 def multiscale_roi_align(
     maps: list[Tensor], boxes: Tensor, scales: list[float], bounds: list[float], size: int, sampling_ratio: int,
-    images: Tensor | None = None,
+    images: Tensor | None = None, aligned: bool = False,
 ) -> Tensor:  # fmt: skip
     """RoIAlign of each box on its own level of its own image's pyramid.
 
@@ -51,11 +51,12 @@ def multiscale_roi_align(
         scales: Cells per input pixel of each level.
         bounds: Areas in square pixels, ascending; a box whose area reaches bounds[i] belongs above level i.
         size: Side of the result, in bins.
-        sampling_ratio: Samples per bin and axis.
+        sampling_ratio: Samples per bin and axis; 0 is as many as cells in a bin, rounded up.
         images: (K,) int64, the image that each box belongs to; None where there is one.
+        aligned: Samples lie half a cell further to the upper left, and boxes may be smaller than a cell.
 
     Returns:
-        (K, C, size, size) float32, as torchvision's MultiScaleRoIAlign (aligned=False).
+        (K, C, size, size) float32, as torchvision's `roi_align` on the level of each box.
     """
     levels = box_levels(boxes, bounds)
     owners = boxes.new_zeros(len(boxes)) if images is None else images.to(boxes)
@@ -63,14 +64,14 @@ def multiscale_roi_align(
     for level, (features, scale) in enumerate(zip(maps, scales, strict=True)):
         rows = torch.nonzero(levels == level)[:, 0]
         rois = torch.cat([owners[rows, None], boxes[rows]], 1)
-        result[rows] = ops.roi_align(features, rois, size, scale, sampling_ratio)
+        result[rows] = ops.roi_align(features, rois, size, scale, sampling_ratio, aligned)
     return result
 
 
 @multiscale_roi_align.register_fake
 def _(
     maps: list[Tensor], boxes: Tensor, scales: list[float], bounds: list[float], size: int, sampling_ratio: int,
-    images: Tensor | None = None,
+    images: Tensor | None = None, aligned: bool = False,
 ) -> Tensor:  # fmt: skip
     return maps[0].new_empty(boxes.shape[0], maps[0].shape[1], size, size)
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights
+from torchvision.models import ResNet50_Weights, ResNet101_Weights
 from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
@@ -26,18 +28,30 @@ from edge_mrcnn.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from edge_mrcnn.model.backbones import build_backbone
 from edge_mrcnn.model.box_head import AgnosticBoxPredictor, BoxHead
 from edge_mrcnn.model.pyramid import PyramidBackbone
+from edge_mrcnn.model.region_pool import RegionPool
+from runtimes.errors import UsageError
 
 PAD_RGB = (124, 116, 104)
 """ImageNet's mean colour as uint8: with its normalisation the letterbox border is zero, as in torchvision."""
 
-RESNET50 = {
-    "torchvision_resnet50_fpn": maskrcnn_resnet50_fpn,
-    "torchvision_resnet50_fpn_v2": maskrcnn_resnet50_fpn_v2,
-}
-"""Backbone -> torchvision's own Mask R-CNN with it."""
 
-RESNET50_WEIGHTS = ResNet50_Weights.IMAGENET1K_V1
-"""Published weights of that backbone."""
+def maskrcnn_resnet101_fpn(*, weights: None, weights_backbone: None, num_classes: int, **settings: Any) -> MaskRCNN:
+    """What `maskrcnn_resnet50_fpn` is, on a ResNet of 101 layers, which torchvision has no builder for."""
+    body = resnet_fpn_backbone(
+        backbone_name="resnet101", weights=weights_backbone, norm_layer=nn.BatchNorm2d, trainable_layers=5
+    )
+    return MaskRCNN(body, num_classes=num_classes, **settings)
+
+
+RESNETS = {
+    "torchvision_resnet50_fpn": (maskrcnn_resnet50_fpn, "resnet50", ResNet50_Weights.IMAGENET1K_V1),
+    "torchvision_resnet50_fpn_v2": (maskrcnn_resnet50_fpn_v2, "resnet50", ResNet50_Weights.IMAGENET1K_V1),
+    "torchvision_resnet101_fpn": (maskrcnn_resnet101_fpn, "resnet101", ResNet101_Weights.IMAGENET1K_V1),
+}
+"""Backbone -> torchvision's own Mask R-CNN with it, the name of the bare backbone, and its published weights."""
+
+ANCHOR_SIZES = (32.0, 64.0, 128.0, 256.0, 512.0)
+"""Sides of the anchors of torchvision's ResNet pyramid, one for each level, in pixels."""
 
 LEVELS = ["0", "1", "2"]
 """Pyramid maps that RoIs are pooled from."""
@@ -88,7 +102,7 @@ def build_model(
         A stock torchvision model. It takes (3, H, W) uint8 images letterboxed to `config.image_size_hw`
         and its labels are 1-based, 0 being background.
     """
-    build = _build_resnet50 if config.backbone in RESNET50 else _build_light
+    build = _build_resnet if config.backbone in RESNETS else _build_light
     model = build(config, num_classes + 1, pretrained, backbone_weights)
     _letterbox_input(model, config)
     return model
@@ -116,10 +130,11 @@ def state_input(config: ModelConfig, model: MaskRCNN) -> ModelConfig:
     return replace(config, image_mean=tuple(mean), image_std=tuple(std))
 
 
-def _inference_settings(config: ModelConfig) -> dict[str, float]:
+def _inference_settings(config: ModelConfig) -> dict[str, Any]:
     return {
         "rpn_pre_nms_top_n_test": config.proposals_per_level,
         "rpn_post_nms_top_n_test": config.proposals,
+        "rpn_nms_thresh": config.proposal_iou,
         "box_score_thresh": config.score_threshold,
         "box_nms_thresh": config.iou_threshold,
         "box_detections_per_img": config.max_detections,
@@ -169,16 +184,71 @@ def _start_small(head: RPNHead) -> None:
     nn.init.constant_(head.cls_logits.bias, -4.0)
 
 
-def _build_resnet50(
+def _build_resnet(
     config: ModelConfig, num_classes: int, pretrained: bool, backbone_weights: str | Path | None
 ) -> MaskRCNN:
-    make = RESNET50[config.backbone]
+    make, bare, weights = RESNETS[config.backbone]
     # Given weights of the backbone, torchvision would freeze norms and layers, and nobody would have asked for it.
-    model: MaskRCNN = make(weights=None, weights_backbone=None, num_classes=num_classes, **_inference_settings(config))
+    model: MaskRCNN = make(
+        weights=None,
+        weights_backbone=None,
+        num_classes=num_classes,
+        image_mean=list(config.image_mean or IMAGENET_MEAN),
+        image_std=list(config.image_std or IMAGENET_STD),
+        **_resnet_anchors(config),
+        **_inference_settings(config),
+    )
     if pretrained:
-        published = RESNET50_WEIGHTS.get_state_dict(progress=False, check_hash=True)
+        published = weights.get_state_dict(progress=False, check_hash=True)
         model.backbone.body.load_state_dict(published, strict=False)
     if backbone_weights is not None:
-        body = build_backbone("resnet50", weights=backbone_weights).net
+        body = build_backbone(bare, weights=backbone_weights).net
         model.backbone.body.load_state_dict(body.state_dict(), strict=False)
+    if config.stride_in_1x1:
+        _move_strides(model.backbone.body)
+    heads = model.roi_heads
+    for name in ("box_roi_pool", "mask_roi_pool"):
+        pool = getattr(heads, name)
+        pool.sampling_ratio = config.roi_samples
+        if config.roi_aligned:
+            setattr(heads, name, RegionPool.like(pool, aligned=True))
     return model
+
+
+def _resnet_anchors(config: ModelConfig) -> dict[str, AnchorGenerator]:
+    """What to hand to torchvision's builders, which have these anchors already unless others are asked for."""
+    if not config.anchor_sizes and config.anchors_rounded and config.anchor_ratios == ModelConfig.anchor_ratios:
+        return {}
+    sizes = config.anchor_sizes or ANCHOR_SIZES
+    levels = len(ANCHOR_SIZES)
+    per_level = len(sizes) // levels
+    if per_level * levels != len(sizes):
+        raise UsageError(f"anchor_sizes {sizes}: expected as many for each of the {levels} levels")
+    by_level = tuple(tuple(sizes[i * per_level : (i + 1) * per_level]) for i in range(levels))
+    make = AnchorGenerator if config.anchors_rounded else ExactAnchors
+    return {"rpn_anchor_generator": make(by_level, (config.anchor_ratios,) * levels)}
+
+
+class ExactAnchors(AnchorGenerator):
+    """Anchors with exactly the sides and the middle that were asked for; torchvision's corners are whole pixels."""
+
+    def generate_anchors(
+        self,
+        scales: list[int],
+        aspect_ratios: list[float],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device = torch.device("cpu"),  # noqa: B008  as torchvision has it
+    ) -> Tensor:
+        """(len(aspect_ratios) * len(scales), 4) xyxy around the origin, in pixels; all scales of a ratio together."""
+        sides = torch.as_tensor(scales, dtype=dtype, device=device)
+        stretch = torch.as_tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
+        widths = (sides[None] / stretch[:, None]).flatten()
+        heights = (sides[None] * stretch[:, None]).flatten()
+        return torch.stack([-widths, -heights, widths, heights], 1) / 2
+
+
+def _move_strides(body: nn.Module) -> None:
+    """Halve the maps in the first convolution of each stage instead of the second, in place."""
+    for name in ("layer2", "layer3", "layer4"):
+        block = body.get_submodule(name)[0]
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride

@@ -13,38 +13,66 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import MultiScaleRoIAlign
-from torchvision.ops.poolers import _filter_input, _setup_scales
+from torchvision.ops import MultiScaleRoIAlign, roi_align
+from torchvision.ops.poolers import _convert_to_roi_format, _filter_input, _setup_scales
 
 
 class RegionPool(MultiScaleRoIAlign):
-    """`MultiScaleRoIAlign` that trains by bags of rows; it infers by torchvision's kernel."""
+    """`MultiScaleRoIAlign` that trains by bags of rows; it infers by torchvision's kernel.
+
+    Where it is aligned, or takes as many samples as a bin has cells, it trains by the kernel as well.
+    """
 
     scales: list[float] | None
     map_levels: Any
+    aligned: bool = False
+    """Samples lie half a cell further to the upper left, and regions may be smaller than a cell (ROIAlignV2)."""
 
     @classmethod
-    def like(cls, pool: MultiScaleRoIAlign, *, fewest_samples: int = 1) -> RegionPool:
-        """A pool with the settings of another one, but at least so many samples per bin and axis."""
-        return cls(
+    def like(cls, pool: MultiScaleRoIAlign, *, fewest_samples: int = 1, aligned: bool | None = None) -> RegionPool:
+        """A pool with the settings of another one, but at least so many samples per bin and axis.
+
+        Args:
+            pool: The other one.
+            fewest_samples: Of a fixed number of samples; 0, as many as a bin has cells, stays.
+            aligned: Whether it is aligned; as the other one if None.
+        """
+        samples = pool.sampling_ratio and max(pool.sampling_ratio, fewest_samples)
+        like = cls(
             pool.featmap_names,
             pool.output_size,
-            max(pool.sampling_ratio, fewest_samples),
+            samples,
             canonical_scale=pool.canonical_scale,
             canonical_level=pool.canonical_level,
         )
+        like.aligned = is_aligned(pool) if aligned is None else aligned
+        return like
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Pyramid maps (B, C, H_i, W_i) and (K, 4) xyxy boxes of each image to (sum K, C, size, size)."""
-        if not torch.is_grad_enabled() or self.sampling_ratio < 1:
+        if not self.aligned and (not torch.is_grad_enabled() or self.sampling_ratio < 1):
             pooled: Tensor = super().forward(x, boxes, image_shapes)
             return pooled
         maps = _filter_input(x, self.featmap_names)
         if self.scales is None or self.map_levels is None:
             self.scales, self.map_levels = _setup_scales(maps, image_shapes, self.canonical_scale, self.canonical_level)
+        if self.aligned:
+            return self._pool_aligned(maps, boxes)
         with torch.no_grad(), torch.autocast(maps[0].device.type, enabled=False):
             rows, weights = self._taps(maps, boxes)
         return pool_rows(maps, rows, weights, self.output_size)
+
+    def _pool_aligned(self, maps: list[Tensor], boxes: list[Tensor]) -> Tensor:
+        """Torchvision's kernel, level by level; its own `MultiScaleRoIAlign` cannot be told to align."""
+        assert self.scales is not None
+        regions = _convert_to_roi_format(boxes)
+        level_of = self.map_levels(boxes) if len(maps) > 1 else torch.zeros(len(regions), device=regions.device)
+        pooled = maps[0].new_zeros(len(regions), maps[0].shape[1], *self.output_size)
+        for level, (features, scale) in enumerate(zip(maps, self.scales, strict=True)):
+            rows = torch.nonzero(level_of == level)[:, 0]
+            bins = roi_align(features, regions[rows], self.output_size, scale, self.sampling_ratio, aligned=True)
+            pooled[rows] = bins.to(pooled.dtype)
+        return pooled
 
     def _taps(self, maps: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """The pixels of each bin: row numbers (N, T) int64 and weights (N, T) float32, N bins of T taps."""
@@ -65,6 +93,11 @@ class RegionPool(MultiScaleRoIAlign):
         rows = y[:, :, None, :, None] + x[:, None, :, None, :]
         weights = weight_y[:, :, None, :, None] * weight_x[:, None, :, None, :]
         return rows.reshape(-1, taps), weights.reshape(-1, taps)
+
+
+def is_aligned(pool: MultiScaleRoIAlign) -> bool:
+    """Whether a pool samples half a cell further to the upper left; torchvision's own never does."""
+    return getattr(pool, "aligned", False)
 
 
 def axis_taps(low: Tensor, high: Tensor, size: Tensor, bins: int, samples: int) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,8 @@ from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.roi_heads import fastrcnn_loss, maskrcnn_loss
 
+from edge_mrcnn.model.region_pool import is_aligned
+
 Target = dict[str, Tensor]
 
 
@@ -64,11 +66,14 @@ def compute_losses(model: MaskRCNN, images: Tensor, targets: list[Target]) -> tu
     )
     mask_features = heads.mask_roi_pool(features, object_boxes, batch.image_sizes)
     mask_logits = heads.mask_predictor(heads.mask_head(mask_features))
+    # Torchvision cuts mask targets out half a pixel to the lower right of where aligned features come from.
+    shift = 0.5 if is_aligned(heads.mask_roi_pool) else 0.0
+    target_boxes = [box - shift for box in object_boxes]
     masks, true_labels = [t["masks"] for t in targets], [t["labels"] for t in targets]
     losses |= {
         "loss_classifier": classifier,
         "loss_box_reg": box_reg,
-        "loss_mask": maskrcnn_loss(mask_logits, object_boxes, masks, true_labels, owners),
+        "loss_mask": maskrcnn_loss(mask_logits, target_boxes, masks, true_labels, owners),
     }
     return losses, Regions(
         list(features.values()), boxes, torch.cat(labels), pooled, class_logits, deltas,

@@ -94,18 +94,19 @@ def _overlap(start: Value, end: Value) -> Value:
 
 def multiscale_roi_align(
     maps: Sequence[Value], boxes: Value, scales: Sequence[float], bounds: Sequence[float], size: int,
-    sampling_ratio: int, images: Value | None = None,
+    sampling_ratio: int, images: Value | None = None, aligned: bool = False,
 ) -> Value:  # fmt: skip
     """One RoiAlign for all levels and images: their maps are one batch, in which a box has its index.
 
     The coarser maps are padded above and on the left to the size of the finest, and boxes move with them. So the
     right and lower borders of all maps coincide, behind which a sample counts as 0; before the left and upper ones
-    no box inside the image has any.
+    no box inside the image has any. Aligned samples reach half a cell before them, where a map counts as its edge:
+    so does the padding.
     """
     if len(maps) == 1:
         index = op.Expand(_int(0), op.Shape(boxes, end=1)) if images is None else images
-        return _roi_align(maps[0], boxes, index, scales[0], size, sampling_ratio)
-    canvas = op.Concat(*_same_size(maps), axis=0)
+        return _roi_align(maps[0], boxes, index, scales[0], size, sampling_ratio, aligned)
+    canvas = op.Concat(*_same_size(maps, by_edge=aligned), axis=0)
     low, high = (op.Gather(boxes, op.Constant(value_ints=pair), axis=1) for pair in ([0, 1], [2, 3]))
     area = op.ReduceProd(op.Sub(high, low), _ints(1), keepdims=1)
     reached = op.GreaterOrEqual(area, _tensor([list(bounds)]))
@@ -113,13 +114,15 @@ def multiscale_roi_align(
     scale = op.Unsqueeze(op.Gather(op.Constant(value_floats=list(scales)), levels), _ints(1))
     index = levels if images is None else op.Add(op.Mul(levels, _int(int(maps[0].shape[0]))), images)
     shift = op.Gather(_tensor([2 * _missing(maps, level)[::-1] for level in maps]), levels)
-    return _roi_align(canvas, op.Add(op.Mul(boxes, scale), shift), index, 1.0, size, sampling_ratio)
+    return _roi_align(canvas, op.Add(op.Mul(boxes, scale), shift), index, 1.0, size, sampling_ratio, aligned)
 
 
-def _roi_align(features: Value, boxes: Value, index: Value, scale: float, size: int, sampling_ratio: int) -> Value:
+def _roi_align(
+    features: Value, boxes: Value, index: Value, scale: float, size: int, sampling_ratio: int, aligned: bool
+) -> Value:
     return op.RoiAlign(
         features, boxes, index,
-        coordinate_transformation_mode="output_half_pixel", mode="avg",
+        coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel", mode="avg",
         output_height=size, output_width=size, sampling_ratio=sampling_ratio, spatial_scale=scale,
     )  # fmt: skip
 
@@ -129,11 +132,13 @@ def live_rows(scores: Value) -> Value:
     return op.Squeeze(op.NonZero(op.Greater(scores, _float(0.0))), _ints(0))
 
 
-def _same_size(maps: Sequence[Any]) -> list[Any]:
+def _same_size(maps: Sequence[Any], *, by_edge: bool) -> list[Any]:
+    """Maps padded above and on the left, by 0 or by their edge."""
+    mode = {"mode": "edge"} if by_edge else {}
     padded = [maps[0]]
     for level in maps[1:]:
         rows, columns = _missing(maps, level)
-        padded.append(op.Pad(level, _ints(0, 0, rows, columns, 0, 0, 0, 0)))
+        padded.append(op.Pad(level, _ints(0, 0, rows, columns, 0, 0, 0, 0), **mode))
     return padded
 
 

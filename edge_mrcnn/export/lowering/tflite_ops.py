@@ -102,7 +102,7 @@ def _builtin(context: Any, name: str, operands: list[ir.Value], **attributes: ir
 
 def multiscale_roi_align(
     maps: list[Tensor], boxes: Tensor, scales: list[float], bounds: list[float], size: int, sampling_ratio: int,
-    images: Tensor | None = None,
+    images: Tensor | None = None, aligned: bool = False,
 ) -> Tensor:  # fmt: skip
     """`edge_mrcnn::multiscale_roi_align` of one image by gathers.
 
@@ -111,6 +111,7 @@ def multiscale_roi_align(
     still in the cache when it is added.
     """
     assert images is None  # TFLite files take one image at a time
+    assert sampling_ratio > 0  # a number of samples that depends on the box is a shape that depends on the data
     on_level = level_weights(boxes, bounds)
     sides = [features.shape[2:] for features in maps]
     first = np.cumsum([0, *(height * width for height, width in sides)])
@@ -118,8 +119,8 @@ def multiscale_roi_align(
         _of_level(on_level, values) for values in (*zip(*sides, strict=True), first.tolist(), scales)
     )
     x0, y0, x1, y1 = (boxes * scale).split(1, 1)
-    columns = axis_taps(x0, x1, width, size, sampling_ratio)
-    rows = axis_taps(y0, y1, height, size, sampling_ratio)
+    columns = axis_taps(x0, x1, width, size, sampling_ratio, aligned)
+    rows = axis_taps(y0, y1, height, size, sampling_ratio, aligned)
     channels = maps[0].shape[1]
     cells = torch.cat([features.permute(0, 2, 3, 1).reshape(-1, channels) for features in maps])
     taps = (
@@ -162,10 +163,10 @@ def _is_positive(x: Tensor, slope: float) -> Tensor:
     return 1 - torch.relu(1 - torch.relu(x) * slope)
 
 
-def axis_taps(start: Tensor, end: Tensor, cells: Tensor, size: int, ratio: int) -> list[tuple[Tensor, Tensor]]:
+def axis_taps(
+    start: Tensor, end: Tensor, cells: Tensor, size: int, ratio: int, aligned: bool
+) -> list[tuple[Tensor, Tensor]]:
     """Which cells of one axis a bin is made of, and what each gives (Mask R-CNN, arXiv 1703.06870, section 3).
-
-    Coordinates are those of `aligned=False`.
 
     Args:
         start: (K, 1) float32, where the boxes begin, in cells.
@@ -173,12 +174,15 @@ def axis_taps(start: Tensor, end: Tensor, cells: Tensor, size: int, ratio: int) 
         cells: (K, 1) float32, length of the map that each box is pooled from.
         size: Number of bins.
         ratio: Samples per bin.
+        aligned: Samples lie half a cell earlier, and boxes may be shorter than a cell.
 
     Returns:
         2 x ratio pairs of (K, size) float32: index of a cell, and its weight in the mean over a bin's samples. A box
-        is at least one cell long; a sample more than one cell before the map or behind its end counts as 0.
+        that is not aligned is at least one cell long; a sample more than one cell before the map or behind its end
+        counts as 0.
     """
-    length = (end - start).clamp(min=1.0) / size
+    length = (end - start if aligned else (end - start).clamp(min=1.0)) / size
+    start = start - 0.5 if aligned else start
     offsets = torch.arange(size, dtype=torch.float32)
     last = cells - 1
     taps = []

@@ -22,6 +22,7 @@ BACKBONES = {  # name -> "module:function"; the function takes `pretrained: bool
     "shufflenet_v2_x1_0_leaky": "edge_mrcnn.model.backbones.shufflenet:shufflenet_v2_x1_0_leaky",
     "resnet18": "edge_mrcnn.model.backbones.resnet:resnet18",
     "resnet50": "edge_mrcnn.model.backbones.resnet:resnet50",
+    "resnet101": "edge_mrcnn.model.backbones.resnet:resnet101",
     "repvgg_lite": "edge_mrcnn.model.backbones.repvgg:repvgg_lite",
     "repvgg_wide": "edge_mrcnn.model.backbones.repvgg:repvgg_wide",
 }

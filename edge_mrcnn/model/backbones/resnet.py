@@ -26,6 +26,11 @@ def resnet50(pretrained: bool) -> StagedBackbone:
     return _headless(torchvision.models.resnet50(weights="IMAGENET1K_V2" if pretrained else None), (512, 1024, 2048))
 
 
+def resnet101(pretrained: bool) -> StagedBackbone:
+    """42.5 M parameters."""
+    return _headless(torchvision.models.resnet101(weights="IMAGENET1K_V2" if pretrained else None), (512, 1024, 2048))
+
+
 def stages_of_body(body: nn.Module) -> list[nn.ModuleList]:
     """The stages of the ResNet inside torchvision's own Mask R-CNN, as `Backbone.stages` gives them."""
     return split_stages([body.get_submodule(name) for name in _PARTS], _ENDS)
