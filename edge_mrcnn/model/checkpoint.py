@@ -7,6 +7,7 @@ ordinary checkpoint: layers take the widths that the file has.
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,18 @@ from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 
 from edge_mrcnn.config import ModelConfig
+from edge_mrcnn.model.importers.dispatch import import_record
+from edge_mrcnn.model.importers.foreign import name_foreign
+from edge_mrcnn.model.importers.imported import Imported
+from edge_mrcnn.model.importers.origin import Origin
+from edge_mrcnn.model.importers.reading import read_record
 from edge_mrcnn.model.mask_rcnn import build_model
-from edge_mrcnn.model.published import PLAIN_OBJECTS, describe, find_state, locate
-from runtimes.errors import DataError, MissingFileError, ModelFileError, one_line
+from edge_mrcnn.model.published import import_torchvision, locate
+from runtimes.errors import DataError, MissingFileError, ModelFileError, UsageError, one_line
 
 FORMAT = "edge-mrcnn-checkpoint-1"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,44 +82,57 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     partial.replace(path)
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path, origin: Origin | None = None) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
-        path: What `save_checkpoint` wrote, a state dict of torchvision's `maskrcnn_resnet50_fpn` or
-            `maskrcnn_resnet50_fpn_v2`, or "torchvision:" and one of these names.
+        path: What `save_checkpoint` wrote; weights of torchvision's `maskrcnn_resnet50_fpn` or
+            `maskrcnn_resnet50_fpn_v2`, in whatever a training loop wraps around them, or "torchvision:" and one of
+            these names; a Mask R-CNN of Detectron2 or MMDetection on a ResNet-50 or ResNet-101 FPN.
+        origin: What the file of another project does not say: its configuration, its class names.
 
     Raises:
         MissingFileError: If there is no such file.
         ModelFileError: If it is damaged or something else.
-        UsageError: If torchvision has no such Mask R-CNN.
+        UsageError: If torchvision has no such Mask R-CNN, or the configuration is of another project.
+        DataError: If there are more or fewer class names than classes.
     """
     path = locate(path)
+    if (path / "saved_model.pb").is_file():
+        raise ModelFileError(f"{path}: a SavedModel of TensorFlow; expected a checkpoint of `edge-mrcnn train`")
     if not path.is_file():
         raise MissingFileError(f"{path}: no such checkpoint")
+    record = read_record(path)
+    is_ours = isinstance(record, dict) and record.get("format") == FORMAT
     try:
-        with torch.serialization.safe_globals(PLAIN_OBJECTS):
-            record = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen types for a damaged file
-        raise ModelFileError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
-    try:
-        return _restore(path, record)
-    except ModelFileError:
+        return _restore_own(record) if is_ours else _restore_foreign(path, record, origin or Origin())
+    except (MissingFileError, ModelFileError, DataError):
         raise
     except Exception as error:  # whatever a record that was tampered with leads to
+        if isinstance(error, UsageError) and not is_ours:
+            raise  # it is about what the user gave beside the file
         raise ModelFileError(f"{path}: not a whole checkpoint ({one_line(error)})") from error
 
 
-def _restore(path: Path, record: Any) -> Checkpoint:
-    if isinstance(record, dict) and record.get("format") == FORMAT:
-        return _restore_own(record)
-    if (state := find_state(record)) is not None:
-        config, classes, category_ids = describe(state)
-        model = restore_model(config, len(classes), state)
-        return Checkpoint(model=model, config=config, classes=classes, category_ids=category_ids)
-    raise ModelFileError(
-        f"{path}: expected a checkpoint of `edge-mrcnn train` or a Mask R-CNN of torchvision, this is another file"
-    )
+def _restore_foreign(path: Path, record: Any, origin: Origin) -> Checkpoint:
+    found = import_torchvision(path, record) or import_record(path, record, origin)
+    if found is None:
+        raise ModelFileError(
+            f"{path}: expected a checkpoint of `edge-mrcnn train` or a Mask R-CNN of torchvision, Detectron2 or "
+            f"MMDetection; {name_foreign(record)}"
+        )
+    for note in found.notes:
+        log.warning("%s: %s", path.name, note)
+    checkpoint = _restore_imported(found)
+    return rename_classes(checkpoint, origin.classes, origin.category_ids) if origin.classes else checkpoint
+
+
+def _restore_imported(found: Imported) -> Checkpoint:
+    model = restore_model(found.config, len(found.classes), found.state)
+    return Checkpoint(
+        model=model, config=found.config, classes=found.classes, category_ids=found.category_ids,
+        training=found.training,
+    )  # fmt: skip
 
 
 def _restore_own(record: dict[str, Any]) -> Checkpoint:

@@ -250,5 +250,5 @@ class ExactAnchors(AnchorGenerator):
 def _move_strides(body: nn.Module) -> None:
     """Halve the maps in the first convolution of each stage instead of the second, in place."""
     for name in ("layer2", "layer3", "layer4"):
-        block = body.get_submodule(name)[0]
+        block: Any = body.get_submodule(f"{name}.0")
         block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride

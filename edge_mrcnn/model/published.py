@@ -6,7 +6,6 @@ its shapes how many classes it has.
 
 from __future__ import annotations
 
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from torch import Tensor
 from torchvision.models import get_model_weights
 
 from edge_mrcnn.config import ModelConfig, preset
+from edge_mrcnn.model.importers.imported import Imported, check_anchors
+from edge_mrcnn.model.importers.unpacking import find_by_mark
 from runtimes.errors import MissingFileError, UsageError, one_line
 
 PREFIX = "torchvision:"
@@ -60,16 +61,41 @@ def file_stem(weights: str | Path) -> str:
     return Path(str(weights).removeprefix(PREFIX)).stem
 
 
-def find_state(record: Any) -> dict[str, Tensor] | None:
-    """The weights of one of torchvision's Mask R-CNNs in a file, None if it holds something else.
+def import_torchvision(path: Path, record: Any) -> Imported | None:
+    """One of torchvision's Mask R-CNNs, None if a record holds something else.
 
     Args:
-        record: A state dict, or what torchvision's training script saves, which has it under "model".
+        path: The file, for messages.
+        record: A state dict, or what a training loop has it in, such as torchvision's training script, Lightning or a
+            moving average.
+
+    Raises:
+        ModelFileError: If it has other anchors than torchvision's.
     """
-    for state in (record, record.get("model"), record.get("state_dict")) if isinstance(record, dict) else ():
-        if isinstance(state, dict) and all(isinstance(state.get(mark), Tensor) for mark in _MARKS):
-            return _without_epsilon(state) if _is_frozen(state) else state
-    return None
+    found = find_by_mark(record, _MARKS)
+    if found is None:
+        return None
+    state, where = found
+    state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    config, classes, category_ids = describe(state)
+    weights = _without_epsilon(state) if _is_frozen(state) else state
+    imported = Imported(config=config, state=weights, classes=classes, category_ids=category_ids)
+    check_anchors(path, imported)
+    notes = (f"the weights are taken from {where}",) if where not in ("", "model", "state_dict") else ()
+    is_published = path.name in _published_files()
+    return imported.noting(*notes) if is_published else imported.noting(*notes, ASSUMED)
+
+
+ASSUMED = (
+    "anchors, thresholds and input size are not in torchvision's files: its own anchors of 32 to 512 px are assumed, "
+    "and 832x832 px; give another size with --imgsz"
+)
+"""Of a model that somebody trained."""
+
+
+def _published_files() -> set[str]:
+    """Names of the files that torchvision publishes."""
+    return {get_model_weights(name).DEFAULT.url.rpartition("/")[2] for name in MODELS}
 
 
 def _is_frozen(state: dict[str, Tensor]) -> bool:
@@ -85,7 +111,7 @@ def _without_epsilon(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def describe(state: dict[str, Tensor]) -> tuple[ModelConfig, tuple[str, ...], tuple[int, ...]]:
-    """Parts, class names and category ids of a state dict that `find_state` gave.
+    """Parts, class names and category ids of a state dict of torchvision.
 
     91 logits are COCO's ids of torchvision's published models, of which ten have no class; other classes are numbered.
     """
@@ -95,7 +121,3 @@ def describe(state: dict[str, Tensor]) -> tuple[ModelConfig, tuple[str, ...], tu
     count = len(state[_SCORES]) - 1
     names = tuple(classes) if count == len(classes) else tuple(f"class{i}" for i in range(1, count + 1))
     return config, names, tuple(range(1, count + 1))
-
-
-PLAIN_OBJECTS: list[Any] = [Namespace]
-"""What torchvision's training script saves beside the weights, and may be read without running code."""

@@ -1,0 +1,332 @@
+"""Detectron2's Mask R-CNN on a ResNet FPN (github.com/facebookresearch/detectron2): `model_final.pth` and zoo `.pkl`.
+
+Weights are renamed, the first convolution is turned to RGB and ImageNet's deviation, and background becomes class 0.
+What the weights do not say is in the configuration that Detectron2 writes beside them: where a stage halves its maps,
+anchors, RoIAlign, thresholds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from edge_mrcnn.model.importers.imported import (
+    COCO_CLASSES,
+    Imported,
+    Normalisation,
+    Rename,
+    State,
+    base_config,
+    coco_classes,
+    count_batches,
+    numbered_classes,
+    put_background_first,
+    refuse,
+    rename,
+    resnet_depth,
+)
+from runtimes.errors import MissingFileError, ModelFileError, one_line
+
+PROJECT = "Detectron2's"
+CONFIG_NAME = "config.yaml"
+"""What Detectron2 writes beside its checkpoints."""
+
+_BODY, _FPN, _RPN = "backbone.body", "backbone.fpn", "rpn.head"
+
+
+def _block(match: re.Match[str]) -> str:
+    """Our name of a block: Detectron2 counts stages by their stride, from res2 on."""
+    return f"{_BODY}.layer{int(match[1]) - 1}.{match[2]}"
+
+
+RENAMES: tuple[Rename, ...] = (
+    (r"backbone\.bottom_up\.stem\.conv1\.weight", rf"{_BODY}.conv1.weight"),
+    (r"backbone\.bottom_up\.stem\.conv1\.norm\.(\w+)", rf"{_BODY}.bn1.\1"),
+    (r"backbone\.bottom_up\.res([2-5])\.(\d+)\.conv([1-3])\.weight", lambda m: f"{_block(m)}.conv{m[3]}.weight"),
+    (r"backbone\.bottom_up\.res([2-5])\.(\d+)\.conv([1-3])\.norm\.(\w+)", lambda m: f"{_block(m)}.bn{m[3]}.{m[4]}"),
+    (r"backbone\.bottom_up\.res([2-5])\.(\d+)\.shortcut\.weight", lambda m: f"{_block(m)}.downsample.0.weight"),
+    (r"backbone\.bottom_up\.res([2-5])\.(\d+)\.shortcut\.norm\.(\w+)", lambda m: f"{_block(m)}.downsample.1.{m[3]}"),
+    (r"backbone\.fpn_lateral([2-5])\.(weight|bias)", lambda m: f"{_FPN}.inner_blocks.{int(m[1]) - 2}.0.{m[2]}"),
+    (r"backbone\.fpn_output([2-5])\.(weight|bias)", lambda m: f"{_FPN}.layer_blocks.{int(m[1]) - 2}.0.{m[2]}"),
+    (r"proposal_generator\.rpn_head\.conv\.(weight|bias)", rf"{_RPN}.conv.0.0.\1"),
+    (r"proposal_generator\.rpn_head\.objectness_logits\.(weight|bias)", rf"{_RPN}.cls_logits.\1"),
+    (r"proposal_generator\.rpn_head\.anchor_deltas\.(weight|bias)", rf"{_RPN}.bbox_pred.\1"),
+    (r"roi_heads\.box_head\.fc1\.(weight|bias)", r"roi_heads.box_head.fc6.\1"),
+    (r"roi_heads\.box_head\.fc2\.(weight|bias)", r"roi_heads.box_head.fc7.\1"),
+    (r"(roi_heads\.box_predictor\.(?:cls_score|bbox_pred)\.(?:weight|bias))", r"\1"),
+    (
+        r"roi_heads\.mask_head\.mask_fcn([1-4])\.(weight|bias)",
+        lambda m: f"roi_heads.mask_head.{int(m[1]) - 1}.0.{m[2]}",
+    ),
+    (r"roi_heads\.mask_head\.deconv\.(weight|bias)", r"roi_heads.mask_predictor.conv5_mask.\1"),
+    (r"roi_heads\.mask_head\.predictor\.(weight|bias)", r"roi_heads.mask_predictor.mask_fcn_logits.\1"),
+)
+"""Detectron2's names and ours."""
+CONSTANTS = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.cell_anchors.")
+"""What a state dict may hold beside the weights; the configuration has it too."""
+
+PARTS = (
+    ("roi_heads.box_predictor.0.", "a Cascade R-CNN's box heads"),
+    ("roi_heads.box_head.0.", "a Cascade R-CNN's box heads"),
+    ("roi_heads.res5.", "a C4 or DC5 backbone"),
+    ("roi_heads.keypoint_head.", "a keypoint head"),
+    ("roi_heads.mask_head.coarse_head.", "a PointRend mask head"),
+    ("roi_heads.mask_head.point_head.", "a PointRend mask head"),
+    ("roi_heads.mask_coarse_head.", "a PointRend mask head"),
+    ("sem_seg_head.", "a panoptic head"),
+    ("head.cls_subnet.", "the head of RetinaNet"),
+    ("roi_heads.box_head.conv", "convolutions in the box head (ROI_BOX_HEAD.NUM_CONV)"),
+    ("proposal_generator.rpn_head.conv.conv", "several convolutions in the RPN head (RPN.CONV_DIMS)"),
+)
+"""Beginnings of names that have no counterpart here, and what they belong to."""
+
+COUNTS = (
+    (r"box_head\.fc", 2, "layers in the box head (ROI_BOX_HEAD.NUM_FC)"),
+    (r"mask_head\.mask_fcn", 4, "convolutions in the mask head (ROI_MASK_HEAD.NUM_CONV)"),
+)
+"""Layers that are numbered, how many there must be, and what they are."""
+
+EXPECTED: tuple[tuple[str, Any, str], ...] = (
+    ("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "{} (META_ARCHITECTURE)"),
+    ("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "the backbone {}"),
+    ("MODEL.RESNETS.NUM_GROUPS", 1, "a ResNeXt backbone of {} groups"),
+    ("MODEL.RESNETS.WIDTH_PER_GROUP", 64, "a wide ResNet (WIDTH_PER_GROUP {})"),
+    ("MODEL.RESNETS.RES5_DILATION", 1, "a dilated backbone (RES5_DILATION {})"),
+    ("MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False] * 4, "deformable convolutions"),
+    ("MODEL.FPN.FUSE_TYPE", "sum", "an FPN that takes the {}"),
+    ("MODEL.FPN.NORM", "", "{} norm layers in the FPN"),
+    ("MODEL.FPN.IN_FEATURES", ["res2", "res3", "res4", "res5"], "an FPN on {}"),
+    ("MODEL.PROPOSAL_GENERATOR.NAME", "RPN", "the proposals of {}"),
+    ("MODEL.RPN.HEAD_NAME", "StandardRPNHead", "the RPN head {}"),
+    ("MODEL.RPN.CONV_DIMS", [-1], "RPN convolutions {}"),
+    ("MODEL.RPN.BBOX_REG_WEIGHTS", [1.0] * 4, "RPN.BBOX_REG_WEIGHTS {}"),
+    ("MODEL.ANCHOR_GENERATOR.NAME", "DefaultAnchorGenerator", "{}"),
+    ("MODEL.ANCHOR_GENERATOR.OFFSET", 0.0, "anchors displaced by {}"),
+    ("MODEL.ROI_HEADS.NAME", "StandardROIHeads", "{}"),
+    ("MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead", "the box head {}"),
+    ("MODEL.ROI_BOX_HEAD.NUM_CONV", 0, "{} convolutions in the box head (ROI_BOX_HEAD.NUM_CONV)"),
+    ("MODEL.ROI_BOX_HEAD.NUM_FC", 2, "{} layers in the box head (ROI_BOX_HEAD.NUM_FC)"),
+    ("MODEL.ROI_BOX_HEAD.NORM", "", "{} norm layers in the box head"),
+    ("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 7, "ROI_BOX_HEAD.POOLER_RESOLUTION {}"),
+    ("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", [10.0, 10.0, 5.0, 5.0], "ROI_BOX_HEAD.BBOX_REG_WEIGHTS {}"),
+    ("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", False, "one box regression for all classes (CLS_AGNOSTIC_BBOX_REG)"),
+    ("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", False, "a sigmoid for each class (USE_SIGMOID_CE)"),
+    ("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead", "the mask head {}"),
+    ("MODEL.ROI_MASK_HEAD.NUM_CONV", 4, "{} convolutions in the mask head (ROI_MASK_HEAD.NUM_CONV)"),
+    ("MODEL.ROI_MASK_HEAD.NORM", "", "{} norm layers in the mask head"),
+    ("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 14, "ROI_MASK_HEAD.POOLER_RESOLUTION {}"),
+    ("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", False, "one mask for all classes (CLS_AGNOSTIC_MASK)"),
+)
+"""Settings that must be so where the configuration has them, and what a model with another one has."""
+
+NORMS = ("", "FrozenBN", "BN", "SyncBN", "nnSyncBN", "naiveSyncBN")
+"""Norm layers of the backbone that are BatchNorm at inference."""
+POOLERS = {"ROIAlignV2": True, "ROIAlign": False}
+"""Detectron2's poolers, and whether they are aligned."""
+
+
+def is_own(state: Mapping[str, Any]) -> bool:
+    """Whether names of weights are Detectron2's."""
+    return any(key.startswith(("backbone.bottom_up.", "proposal_generator.", "roi_heads.res5.")) for key in state)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A configuration as Detectron2 writes it, or as its repository has it, with the files that it is based on.
+
+    Raises:
+        MissingFileError: If it, or what it is based on, is not there.
+        ModelFileError: If it is not such a file.
+    """
+    try:
+        record = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path}: no such configuration") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{path}: expected the YAML that Detectron2 writes ({one_line(error)})") from error
+    if isinstance(record, dict) and "_target_" in str(record.get("model", "")):
+        raise ModelFileError(f"{path}: a LazyConfig, which is a program; expected the config.yaml of a yacs training")
+    if not isinstance(record, dict) or not {"MODEL", "_BASE_"} & set(record):
+        raise ModelFileError(f"{path}: expected Detectron2's configuration with a MODEL section")
+    if base := record.pop("_BASE_", None):
+        return merged(read_config(path.parent / str(base)), record)
+    return record
+
+
+class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    """Safe YAML in which a tuple of Python is a list."""
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:python/tuple", yaml.SafeLoader.construct_sequence)
+
+
+def merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested dictionary with some of its values exchanged."""
+    result = dict(base)
+    for key, value in changes.items():
+        inner = result.get(key)
+        result[key] = merged(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+    return result
+
+
+def convert(path: Path, state: Mapping[str, Any], config: dict[str, Any] | None) -> Imported:
+    """A Detectron2 model in our names.
+
+    Args:
+        path: Its file, for messages.
+        state: Its weights, tensors or arrays.
+        config: Its configuration; Detectron2's defaults for an FPN if None.
+
+    Raises:
+        ModelFileError: If a part of it has no counterpart here, or the configuration is of another model.
+    """
+    settings = Settings(path, config or {})
+    settings.check()
+    tensors = {key: as_tensor(value) for key, value in state.items() if not key.startswith(CONSTANTS)}
+    _refuse_parts(path, tensors)
+    weights, unknown = rename(tensors, RENAMES)
+    if unknown:
+        refuse(path, PROJECT, f"{len(unknown)} unknown weights, such as {unknown[0]}")
+    depth = resnet_depth(weights)
+    settings.check_weights(weights, depth)
+    stem = f"{_BODY}.conv1.weight"
+    weights[stem] = settings.normalisation.adapt(weights[stem])
+    put_background_first(weights)
+    count_batches(weights)
+    count = len(weights["roi_heads.box_predictor.cls_score.bias"]) - 1
+    classes, category_ids = coco_classes() if count == COCO_CLASSES else numbered_classes(count)
+    parts = base_config(f"detectron2-r{depth}-fpn", depth).updated(**settings.model_settings())
+    return Imported(
+        config=parts, state=weights, classes=classes, category_ids=category_ids,
+        training={"imported": f"Detectron2 R{depth}-FPN"}, notes=settings.notes(config is not None),
+    )  # fmt: skip
+
+
+def as_tensor(value: Any) -> Tensor:
+    """A tensor of a tensor or array."""
+    return value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+
+
+def _refuse_parts(path: Path, state: State) -> None:
+    for start, what in PARTS:
+        if any(key.startswith(start) for key in state):
+            refuse(path, PROJECT, what)
+    if any(key.endswith("conv2_offset.weight") for key in state):
+        refuse(path, PROJECT, "deformable convolutions")
+    for key, value in state.items():
+        if key.endswith(".conv2.weight") and key.startswith("backbone.bottom_up.") and value.shape[0] != value.shape[1]:
+            refuse(path, PROJECT, f"a ResNeXt backbone of {value.shape[0] // value.shape[1]} groups")
+        is_norm = key.endswith(".norm.weight") and key.replace(".weight", ".running_var") not in state
+        if is_norm:
+            refuse(path, PROJECT, f"GroupNorm ({key.removesuffix('.weight')})")
+    if not any(key.startswith("roi_heads.mask_head.") for key in state):
+        refuse(path, PROJECT, "no mask head (a Faster R-CNN)")
+    for layer, expected, name in COUNTS:
+        found = sum(bool(re.fullmatch(rf"roi_heads\.{layer}\d\.weight", key)) for key in state)
+        if found != expected:
+            refuse(path, PROJECT, f"{found} {name}")
+
+
+class Settings:
+    """What a configuration says, with Detectron2's defaults for an FPN where it says nothing."""
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        """
+        Args:
+            path: The checkpoint, for messages.
+            config: Its configuration, nested.
+        """
+        self.path = path
+        self.config = config
+
+    def get(self, name: str, default: Any) -> Any:
+        """A setting by its dotted name."""
+        value: Any = self.config
+        for key in name.split("."):
+            if not isinstance(value, Mapping) or key not in value:
+                return default
+            value = value[key]
+        return value
+
+    def check(self) -> None:
+        """Raise ModelFileError where a setting has no counterpart here."""
+        for name, expected, what in EXPECTED:
+            value = self.get(name, expected)
+            if value != expected:
+                refuse(self.path, PROJECT, what.format(value))
+        if (norm := self.get("MODEL.RESNETS.NORM", "FrozenBN")) not in NORMS:
+            refuse(self.path, PROJECT, f"{norm} norm layers in the backbone")
+        if self._pooler("BOX") != self._pooler("MASK"):
+            refuse(self.path, PROJECT, "different poolers for boxes and masks")
+        if self._pooler("BOX")[0] not in POOLERS:
+            refuse(self.path, PROJECT, f"the pooler {self._pooler('BOX')[0]}")
+        sizes = self.get("MODEL.ANCHOR_GENERATOR.SIZES", [[32]])
+        if any(len(level) != 1 for level in sizes):
+            refuse(self.path, PROJECT, f"several sizes of anchors on one level ({sizes})")
+
+    def check_weights(self, weights: State, depth: int) -> None:
+        """Raise ModelFileError where weights are incomplete, of an unknown depth, or not those of the configuration."""
+        if depth not in (50, 101):
+            refuse(self.path, PROJECT, f"a ResNet of {depth or 'unknown'} layers")
+        stated = self.get("MODEL.RESNETS.DEPTH", depth)
+        classes = len(weights.get("roi_heads.box_predictor.cls_score.bias", [])) - 1
+        named = self.get("MODEL.ROI_HEADS.NUM_CLASSES", classes)
+        if (stated, named) != (depth, classes):
+            raise ModelFileError(
+                f"{self.path}: has a ResNet of {depth} layers and {classes} classes, its configuration says {stated} "
+                f"and {named}; give the configuration that this file was trained with"
+            )
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How pictures are prepared; the numbers of a configuration are in the order of its channels."""
+        is_bgr = self.get("INPUT.FORMAT", "BGR") == "BGR"
+        mean = self.get("MODEL.PIXEL_MEAN", (103.53, 116.28, 123.675))
+        std = self.get("MODEL.PIXEL_STD", (1.0, 1.0, 1.0))
+        order = slice(None, None, -1) if is_bgr else slice(None)
+        return Normalisation(mean_rgb=tuple(mean[order]), std_rgb=tuple(std[order]), is_bgr=is_bgr)
+
+    def model_settings(self) -> dict[str, Any]:
+        """Fields of `ModelConfig`."""
+        pooler, samples = self._pooler("BOX")
+        sizes = tuple(float(size) for (size,) in self.get("MODEL.ANCHOR_GENERATOR.SIZES", ()))
+        ratios = self.get("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[0.5, 1.0, 2.0]])
+        return {
+            "stride_in_1x1": bool(self.get("MODEL.RESNETS.STRIDE_IN_1X1", True)),
+            "image_mean": self.normalisation.image_mean,
+            "anchor_sizes": sizes * 5 if len(sizes) == 1 else sizes,
+            "anchor_ratios": tuple(float(ratio) for ratio in ratios[0]),
+            "roi_aligned": POOLERS[pooler],
+            "roi_samples": int(samples),
+            "proposals": int(self.get("MODEL.RPN.POST_NMS_TOPK_TEST", 1000)),
+            "proposals_per_level": int(self.get("MODEL.RPN.PRE_NMS_TOPK_TEST", 1000)),
+            "proposal_iou": float(self.get("MODEL.RPN.NMS_THRESH", 0.7)),
+            "max_detections": int(self.get("TEST.DETECTIONS_PER_IMAGE", 100)),
+            "score_threshold": float(self.get("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.05)),
+            "iou_threshold": float(self.get("MODEL.ROI_HEADS.NMS_THRESH_TEST", 0.5)),
+        }
+
+    def notes(self, has_config: bool) -> tuple[str, ...]:
+        """What was assumed."""
+        short, long = self.get("INPUT.MIN_SIZE_TEST", 800), self.get("INPUT.MAX_SIZE_TEST", 1333)
+        trained = (
+            f"Detectron2 resizes pictures to {short} px on the shorter side and at most {long} px on the longer, "
+            "which depends on the picture; here the input has one size, see --imgsz"
+        )
+        if has_config:
+            return (trained,)
+        return (
+            "no configuration: Detectron2's defaults are assumed, a stride in the 1x1 convolutions (MSRA's weights), "
+            f"BGR, anchors of 32 to 512 px, aligned RoIAlign; give --config {CONFIG_NAME}",
+            trained,
+        )
+
+    def _pooler(self, head: str) -> tuple[str, int]:
+        prefix = f"MODEL.ROI_{head}_HEAD"
+        return self.get(f"{prefix}.POOLER_TYPE", "ROIAlignV2"), self.get(f"{prefix}.POOLER_SAMPLING_RATIO", 0)

@@ -1,0 +1,86 @@
+"""Say what a checkpoint is that is not a Mask R-CNN which can be used, and what to do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from edge_mrcnn.model.importers.reading import TRAIN, Unread
+from edge_mrcnn.model.importers.unpacking import candidates
+
+WEIGHTS_ALONE = "save its weights alone: torch.save(model.state_dict(), 'weights.pth')"
+
+PACKAGES = (
+    ("ultralytics.", f"an ultralytics model, which is no Mask R-CNN and cannot be a teacher; {TRAIN}"),
+    ("yolov5.", f"a YOLOv5 model, which is no Mask R-CNN; {TRAIN}"),
+    ("models.yolo.", f"a YOLOv5 model, which is no Mask R-CNN; {TRAIN}"),
+    (
+        "torchvision.models.detection.mask_rcnn.",
+        f"a whole pickled Mask R-CNN of torchvision, which is code as well; {WEIGHTS_ALONE}",
+    ),
+    ("detectron2.", f"a whole pickled model of Detectron2, which is code as well; {WEIGHTS_ALONE}"),
+)
+"""Beginnings of the classes of pickled models, and what such a file is."""
+
+OF_A_BACKBONE = "use it for the backbone: edge-mrcnn train --data DIR --backbone NAME --backbone-weights FILE"
+
+NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (
+        ("not_finite",),
+        "a training state of edge-mrcnn (last.ckpt), for --resume; give the best.pt or last.pt beside it",
+    ),
+    (("roi_heads.keypoint_predictor.",), f"torchvision's Keypoint R-CNN, which has no masks; {TRAIN}"),
+    (
+        ("roi_heads.mask_predictor.", "backbone.body."),
+        "a Mask R-CNN of torchvision's parts, but on another backbone or other heads than maskrcnn_resnet50_fpn and "
+        f"maskrcnn_resnet50_fpn_v2 have; {TRAIN}",
+    ),
+    (("roi_heads.box_predictor.",), f"torchvision's Faster R-CNN, which has boxes and no masks; {TRAIN}"),
+    (
+        ("head.classification_head.", "backbone."),
+        f"a one-stage detector of torchvision (RetinaNet, SSD or FCOS), without masks; {TRAIN}",
+    ),
+    (
+        ("classifier.", "backbone."),
+        f"a semantic segmentation model of torchvision, which knows no single objects; {TRAIN}",
+    ),
+    (("stem.conv1.", "res2."), f"a backbone of Detectron2 alone, without a Mask R-CNN around it; {TRAIN}"),
+    (("fc.weight", "layer1."), f"the weights of a classifier (a ResNet); {OF_A_BACKBONE}"),
+    (("features.", "classifier."), f"the weights of a classifier; {OF_A_BACKBONE}"),
+    (("head.weight",), f"the weights of a classifier; {OF_A_BACKBONE}"),
+    (("fc.weight",), f"the weights of a classifier; {OF_A_BACKBONE}"),
+    (("classifier.weight",), f"the weights of a classifier; {OF_A_BACKBONE}"),
+    (("layer1.", "layer4."), f"the weights of a bare ResNet; {OF_A_BACKBONE}"),
+)
+"""Beginnings of names of weights that must all be there, and what such a file is; the first that fits counts."""
+
+
+def name_foreign(record: Any) -> str:
+    """What a record is that no importer knows, with the way on."""
+    for value in (record, *(record.values() if isinstance(record, Mapping) else ())):
+        if isinstance(value, Unread):
+            return _name_pickled(value.path)
+    for _, state in candidates(record):
+        for starts, what in NAMES:
+            if all(any(str(key).startswith(start) for key in state) for start in starts):
+                return what
+    if isinstance(record, Mapping) and (blobs := record.get("blobs")) and isinstance(blobs, Mapping):
+        return f"a model of Detectron (Caffe2), the predecessor of Detectron2; {TRAIN}"
+    return f"this is another file, which holds {_shown(record)}"
+
+
+def _name_pickled(path: str) -> str:
+    for start, what in PACKAGES:
+        if path.startswith(start):
+            return f"{what} (class {path})"
+    return f"a whole pickled object of class {path}, which is code as well; {WEIGHTS_ALONE}"
+
+
+def _shown(record: Any) -> str:
+    """Its first names, or its type."""
+    if not isinstance(record, Mapping):
+        return f"a {'tensor' if isinstance(record, Tensor) else type(record).__name__}"
+    names = [str(key) for key in record][:4]
+    return ", ".join(names) + (" ..." if len(record) > 4 else "") if names else "nothing"
