@@ -1,47 +1,99 @@
 """Passwords and tokens out of everything that people and other programs read.
 
-Two nets, since neither is enough alone: `redact` finds secrets by the form of a URL, in any text; `hide` remembers
-those that are known, in each spelling, wherever they turn up. `SecretFilter` puts both under all logging.
+Two nets, since neither is enough alone: `redact` finds secrets by the form of a URL or of a GStreamer property, in any
+text; `hide` remembers those that are known, in each spelling, wherever they turn up. `SecretFilter` puts both under
+all logging. What may be a secret is hidden: in a URL only values of keys that are known to be harmless are shown.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 MASK = "***"
+HARMLESS = frozenset(
+    {
+        *("channel", "ch", "cam", "camera", "camid", "stream", "subtype", "profile", "track", "index", "source"),
+        *("resolution", "res", "size", "width", "height", "fps", "rate", "quality", "compression", "codec", "format"),
+        *("transport", "proto", "unicast", "media", "type", "mode", "video", "audio"),
+    }
+)
+"""Keys of camera addresses whose values say what is shown, in lower case. All others may hold a secret."""
 _SHORTEST = 4
 """Characters of the shortest secret that `hide` looks for everywhere: a shorter one is part of too many words."""
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
-_QUERY = re.compile(r"([?&;][^=&;\s]*(?:pass|pwd|token|key|secret|auth|sig)[^=&;\s]*=)[^&;\s'\"<>]*", re.IGNORECASE)
+_PATH_PIECE = re.compile(r"[^&;/#]+")
+_QUERY_PIECE = re.compile(r"[^&;?#]+")
+"""What stands between two marks of a path, and of a query, whose values may hold a "/"."""
+_PROPERTY = re.compile(
+    r"((?:^|\s)(?:[a-z]+-)?(?:pw|pass|passwd|password|passphrase|token|secret)=)(\"[^\"]*\"|'[^']*'|[^\s'\"]+)",
+    re.IGNORECASE,
+)
+"""A property of a GStreamer element that is a secret, such as `user-pw=...`."""
+_SECRET_KEY = re.compile(r"pass?|pas$|pw|token|key|secret|auth|sig|^p$", re.IGNORECASE)
+"""Keys whose values are secrets wherever they turn up; values of other unknown keys are hidden in the URL alone."""
+_NEXT_KEY = re.compile(r"_(?=[A-Za-z][A-Za-z0-9-]*=)")
+"""Where the next key begins in `user=admin_password=x_channel=1`, the spelling of many recorders."""
 _known: set[str] = set()
 
 
 def redact(text: str) -> str:
-    """A text fit for everybody: passwords in its URLs, what a query calls one, and hidden secrets become `***`.
+    """A text fit for everybody: what may be a secret in its URLs and pipelines, and hidden secrets, become `***`.
 
     The text may be a URL, or hold several. A password may hold "/", "@" or ":" unescaped, as people type them, so
     everything up to the last "@" of a URL counts as credentials.
     """
     for secret in sorted(_known, key=len, reverse=True):
         text = text.replace(secret, MASK)
-    return _QUERY.sub(rf"\1{MASK}", _URL.sub(lambda match: _redact_url(match[0]), text))
+    text = _PROPERTY.sub(rf"\1{MASK}", text)
+    return _URL.sub(lambda match: _redact_url(match[0]), text)
+
+
+def find_secrets(text: str) -> tuple[str, ...]:
+    """The passwords and tokens in a URL or pipeline, as written."""
+    found = [match[2].strip("\"'") for match in _PROPERTY.finditer(text)]
+    for match in _URL.finditer(text):
+        credentials, _, address = match[0].partition("://")[2].rpartition("@")
+        user, colon, password = credentials.partition(":")
+        found.append(password if colon else user)
+        found.extend(pair.value for pair in _pairs(address) if _SECRET_KEY.search(pair.key))
+    return tuple(secret for secret in found if secret and secret != MASK)
 
 
 def _redact_url(url: str) -> str:
     scheme, _, rest = url.partition("://")
     credentials, at, address = rest.rpartition("@")
     user, colon, _ = credentials.partition(":")
-    return f"{scheme}://{user}{colon and f':{MASK}'}{at}{address}"
+    pieces = [scheme, "://", f"{user}:{MASK}" if colon else MASK * bool(user), at]
+    end = 0
+    for pair in _pairs(address):
+        if pair.value and pair.key.lower() not in HARMLESS:
+            pieces += [address[end : pair.start], MASK]
+            end = pair.start + len(pair.value)
+    return "".join([*pieces, address[end:]])
 
 
-def find_secrets(url: str) -> tuple[str, ...]:
-    """The password of a URL and the secrets of its query, as written."""
-    credentials, _, _ = url.partition("://")[2].rpartition("@")
-    password = credentials.partition(":")[2]
-    queried = [match[0][len(match[1]) :] for match in _QUERY.finditer(url)]
-    return tuple(secret for secret in (password, *queried) if secret)
+class _Pair(NamedTuple):
+    key: str
+    value: str
+    start: int
+    """Where the value begins in the address."""
+
+
+def _pairs(address: str) -> Iterator[_Pair]:
+    """Keys and values in the path and the query of an address, several in one piece too: user=a_password=b."""
+    path, _, _ = address.partition("?")
+    pieces = [*_PATH_PIECE.finditer(path), *_QUERY_PIECE.finditer(address, len(path))]
+    for piece in pieces:
+        at = piece.start()
+        for part in _NEXT_KEY.split(piece[0]):
+            key, equals, value = part.partition("=")
+            if equals:
+                yield _Pair(key, value, at + len(key) + 1)
+            at += len(part) + 1
 
 
 def hide(*secrets: str) -> None:

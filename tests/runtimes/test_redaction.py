@@ -24,7 +24,20 @@ def forget(monkeypatch):
         ("rtsp://first.last:secret@host/live", "rtsp://first.last:***@host/live"),
         ("http://host/video?password=secret&fps=5", "http://host/video?password=***&fps=5"),
         ("http://host/video?fps=5&Auth_Token=secret", "http://host/video?fps=5&Auth_Token=***"),
-        ("rtsp://user@host/live", "rtsp://user@host/live"),
+        ("rtsp://token@host/live", "rtsp://***@host/live"),
+        (
+            "rtsp://h/user=me_password=x_y_channel=1_stream=0.sdp",
+            "rtsp://h/user=***_password=***_channel=1_stream=0.sdp",
+        ),
+        (
+            "http://h/v.cgi?loginuse=me&loginpas=xyz&resolution=32",
+            "http://h/v.cgi?loginuse=***&loginpas=***&resolution=32",
+        ),
+        ("http://h/v?pw=abc&p=1/2&fps=5", "http://h/v?pw=***&p=***&fps=5"),
+        ("http://h/v?whatever=abc&channel=2", "http://h/v?whatever=***&channel=2"),
+        ("rtspsrc location=rtsp://h/a user-pw=abc ! sink", "rtspsrc location=rtsp://h/a user-pw=*** ! sink"),
+        ('rtspsrc user-pw="a b" proxy-pw=c ! sink', "rtspsrc user-pw=*** proxy-pw=*** ! sink"),
+        ("key=5 is no secret of a pipeline", "key=5 is no secret of a pipeline"),
         ("rtsp://host/live", "rtsp://host/live"),
         ("lost 'rtsp://u:secret@a/1' and (mqtt://v:secret@b)", "lost 'rtsp://u:***@a/1' and (mqtt://v:***@b)"),
         ("3 of 4 @ 25 FPS: all well?", "3 of 4 @ 25 FPS: all well?"),
@@ -35,7 +48,16 @@ def test_secrets_of_urls_are_hidden_in_any_text(text, shown):
     assert redact(shown) == shown
 
 
-@pytest.mark.parametrize("url", ["rtsp://user:p%40ss/x@host/live", "http://host/v?password=p%40ss/x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rtsp://user:p%40ss/x@host/live",
+        "http://host/v?password=p%40ss/x",
+        "http://host/v?loginpas=p%40ss/x",
+        "rtsp://host/user=admin_password=p%40ss%2Fx_channel=1",
+        "rtspsrc location=rtsp://host user-pw=p%40ss/x ! fakesink",
+    ],
+)
 def test_known_secrets_are_hidden_in_every_spelling(url):
     hide(*find_secrets(url))
     for spelling in ("p%40ss/x", "p@ss/x", "p%40ss%2Fx"):
