@@ -81,10 +81,10 @@ class VideoSink(Sink):
         self._stream = stream
 
     def _fit(self, image: Array) -> Array:
-        """Crop to even sides, which the codec wants; resize if the camera came back with another size."""
+        """Crop to even sides, which the codec wants; fit in a picture of another size, if the source changed it."""
         height, width = self._stream.height, self._stream.width
         if image.shape[0] // 2 * 2 != height or image.shape[1] // 2 * 2 != width:
-            return cv2.resize(image, (width, height))
+            return fit_in(image, (height, width))
         return np.ascontiguousarray(image[:height, :width])
 
     def _explain(self, error: OSError) -> UsageError:
@@ -109,10 +109,30 @@ class PlainVideoSink(Sink):
             if not self._writer.isOpened():
                 raise UsageError(f"{self._path}: cannot be written as a video")
         if image.shape[1::-1] != self._size_wh:
-            image = cv2.resize(image, self._size_wh)
+            image = fit_in(image, self._size_wh[::-1])
         self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.release()
             self._writer = None
+
+
+def fit_in(image: Array, size_hw: tuple[int, int]) -> Array:
+    """A picture scaled into the middle of a black one of another size, its shape kept.
+
+    Args:
+        image: (h, w, 3) uint8.
+        size_hw: Height and width in pixels.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    height, width = size_hw
+    scale = min(height / image.shape[0], width / image.shape[1])
+    new_height = max(1, round(image.shape[0] * scale))
+    new_width = max(1, round(image.shape[1] * scale))
+    canvas = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - new_height) // 2, (width - new_width) // 2
+    canvas[top : top + new_height, left : left + new_width] = cv2.resize(image, (new_width, new_height))
+    return canvas

@@ -72,6 +72,14 @@ class TestVideo:
                 sink.write(frame(index).image, frame(index))
         assert len(list(open_source(path))) == 12
 
+    def test_picture_of_another_shape_keeps_its_shape(self, tmp_path):
+        with open_sink(tmp_path / "out.mp4", SyntheticSource("synthetic")) as sink:
+            sink.write(np.full((48, 64, 3), 200, np.uint8), frame(0))
+            sink.write(np.full((64, 32, 3), 200, np.uint8), frame(1))
+        upright = list(open_source(tmp_path / "out.mp4"))[1].image
+        bright = np.flatnonzero(upright[24, :, 0] > 100)
+        assert (bright[0], bright[-1]) == pytest.approx((20, 43), abs=1)  # 24 of 64 columns, as 32 is to 64
+
     def test_camera_that_comes_back_with_another_size_goes_on(self, tmp_path):
         with open_sink(tmp_path / "out.mp4", SyntheticSource("s")) as sink:
             for index, size_hw in enumerate(((48, 64), (96, 128), (47, 63))):
