@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+STALL_S = 2.0
+"""A live source that gives no frame for so many seconds has stalled, unless it is slower by itself."""
 CODES = {
     "missing": "there is no such file",
     "damaged": "a file cannot be decoded",
@@ -29,6 +31,7 @@ CODES = {
     "busy": "another program uses the camera",
     "no-driver": "the package that reads such a camera is not installed",
     "stalled": "frames stopped coming",
+    "ended": "a recording on a server is over",
     "lost": "the connection broke or the stream ended",
     "unreadable": "anything else",
 }

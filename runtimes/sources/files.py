@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
+import numpy as np
 
 from runtimes.errors import ImageError, SourceError
 from runtimes.preprocess import read_image
 from runtimes.sources.base import Array, Frame, Source
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
+"""Ends of addresses that are files on a web server, not streams."""
+WEB_TIMEOUT_S = 10.0
+"""How long a web server may take to answer, when a video file is read from it."""
+MISSING_END_S = 1.0
+"""A video whose frames end so much earlier than it says is cut off."""
+_TILED = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
+"""Kinds of ISO base media files that are pictures in tiles."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,49 +48,186 @@ class ImageSource(Source):
             yield Frame(image, index, 0.0, str(path))
 
 
-class VideoSource(Source):
-    """A video file, every frame."""
+class Shot(NamedTuple):
+    """One decoded frame of a video file."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        with released(cv2.VideoCapture(str(path))) as capture:
-            if not capture.isOpened():
-                raise SourceError(
-                    f"{path}: cannot be decoded as a video; the file is damaged or of another kind", code="damaged"
-                )
-            self.fps = capture.get(cv2.CAP_PROP_FPS) or None
-            self.frame_count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    image: Array
+    """(H, W, 3) uint8 RGB, as it is to be seen."""
+    time_s: float | None
+    """When it is to be seen, by the clock of the file; None where the file does not say."""
+    duration_s: float
+    """How long, 0 where the file does not say."""
+
+
+class VideoSource(Source):
+    """A video file, every frame: by PyAV, or OpenCV without it.
+
+    With PyAV a frame that cannot be decoded is left out and the next ones follow; the size may change on the way.
+    """
+
+    def __init__(self, path: str | Path, *, name: str = "") -> None:
+        """Look into the file.
+
+        Args:
+            path: A file, or the address of one on a web server.
+            name: What messages call it, where the address holds secrets.
+
+        Raises:
+            SourceError: If it cannot be decoded.
+        """
+        super().__init__(name or str(path))
+        self._path = str(path)
+        self._damaged = 0
+        if "://" not in self._path:
+            _refuse_tiles(Path(path))
+        with self._opened() as video:
+            self.fps = video.fps or None
+            self.frame_count = video.frame_count
+            self._duration_s = video.duration_s
 
     def __iter__(self) -> Generator[Frame, None, None]:
-        step = 1 / (self.fps or 25.0)
-        index = 0
-        with closing(read_capture(cv2.VideoCapture(self.name))) as images:
-            for image in images:
-                yield Frame(image, index, index * step, self.name)
+        """
+        Raises:
+            SourceError: At the end, if the file has no frame that can be decoded, or breaks off early.
+        """
+        step_s = 1 / (self.fps or 25.0)
+        index, first_s, end_s = 0, 0.0, 0.0
+        with self._opened() as video:
+            for shot in video.shots():
+                if index == 0:
+                    first_s = shot.time_s or 0.0
+                time_s = index * step_s if shot.time_s is None else shot.time_s - first_s
+                end_s = time_s + (shot.duration_s or step_s)
+                yield Frame(shot.image, index, time_s, self.name)
                 index += 1
+            damaged, broke_off = video.damaged, video.broke_off
         if not index:
             raise SourceError(
                 f"{self.name}: not one frame of this video can be decoded; the file is damaged", code="damaged"
             )
+        if damaged:
+            logger.warning("%s: %d frames are damaged and were left out", self.name, damaged)
+        if broke_off or end_s < self._duration_s - MISSING_END_S:
+            raise SourceError(
+                f"{self.name}: breaks off after {index} frames, {end_s:.1f} of {self._duration_s:.1f} s; "
+                "the file is cut off or damaged",
+                code="damaged",
+            )
+
+    @contextmanager
+    def _opened(self) -> Iterator[_AvVideo | _OpenCvVideo]:
+        try:
+            import av
+        except ModuleNotFoundError:
+            capture = cv2.VideoCapture(self._path)
+            try:
+                yield _OpenCvVideo(capture, self.name)
+            finally:
+                capture.release()
+            return
+        try:
+            timeout = (WEB_TIMEOUT_S, WEB_TIMEOUT_S) if "://" in self._path else None
+            container = av.open(self._path, timeout=timeout)
+        except (av.error.FFmpegError, OSError, ValueError):
+            raise _undecodable(self.name) from None
+        with container:
+            yield _AvVideo(av, container, self.name)
 
 
-@contextmanager
-def released(capture: Any) -> Iterator[Any]:
-    """Release an OpenCV capture at the end of a `with` block."""
-    try:
-        yield capture
-    finally:
-        capture.release()
+class _AvVideo:
+    """An open video file, by PyAV."""
+
+    def __init__(self, av: Any, container: Any, name: str) -> None:
+        videos = [v for v in container.streams.video if getattr(v, "codec_context", None) is not None]
+        if not videos:
+            raise _undecodable(name)
+        self._av, self._container, self._video = av, container, videos[0]
+        self._video.thread_type = "AUTO"
+        self.fps = float(self._video.average_rate or 0)
+        self.duration_s = self._measure_duration()
+        self.frame_count = self._video.frames or round(self.fps * self.duration_s)
+        self.damaged = 0
+        self.broke_off = False
+
+    def _measure_duration(self) -> float:
+        """Seconds that the file claims to last."""
+        if self._container.format.name == "avi" and self.fps:  # FFmpeg takes the duration of a cut file from its size
+            return float(self._video.frames / self.fps)
+        if self._video.duration is not None:
+            return float(self._video.duration * self._video.time_base)
+        return float((self._container.duration or 0) / self._av.time_base)
+
+    def shots(self) -> Iterator[Shot]:
+        """Every frame that can be decoded."""
+        for packet in self._packets():
+            try:
+                frames = packet.decode()
+            except self._av.error.FFmpegError:
+                self.damaged += 1
+                continue
+            for frame in frames:
+                if frame.is_corrupt:
+                    self.damaged += 1
+                    continue
+                yield self._convert(frame)
+
+    def _packets(self) -> Iterator[Any]:
+        try:
+            yield from self._container.demux(self._video)
+        except self._av.error.FFmpegError:
+            self.broke_off = True
+
+    def _convert(self, frame: Any) -> Shot:
+        image = frame.to_ndarray(format="rgb24")
+        turns = round(frame.rotation / 90)
+        if turns:  # a phone held upright writes how to turn its pictures
+            image = np.ascontiguousarray(np.rot90(image, turns))
+        duration = frame.duration or 0
+        return Shot(image, frame.time, float(duration * (frame.time_base or 0)))
 
 
-def read_capture(capture: Any) -> Generator[Array, None, None]:
-    """(H, W, 3) uint8 RGB images until a read fails, which may be the first one."""
-    with released(capture):
+class _OpenCvVideo:
+    """An open video file, by OpenCV, which ends at the first frame that it cannot decode."""
+
+    damaged = 0
+
+    def __init__(self, capture: Any, name: str) -> None:
+        if not capture.isOpened():
+            raise _undecodable(name)
+        self._capture = capture
+        self.fps = capture.get(cv2.CAP_PROP_FPS) or 0.0
+        self.frame_count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self.duration_s = self.frame_count / self.fps if self.fps else 0.0
+        self.broke_off = False
+
+    def shots(self) -> Iterator[Shot]:
+        """Frames until a read fails, which may be the first one."""
         while True:
-            there, image = capture.read()
-            if not there:
+            is_there, image = self._capture.read()
+            if not is_there:
                 return
-            yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            time_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            yield Shot(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), time_s, 0.0)
+
+
+def _undecodable(name: str) -> SourceError:
+    return SourceError(f"{name}: cannot be decoded as a video; the file is damaged or of another kind", code="damaged")
+
+
+def _refuse_tiles(path: Path) -> None:
+    """A HEIC picture would be decoded as a video whose first frame is its first tile.
+
+    Raises:
+        SourceError: If the file is one.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp" and head[8:12] in _TILED:
+        raise SourceError(
+            f"{path}: a HEIC picture, which is not read; make a JPEG or PNG of it first (heif-convert, or the share "
+            "settings of the phone)",
+            code="damaged",
+        )
 
 
 def expect_images(text: str, paths: list[Path]) -> list[Path]:

@@ -1,0 +1,100 @@
+"""Video files as phones, recorders and damaged cards leave them."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from runtimes import SourceError
+from runtimes.sources import open_source
+
+av = pytest.importorskip("av")
+
+
+def write_video(path, times_s, *, ticks=1000):
+    """A Motion JPEG video with a plain picture at each time, each a little brighter than the one before.
+
+    Its clock has so many ticks in a second.
+    """
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        stream.codec_context.time_base = Fraction(1, ticks)
+        for index, time_s in enumerate(times_s):
+            image = np.full((48, 64, 3), 4 * index, np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = round(ticks * time_s), Fraction(1, ticks)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_times_are_those_of_the_file_where_frames_come_irregularly(tmp_path):
+    times = [0, 0.04, 0.5, 2.67, 2.7, 4.0]
+    frames = list(open_source(write_video(tmp_path / "phone.mkv", times)))
+    assert [frame.time_s for frame in frames] == pytest.approx(times, abs=0.002)
+
+
+def test_damaged_stretch_is_left_out_and_what_follows_is_read(tmp_path, caplog):
+    path = write_video(tmp_path / "card.avi", [n / 10 for n in range(30)], ticks=10)
+    data = bytearray(path.read_bytes())
+    starts = [at for at in range(len(data) - 2) if data[at : at + 3] == b"\xff\xd8\xff"]
+    assert len(starts) == 30
+    for start, following in zip(starts[10:13], starts[11:14], strict=True):
+        size = following - 8 - start  # up to the head of the next chunk
+        data[start : start + size] = bytes(size)
+    path.write_bytes(data)
+    frames = list(open_source(path))
+    assert len(frames) == 27
+    assert "3 frames are damaged and were left out" in caplog.text
+    assert int(frames[-1].image[0, 0, 0]) == pytest.approx(4 * 29, abs=3)
+
+
+def test_video_that_breaks_off_gives_what_there_is_and_then_an_error(tmp_path):
+    path = write_video(tmp_path / "clip.avi", [n / 10 for n in range(60)], ticks=10)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    frames = []
+    with pytest.raises(SourceError, match=r"breaks off after 2\d frames, 2\.\d of 6\.0 s") as caught:
+        frames.extend(open_source(path))
+    assert caught.value.code == "damaged"
+
+
+@pytest.mark.parametrize(("degrees", "corner"), [(90, (0, -1)), (180, (-1, -1)), (270, (-1, 0))])
+def test_picture_is_turned_as_the_phone_was_held(tmp_path, degrees, corner):
+    """The red corner is at the top left of what is stored; `degrees` is clockwise, as players turn it."""
+    path = tmp_path / "upright.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        image = np.full((32, 64, 3), 90, np.uint8)
+        image[:16, :16] = (250, 20, 20)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    data = bytearray(path.read_bytes())
+    plain = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    at = data.index(plain, data.index(b"tkhd"))
+    cosine, sine = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    data[at : at + 36] = struct.pack(">9i", cosine << 16, sine << 16, 0, -sine << 16, cosine << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    (frame,) = open_source(path)
+    assert frame.image.shape == ((32, 64, 3) if degrees == 180 else (64, 32, 3))
+    assert frame.image[corner][0] > 180 > frame.image[corner][1]
+
+
+def test_size_that_changes_on_the_way_is_kept(tmp_path):
+    pictures = [np.full((height, width, 3), 90, np.uint8) for height, width in ((48, 64), (64, 48), (64, 96))]
+    path = tmp_path / "joined.mjpg"
+    path.write_bytes(b"".join(cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures))
+    assert [frame.image.shape[:2] for frame in open_source(path)] == [(48, 64), (64, 48), (64, 96)]
+
+
+def test_heic_picture_is_refused_for_what_it_is(tmp_path):
+    path = tmp_path / "photo.heic"
+    path.write_bytes(struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(100))
+    with pytest.raises(SourceError, match="HEIC picture"):
+        open_source(path)
