@@ -7,13 +7,16 @@ Timing, dropping and reconnecting are the business of `runtimes.stream`. Passwor
 from __future__ import annotations
 
 import glob
+import os
 import re
+import stat
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from runtimes.errors import SourceError, UsageError
-from runtimes.sources.address import parse_rate, parse_size, split_label, split_options
-from runtimes.sources.base import CODES, Frame, Source
+from runtimes.sources.address import PIPELINE, parse_rate, parse_size, split_label, split_options
+from runtimes.sources.base import CODES, STALL_S, Frame, Source
 from runtimes.sources.files import IMAGE_SUFFIXES, ImageSource, VideoSource, expect_images
 from runtimes.sources.live import LiveSource, open_camera, open_csi, open_gstreamer, open_network, open_picamera
 from runtimes.sources.synthetic import SyntheticSource
@@ -21,6 +24,7 @@ from runtimes.sources.synthetic import SyntheticSource
 __all__ = [
     "CODES",
     "IMAGE_SUFFIXES",
+    "STALL_S",
     "Frame",
     "ImageSource",
     "LiveSource",
@@ -32,11 +36,11 @@ __all__ = [
 ]
 
 LIVE = (
-    (re.compile(r"\d+(#|$)|/dev/video"), open_camera),
+    (PIPELINE, open_gstreamer),
+    (re.compile(r"\d+(#|$)|/dev/"), open_camera),
     (re.compile(r"csi://", re.IGNORECASE), open_csi),
     (re.compile(r"picamera://", re.IGNORECASE), open_picamera),
     (re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE), open_network),
-    (re.compile(r".+\s!\s"), open_gstreamer),
 )
 """Beginning of a text -> what opens it; the first that fits."""
 
@@ -64,18 +68,18 @@ def open_sources(texts: Sequence[str]) -> dict[str, Source]:
 def open_labelled(text: str) -> tuple[str, Source]:
     """The label of a source, or "", and the source."""
     label, rest = split_label(text)
-    if not label or Path(text).exists():
+    if not label or _exists(text):
         return "", open_source(text)
     return label, open_source(rest)
 
 
 def open_source(text: str | Path) -> Source:
-    """Find out what a text names and check what can be checked without waiting.
+    """Find out what a text names and check what can be checked without waiting; `address` has the grammar.
 
     Args:
-        text: A camera ("0", "/dev/video0", "csi://0", "picamera://0"), a URL, a GStreamer pipeline, "synthetic", a
-            video file, an image, a folder of images or a glob pattern. Options of cameras and streams follow a "#":
-            "0#size=1280x720,fps=30,format=MJPG", "rtsp://host/live#transport=udp", "synthetic#fps=10".
+        text: A camera ("0", "/dev/video0", "/dev/v4l/by-id/...", "csi://0", "picamera://0"), a URL, a GStreamer
+            pipeline, "synthetic", a video file, an image, a folder of images or a glob pattern. Options of cameras
+            and streams follow a "#": "0#size=1280x720,fps=30,format=MJPG", "rtsp://host/live#transport=udp".
 
     Raises:
         SourceError: If a file is missing, a folder is empty, a video cannot be decoded or an address not understood.
@@ -84,12 +88,46 @@ def open_source(text: str | Path) -> Source:
     text = str(text)
     if not text.strip():
         raise UsageError("the source has no name; is a variable empty? It is a camera number, a URL or a file")
+    if text.lower().startswith("file:"):
+        return open_file(_path_of(text))
+    if _exists(text) and not _is_camera(text):
+        return open_file(text)
+    if _is_device(text.partition("#")[0]):
+        return open_camera(text)
     for pattern, open_live in LIVE:
         if pattern.match(text):
             return open_live(text)
     if re.match(r"synthetic(#|$)", text):
         return open_synthetic(text)
     return open_file(text)
+
+
+def _exists(text: str) -> bool:
+    try:
+        return os.path.exists(text)
+    except ValueError:  # a zero byte
+        return False
+
+
+def _is_device(path: str) -> bool:
+    """Whether a path is a device file or a link to one."""
+    try:
+        return stat.S_ISCHR(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _is_camera(text: str) -> bool:
+    """Whether the name of something that exists is that of a camera all the same."""
+    return _is_device(text) or (text.isdecimal() and _exists(f"/dev/video{text}"))
+
+
+def _path_of(url: str) -> str:
+    """The path of a file: URL (RFC 8089)."""
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise SourceError(f"{url}: expected file:///path, a file of this machine", code="bad-address")
+    return unquote(parts.path)
 
 
 def open_synthetic(text: str) -> SyntheticSource:

@@ -1,4 +1,13 @@
-"""The text that names a source: `LABEL=SOURCE#option=value,option=value`, and URLs as people type them."""
+"""The text that names a source: `LABEL=SOURCE#option=value,option=value`, and URLs as people type them.
+
+    text     = [ label "=" ] source [ "#" option { "," option } ]
+    label    = 1 to 40 letters of any alphabet, digits, blanks, "." "_" "-" "(" ")"; in front of a pipeline no blanks
+    source   = camera number | device | "csi://" n | "picamera://" n | URL | pipeline | "synthetic" | file, folder, glob
+    option   = key "=" value
+
+What exists as a file or folder is that, whatever it looks like: `1#x.mp4`, `a=b.mp4`, a folder `2024`. A number that is
+both a camera and a file is the camera; `./0` is the file.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +24,10 @@ PORTS = {
     "srt": None, "udp": None, "rtp": None,
 }  # fmt: skip
 """Kinds of address that are read as a stream, and the TCP port that each has by default."""
-_LABEL = re.compile(r"([A-Za-z][\w .-]{0,39})=(?=.)")
+_LABEL = re.compile(r"(\w[\w .()-]{0,39})=(?=.)")
+_PIPELINE_LABEL = re.compile(r"(\w[\w.()-]{0,39})=(?=.)")
+PIPELINE = re.compile(r".+\s!\s", re.DOTALL)
+"""Elements of GStreamer are joined by exclamation marks."""
 
 _AUTHORITY_END = re.compile(r"[/?#]|$")
 _HOST = re.compile(r"(.*\..*|\[.*\]|localhost)(:\d+)?", re.IGNORECASE)
@@ -34,8 +46,12 @@ class SourceUrl(NamedTuple):
 
 
 def split_label(text: str) -> tuple[str, str]:
-    """("door", "rtsp://...") of "door=rtsp://..."; the label is "" where there is none."""
-    match = _LABEL.match(text)
+    """("door", "rtsp://...") of "door=rtsp://..."; the label is "" where there is none.
+
+    A pipeline begins with an element and its properties, "v4l2src device=/dev/video0 ! ...", so its label has no blank.
+    """
+    label = _PIPELINE_LABEL if PIPELINE.match(text) else _LABEL
+    match = label.match(text)
     return (match[1], text[match.end() :]) if match else ("", text)
 
 
@@ -68,6 +84,17 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise UsageError(f"size={text}: expected width x height, such as 1280x720")
     return int(match[2]), int(match[1])
+
+
+def parse_seconds(key: str, text: str) -> float:
+    """A duration above 0, at most an hour."""
+    try:
+        seconds = float(text.removesuffix("s"))
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:
+        raise UsageError(f"{key}={text}: expected seconds, such as {key}=10")
+    return seconds
 
 
 def parse_rate(text: str) -> float:

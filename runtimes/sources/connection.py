@@ -21,6 +21,12 @@ import numpy as np
 from runtimes.errors import SourceError
 from runtimes.sources.base import Array
 
+LONGEST_S = 60.0
+"""How long data may come without a picture: key frames of some cameras are 30 s apart."""
+FEW_FRAMES = 3
+"""Of so many frames the pace is not known yet."""
+PACES = 3.0
+"""A stream has stalled after so many of its own intervals between frames, if that is longer than `stall_s`."""
 START_S = 20.0
 """How long the process may take until it begins to open the source: a busy Raspberry Pi imports slowly."""
 PROGRAM = Path(__file__).with_name("reader_process.py")
@@ -40,6 +46,8 @@ class ConnectionReport:
     """1 while a frame waits to be asked for, else 0."""
     arrived: float
     """When the newest good frame came, by `time.monotonic`; 0 before the first."""
+    heard: float = 0.0
+    """When data of the stream came, a whole frame or not; 0 where that is not known."""
     image: Array | None = None
     """(H, W, 3) uint8 RGB: the frame that was asked for."""
     index: int = 0
@@ -55,14 +63,19 @@ class Connection:
         Args:
             name: What messages call the source.
             plan: What the reading process is to do.
-            open_s: Seconds from the first attempt to connect until the first frame must have come.
-            stall_s: Seconds without a frame after which the source counts as stalled.
+            open_s: Seconds from the first attempt to connect until the first frame must have come, as long as
+                nothing at all comes; `LONGEST_S` where data comes.
+            stall_s: Seconds without a frame after which the source counts as stalled. A stream that is slower by
+                itself has longer, see `PACES`.
         """
         self._name = name
         self._open_s = open_s
         self._stall_s = stall_s
-        self._deadline = time.monotonic() + START_S
-        self._last = 0.0
+        self._pace_s = self._told_s = 0.0
+        self._is_late = False
+        self._began = time.monotonic()
+        self._deadline = self._began + START_S
+        self._last: ConnectionReport | None = None
         self._text = b""
         self._memory = make_memory()
         self._map: mmap.mmap | None = None
@@ -115,13 +128,40 @@ class Connection:
         fields = json.loads(line)
         report = self._parse(fields)
         if "is_ready" in fields:
-            self._deadline = time.monotonic() + self._open_s
-        if report.arrived:
-            self._last = report.arrived
-            self._deadline = report.arrived + self._stall_s
+            self._began = time.monotonic()
+            self._deadline = self._began + self._open_s
+        self._learn(report, fields.get("pace_s", 0.0))
+        limit = self._limit(report)
+        self._deadline = limit if report.arrived else max(self._deadline, limit)
         if "trouble" in fields:
             raise SourceError(f"{self._name}: {fields['words']}", code=fields["trouble"])
         return report, fields.get("warning", "")
+
+    def _learn(self, report: ConnectionReport, told_s: float) -> None:
+        """Note how far apart frames come: as the reader was told, or as they do come, the longest of late."""
+        before, self._last = self._last, report
+        self._told_s = max(self._told_s, told_s)
+        if before is None or not before.arrived or report.received == before.received:
+            return
+        interval_s = (report.arrived - before.arrived) / (report.received - before.received)
+        self._pace_s = max(interval_s, 0.8 * self._pace_s)
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds without a frame after which the source counts as stalled."""
+        return min(LONGEST_S, max(self._stall_s, PACES * self._pace_s, PACES * self._told_s))
+
+    @property
+    def has_given_up_early(self) -> bool:
+        """Whether it stalled after so few frames that their pace was not known."""
+        return self._is_late and self._last is not None and 0 < self._last.received <= FEW_FRAMES
+
+    def _limit(self, report: ConnectionReport) -> float:
+        """When the source counts as silent or stalled unless something comes before."""
+        if report.arrived:
+            return min(max(report.arrived, report.heard) + self.patience_s, report.arrived + LONGEST_S)
+        most = self._began + max(LONGEST_S, self._open_s)
+        return min(report.heard + self._open_s, most) if report.heard else 0.0
 
     def kill(self) -> None:
         """End the process at once; from any thread."""
@@ -152,7 +192,9 @@ class Connection:
         return line
 
     def _parse(self, fields: Mapping[str, Any]) -> ConnectionReport:
-        report = ConnectionReport(**{key: fields[key] for key in ("received", "late", "damaged", "waiting", "arrived")})
+        report = ConnectionReport(
+            **{key: fields[key] for key in ("received", "late", "damaged", "waiting", "arrived", "heard")}
+        )
         if "stride" not in fields:
             return report
         image = self._copy_image(fields["height"], fields["width"], fields["stride"])
@@ -169,9 +211,19 @@ class Connection:
         return rows.copy().reshape(height, width, 3)
 
     def _late(self) -> SourceError:
-        if self._last:
-            return SourceError(f"{self._name}: no frame for {self._stall_s:g} s", code="stalled")
-        return SourceError(f"{self._name}: no picture within {self._open_s:g} s, and no error either", code="silent")
+        self._is_late = True
+        last = self._last
+        if last is not None and last.arrived:
+            silence_s = time.monotonic() - last.arrived
+            return SourceError(f"{self._name}: no frame for {silence_s:.1f} s", code="stalled")
+        waited_s = time.monotonic() - self._began
+        if last is not None and last.heard:
+            words = (
+                f"data, but no picture within {waited_s:.0f} s; are its key frames so far apart? #open=120 waits longer"
+            )
+        else:
+            words = f"no picture within {waited_s:.0f} s, and no error either"
+        return SourceError(f"{self._name}: {words}", code="silent")
 
 
 def make_memory() -> int:

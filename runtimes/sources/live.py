@@ -12,14 +12,15 @@ import cv2
 
 from runtimes.errors import SourceError, UsageError
 from runtimes.redaction import find_secrets, hide, redact
-from runtimes.sources.address import parse_rate, parse_size, parse_url, split_options
-from runtimes.sources.base import Frame, Source
-from runtimes.sources.connection import Connection
+from runtimes.sources.address import parse_rate, parse_seconds, parse_size, parse_url, split_options
+from runtimes.sources.base import STALL_S, Frame, Source
+from runtimes.sources.connection import LONGEST_S, Connection
+from runtimes.sources.files import VIDEO_SUFFIXES, VideoSource
 
 OPEN_S = 5.0
-"""How long a live source may take from the attempt to connect until its first frame."""
-STALL_S = 2.0
-"""A live source that gives no frame for so many seconds has stalled."""
+"""How long a live source may take from the attempt to connect until its first frame, if nothing comes meanwhile."""
+LIMITS = {"open": "10 (seconds until the first picture)", "stall": "5 (seconds without a picture)"}
+"""Options of every live source."""
 _TICK_S = 0.5
 
 logger = logging.getLogger(__name__)
@@ -44,12 +45,19 @@ class LiveSource(Source):
         self.open_s = open_s
         self.stall_s = stall_s
         self._plan = plan
+        self._stretch = 1.0
         self._connection: Connection | None = None
 
     def connect(self) -> Connection:
-        """Start a process that opens it."""
-        plan = {**self._plan, "timeout_s": max(self.open_s, self.stall_s)}
-        self._connection = Connection(self.name, plan, open_s=self.open_s, stall_s=self.stall_s)
+        """Start a process that opens it.
+
+        A source that stalled before its pace was known may be a slow one, so each time it gets twice as long.
+        """
+        if self._connection is not None:
+            self._stretch = 2 * self._stretch if self._connection.has_given_up_early else 1.0
+        open_s, stall_s = (max(limit, min(LONGEST_S, limit * self._stretch)) for limit in (self.open_s, self.stall_s))
+        plan = {**self._plan, "timeout_s": max(LONGEST_S, open_s)}  # `Connection` has the shorter clock
+        self._connection = Connection(self.name, plan, open_s=open_s, stall_s=stall_s)
         return self._connection
 
     def abort(self) -> None:
@@ -62,7 +70,12 @@ class LiveSource(Source):
         try:
             connection.ask()
             while True:
-                report, warning = connection.receive(_TICK_S)
+                try:
+                    report, warning = connection.receive(_TICK_S)
+                except SourceError as error:
+                    if error.code == "ended":
+                        return
+                    raise
                 if warning:
                     logger.warning("%s: %s", self.name, warning)
                 if report is not None and report.image is not None:
@@ -72,24 +85,51 @@ class LiveSource(Source):
             connection.close()
 
 
-def open_network(text: str) -> LiveSource:
-    """An RTSP, HTTP, RTMP, SRT or UDP stream.
+def open_network(text: str) -> LiveSource | VideoSource:
+    """An RTSP, HTTP, RTMP, SRT or UDP stream; a video file on a web server is read as a file.
 
     Raises:
         SourceError: If the address cannot be understood.
         UsageError: If an option is not known.
     """
     hide(*find_secrets(text))
-    url, options = split_options(text, {"transport": "tcp or udp"})
+    known = {"transport": "tcp or udp", "fps": "5 (of an address that gives single pictures)", **LIMITS}
+    url, options = split_options(text, known)
     address = parse_url(url)
     hide(*find_secrets(address.url))
     name = redact(url)
+    is_web = address.scheme in ("http", "https")
+    path = address.url.partition("?")[0].lower()
+    if is_web and path.endswith(VIDEO_SUFFIXES):
+        return VideoSource(address.url, name=name)
     # Measuring the frame rate, which is not used, would take a second.
     settings = {"fflags": "nobuffer", "flags": "low_delay", "fpsprobesize": "0"}
     if address.scheme.startswith("rtsp"):
-        settings["rtsp_transport"] = choose_transport(name, options)
-    plan = {"kind": "network", "url": address.url, "host": address.host, "port": address.port, "options": settings}
-    return LiveSource(name, plan)
+        settings |= {
+            "rtsp_transport": choose_transport(name, options),
+            "allowed_media_types": "video",  # FFmpeg would wait for audio that never comes
+            "probesize": "32",  # the description says what is sent: the first packet is enough, a picture may be far
+        }
+    plan = {
+        "kind": "network",
+        "url": address.url,
+        "host": address.host,
+        "port": address.port,
+        "options": settings,
+        "is_web": is_web and not path.endswith(PLAYLIST_SUFFIXES),
+        "fps": parse_rate(options["fps"]) if "fps" in options else None,
+    }
+    return LiveSource(name, plan, **parse_limits(options))
+
+
+PLAYLIST_SUFFIXES = (".m3u8", ".mpd")
+"""Ends of web addresses that FFmpeg reads by itself."""
+
+
+def parse_limits(options: Mapping[str, str]) -> dict[str, float]:
+    """How long a source may take to open and between frames, where it says so."""
+    names = {"open": "open_s", "stall": "stall_s"}
+    return {name: parse_seconds(key, options[key]) for key, name in names.items() if key in options}
 
 
 def choose_transport(name: str, options: Mapping[str, str]) -> str:
@@ -108,19 +148,20 @@ def open_camera(text: str) -> LiveSource:
     Raises:
         UsageError: If an option is not known.
     """
-    known = {"size": "1280x720", "fps": "30", "format": "MJPG"}
+    known = {"size": "1280x720", "fps": "30", "format": "MJPG", **LIMITS}
     device, options = split_options(text, known)
     pixels = options.get("format", "").upper()
     if len(pixels) not in (0, 4):
         raise UsageError(f"format={pixels}: expected a FourCC such as MJPG or YUYV; see v4l2-ctl --list-formats-ext")
     plan = {"kind": "camera", "device": int(device) if device.isdigit() else device, "format": pixels}
-    return LiveSource(f"camera {device}", plan | parse_mode(options))
+    return LiveSource(f"camera {device}", plan | parse_mode(options), **parse_limits(options))
 
 
 def open_picamera(text: str) -> LiveSource:
     """A camera at the ribbon cable of a Raspberry Pi."""
     number, options = parse_numbered(text)
-    return LiveSource(f"picamera {number}", {"kind": "picamera", "device": number} | parse_mode(options))
+    plan = {"kind": "picamera", "device": number} | parse_mode(options)
+    return LiveSource(f"picamera {number}", plan, **parse_limits(options))
 
 
 def open_csi(text: str) -> LiveSource:
@@ -137,11 +178,17 @@ def open_csi(text: str) -> LiveSource:
         f"nvarguscamerasrc sensor-id={number} ! video/x-raw(memory:NVMM), width={width}, height={height}, "
         f"framerate={rate}/1 ! nvvidconv ! video/x-raw, format=BGRx",
         name=f"csi {number}",
+        limits=parse_limits(options),
     )
 
 
-def open_gstreamer(pipeline: str, *, name: str = "") -> LiveSource:
+def open_gstreamer(pipeline: str, *, name: str = "", limits: Mapping[str, float] | None = None) -> LiveSource:
     """A GStreamer pipeline; a sink for OpenCV is added where it ends without one.
+
+    Args:
+        pipeline: As `gst-launch-1.0` takes it.
+        name: What messages call it; the pipeline itself by default, without passwords.
+        limits: `open_s` and `stall_s` of `LiveSource`.
 
     Raises:
         SourceError: If this OpenCV has no GStreamer.
@@ -156,7 +203,7 @@ def open_gstreamer(pipeline: str, *, name: str = "") -> LiveSource:
     name = name or redact(pipeline)
     if "appsink" not in pipeline:
         pipeline += " ! videoconvert ! video/x-raw, format=BGR ! appsink drop=true max-buffers=1 sync=false"
-    return LiveSource(name, {"kind": "gstreamer", "pipeline": pipeline})
+    return LiveSource(name, {"kind": "gstreamer", "pipeline": pipeline}, **(limits or {}))
 
 
 def has_gstreamer(build_information: str) -> bool:
@@ -166,7 +213,7 @@ def has_gstreamer(build_information: str) -> bool:
 
 def parse_numbered(text: str) -> tuple[int, dict[str, str]]:
     """Number and options of "csi://0#fps=30"."""
-    address, options = split_options(text, {"size": "1280x720", "fps": "30"})
+    address, options = split_options(text, {"size": "1280x720", "fps": "30", **LIMITS})
     number = address.partition("://")[2] or "0"
     if not number.isdigit():
         raise UsageError(f"{text}: expected the number of a camera, such as {address.partition('://')[0]}://0")

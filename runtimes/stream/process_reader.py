@@ -29,6 +29,10 @@ class ProcessReader(Reader):
         self._slot: Frame | None = None
         self._is_asked = False
 
+    @property
+    def _patience_s(self) -> float:
+        return self._connection.patience_s if self._connection else self.source.stall_s
+
     def prepare(self, delay_s: float = 0.0) -> None:
         if self._connection is not None and self._slot is None and not self._is_asked and not self.is_paused:
             self._is_asked = True

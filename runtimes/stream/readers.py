@@ -16,8 +16,7 @@ from contextlib import closing
 from dataclasses import replace
 
 from runtimes.errors import EdgeError, SourceError, one_line
-from runtimes.sources import Frame, Source
-from runtimes.sources.live import STALL_S
+from runtimes.sources import STALL_S, Frame, Source
 from runtimes.stream.backoff import pause_before_retry
 from runtimes.stream.status import Ledger, SourceStatus
 
@@ -92,7 +91,7 @@ class Reader(ABC):
         now, ledger = time.monotonic(), self.ledger
         age = None if ledger.last_frame is None else now - ledger.last_frame
         state = self._state
-        if state == "live" and self.source.is_live and age is not None and age > STALL_S:
+        if state == "live" and self.source.is_live and age is not None and age > self._patience_s:
             state = "stalled"
         if self.is_paused and state in ("opening", "live"):
             state = "paused"
@@ -111,6 +110,11 @@ class Reader(ABC):
             source_fps=ledger.arrivals.per_second(now),
             size_hw=ledger.size_hw,
         )
+
+    @property
+    def _patience_s(self) -> float:
+        """Seconds without a frame after which the source counts as stalled."""
+        return STALL_S
 
     def prepare(self, delay_s: float = 0.0) -> None:  # noqa: B027  # only what is asked for frames has something to do
         """See to it that a frame is there when the model is free, in so many seconds; under the lock."""
@@ -157,6 +161,8 @@ class Reader(ABC):
                 return
             except SourceError as error:
                 if self._is_stopping:
+                    return
+                if error.code == "ended":
                     return
                 if not self.source.can_reconnect or not (self.ledger.received or self._is_patient):
                     raise

@@ -13,8 +13,8 @@ import pytest
 from stream_servers import MjpegServer, SilentServer, age_s, children, free_port
 
 from runtimes import SourceError, UsageError
-from runtimes.sources import LiveSource, SyntheticSource, open_source, open_sources
-from runtimes.sources.address import parse_url
+from runtimes.sources import LiveSource, SyntheticSource, VideoSource, open_source, open_sources
+from runtimes.sources.address import parse_url, split_label
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,6 +125,53 @@ class TestText:
     def test_same_label_twice_is_refused(self):
         with pytest.raises(UsageError, match="two sources"):
             open_sources(["a=0", "a=1"])
+
+    @pytest.mark.parametrize(
+        ("text", "label", "rest"),
+        [
+            ("door=rtsp://h/live", "door", "rtsp://h/live"),
+            ("front door (2)=0", "front door (2)", "0"),
+            ("1=0", "1", "0"),
+            ("Tür=0", "Tür", "0"),
+            ("玄関=rtsp://h/live", "玄関", "rtsp://h/live"),
+            ("0", "", "0"),
+            ("0#size=640x480", "", "0#size=640x480"),
+            ("rtsp://h/live?a=b", "", "rtsp://h/live?a=b"),
+            ("v4l2src device=/dev/video0 ! videoconvert", "", "v4l2src device=/dev/video0 ! videoconvert"),
+            ("door=v4l2src device=/dev/video0 ! videoconvert", "door", "v4l2src device=/dev/video0 ! videoconvert"),
+            ("synthetic#fps=5", "", "synthetic#fps=5"),
+        ],
+    )
+    def test_label_is_told_from_the_source(self, text, label, rest):
+        assert split_label(text) == (label, rest)
+
+    @pytest.mark.parametrize("name", ["1#x.avi", "0=1.avi", "a ! b.avi", "clip#size=1x1.avi"])
+    def test_what_exists_is_a_file_whatever_it_looks_like(self, video, name, monkeypatch):
+        video.rename(video.with_name(name))
+        monkeypatch.chdir(video.parent)
+        (source,) = open_sources([name]).values()
+        assert isinstance(source, VideoSource) and len(list(source)) == 5
+        assert len(list(open_source(video.with_name(name).as_uri()))) == 5
+
+    def test_folder_named_by_a_number_is_a_folder(self, folder, monkeypatch):
+        monkeypatch.chdir(folder.parent)
+        folder.rename(folder.parent / "2024")
+        assert len(list(open_source("2024"))) == 3
+        assert len(list(open_source(f"shots={folder.parent / '2024'}".partition("=")[2]))) == 3
+
+    def test_link_to_a_device_is_a_camera(self, tmp_path, monkeypatch):
+        link = tmp_path / "front-camera"
+        link.symlink_to("/dev/null")  # a device, though no camera
+        for text in (str(link), f"{link}#size=640x480"):
+            assert isinstance(open_source(text), LiveSource)
+        assert isinstance(open_source("/dev/v4l/by-id/usb-Camera-video-index0#fps=30"), LiveSource)
+
+    def test_limits_are_options_of_a_live_source(self):
+        source = open_source("rtsp://h/live#open=30,stall=12.5")
+        assert (source.open_s, source.stall_s) == (30, 12.5)
+        assert open_source("0#stall=7").stall_s == 7
+        with pytest.raises(UsageError, match="stall=soon: expected seconds"):
+            open_source("0#stall=soon")
 
     def test_file_with_an_equals_sign_is_a_file(self, video):
         path = video.rename(video.with_name("a=b.avi"))
@@ -242,19 +289,14 @@ class TestNetwork:
         with MjpegServer() as server:
             frame = next(iter(open_source(server.url)))
             assert age_s(frame.image) < 3
-            assert failure(server.url.replace("/video", "/absent")).code == "unreadable"
+            assert failure(server.url.replace("/video", "/absent")).code == "not-found"
 
 
 @pytest.mark.parametrize(
     ("kind", "body", "code", "words"),
     [
-        ("text/html", b"<html>log in</html>" * 50, "not-a-stream", "address of a video"),
-        (
-            "image/jpeg",
-            cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1].tobytes(),
-            "not-a-stream",
-            "one picture",
-        ),
+        ("text/html", b"<html>log in</html>" * 50, "not-a-stream", "look for the address of its video"),
+        ("application/json", b"{}" * 50, "not-a-stream", "is this the address of a video"),
         ("", b"", "unreadable", "error of its own"),
     ],
 )
@@ -271,6 +313,25 @@ def test_other_answers_of_a_web_server_are_told_apart(kind, body, code, words):
         server.answer = answer
         error = failure(server.url)
     assert error.code == code and words in str(error)
+
+
+def test_address_of_one_picture_is_asked_again_and_again():
+    asked = []
+
+    def answer(handler):
+        asked.append(time.monotonic())
+        image = np.full((64, 96, 3), len(asked) % 2 * 200, np.uint8)
+        handler.send_response(200)
+        handler.send_header("Content-Type", "image/jpeg")
+        handler.end_headers()
+        handler.wfile.write(cv2.imencode(".jpg", image)[1].tobytes())
+
+    with MjpegServer() as server:
+        server.answer = answer
+        frames = list(itertools.islice(open_source(server.url + "#fps=20"), 4))
+    assert {frame.image.shape for frame in frames} == {(64, 96, 3)}
+    assert {int(frame.image[0, 0, 0]) // 100 for frame in frames} == {0, 2}
+    assert min(np.diff(asked)) > 0.03
 
 
 class TestRibbonCamera:

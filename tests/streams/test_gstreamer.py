@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import itertools
+import json
 import subprocess
+import sys
 import time
 import types
+from pathlib import Path
 
 import cv2
 import pytest
@@ -14,6 +17,7 @@ import pytest
 from runtimes import SourceError
 from runtimes.sources import connection, open_source
 
+ROOT = Path(__file__).parents[2]
 SYSTEM = "/usr/bin/python3"
 BUILT_WITH = "GStreamer:                   YES"
 
@@ -47,3 +51,42 @@ def test_pipeline_that_does_not_start_is_given_up(figure):
         next(iter(open_source("nosuchelement ! videoconvert")))
     figure(f"{caught.value.code} after {time.monotonic() - start:.1f} s")
     assert caught.value.code in ("silent", "unreadable", "lost")
+
+
+@pytest.fixture(scope="module")
+def system_environment(tmp_path_factory):
+    """An environment that sees Debian's OpenCV, as guides tell owners of a Jetson to make one."""
+    folder = tmp_path_factory.mktemp("system") / "venv"
+    subprocess.run([SYSTEM, "-m", "venv", "--system-site-packages", "--without-pip", str(folder)], check=True)
+    python = str(folder / "bin" / "python")
+    packages = ["click", "onnxruntime", "numpy<2"]  # Debian's OpenCV is built for NumPy 1
+    command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python, *packages]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs uv and a package index")
+    return python
+
+
+@pytest.mark.network
+def test_command_line_runs_a_pipeline(system_environment, model_files, tmp_path, figure):
+    start = time.monotonic()
+    pipeline = "bars=videotestsrc num-buffers=200 is-live=true ! video/x-raw,width=320,height=240,framerate=20/1"
+    command = [
+        system_environment,
+        "-m",
+        "edge_mrcnn",
+        "run",
+        "--model",
+        str(model_files[".onnx"]),
+        "--source",
+        pipeline,
+    ]
+    records = tmp_path / "out.jsonl"
+    result = subprocess.run(
+        [*command, "--max-frames", "5", "--json", str(records)],
+        cwd=ROOT, env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    figure(f"{len(lines)} frames, after {time.monotonic() - start:.1f} s")
+    assert len(lines) == 5
+    assert {(line["source"], *line["image_size_hw"]) for line in lines} == {("bars", 240, 320)}

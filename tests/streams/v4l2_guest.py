@@ -13,7 +13,8 @@ sys.path[:0] = [str(Path(__file__).parents[2])]
 
 from runtimes import FakeRuntime, SourceError  # noqa: E402
 from runtimes.sources import Source, connection, open_source  # noqa: E402
-from runtimes.sources.reader_process import Trouble, check_device  # noqa: E402
+from runtimes.sources.reader.camera import check_device  # noqa: E402
+from runtimes.sources.reader.outlet import Trouble  # noqa: E402
 from runtimes.stream import Stream  # noqa: E402
 
 

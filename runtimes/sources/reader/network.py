@@ -1,0 +1,181 @@
+"""Network streams: JPEG pictures over HTTP by `mjpeg`, all else by FFmpeg, through PyAV or OpenCV without it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from functools import partial
+from typing import Any
+
+from .camera import read_capture
+from .mjpeg import UsualEnd, convert_frame, read_web
+from .outlet import Outlet, Trouble
+
+PROBE_S = 3.0
+"""How long a host may take to accept a TCP connection."""
+SEGMENT_S = 6.0
+"""What HLS recommends for the length of a segment (RFC 8216bis, appendix B.1): nothing comes for so long."""
+MOST_AHEAD_S = 60.0
+"""A frame further ahead than this belongs to a clock that jumped."""
+
+
+def read_network(plan: dict[str, Any], outlet: Outlet) -> None:
+    """An RTSP, HTTP, RTMP, SRT or UDP stream."""
+    probe(plan["host"], plan["port"])
+    outlet.tell(is_ready=True)
+    if plan["is_web"] and read_web(plan, outlet):
+        return
+    try:
+        import av
+    except ModuleNotFoundError:
+        _read_with_opencv(plan, outlet)
+        return
+    options = dict(plan["options"])
+    try:
+        _read_with_pyav(av, plan, options, outlet)
+    except Exception as error:
+        if not _refuses_tcp(error, options):
+            raise _explain(error) from None
+        outlet.tell(warning="the camera refuses TCP, so UDP is used; #transport=udp spares the first attempt")
+        _read_with_pyav(av, plan, {**options, "rtsp_transport": "udp"}, outlet)
+
+
+def _read_with_pyav(av: Any, plan: dict[str, Any], options: dict[str, str], outlet: Outlet) -> None:
+    limit = plan["timeout_s"]
+    with av.open(plan["url"], options=options, timeout=(limit, limit)) as container:
+        _decode(av, container, outlet)
+
+
+def _decode(av: Any, container: Any, outlet: Outlet) -> None:
+    """Decode the first video of an open container, frame by frame; broken ones are counted and left out."""
+    video = _choose_video(container)
+    video.thread_type = "SLICE"  # threads over frames would hold some of them back
+    ends = UsualEnd() if video.codec_context.name == "mjpeg" else None
+    clock = _choose_clock(container, outlet)
+    for packet in container.demux(video):
+        outlet.hear()
+        if ends and packet.size and not ends.is_whole(_has_jpeg_end(packet)):
+            outlet.damaged()
+            continue
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            outlet.damaged()
+            continue
+        for frame in frames:
+            if frame.is_corrupt:
+                outlet.damaged()
+                continue
+            if clock is not None:
+                clock.wait(frame.time)
+            outlet.put(partial(convert_frame, frame))
+    if container.duration:
+        raise Trouble("ended", "the recording is over")
+
+
+def _choose_video(container: Any) -> Any:
+    """The first video of a container that can be decoded."""
+    if not container.streams.video:
+        raise Trouble("no-video", "there is no video in this stream")
+    video = container.streams.video[0]
+    if getattr(video, "codec_context", None) is None:
+        raise Trouble("no-codec", "the video is of a kind that this FFmpeg cannot decode")
+    return video
+
+
+class _Clock:
+    """Holds frames back until their time, for what sends faster than it was taken: a recording, or HLS segments."""
+
+    def __init__(self) -> None:
+        self._offset_s: float | None = None
+
+    def wait(self, time_s: float | None) -> None:
+        """Return when a frame of this time of the stream, in seconds, is due."""
+        if time_s is None:
+            return
+        now = time.monotonic()
+        if self._offset_s is None:
+            self._offset_s = now - time_s
+        due = self._offset_s + time_s
+        if abs(due - now) > MOST_AHEAD_S:  # the clock of the stream jumped
+            self._offset_s, due = now - time_s, now
+        time.sleep(max(0.0, due - now))
+
+
+def _choose_clock(container: Any, outlet: Outlet) -> _Clock | None:
+    """A clock for what comes in bursts; a camera needs none, its frames come when they are taken."""
+    is_segmented = container.format.name in ("hls", "dash")
+    if is_segmented:
+        outlet.tell(pace_s=SEGMENT_S)
+    return _Clock() if is_segmented or container.duration else None
+
+
+def _has_jpeg_end(packet: Any) -> bool:
+    return bytes(memoryview(packet)[-64:]).rstrip(b"\0").endswith(b"\xff\xd9")
+
+
+def _refuses_tcp(error: Exception, options: dict[str, str]) -> bool:
+    """Whether a camera wants UDP, status 461 (RFC 2326, section 11.3.13)."""
+    return options.get("rtsp_transport") == "tcp" and getattr(error, "errno", None) == errno.EPROTONOSUPPORT
+
+
+def _read_with_opencv(plan: dict[str, Any], outlet: Outlet) -> None:
+    """The same stream by OpenCV, which knows no reasons."""
+    options = "|".join(f"{key};{value}" for key, value in plan["options"].items())
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = options
+    import cv2
+
+    limit = int(1000 * plan["timeout_s"])
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
+    read_capture(cv2.VideoCapture(plan["url"], cv2.CAP_FFMPEG, limits), outlet, _UNKNOWN)
+
+
+_UNKNOWN = "cannot be opened; check address, user name and password (PyAV would know why: pip install av)"
+
+
+def probe(host: str, port: int | None) -> None:
+    """See whether somebody listens, before anything expensive is done."""
+    if port is None:
+        return
+    try:
+        socket.create_connection((host, port), PROBE_S).close()
+    except socket.gaierror:
+        raise Trouble("unknown-host", "no such host; check it, and in a password write / as %2F and @ as %40") from None
+    except ConnectionRefusedError:
+        raise Trouble("refused", f"nothing listens at port {port} there; is the camera's server on?") from None
+    except OSError:
+        raise Trouble("unreachable", "the host does not answer; is it on and in this network?") from None
+
+
+_REASONS = {
+    "Unauthorized": ("unauthorised", "the server refuses this user name and password"),
+    "Forbidden": ("unauthorised", "the server refuses this user name and password"),
+    "ProtocolNotFound": ("no-codec", "this FFmpeg does not know this kind of address"),
+    "DecoderNotFound": ("no-codec", "the video is of a kind that this FFmpeg cannot decode"),
+    "NotFound": ("not-found", "the server answers, but has no such stream"),
+    "HTTPServer": ("unreadable", "the server answers with an error of its own; is the camera still starting?"),
+    "BadRequest": ("not-found", "the server answers, but refuses the request"),
+    "ConnectionRefused": ("refused", "nothing listens at this address and port"),
+    "InvalidData": ("not-a-stream", "the server answers, but not with a video"),
+    "EOF": ("lost", "the stream ended"),
+    "Exit": ("silent", "no answer or no frame in time"),
+    "Timeout": ("silent", "no answer or no frame in time"),
+    "Connection": ("lost", "the connection broke"),
+    "BrokenPipe": ("lost", "the connection broke"),
+}
+"""Part of the name of an error of PyAV -> code and words. Its text holds the address, and is not used."""
+
+
+def _explain(error: Exception) -> Trouble:
+    """An error of PyAV in our words."""
+    if isinstance(error, Trouble):
+        return error
+    kind = type(error).__name__
+    known = (reason for key, reason in _REASONS.items() if key in kind)
+    number = getattr(error, "errno", None) or 0
+    if number == errno.EIO:
+        return Trouble("not-a-stream", "the server ends its answer before a picture; is this the address of a video?")
+    reason = os.strerror(number) if 0 < number < 200 else kind
+    return Trouble(*next(known, ("unreadable", f"cannot be read: {reason}")))
