@@ -26,7 +26,6 @@ import click
 import numpy as np
 
 import runtimes
-from runtimes.openvino_backend import open_model
 from runtimes.sources.synthetic import Scene
 
 CAMERAS = 4
@@ -45,12 +44,9 @@ class Way:
     processor_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.file.suffix == ".xml":
-            first = open_model(self.file, threads=self.frames * self.threads, streams=self.frames)
-            self._models: list[runtimes.Runtime] = [first, *(first.twin() for _ in range(1, self.frames))]
-        else:
-            options = {"spinning": True} if self.spinning else {}
-            self._models = [runtimes.load(self.file, threads=self.threads, **options) for _ in range(self.frames)]
+        options = {"spinning": True} if self.spinning else {}
+        model = runtimes.load(self.file, threads=self.frames * self.threads, **options)
+        self._models = model.lanes(self.frames)
 
     def run(self, image: np.ndarray, duration_s: float) -> None:
         """Keep all models busy for a while."""
@@ -100,8 +96,9 @@ def main(files: tuple[Path, ...], rounds: int, seconds: float) -> None:
 def choose_ways(file: Path, cores: int) -> list[Way]:
     """The cores shared out in several ways, and once twice as many threads."""
     shares = dict.fromkeys([(1, 1), (1, cores), (2, max(1, cores // 2)), (cores, 1), (2, cores)])
+    can_spin = "spinning" in runtimes.ModelFile(file).format.options.names()
     return [Way(file, frames, threads, spinning) for frames, threads in shares
-            for spinning in ((False, True) if file.suffix == ".onnx" and threads > 1 else (False,))]  # fmt: skip
+            for spinning in ((False, True) if can_spin and threads > 1 else (False,))]  # fmt: skip
 
 
 if __name__ == "__main__":

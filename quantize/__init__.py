@@ -5,30 +5,34 @@ It reads and writes files and knows nothing of torch; the model card inside the 
 
 from __future__ import annotations
 
-import pkgutil
 from pathlib import Path
 
 from quantize.base import Quantizer
 from quantize.calibration import CalibrationSet
 from quantize.settings import QuantizeConfig
 from runtimes import golden
-from runtimes.errors import MissingExtraError, MissingFileError, UnknownFormatError
+from runtimes.formats.jobs import find_job
+from runtimes.model_file import ModelFile
 
-TARGETS = {  # suffix -> (quantizer, pip extra)
-    ".onnx": ("quantize.onnx_target:OnnxQuantizer", "export"),
-    ".xml": ("quantize.openvino_target:OpenvinoQuantizer", "export"),
-    ".tflite": ("quantize.tflite_target:TfliteQuantizer", "export"),
+TARGETS = {
+    "onnx": "quantize.onnx_target:OnnxQuantizer",
+    "openvino": "quantize.openvino_target:OpenvinoQuantizer",
+    "tflite": "quantize.tflite_target:TfliteQuantizer",
 }
+"""Format -> its quantizer: a `Quantizer` made from (ModelFile, CalibrationSet, QuantizeConfig)."""
 
 
 def quantize(
-    model: str | Path, output: str | Path, calibration: CalibrationSet, config: QuantizeConfig | None = None
+    model: str | Path | ModelFile,
+    output: str | Path,
+    calibration: CalibrationSet,
+    config: QuantizeConfig | None = None,
 ) -> Path:
     """Turn an FP32 artefact into an INT8 one of the same format.
 
     Args:
-        model: File that `edge-mrcnn export` wrote.
-        output: File to write, with the same suffix.
+        model: File that `edge-mrcnn export` wrote, or a bundle with one.
+        output: File to write, with the suffix of the format.
         calibration: Pictures like those that the camera will see.
         config: How to quantize.
 
@@ -37,34 +41,27 @@ def quantize(
 
     Raises:
         MissingFileError: If the model is not there.
-        UnknownFormatError: If its suffix is not in `TARGETS`.
+        UnknownFormatError: If its format is not in `TARGETS`.
         MissingExtraError: If the packages that quantize this format are not installed.
         UsageError: If a block that is to stay in float is not there.
     """
-    model, output = Path(model), Path(output)
+    model, output = ModelFile(model), Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     open_quantizer(model, calibration, config).save(output)
     golden.renew(model, output)
     return output
 
 
-def open_quantizer(model: str | Path, calibration: CalibrationSet, config: QuantizeConfig | None = None) -> Quantizer:
+def open_quantizer(
+    model: str | Path | ModelFile, calibration: CalibrationSet, config: QuantizeConfig | None = None
+) -> Quantizer:
     """Measure the ranges of an FP32 artefact, for one or several INT8 files.
 
     Arguments and errors are those of `quantize`.
     """
-    model = Path(model)
-    if not model.is_file():
-        raise MissingFileError(f"{model}: no such model file")
-    if model.suffix not in TARGETS:
-        raise UnknownFormatError(f"{model}: expected one of {', '.join(TARGETS)}")
-    name, extra = TARGETS[model.suffix]
-    try:
-        kind = pkgutil.resolve_name(name)
-    except ModuleNotFoundError as error:
-        hint = f"pip install 'edge-mrcnn[{extra}]'"
-        raise MissingExtraError(f"quantizing {model.suffix} needs {error.name}: {hint}") from error
-    quantizer: Quantizer = kind(model, calibration, config or QuantizeConfig())
+    file = ModelFile(model)
+    kind = find_job(TARGETS, file.format.name, "quantizing", name=file, install="'edge-mrcnn[export]'")
+    quantizer: Quantizer = kind(file, calibration, config or QuantizeConfig())
     return quantizer
 
 

@@ -23,6 +23,7 @@ from quantize.coco_folder import image_folder
 from runtimes.errors import DataError, MissingFileError, UsageError
 from runtimes.image_header import read_size
 from runtimes.model_card import ModelCard
+from runtimes.model_file import ModelFile
 from runtimes.preprocess import letterbox, read_image
 from runtimes.sources import IMAGE_SUFFIXES
 
@@ -109,7 +110,9 @@ class CalibrationSet:
         """
         return (letterbox(image, card)[0] for image in self.images(limit, seed))
 
-    def tensors_with_objects(self, model: Path, limit: int | None = None, seed: int = 0) -> Iterator[Image]:
+    def tensors_with_objects(
+        self, model: str | Path | ModelFile, limit: int | None = None, seed: int = 0
+    ) -> Iterator[Image]:
         """Those of `tensors` in which a model finds something, so that its mask head has something to measure.
 
         A model that takes N images at once gets each picture N times: (N, H, W, 3).
@@ -123,14 +126,15 @@ class CalibrationSet:
             DataError: If it finds nothing in any of them.
         """
         found = 0
-        with runtimes.load(model) as runtime:
+        file = ModelFile(model)
+        with runtimes.load(file) as runtime:
             for tensor in self.tensors(runtime.card, limit, seed):
                 if (runtime.run(tensor).scores > 0).any():
                     found += 1
                     yield np.repeat(tensor, runtime.card.batch, axis=0)
         if not found:
             raise DataError(
-                f"{self.path}: {model.name} finds nothing in these pictures; calibrate with pictures of objects"
+                f"{self.path}: {file.name} finds nothing in these pictures; calibrate with pictures of objects"
             )
 
     def choose(self, limit: int | None = None, seed: int = 0) -> list[Path]:

@@ -33,9 +33,7 @@ from quantize.base import Quantizer
 from quantize.calibration import CalibrationSet
 from quantize.parts import FLOAT_STEM, PIXEL, block_of, is_quantized, provenance
 from quantize.settings import QuantizeConfig
-from runtimes.model_card import CARD_KEY, ModelCard
-from runtimes.onnx_backend import read_card
-from runtimes.seal import write_seal
+from runtimes.model_file import ModelFile
 
 FLOAT_TYPES = ("ConvTranspose",)
 """Operators that ONNX Runtime has no integer kernel for on CPUs."""
@@ -58,21 +56,21 @@ KNOWN_TYPES = sorted({*QDQRegistry, *QLinearOpsRegistry})
 class OnnxQuantizer(Quantizer):
     """An FP32 ONNX artefact and its ranges."""
 
-    def __init__(self, model: Path, calibration: CalibrationSet, config: QuantizeConfig) -> None:
+    def __init__(self, model: ModelFile, calibration: CalibrationSet, config: QuantizeConfig) -> None:
         """Run the model on the calibration pictures.
 
         Args:
-            model: FP32 .onnx file of `edge-mrcnn export`.
+            model: FP32 ONNX file of `edge-mrcnn export`.
             calibration: Pictures.
             config: How.
 
         Raises:
             DataError: If the model finds nothing in any picture.
         """
-        super().__init__(read_card(model), calibration, config)
+        super().__init__(model.card, calibration, config)
         with tempfile.TemporaryDirectory() as folder:
             plain = Path(folder) / "float.onnx"
-            onnx.save(onnx.load(model), plain)
+            onnx.save(onnx.load(model.path), plain)
             self._float = load_model_with_shape_infer(plain)
             self._ranges = self._measure(plain, model)
         self._stem = find_stem(self._float.graph)
@@ -105,7 +103,7 @@ class OnnxQuantizer(Quantizer):
         slim(output)
         bits = self.config.weight_bits
         said = provenance(self.calibration, self.config, keep_float, self._float_stem, weight_bits=bits)
-        _store_card(output, self.card.updated(precision="int8", calibration=said))
+        ModelFile(output).write_card(self.card.updated(precision="int8", calibration=said))
 
     def _reason_of_stem(self) -> dict[str, str]:
         """Why the first convolution stays in float, nothing if it does not."""
@@ -121,7 +119,7 @@ class OnnxQuantizer(Quantizer):
         weights.CopyFrom(onnx.numpy_helper.from_array(settled, weights.name))
         return model
 
-    def _measure(self, plain: Path, model: Path) -> Any:
+    def _measure(self, plain: Path, model: ModelFile) -> Any:
         """The range of each tensor, a moving average over the pictures of its smallest and largest value."""
         settings = {"moving_average": True, "averaging_constant": 0.05}
         tensors = self.calibration.tensors_with_objects(model, self.config.images, self.config.seed)
@@ -178,18 +176,15 @@ def feed_bytes(graph: onnx.GraphProto) -> None:
 
 
 def slim(path: Path) -> None:
-    """Leave out what no runtime reads, in place: shapes in between, which are inferred, and names of Q/DQ nodes."""
+    """Leave out what no runtime reads, in place: shapes in between, which are inferred, and names of Q/DQ nodes.
+
+    Of the properties those stay that model_api reads.
+    """
     model = onnx.load(path)
+    described = {entry.key: entry.value for entry in model.metadata_props if entry.key.startswith("model_info ")}
+    onnx.helper.set_model_props(model, described)
     del model.graph.value_info[:]
     for node in model.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             node.ClearField("name")
     onnx.save(model, path)
-
-
-def _store_card(path: Path, card: ModelCard) -> None:
-    model = onnx.load(path)
-    description = {p.key: p.value for p in model.metadata_props if p.key.startswith("model_info ")}  # for model_api
-    onnx.helper.set_model_props(model, {CARD_KEY: card.to_json(), **description})
-    onnx.save(model, path)
-    write_seal(path)

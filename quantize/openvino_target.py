@@ -23,8 +23,7 @@ from quantize.base import Quantizer
 from quantize.calibration import CalibrationSet
 from quantize.parts import FLOAT_STEM, block_of, is_quantized, provenance
 from quantize.settings import QuantizeConfig
-from runtimes.openvino_backend import CARD_PATH, read_card
-from runtimes.seal import write_seal
+from runtimes.model_file import ModelFile
 
 DRAFT_IMAGES = 16
 """Pictures that a draft is calibrated on."""
@@ -33,21 +32,21 @@ DRAFT_IMAGES = 16
 class OpenvinoQuantizer(Quantizer):
     """An FP32 OpenVINO artefact and the tensors that it is calibrated on."""
 
-    def __init__(self, model: Path, calibration: CalibrationSet, config: QuantizeConfig) -> None:
+    def __init__(self, model: ModelFile, calibration: CalibrationSet, config: QuantizeConfig) -> None:
         """Choose the pictures.
 
         Args:
-            model: FP32 .xml file of `edge-mrcnn export`.
+            model: FP32 OpenVINO file of `edge-mrcnn export`.
             calibration: Pictures.
             config: How.
 
         Raises:
             DataError: If the model finds nothing in any picture.
         """
-        super().__init__(read_card(model), calibration, config)
-        self._model = model
+        super().__init__(model.card, calibration, config)
+        self._model = model.path
         self._tensors = list(calibration.tensors_with_objects(model, config.images, config.seed))
-        plain = openvino.Core().read_model(model)
+        plain = openvino.Core().read_model(model.path)
         nodes = [node for node in plain.get_ordered_ops() if node.get_type_name() not in _PASSIVE]
         stem = find_stem(plain)
         self._stem = stem.get_friendly_name()
@@ -84,10 +83,9 @@ class OpenvinoQuantizer(Quantizer):
             take_all_bytes(find_stem(quantized))
         reason = FLOAT_STEM if self._float_stem else None
         said = provenance(self.calibration, self.config, keep_float, reason, weight_bits=self.config.weight_bits)
-        quantized.set_rt_info(self.card.updated(precision="int8", calibration=said).to_json(), CARD_PATH)
         openvino.save_model(quantized, output, compress_to_fp16=False)
         slim(output)
-        write_seal(output)
+        ModelFile(output).write_card(self.card.updated(precision="int8", calibration=said))
 
     def _float_nodes(self, keep_float: Collection[str]) -> list[str]:
         return [name for name, _ in self._nodes if name == self._float_stem or not is_quantized(name, keep_float)]

@@ -24,6 +24,7 @@ import runtimes
 from quantize.base import Quantizer
 from runtimes.base import RawOutputs, Runtime
 from runtimes.errors import GateError
+from runtimes.model_file import ModelFile
 from runtimes.parity import box_iou, live_rows, match
 from runtimes.progress import Progress
 
@@ -99,7 +100,7 @@ class Journal:
 
 
 def rank_blocks(
-    quantizer: Quantizer, model: Path, tensors: Sequence[Tensor], journal: Journal, progress: Progress
+    quantizer: Quantizer, model: str | Path | ModelFile, tensors: Sequence[Tensor], journal: Journal, progress: Progress
 ) -> list[Sensitivity]:
     """Measure every block that is not kept in float anyway.
 
@@ -116,7 +117,7 @@ def rank_blocks(
     found = []
     blocks = [block for block in quantizer.blocks if block not in quantizer.asked_float]
     with tempfile.TemporaryDirectory() as folder, runtimes.load(model, threads=1) as exact:
-        drafts = Drafts(quantizer, Path(folder), model.suffix)
+        drafts = Drafts(quantizer, Path(folder), ModelFile(model).format.suffix)
         with drafts.open("all", quantizer.asked_float) as rounded:
             for index, block in enumerate(blocks):
                 found.append(journal.block(block, lambda: _measure(drafts, block, exact, rounded, tensors)))  # noqa: B023

@@ -32,7 +32,8 @@ from quantize.calibration import CalibrationSet
 from quantize.parts import FLOAT_STEM, PIXEL, provenance, up_to_number
 from quantize.settings import QuantizeConfig
 from runtimes.errors import DataError
-from runtimes.tflite_backend import read_card, strip_card, write_card
+from runtimes.formats.tflite_format import strip_notes
+from runtimes.model_file import ModelFile
 
 Tensors = dict[str, NDArray[Any]]
 Weights = NDArray[np.float32]
@@ -66,7 +67,7 @@ ALSO_FLOAT = {"hard-swish": "XNNPACK has no INT8 kernel for it"}
 class TfliteQuantizer(Quantizer):
     """An FP32 TFLite artefact and its ranges."""
 
-    def __init__(self, model: Path, calibration: CalibrationSet, config: QuantizeConfig) -> None:
+    def __init__(self, model: ModelFile, calibration: CalibrationSet, config: QuantizeConfig) -> None:
         """Run the model on the calibration pictures.
 
         Args:
@@ -78,8 +79,8 @@ class TfliteQuantizer(Quantizer):
             DataError: If the model finds nothing in any picture, so that the mask head cannot be calibrated.
             ModelFileError: If the model is damaged or was not made by edge-mrcnn.
         """
-        super().__init__(read_card(model), calibration, config)
-        self._flatbuffer = strip_card(model.read_bytes())
+        super().__init__(model.card, calibration, config)
+        self._flatbuffer = strip_notes(model.path.read_bytes())
         self._outputs = outputs_by_block(self._flatbuffer)
         with _quietly():
             images = calibration.tensors(self.card, config.images, config.seed)
@@ -104,7 +105,7 @@ class TfliteQuantizer(Quantizer):
             quantized = tool.quantize(self._ranges, enable_progress_report=False).quantized_model
         output.write_bytes(shorten_names(restore_outputs(self._flatbuffer, bytes(quantized))))
         said = provenance(self.calibration, self.config, keep_float, self._also_float)
-        write_card(output, self.card.updated(precision="int8", calibration=said))
+        ModelFile(output).write_card(self.card.updated(precision="int8", calibration=said))
 
 
 @dataclass(frozen=True)

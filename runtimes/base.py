@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.errors import EdgeError, ModelFileError, one_line
+from runtimes.errors import EdgeError, ModelFileError, UsageError, one_line
 from runtimes.model_card import ModelCard
 from runtimes.preprocess import Letterbox, Order, letterbox
 from runtimes.types import Detections
@@ -42,10 +42,11 @@ BATCH_OUTPUT = "images"
 
 
 class Runtime(ABC):
-    """An opened model. A context manager; not for use by several threads at once."""
+    """An opened model. A context manager; not for use by several threads at once, see `lanes`."""
 
     def __init__(self, card: ModelCard) -> None:
         self.card = card
+        self._others: list[Runtime] = []
 
     @abstractmethod
     def run(self, x: Array) -> RawOutputs:
@@ -64,18 +65,49 @@ class Runtime(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Free what the runtime holds; a second call does nothing."""
+        """Free what the runtime and its other lanes hold; a second call does nothing."""
+        for lane in self._others:
+            lane.close()
+        self._others = []
+
+    def lanes(self, count: int) -> list[Runtime]:
+        """Runtimes that answer at the same time, each for a thread of its own; together they use the same threads.
+
+        This one is the first of them, and closes the others with itself. It is to be idle meanwhile, since it may be
+        opened again for its share. Calling it again closes the lanes of the last call.
+
+        Args:
+            count: Frames in flight at once.
+
+        Raises:
+            UsageError: If there is to be none, or this kind of runtime takes one frame at a time.
+        """
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise UsageError(f"lanes {count!r}: expected a whole number of at least 1")
+        for lane in self._others:
+            lane.close()
+        self._others = self.split(count) if count > 1 else []
+        lanes = [self, *self._others]
+        if count > 1:
+            for lane in lanes:
+                warm_up(self.card.name, lane)
+        return lanes
+
+    def split(self, count: int) -> list[Runtime]:
+        """What suits the SDK for `lanes`: take this runtime's share of the threads and give `count - 1` others."""
+        raise UsageError(f"lanes {count}: a {type(self).__name__} takes one frame at a time")
 
     def describe(self) -> dict[str, str]:
         """What the graph really runs on, as far as the SDK tells: device, precision, threads."""
         return {}
 
-    def infer(self, image: Array, *, order: Order = "rgb") -> Detections:
+    def infer(self, image: Array, *, order: Order = "rgb", conf: float = 0.0) -> Detections:
         """Find objects.
 
         Args:
             image: (h, w, 3) uint8 RGB, any size.
             order: "bgr" if the channels are as OpenCV has them.
+            conf: Lowest score that counts, in [0, 1]; below the card's threshold the model gives nothing.
 
         Returns:
             Live detections in pixels of that image, sorted by score, with the time of each stage.
@@ -89,35 +121,40 @@ class Runtime(ABC):
         ready = time.perf_counter()
         raw = self.run(x)
         done = time.perf_counter()
-        return self._finish(raw, box, ready - start, done - ready)
+        return self._finish(raw, box, ready - start, done - ready, conf)
 
-    def infer_batch(self, images: Sequence[Array]) -> list[Detections]:
+    def infer_batch(self, images: Sequence[Array], *, order: Order = "rgb", conf: float = 0.0) -> list[Detections]:
         """Find objects in several images, `card.batch` of them in one run.
 
         Args:
             images: (h, w, 3) uint8 RGB each, of any sizes; may be empty.
+            order: As of `infer`.
+            conf: As of `infer`.
 
         Returns:
             For each image what `infer` gives; times are shares of the batch's.
 
         Raises:
             ImageError: If an image has another shape or type.
+            UsageError: If the order is unknown.
         """
         if not images:
             return []
         start = time.perf_counter()
-        tensors, boxes = zip(*(letterbox(image, self.card) for image in images), strict=True)
+        tensors, boxes = zip(*(letterbox(image, self.card, order) for image in images), strict=True)
         x = np.concatenate(tensors)
         ready = time.perf_counter()
         answers = self.run_batch(x)
         done = time.perf_counter()
         shares = (ready - start) / len(images), (done - ready) / len(images)
-        return [self._finish(raw, box, *shares) for raw, box in zip(answers, boxes, strict=True)]
+        return [self._finish(raw, box, *shares, conf) for raw, box in zip(answers, boxes, strict=True)]
 
-    def _finish(self, raw: RawOutputs, box: Letterbox, preprocess_s: float, inference_s: float) -> Detections:
-        """Live rows in pixels of the source, with the time of each stage."""
+    def _finish(
+        self, raw: RawOutputs, box: Letterbox, preprocess_s: float, inference_s: float, conf: float
+    ) -> Detections:
+        """Live rows of enough score in pixels of the source, with the time of each stage."""
         start = time.perf_counter()
-        live = raw.scores > 0
+        live = (raw.scores > 0) & (raw.scores >= conf)
         boxes, labels, masks = box.map_boxes(raw.boxes[live]), raw.labels[live].astype(np.int64), raw.masks[live]
         end = time.perf_counter()
         return Detections(
@@ -212,7 +249,12 @@ class FakeRuntime(Runtime):
             time.sleep(self._latency_s)
         return self._respond(x)
 
+    def split(self, count: int) -> list[Runtime]:
+        """As many like it."""
+        return [FakeRuntime(self.card, self._respond, latency_s=self._latency_s) for _ in range(count - 1)]
+
     def close(self) -> None:
+        super().close()
         self.is_closed = True
 
 

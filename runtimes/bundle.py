@@ -20,10 +20,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from runtimes.errors import MissingFileError, ModelFileError
-from runtimes.seal import DIGEST_LENGTH, FRAMES, check_seal, weights_of, write_seal
+from runtimes.errors import MissingFileError, ModelFileError, UnknownFormatError
+from runtimes.formats import files_of
+from runtimes.formats.base import SEAL_KEY, Frame
+from runtimes.seal import check_seal, write_seal
 
 SUFFIX = ".embundle"
+SEAL = Frame(f"{SEAL_KEY} ".encode())
+"""The comment of the archive."""
 MANIFEST = "manifest.json"
 MODEL_FOLDER = "model/"
 MAX_BYTES = 2_000_000_000
@@ -72,7 +76,7 @@ def write_bundle(model: str | Path, output: str | Path, extras: Mapping[str, byt
     """Put a model file and what belongs to it into one file.
 
     Args:
-        model: .onnx, .xml (its .bin comes along) or .tflite, whose seal is whole.
+        model: A model file whose seal is whole; what belongs to it comes along.
         output: File to write.
         extras: Name inside, with forward slashes, to content.
 
@@ -81,16 +85,15 @@ def write_bundle(model: str | Path, output: str | Path, extras: Mapping[str, byt
     """
     model = Path(model)
     check_seal(model)
-    files = [model, weights_of(model)] if model.suffix == ".xml" else [model]
-    contents = {MODEL_FOLDER + file.name: file.read_bytes() for file in files} | dict(extras)
+    contents = {MODEL_FOLDER + file.name: file.read_bytes() for file in files_of(model)} | dict(extras)
     entries = tuple(Entry(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in contents.items())
     manifest = Manifest(MODEL_FOLDER + model.name, entries)
     _check_names(output, manifest)
     with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as archive:
         for name, data in {MANIFEST: manifest.to_json().encode(), **contents}.items():
             archive.writestr(zipfile.ZipInfo(name, _YEAR_ZERO), data)
-        archive.comment = FRAMES[SUFFIX].wrap("0" * DIGEST_LENGTH)
-    write_seal(output)
+        archive.comment = SEAL.blank
+    write_seal(output, SEAL)
     return manifest
 
 
@@ -170,7 +173,7 @@ def _cache_folder() -> Path:
 def _is_whole(model: Path) -> bool:
     try:
         check_seal(model)
-    except (ModelFileError, MissingFileError):
+    except (ModelFileError, MissingFileError, UnknownFormatError):
         return False
     return True
 
@@ -180,7 +183,7 @@ def _check_file(path: Path) -> None:
         raise MissingFileError(f"{path}: no such bundle")
     if path.stat().st_size > MAX_BYTES:
         raise ModelFileError(f"{path}: a bundle of more than {MAX_BYTES:,} bytes is not read")
-    check_seal(path)
+    check_seal(path, SEAL)
 
 
 def _opened(path: Path) -> zipfile.ZipFile:

@@ -25,9 +25,10 @@ import numpy as np
 
 import runtimes
 from runtimes.base import Array, RawOutputs, Runtime, refusing
-from runtimes.bundle import model_file
 from runtimes.errors import ModelFileError
+from runtimes.formats import FORMATS
 from runtimes.model_card import ModelCard
+from runtimes.model_file import ModelFile
 from runtimes.parity import Parity, Tolerance, compare_answers, live_rows
 from runtimes.preprocess import decode_image
 
@@ -52,9 +53,6 @@ REFERENCE = {
     "int8": Tolerance(box_px=np.inf, score=np.inf, mask=np.inf, matched=0.5, surplus=np.inf, margin=0.2),
 }
 """Precision to how far it may be from torch. How much INT8 loses is for a report; here only a collapse is caught."""
-
-PACKAGES = {"onnx": ("onnxruntime",), "openvino": ("openvino",), "tflite": ("ai-edge-litert", "tflite-runtime")}
-"""Target to the packages that may run it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,40 +113,39 @@ def count_detections(record: Record, card: ModelCard) -> int:
     return compare_answers(answers, answers, card, tolerance_of(card.precision)).detections
 
 
-def attach(path: str | Path, record: Record) -> None:
+def attach(path: str | Path | ModelFile, record: Record) -> None:
     """Put a record into a model file, in place of the one that it has.
 
     Raises:
-        MissingExtraError: If the package that writes this format is not installed.
+        UsageError: If it is a bundle, which is not changed.
     """
-    runtimes.import_backend(Path(path)).write_golden(path, pack(record))
+    ModelFile(path).write_golden(pack(record))
 
 
-def remove(path: str | Path) -> None:
+def remove(path: str | Path | ModelFile) -> None:
     """Take the record out of a model file, where its size counts; raises as `attach` does."""
-    runtimes.import_backend(Path(path)).write_golden(path, None)
+    ModelFile(path).write_golden(None)
 
 
-def read(path: str | Path) -> Record:
+def read(path: str | Path | ModelFile) -> Record:
     """The record in a model file.
 
     Raises:
         ModelFileError: If it has none, or a damaged one; else as `runtimes.load` does.
     """
-    file = model_file(path)
-    data = runtimes.import_backend(file).read_golden(file)
+    data = ModelFile(path).golden
     if data is None:
         raise ModelFileError(f"{path}: no golden tensors in it to verify by; export it again")
     with refusing(path, "its golden tensors are damaged"):
         return unpack(data)
 
 
-def renew(source: str | Path, path: str | Path) -> None:
+def renew(source: str | Path | ModelFile, path: str | Path | ModelFile) -> None:
     """Give what was made from an artefact, by quantizing it, a record of its own: same pictures, new answers.
 
     An artefact without a record leads to one without.
     """
-    data = runtimes.import_backend(Path(source)).read_golden(source)
+    data = ModelFile(source).golden
     if data is None:
         return
     pictures = [(case.name, case.image, case.reference) for case in unpack(data).cases]
@@ -199,7 +196,8 @@ def describe_machine(target: str) -> str:
 
 
 def _versions(target: str) -> Iterable[str]:
-    for package in PACKAGES.get(target, ()):
+    packages = FORMATS[target].packages if target in FORMATS else ()
+    for package in packages:
         try:
             yield f"{package} {importlib.metadata.version(package)}"
         except importlib.metadata.PackageNotFoundError:

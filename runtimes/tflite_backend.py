@@ -4,16 +4,12 @@
 `mask` takes the pyramid and a fixed batch of boxes and labels and gives their masks; it runs as often as there
 are objects for, so that an empty picture costs none of it.
 
-The card is the file `edge_mrcnn.json` in a ZIP behind the flatbuffer, which is where TFLite's own metadata keeps
-"associated files"; any unzip program reads it. Golden tensors are the file `edge_mrcnn_golden.npz` there, and the
-seal is the comment of the ZIP.
+What a file holds beside that is said in `runtimes.formats.tflite_format`.
 """
 
 from __future__ import annotations
 
-import io
-import zipfile
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,26 +22,30 @@ except ModuleNotFoundError:  # 32-bit Raspberry Pi OS has only the older package
 from runtimes.base import Array, RawOutputs, Runtime, check_graph, refusing
 from runtimes.board import choose_threads
 from runtimes.errors import ModelFileError
-from runtimes.model_card import CARD_KEY, GOLDEN_KEY, ModelCard, missing_card
+from runtimes.formats.tflite_format import TfliteOptions, strip_notes
+from runtimes.model_card import ModelCard
+from runtimes.model_file import ModelFile
 from runtimes.quiet import quiet_stderr
-from runtimes.seal import DIGEST_LENGTH, FRAMES, check_seal, write_seal
 
-CARD_FILE = f"{CARD_KEY}.json"
-GOLDEN_FILE = f"{GOLDEN_KEY}.npz"
 SIGNATURES = ("detect", "mask")
 
 
 class TfliteRuntime(Runtime):
     """A TFLite file, opened."""
 
-    def __init__(self, card: ModelCard, interpreter: Any) -> None:
+    def __init__(self, card: ModelCard, open_interpreter: Callable[[int], Any], threads: int) -> None:
+        """Open an interpreter.
+
+        Args:
+            card: Of the model.
+            open_interpreter: From a number of CPU threads to an interpreter.
+            threads: CPU threads.
+        """
         super().__init__(card)
-        self._detect: Any = interpreter.get_signature_runner("detect")
-        self._mask: Any = interpreter.get_signature_runner("mask")
-        inputs = self._mask.get_input_details()
-        self._batch = int(inputs["boxes"]["shape"][0])
-        self._label_type = inputs["labels"]["dtype"]
-        self._levels = [name for name in inputs if name not in ("boxes", "labels")]
+        self._open_interpreter = open_interpreter
+        self._detect: Any = None
+        self._mask: Any = None
+        self._take(threads)
 
     def run(self, x: Array) -> RawOutputs:
         found = self._detect(image=x)
@@ -54,8 +54,25 @@ class TfliteRuntime(Runtime):
         pyramid = {name: found[name] for name in self._levels}
         return RawOutputs(boxes, scores, labels, self._find_masks(pyramid, boxes, labels))
 
+    def split(self, count: int) -> list[Runtime]:
+        """See `Runtime.split`: an interpreter each, with a share of the threads."""
+        self._take(max(1, self._threads // count))
+        return [TfliteRuntime(self.card, self._open_interpreter, self._threads) for _ in range(count - 1)]
+
     def close(self) -> None:
+        super().close()
         self._detect = self._mask = None
+
+    def _take(self, threads: int) -> None:
+        """Answer by an interpreter of so many threads from now on."""
+        self._threads = threads
+        interpreter = self._open_interpreter(threads)
+        self._detect = interpreter.get_signature_runner("detect")
+        self._mask = interpreter.get_signature_runner("mask")
+        inputs = self._mask.get_input_details()
+        self._batch = int(inputs["boxes"]["shape"][0])
+        self._label_type = inputs["labels"]["dtype"]
+        self._levels = [name for name in inputs if name not in ("boxes", "labels")]
 
     def _find_masks(self, pyramid: dict[str, Array], boxes: Array, labels: Array) -> Array:
         """(N, M, M) masks of N boxes, a batch at a time; the last batch is filled with empty boxes."""
@@ -71,88 +88,44 @@ class TfliteRuntime(Runtime):
         return masks[:count]
 
 
-def open_model(path: str | Path, *, threads: int | None = None) -> TfliteRuntime:
+def open_model(file: ModelFile, *, threads: int | None, device: str, options: TfliteOptions) -> TfliteRuntime:
     """Open a TFLite file.
 
     Args:
-        path: The file.
+        file: The file.
         threads: CPU threads; as many as the cores that this process may use if None, for the interpreter's own choice
             is one.
+        device: "cpu".
+        options: None so far.
 
     Raises:
         ModelFileError: If the file is damaged or was not made by edge-mrcnn.
     """
-    card, flatbuffer = _unpack(path)
-    with refusing(path, "TFLite cannot open it"), quiet_stderr():
-        interpreter = Interpreter(model_content=flatbuffer, num_threads=choose_threads(threads))
+    card, flatbuffer = file.card, strip_notes(file.path.read_bytes())
+
+    def open_interpreter(count: int) -> Any:
+        with quiet_stderr():
+            interpreter = make_interpreter(flatbuffer, count)
         if missing := set(SIGNATURES) - set(interpreter.get_signature_list()):
-            raise ModelFileError(f"{path}: the model has no signature {', '.join(sorted(missing))}: export it again")
-        _check_signatures(interpreter, card, path)
-        return TfliteRuntime(card, interpreter)
+            raise ModelFileError(f"{file}: the model has no signature {', '.join(sorted(missing))}: export it again")
+        _check_signatures(interpreter, card, file)
+        return interpreter
+
+    with refusing(file, "TFLite cannot open it"):
+        return TfliteRuntime(card, open_interpreter, choose_threads(threads))
 
 
-def _check_signatures(interpreter: Any, card: ModelCard, path: str | Path) -> None:
-    detect, mask = (interpreter.get_signature_runner(name) for name in SIGNATURES)
+def make_interpreter(model: bytes, threads: int | None = None) -> Any:
+    """An interpreter as we open all of them, so that times compare.
+
+    Args:
+        model: A flatbuffer.
+        threads: CPU threads; as many as the cores that this process may use if None.
+    """
+    return Interpreter(model_content=model, num_threads=choose_threads(threads))
+
+
+def _check_signatures(interpreter: Any, card: ModelCard, name: object) -> None:
+    detect, mask = (interpreter.get_signature_runner(signature) for signature in SIGNATURES)
     outputs = {*detect.get_output_details(), *mask.get_output_details()}
-    check_graph(path, card, tuple(map(int, detect.get_input_details()["image"]["shape"])), outputs)
-
-
-def read_card(path: str | Path) -> ModelCard:
-    """The card of a TFLite file.
-
-    Raises:
-        ModelFileError: If the file is damaged or was not made by edge-mrcnn.
-    """
-    return _unpack(path)[0]
-
-
-def write_card(path: str | Path, card: ModelCard) -> None:
-    """Put a card into a TFLite file, in place of the one that it has; golden tensors go, being of another model."""
-    _pack(Path(path), card, strip_card(Path(path).read_bytes()))
-
-
-def read_golden(path: str | Path) -> bytes | None:
-    """The golden tensors in a TFLite file, None where it has none; raises as `read_card` does."""
-    _unpack(path)
-    with zipfile.ZipFile(path) as archive, refusing(path, "its golden tensors are damaged"):
-        return archive.read(GOLDEN_FILE) if GOLDEN_FILE in archive.namelist() else None
-
-
-def write_golden(path: str | Path, data: bytes | None) -> None:
-    """Put golden tensors into a TFLite file, in place of those that it has; None takes them out.
-
-    Raises as `read_card` does.
-    """
-    _pack(Path(path), *_unpack(path), {GOLDEN_FILE: data} if data is not None else None)
-
-
-def _pack(path: Path, card: ModelCard, flatbuffer: bytes, others: dict[str, bytes] | None = None) -> None:
-    """Write the flatbuffer with the card and other files behind it, sealed."""
-    buffer = io.BytesIO(flatbuffer)
-    with zipfile.ZipFile(buffer, "a") as archive:
-        archive.writestr(CARD_FILE, card.to_json())
-        for name, content in (others or {}).items():
-            archive.writestr(name, content)
-        archive.comment = FRAMES[".tflite"].wrap("0" * DIGEST_LENGTH)
-    path.write_bytes(buffer.getvalue())
-    write_seal(path)
-
-
-def strip_card(data: bytes) -> bytes:
-    """The flatbuffer alone, of a TFLite file with or without a card."""
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        return data
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return data[: min(entry.header_offset for entry in archive.infolist())]
-
-
-def _unpack(path: str | Path) -> tuple[ModelCard, bytes]:
-    """The card and the flatbuffer of a file whose seal is whole."""
-    check_seal(path)
-    data = Path(path).read_bytes()
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            text = archive.read(CARD_FILE).decode()
-    except Exception as error:  # zipfile raises six kinds and more for a damaged file
-        raise missing_card(path) from error
-    return ModelCard.from_json(text), strip_card(data)
+    check_graph(name, card, tuple(map(int, detect.get_input_details()["image"]["shape"])), outputs)

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from edge_mrcnn.config import ModelConfig
-from runtimes import CARD_KEY, ModelCard
+from runtimes import CARD_KEY, ModelCard, ModelFile
 from runtimes.seal import write_seal
 
 ROWS, BATCH, SIDE = 6, 4, 14
@@ -177,10 +177,8 @@ def write_tflite(path: Path, scene: Scene) -> None:
     pytest.importorskip("ai_edge_litert", reason="needs edge-mrcnn[tflite]")
     from toy_tflite import write_toy
 
-    from runtimes import tflite_backend
-
     write_toy(path, scene, BATCH)
-    tflite_backend.write_card(path, scene.card.updated(target="tflite"))
+    ModelFile(path).write_card(scene.card.updated(target="tflite"))
 
 
 @pytest.fixture(scope="session")

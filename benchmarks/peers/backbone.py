@@ -60,9 +60,9 @@ def _cut_openvino(file: Path, output: Path) -> None:
 def _cut_tflite(file: Path, output: Path) -> None:
     from ai_edge_litert.tools import flatbuffer_utils
 
-    from runtimes.tflite_backend import strip_card
+    from runtimes.formats.tflite_format import strip_notes
 
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(strip_card(file.read_bytes())))
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(strip_notes(file.read_bytes())))
     signature = next(s for s in model.signatureDefs if s.signatureKey == b"detect")
     graph = model.subgraphs[signature.subgraphIndex]
     readers = [op for op in graph.operators if _reads_backbone(graph, op)]

@@ -7,21 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runtimes import FORMATS
 from runtimes.board import Core
-from runtimes.bundle import model_file
-from runtimes.errors import MissingFileError, UnknownFormatError, UsageError
+from runtimes.errors import MissingFileError, UsageError
+from runtimes.formats import FORMATS, suffixes
+from runtimes.model_file import ModelFile, find_model_files
 
 OPENVINO_PRECISIONS = ("f32", "auto")
 """What float layers may run in: as the report measured them, or as OpenVINO likes (bf16 on many x86, fp16 on Arm)."""
 
-DEVICES = {
-    ".onnx": {"cuda": "cuda", "tensorrt": "tensorrt"},
-    ".xml": {"gpu": "GPU", "npu": "NPU"},
-    ".tflite": {},
-}
-"""Suffix of a model file -> devices beside the CPU that its runtime may have: our name -> the runtime's."""
-DEVICE_NAMES = ("cpu", *dict.fromkeys(name for devices in DEVICES.values() for name in devices))
+DEVICE_NAMES = tuple(dict.fromkeys(name for format_ in FORMATS.values() for name in format_.devices))
+"""Where models may run, the CPU first."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +24,7 @@ class Candidate:
     """One way to run one model."""
 
     path: Path
+    """As the user named it."""
     threads: int
     """CPU threads of the runtime; 0 leaves them to it, as on another device."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -56,12 +52,10 @@ def find_models(given: Sequence[Path]) -> list[Path]:
     for path in given:
         if not path.exists():
             raise MissingFileError(f"{path}: no such file or folder")
-        models = sorted(p for p in path.iterdir() if p.suffix in FORMATS) if path.is_dir() else [model_file(path)]
-        if unknown := [model for model in models if model.suffix not in FORMATS]:
-            raise UnknownFormatError(f"{unknown[0]}: expected a model file of kind {', '.join(FORMATS)}")
+        models = find_model_files(path) if path.is_dir() else [path]
         if not models:
-            raise UsageError(f"{path}: holds no {', '.join(FORMATS)}: make one with `edge-mrcnn export`")
-        found += models
+            raise UsageError(f"{path}: holds no {', '.join(suffixes())}: make one with `edge-mrcnn export`")
+        found += [ModelFile(model).given for model in models]
     return list(dict.fromkeys(found))
 
 
@@ -116,9 +110,11 @@ def list_candidates(
     """
     candidates = []
     for path in models:
-        variants = [{"precision": p} for p in openvino_precisions] if path.suffix == ".xml" else [{}]
+        format_ = ModelFile(path).format
+        has_precision = "precision" in format_.options.names()
+        variants = [{"precision": p} for p in openvino_precisions] if has_precision else [{}]
         if "cpu" in devices:
             candidates += [Candidate(path, count, options) for options in variants for count in threads]
-        others = [DEVICES[path.suffix][name] for name in devices if name in DEVICES[path.suffix]]
+        others = [name for name in devices if name in format_.devices and name != "cpu"]
         candidates += [Candidate(path, 0, {**options, "device": name}) for name in others for options in variants]
     return candidates + [Candidate(path, count, is_peer=True) for path in peers for count in threads]

@@ -5,18 +5,18 @@ Only the net can be timed: what a foreign program does before and after it is no
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes import FORMATS
 from runtimes.base import refusing
-from runtimes.errors import MissingExtraError, UnknownFormatError, UsageError
+from runtimes.errors import UsageError
+from runtimes.formats.jobs import find_job
+from runtimes.model_file import ModelFile
 from runtimes.preprocess import letterbox_image
 from runtimes.quiet import quiet_stderr
 
@@ -58,12 +58,9 @@ class OnnxNet(Net):
     """A foreign ONNX file."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        import onnxruntime
+        from runtimes.onnx_backend import make_session
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = make_session(path, threads)
         self.ports = [
             Port(i.name, tuple(d if isinstance(d, int) else None for d in i.shape), ONNX_TYPES[i.type])
             for i in self._session.get_inputs()
@@ -77,14 +74,10 @@ class OpenVinoNet(Net):
     """A foreign OpenVINO IR, its float layers in f32 as ours."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        from runtimes.openvino_backend import shared_core
+        from runtimes.openvino_backend import compile_plainly
 
-        core = shared_core()
-        model = core.read_model(str(path))
-        config = {
-            "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads
-        }  # fmt: skip
-        self._request = core.compile_model(model, "CPU", config).create_infer_request()
+        model = compile_plainly(path, threads)
+        self._request = model.create_infer_request()
         self.ports = [
             Port(
                 str(index),
@@ -102,12 +95,11 @@ class TfliteNet(Net):
     """A foreign TFLite file, its main subgraph."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        from runtimes import tflite_backend
+        from runtimes.formats.tflite_format import strip_notes
+        from runtimes.tflite_backend import make_interpreter
 
-        content = tflite_backend.strip_card(path.read_bytes())
         with quiet_stderr():
-            interpreter: Any = tflite_backend.Interpreter  # type: ignore[attr-defined]  # one of two packages, chosen there
-            self._interpreter = interpreter(model_content=content, num_threads=threads)
+            self._interpreter = make_interpreter(strip_notes(path.read_bytes()), threads)
             self._interpreter.allocate_tensors()
         self._inputs = self._interpreter.get_input_details()
         self._outputs = [output["index"] for output in self._interpreter.get_output_details()]
@@ -121,7 +113,12 @@ class TfliteNet(Net):
             self._interpreter.get_tensor(index)
 
 
-NETS: dict[str, Callable[[Path, int], Net]] = {".onnx": OnnxNet, ".xml": OpenVinoNet, ".tflite": TfliteNet}
+NETS = {
+    "onnx": "edge_mrcnn.benchmark.foreign:OnnxNet",
+    "openvino": "edge_mrcnn.benchmark.foreign:OpenVinoNet",
+    "tflite": "edge_mrcnn.benchmark.foreign:TfliteNet",
+}
+"""Format -> what opens a foreign file of it, from path and threads."""
 
 
 def open_net(path: Path, threads: int) -> Net:
@@ -132,15 +129,12 @@ def open_net(path: Path, threads: int) -> Net:
         MissingExtraError: If the SDK is not installed.
         ModelFileError: If the SDK cannot open it.
     """
-    if path.suffix not in NETS:
-        raise UnknownFormatError(f"{path}: expected a model file of kind {', '.join(NETS)}, got {path.suffix!r}")
-    module, extra = FORMATS[path.suffix]
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"{path}: {error.name} is not installed: pip install 'edge-mrcnn[{extra}]'") from error
-    with refusing(path, "the SDK cannot open it"):
-        return NETS[path.suffix](path, threads)
+    file = ModelFile(path)
+    kind = find_job(NETS, file.format.name, "timing files of others", name=file)
+    file.import_backend()  # says what to install where the SDK is missing
+    with refusing(file, "the SDK cannot open it"):
+        net: Net = kind(file.path, threads)
+        return net
 
 
 def fill_ports(ports: Sequence[Port], picture: Array, size_hw: tuple[int, int]) -> list[Array]:

@@ -15,6 +15,7 @@ from edge_mrcnn.measure.files import file_sha256, file_size, unique_names
 from edge_mrcnn.measure.latency import Percentiles, summarize_stages
 from edge_mrcnn.measure.surroundings import describe_device, describe_packages
 from runtimes.board import Board, Condition
+from runtimes.model_file import ModelFile
 
 NET, TOTAL = "inference", "total"
 
@@ -38,7 +39,7 @@ class Row:
     """File name, with its folder where two files share the name."""
     path: str
     target: str
-    """ "onnx", "openvino" or "tflite"."""
+    """Format: "onnx", "openvino" or "tflite"."""
     precision: str
     """ "fp32" or "int8" as the card says, with what float layers run in where that is not f32: "fp32/bf16"."""
     threads: int
@@ -249,7 +250,7 @@ def _make_row(trial: CandidateTrial, name: str, base: CandidateTrial, camera_fps
     return Row(
         name=name,
         path=str(candidate.path),
-        target=_target_of(candidate.path),
+        target=ModelFile(candidate.path).format.name,
         precision=_describe_precision(trial),
         threads=candidate.threads,
         place=candidate.place,
@@ -272,10 +273,6 @@ def _make_row(trial: CandidateTrial, name: str, base: CandidateTrial, camera_fps
         dropped=dropped_share(times, camera_fps) if camera_fps and not is_peer else None,
         throttling=tuple(dict.fromkeys(reason for turn in trial.turns for reason in turn.throttling)),
     )
-
-
-def _target_of(path: Path) -> str:
-    return {".onnx": "onnx", ".xml": "openvino", ".tflite": "tflite"}[path.suffix]
 
 
 def _describe_precision(trial: CandidateTrial) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -43,29 +42,23 @@ def command() -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write [default: beside the model].")
 def make(model: Path, report: Path | None, calib: Path | None, output: Path | None) -> None:
     """Write a bundle: model, card, golden tensors, calibration manifest, report, and a SHA-256 of each."""
-    import runtimes
     from runtimes.bundle import SUFFIX, write_bundle
+    from runtimes.model_file import ModelFile
 
     output = output or model.with_suffix(SUFFIX)
     if output.suffix != SUFFIX:
         raise UsageError(f"-o {output}: a bundle is named *{SUFFIX}")
-    card = runtimes.read_card(model)
-    extras = {"card.json": json.dumps(asdict(card), indent=1).encode(), **dict(read_golden(model))}
+    file = ModelFile(model)
+    extras = {"card.json": json.dumps(asdict(file.card), indent=1).encode()}
+    if file.golden is not None:
+        extras["golden.npz"] = file.golden
     if calib is not None:
         extras["calibration/manifest.json"] = read_calibration(calib)
     if report is not None:
         extras.update(read_report(report))
-    manifest = write_bundle(model, output, extras)
+    manifest = write_bundle(file.path, output, extras)
     click.echo(f"wrote {output}: {len(manifest.files)} files, {output.stat().st_size / 1e6:.1f} MB")
     name_next("bundle", "inspect", output)
-
-
-def read_golden(model: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the golden tensors that a model carries, if it does."""
-    import runtimes
-
-    if (data := runtimes.import_backend(model).read_golden(model)) is not None:
-        yield "golden.npz", data
 
 
 def read_calibration(path: Path) -> bytes:

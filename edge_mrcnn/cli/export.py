@@ -11,6 +11,7 @@ import click
 from edge_mrcnn.cli.int8 import int8_options, search
 from edge_mrcnn.cli.options import class_names, comma_list, image_size, name_next
 from edge_mrcnn.export import TARGETS
+from edge_mrcnn.measure.files import file_size
 from runtimes.errors import UsageError
 
 
@@ -60,7 +61,7 @@ def command(
         say=lambda line: click.echo(line, err=True),
     )  # fmt: skip
     for file in files:
-        click.echo(f"wrote {file} ({file_mb(file):.1f} MB)")
+        click.echo(f"wrote {file} ({file_size(file) / 1e6:.1f} MB)")
     name_next("report", "--reference", weights, "--models", *files, "--data", data or "VAL.json")
 
 
@@ -73,9 +74,3 @@ def make_searcher(max_drop: float, data: str, limit: int | None) -> Callable[...
             click.echo(line)
 
     return write
-
-
-def file_mb(path: Path) -> float:
-    """Size of an artefact in MB, an IR's weights included."""
-    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-    return sum(file.stat().st_size for file in files) / 1e6

@@ -14,6 +14,7 @@ import click
 from edge_mrcnn.tables import WIDTH
 from runtimes.errors import MissingExtraError
 from runtimes.model_card import ModelCard
+from runtimes.model_file import ModelFile
 
 if TYPE_CHECKING:
     from edge_mrcnn.inspection.summary import Exit, PartSummary, Summary
@@ -26,12 +27,11 @@ NO_BREAK = "\u00a0"
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 def command(model: Path, as_json: bool) -> None:
     """Show what a model file is, its operators, which of them compute in integers, and where that ends."""
-    import runtimes
-    from edge_mrcnn.cli.export import file_mb
     from edge_mrcnn.inspection import list_operators
     from edge_mrcnn.inspection.summary import summarize
 
-    card, size_mb = runtimes.read_card(model), file_mb(model)
+    file = ModelFile(model)
+    card, size_mb = file.card, file.size_bytes / 1e6
     try:
         summary = summarize(list_operators(model), card.calibration.get("float", {}))
     except MissingExtraError as error:  # a device runs ONNX files without the package that reads them apart

@@ -9,10 +9,13 @@ import click
 from edge_mrcnn.cli.int8 import int8_options, search
 from edge_mrcnn.cli.options import comma_list, name_next
 from runtimes.errors import UsageError
+from runtimes.model_file import ModelFile
 
 
 @click.command()
-@click.option("--model", required=True, type=click.Path(path_type=Path), help="FP32 .onnx, .xml or .tflite.")
+@click.option(
+    "--model", required=True, type=click.Path(path_type=Path), help="FP32 .onnx, .xml or .tflite, or a bundle."
+)
 @click.option("--calib", required=True, help="Pictures: a folder, a manifest.json, or COCO data (its train split).")
 @int8_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write [default: NAME-int8 beside it].")
@@ -25,7 +28,7 @@ def command(
 
     if (max_drop is None) != (data is None):
         raise UsageError("--max-drop and --data belong together: the drop is measured on that data")
-    output = output or model.with_name(f"{model.stem}-int8{model.suffix}")
+    output = output or ModelFile(model).beside("-int8")
     config = QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float), reduce_range=reduce_range)
     if max_drop is None or data is None:
         quantize(model, output, CalibrationSet.load(calib), config)

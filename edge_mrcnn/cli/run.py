@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import click
 import cv2
@@ -24,8 +24,8 @@ from edge_mrcnn.live.outputs import summarize_places
 from edge_mrcnn.live.session import LiveSettings, Session
 from edge_mrcnn.tune.choice import resolve_model
 from runtimes import Detections, ModelCard, UsageError
-from runtimes.board import choose_threads
 from runtimes.draw import draw_detections, draw_panel
+from runtimes.formats import FORMATS
 from runtimes.sinks import Background, Reserve, Sink, Split, find_segments, name_for, open_sinks
 from runtimes.sources import Frame, ImageSource, Source, open_sources
 from runtimes.stream import SourceStatus, Stream
@@ -130,7 +130,7 @@ class Output:
 @click.command()
 @click.option("--model", required=True, help="A .onnx, .xml or .tflite that `export` wrote, or a folder of them.")
 @click.option(
-    "--runtime", "kind", type=click.Choice(["auto", "onnx", "openvino", "tflite"]), default="auto", show_default=True,
+    "--runtime", "kind", type=click.Choice(["auto", *FORMATS]), default="auto", show_default=True,
     help="Of a folder: auto runs what `tune` chose for this board.",
 )  # fmt: skip
 @click.option(
@@ -173,12 +173,11 @@ def command(
     if "threads" in options:
         cv2.setNumThreads(options["threads"])
     with catch_signals() as signals, ExitStack() as stack:
-        models = [stack.enter_context(runtimes.load(path, **share_threads(options, parallel))) for _ in range(parallel)]
-        runtime = models[0]
+        runtime = stack.enter_context(runtimes.load(path, **options))
         sinks = open_sinks(save, opened, reserve, parts) if save else {}
         for sink in sinks.values():
             stack.enter_context(sink)
-        meter, stream = Meter(), Stream(models, opened, is_patient=wait)
+        meter, stream = Meter(), Stream(runtime.lanes(parallel), opened, is_patient=wait)
         is_images = all(isinstance(source, ImageSource) for source in opened.values())
         live = stack.enter_context(Session(settings, runtime.card, stream, is_images=is_images))
         output = Output(runtime.card, live, sinks, meter, show=show)
@@ -229,13 +228,6 @@ def finish(output: Output, signals: Signals) -> None:
     if not output.close(FINISH_S if signals.count else None):
         click.echo("error: the disk hangs; the last pictures are lost", err=True)
         leave(1)
-
-
-def share_threads(options: Mapping[str, Any], parallel: int) -> dict[str, Any]:
-    """Options of `runtimes.load` for one of several models that run at once."""
-    if parallel == 1:
-        return dict(options)
-    return {**options, "threads": max(1, choose_threads(options.get("threads")) // parallel)}
 
 
 def run_loop(

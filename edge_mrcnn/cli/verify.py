@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,22 +12,16 @@ import runtimes
 from edge_mrcnn.cli.options import comma_list, name_next
 from runtimes import golden
 from runtimes.board import read_board
-from runtimes.bundle import model_file
-from runtimes.errors import GateError, ModelFileError, UsageError
+from runtimes.errors import GateError, ModelFileError
 from runtimes.known_faults import advise
 from runtimes.parity import Parity, Tolerance
-
-OPTIONS = {  # suffix -> options of `runtimes.load` beside `threads`
-    ".onnx": ("device", "providers"),
-    ".xml": ("device", "precision", "integer"),
-}
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
 @click.option("--providers", help="ONNX: execution providers in order of preference, separated by commas.")
-@click.option("--device", help="OpenVINO: CPU, GPU, ...; ONNX: cpu, cuda or tensorrt.")
+@click.option("--device", help="OpenVINO: cpu, gpu, npu, ...; ONNX: cpu, cuda or tensorrt.")
 @click.option("--precision", help="OpenVINO: of float layers: f32, f16, bf16 or auto [default: f32].")
 @click.option("--integer/--no-integer", default=None, help="OpenVINO: run INT8 layers in integers, or in float.")
 @click.option("--remove", is_flag=True, help="Take the golden tensors out of the file instead, tens of KB.")
@@ -39,10 +34,9 @@ def command(
         golden.remove(model)
         click.echo(f"wrote {model} without golden tensors")
         return
-    asked: dict[str, object] = {"device": device, "precision": precision, "integer": integer}
+    asked: dict[str, Any] = {"device": device, "precision": precision, "integer": integer}
     asked["providers"] = comma_list(providers) if providers else None
     options = {name: value for name, value in asked.items() if value is not None}
-    check_options(model, options)
     record = golden.read(model)
     try:
         with runtimes.load(model, threads=threads, **options) as runtime:
@@ -54,12 +48,6 @@ def command(
     for line in table(outcomes, tolerance):
         click.echo(line)
     conclude(model, outcomes[-1])
-
-
-def check_options(model: Path, options: dict[str, object]) -> None:
-    """Raise UsageError for an option that another runtime than this model's has."""
-    if unknown := [name for name in options if name not in OPTIONS.get(model_file(model).suffix, ())]:
-        raise UsageError(f"--{unknown[0]}: is of another runtime than {model.name}'s")
 
 
 def describe(model: Path, runtime: runtimes.Runtime, record: golden.Record) -> None:

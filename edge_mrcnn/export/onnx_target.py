@@ -19,8 +19,8 @@ from edge_mrcnn.export import model_api
 from edge_mrcnn.export.graph import DeployGraph
 from edge_mrcnn.export.lowering.onnx_ops import translations
 from runtimes.base import BATCH_OUTPUT, RawOutputs
-from runtimes.model_card import CARD_KEY, ModelCard
-from runtimes.seal import write_seal
+from runtimes.model_card import ModelCard
+from runtimes.model_file import ModelFile
 
 OPSET = 18
 """The one that the lowerings are written in."""
@@ -37,8 +37,8 @@ def write_onnx(graph: DeployGraph, card: ModelCard, path: Path, *, opset: int = 
         path: File to write.
         opset: Version of ONNX's operators.
     """
-    onnx.save(with_card(convert(graph, opset), card), path)
-    write_seal(path)
+    onnx.save(with_description(convert(graph, opset), card), path)
+    ModelFile(path).write_card(card)
 
 
 @lru_cache(maxsize=1)  # OpenVINO's file is made from the same conversion, which takes most of the time
@@ -63,12 +63,12 @@ def convert(graph: DeployGraph, opset: int = OPSET) -> onnx.ModelProto:
     return model
 
 
-def with_card(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
-    """A copy of a model with its card in metadata_props, and what model_api reads there."""
+def with_description(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
+    """A copy of a model with what model_api reads in metadata_props."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     info = {f"model_info {name}": value for name, value in model_api.describe(card).items()}
-    onnx.helper.set_model_props(copy, {CARD_KEY: card.to_json(), **info})
+    onnx.helper.set_model_props(copy, info)
     return copy
 
 

@@ -14,8 +14,7 @@ from edge_mrcnn.export import model_api
 from edge_mrcnn.export.graph import DeployGraph
 from edge_mrcnn.export.onnx_target import convert
 from runtimes.model_card import ModelCard
-from runtimes.openvino_backend import CARD_PATH
-from runtimes.seal import write_seal
+from runtimes.model_file import ModelFile
 
 
 def write_openvino(graph: DeployGraph, card: ModelCard, path: Path) -> None:
@@ -29,9 +28,8 @@ def write_openvino(graph: DeployGraph, card: ModelCard, path: Path) -> None:
     model = simplified(convert(graph))
     for name, value in model_api.describe(card).items():
         model.set_rt_info(value, ["model_info", name])
-    model.set_rt_info(card.to_json(), CARD_PATH)
     openvino.save_model(model, path, compress_to_fp16=False)
-    write_seal(path)
+    ModelFile(path).write_card(card)
 
 
 def simplified(model: onnx.ModelProto) -> openvino.Model:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pkgutil
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +14,25 @@ import runtimes
 from edge_mrcnn.export import TARGETS, verify
 from edge_mrcnn.export.graph import DeployGraph
 from edge_mrcnn.export.half import halve
+from edge_mrcnn.measure.surroundings import describe_packages, runtime_packages
 from edge_mrcnn.model.checkpoint import Checkpoint, file_sha256, load_checkpoint, rename_classes
 from edge_mrcnn.model.mask_rcnn import apply_inference_settings
 from edge_mrcnn.model.published import file_stem, locate
 from edge_mrcnn.reference import TorchRuntime
 from runtimes.base import FakeRuntime
-from runtimes.errors import GateError, MissingExtraError, UsageError
+from runtimes.errors import GateError, UsageError
+from runtimes.formats import FORMATS
+from runtimes.formats.jobs import find_job
+from runtimes.model_file import ModelFile
 from runtimes.parity import Tolerance
 from runtimes.progress import Say
 from runtimes.quiet import quiet_stderr
 
 OPSETS = range(18, 22)
 """ONNX opsets that can be asked for: the graph is written in 18, and ONNX Runtime has no RoiAlign of 22."""
+
+MAKERS = ("edge-mrcnn", "torch", "torchvision", "onnx", "nncf", "litert-torch", "ai-edge-quantizer")
+"""Packages that make artefacts, beside those that run them."""
 
 PICTURES = 6
 """Calibration or given pictures that parity is checked on."""
@@ -39,7 +45,7 @@ WriteInt8 = Callable[[Path, Path, quantize.CalibrationSet, quantize.QuantizeConf
 class ExportConfig:
     """What to write, and what to change in the graph."""
 
-    targets: tuple[str, ...] = ("onnx", "openvino", "tflite")
+    targets: tuple[str, ...] = tuple(TARGETS)
     """Keys of `TARGETS`."""
     int8: bool = False
     """Write an INT8 file beside each FP32 file."""
@@ -60,7 +66,7 @@ class ExportConfig:
     category_ids: tuple[int, ...] | None = None
     """The data set's own ids of `classes`."""
     batch: int = 1
-    """N: images that one run takes; ONNX and OpenVINO."""
+    """N: images that one run takes; not TFLite."""
     static: bool = False
     """D rows for each image and no shape that depends on the data, for TensorRT and NPUs; ONNX and OpenVINO."""
     opset: int = OPSETS[0]
@@ -74,8 +80,10 @@ class ExportConfig:
             raise UsageError(f"target {', '.join(sorted(unknown)) or 'missing'}: expected {', '.join(TARGETS)}")
         if self.batch < 1:
             raise UsageError(f"batch {self.batch}: expected at least 1")
-        if self.batch > 1 and "tflite" in self.targets:
-            raise UsageError("target tflite takes one image at a time: choose --target onnx,openvino for a batch")
+        single = [name for name in self.targets if TARGETS[name].is_static]
+        if self.batch > 1 and single:
+            others = ",".join(name for name in TARGETS if not TARGETS[name].is_static)
+            raise UsageError(f"target {single[0]} takes one image at a time: choose --target {others} for a batch")
         if self.opset not in OPSETS:
             raise UsageError(f"opset {self.opset}: expected {OPSETS[0]} to {OPSETS[-1]}, which ONNX Runtime runs")
 
@@ -166,20 +174,29 @@ def _write(
     inputs: verify.VerifyInputs,
     say: Say,
 ) -> Path:
-    writer, suffix = TARGETS[target]
-    path = stem.with_name(stem.name + suffix)
+    path = stem.with_name(stem.name + FORMATS[target].suffix)
     say(f"{target}: converting")
-    try:
-        with quiet_stderr():
-            write = pkgutil.resolve_name(writer)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"target {target} needs {error.name}: pip install 'edge-mrcnn[export]'") from error
-    rows = "static" if config.static or target == "tflite" else "dynamic"
+    write = find_writer(target)
+    rows = "static" if config.static or TARGETS[target].is_static else "dynamic"
     card = reference.card.updated(target=target, batch=config.batch, rows=rows, versions=versions())
-    write(graph, card, path, **({"opset": config.opset} if target == "onnx" else {}))
+    write(graph, card, path, **{name: getattr(config, name) for name in TARGETS[target].options})
     _check(path, reference, inputs.tensors, verify.FP32, 0.0, say)
     _attach_golden(path, inputs, say)
     return path
+
+
+def find_writer(target: str) -> Callable[..., None]:
+    """What writes a target.
+
+    Raises:
+        MissingExtraError: If a package that it needs is not installed.
+    """
+    writers = {name: entry.writer for name, entry in TARGETS.items()}
+    with quiet_stderr():  # a converter's remarks about its own packages
+        write: Callable[..., None] = find_job(
+            writers, target, "writing it", name=f"target {target}", install="'edge-mrcnn[export]'"
+        )
+    return write
 
 
 def _halve(file: Path, reference: TorchRuntime, inputs: verify.VerifyInputs, say: Say) -> Path:
@@ -220,20 +237,20 @@ def _check(
     if not parity.passes(tolerance):
         failed = _set_aside(path)
         raise GateError(f"{path.name} differs from torch ({parity}); expected {tolerance}; kept as {failed.name}")
-    if card.target == "onnx" and card.rows == "static":
-        _check_tensorrt(path, say)
+    if card.rows == "static" and TARGETS[card.target].check_static:
+        _check_static(path, TARGETS[card.target].check_static, say)
 
 
-def _check_tensorrt(path: Path, say: Say) -> None:
-    from edge_mrcnn.export import tensorrt  # only now is onnx needed
-
-    violations = tensorrt.find_violations(path)
+def _check_static(path: Path, module: str, say: Say) -> None:
+    """Raise GateError for nodes that would be refused where a file of static shapes is meant to go."""
+    checker = importlib.import_module(module)
+    violations = checker.find_violations(path)
     for violation in violations:
         say(f"{path.name}: {violation}")
     if violations:
         failed = _set_aside(path)
-        raise GateError(f"{path.name}: TensorRT would refuse {len(violations)} nodes; kept as {failed.name}")
-    say(f"{path.name}: every node is on the list of TensorRT {tensorrt.VERSION}")
+        raise GateError(f"{path.name}: {checker.NAME} would refuse {len(violations)} nodes; kept as {failed.name}")
+    say(f"{path.name}: every node is on the list of {checker.NAME} {checker.VERSION}")
 
 
 def _attach_golden(path: Path, inputs: verify.VerifyInputs, say: Say) -> None:
@@ -244,22 +261,10 @@ def _attach_golden(path: Path, inputs: verify.VerifyInputs, say: Say) -> None:
 
 
 def _set_aside(path: Path) -> Path:
-    failed = path.with_name(f"{path.stem}.failed{path.suffix}")
-    path.replace(failed)
-    weights = path.with_suffix(".bin")
-    if path.suffix == ".xml" and weights.exists():
-        weights.replace(failed.with_suffix(".bin"))
-    return failed
+    file = ModelFile(path)
+    return file.rename(file.beside(".failed")).path
 
 
 def versions() -> dict[str, str]:
     """Versions of the packages that make an artefact, those that are installed."""
-    names = ("edge-mrcnn", "torch", "torchvision", "onnx", "onnxruntime", "openvino", "nncf", "litert-torch",
-             "ai-edge-litert", "ai-edge-quantizer")  # fmt: skip
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return describe_packages((*MAKERS, *runtime_packages()))

@@ -17,8 +17,10 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
+NAME = "TensorRT"
+"""Whose list this is."""
 VERSION = "10.15"
-"""Of TensorRT, whose list this is."""
+"""Of it."""
 OPSETS = range(9, 25)
 """Opsets of ONNX that it reads."""
 LARGEST_K = 3839

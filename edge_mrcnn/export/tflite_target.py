@@ -18,8 +18,8 @@ from edge_mrcnn.export.lowering import tflite_ops
 from edge_mrcnn.inspection import count_kinds, list_operators
 from runtimes.errors import ModelFileError
 from runtimes.model_card import ModelCard
+from runtimes.model_file import ModelFile
 from runtimes.quiet import quiet_stderr
-from runtimes.tflite_backend import write_card
 
 
 class DetectSignature(nn.Module):
@@ -62,7 +62,7 @@ def write_tflite(graph: DeployGraph, card: ModelCard, path: Path) -> None:
     path.write_bytes(convert(graph))
     if foreign := [kind for kind in count_kinds(list_operators(path)) if kind.startswith("CUSTOM")]:
         raise ModelFileError(f"{path}: expected builtin TFLite operators only, got {', '.join(foreign)}")
-    write_card(path, card)
+    ModelFile(path).write_card(card)
 
 
 def convert(graph: DeployGraph) -> bytes:

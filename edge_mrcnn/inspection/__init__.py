@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 from edge_mrcnn.inspection.operator import ROOT, Operator
-from runtimes.bundle import model_file
-from runtimes.errors import MissingExtraError, MissingFileError, UnknownFormatError
+from runtimes.formats.jobs import find_job
+from runtimes.model_file import ModelFile
 
-READERS = {  # suffix -> (reader, package that it needs)
-    ".onnx": ("edge_mrcnn.inspection.onnx_file:read_operators", "onnx"),
-    ".xml": ("edge_mrcnn.inspection.openvino_file:read_operators", "openvino"),
-    ".tflite": ("edge_mrcnn.inspection.tflite_file:read_operators", "ai-edge-litert"),
+READERS = {
+    "onnx": "edge_mrcnn.inspection.onnx_file:read_operators",
+    "openvino": "edge_mrcnn.inspection.openvino_file:read_operators",
+    "tflite": "edge_mrcnn.inspection.tflite_file:read_operators",
 }
+"""Format -> what reads the operators of such a file, from its path."""
 
 
-def list_operators(path: str | Path) -> list[Operator]:
+def list_operators(path: str | Path | ModelFile) -> list[Operator]:
     """The operators of a model file, in its own order.
 
     Raises:
         MissingFileError: If the file is not there.
-        UnknownFormatError: If its suffix is not in `READERS`.
+        UnknownFormatError: If its format is not in `READERS`.
         MissingExtraError: If the package that reads this format is not installed.
         ModelFileError: If the file is damaged.
     """
-    path = model_file(path)
-    if path.suffix not in READERS:
-        raise UnknownFormatError(f"{path}: expected one of {', '.join(READERS)}")
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such model file")
-    reader, package = READERS[path.suffix]
-    try:
-        read = pkgutil.resolve_name(reader)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"{path}: needs {error.name}: pip install {package}") from error
-    operators: list[Operator] = read(path)
+    file = ModelFile(path)
+    read = find_job(READERS, file.format.name, "reading operators", name=file)
+    operators: list[Operator] = read(file.path)
     return name_strays(operators)
 
 

@@ -1,31 +1,22 @@
-"""Names, sizes and hashes of models, each of which may be several files."""
+"""Names, sizes and hashes of files and models, each of which may be several files."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-
-def model_files(path: Path) -> tuple[Path, ...]:
-    """All files of one model: OpenVINO keeps the weights beside the `.xml`."""
-    weights = path.with_suffix(".bin")
-    return (path, weights) if path.suffix == ".xml" and weights.is_file() else (path,)
+from runtimes.formats import files_of
+from runtimes.model_file import hash_files
 
 
 def file_size(path: Path) -> int:
     """Bytes of all files of one model."""
-    return sum(file.stat().st_size for file in model_files(path))
+    return sum(file.stat().st_size for file in files_of(path))
 
 
 def file_sha256(path: Path) -> str:
     """Hash over all files of one model, in hexadecimal."""
-    digest = hashlib.sha256()
-    for file in model_files(path):
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+    return hash_files(files_of(path))
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

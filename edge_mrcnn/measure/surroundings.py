@@ -7,15 +7,19 @@ import platform
 from collections.abc import Iterable
 
 from runtimes.board import read_board, usable_cpus
+from runtimes.formats import FORMATS
+
+
+def runtime_packages() -> tuple[str, ...]:
+    """Packages that may run a model, of all formats."""
+    return tuple(package for format_ in FORMATS.values() for package in format_.packages)
+
 
 PACKAGES = (
     "edge-mrcnn",
     "numpy",
     "opencv-python-headless",
-    "onnxruntime",
-    "openvino",
-    "ai-edge-litert",
-    "tflite-runtime",
+    *runtime_packages(),
     "torch",
     "torchvision",
     "pycocotools",

@@ -15,18 +15,15 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import runtimes
 from edge_mrcnn.measure.files import file_sha256
 from edge_mrcnn.measure.surroundings import describe_packages
-from runtimes import FORMATS
 from runtimes.board import Board, read_board
-from runtimes.bundle import model_file
 from runtimes.errors import ModelFileError, UsageError
+from runtimes.formats import FORMATS
+from runtimes.model_file import ModelFile
 
 FILE = "tuned.json"
 FORMAT = "edge-mrcnn-tuned-1"
-SDKS = {".onnx": ("onnxruntime",), ".xml": ("openvino",), ".tflite": ("ai-edge-litert", "tflite-runtime")}
-"""Suffix of a model file -> packages whose version decides its speed."""
 
 log = logging.getLogger(__name__)
 
@@ -58,26 +55,28 @@ def resolve_model(
 
     Args:
         path: A model file, which is taken as it is, or a folder that was tuned.
-        runtime: "auto" for what was chosen on this board; "onnx", "openvino" or "tflite" for the folder's model of
-            that kind, INT8 before FP32.
+        runtime: "auto" for what was chosen on this board; a key of `FORMATS` for the folder's model of that kind,
+            INT8 before FP32.
         threads: CPU threads, whatever was chosen.
-        device: "cpu", "cuda" or "tensorrt" for ONNX; any of OpenVINO's, such as "gpu" or "npu"; whatever was chosen.
+        device: A public name, such as "cpu", whatever was chosen.
 
     Returns:
         The model file, and options of `runtimes.load`.
 
     Raises:
-        UsageError: If the folder was not tuned on such a board, or was changed since, or if the model's runtime has no
-            devices to choose from.
+        UsageError: If the folder was not tuned on such a board, or was changed since, or if a file is of another
+            runtime.
     """
     file, options = _find(Path(path), runtime)
-    options = options if threads is None else {**options, "threads": threads}
-    return file, options if device is None else {**options, "device": _name_device(file, device)}
+    asked = {"threads": threads, "device": device}
+    return file, options | {name: value for name, value in asked.items() if value is not None}
 
 
 def _find(path: Path, runtime: str) -> tuple[Path, dict[str, Any]]:
     """The model file, and the options that were chosen for it."""
     if not path.is_dir():
+        if runtime != "auto":
+            _expect_runtime(path, runtime)
         return path, {}
     if runtime != "auto":
         return _pick(path, runtime), {}
@@ -85,12 +84,14 @@ def _find(path: Path, runtime: str) -> tuple[Path, dict[str, Any]]:
     return path / choice.file, dict(choice.options)
 
 
-def _name_device(file: Path, device: str) -> str:
-    """A device as the file's runtime spells it."""
-    suffix = model_file(file).suffix
-    if suffix == ".tflite":
-        raise UsageError(f"--device {device}: TFLite files run on the CPU; take the .onnx or the .xml")
-    return device.upper() if suffix == ".xml" else device.lower()
+def _expect_runtime(path: Path, runtime: str) -> None:
+    """Raise UsageError unless a file is run by this runtime: of a file there is nothing to choose."""
+    format_ = ModelFile(path).format
+    if format_.name != runtime:
+        raise UsageError(
+            f"--runtime {runtime}: {path} is run by {format_.name}; leave the option out, or name a folder that holds "
+            f"a {FORMATS[runtime].suffix} too"
+        )
 
 
 def read_choice(folder: Path, board: Board | None = None) -> Choice:
@@ -117,7 +118,7 @@ def read_choice(folder: Path, board: Board | None = None) -> Choice:
     model = folder / choice.file
     if not model.is_file() or file_sha256(model) != choice.sha256:
         raise UsageError(f"{model}: is not the file that was tuned: {advice}")
-    _warn_of_versions(choice)
+    _warn_of_versions(model, choice)
     return choice
 
 
@@ -142,7 +143,7 @@ def write_choice(folder: Path, choice: Choice) -> Path:
 
 def sdk_versions(path: Path) -> dict[str, str]:
     """Packages that run a model file, with their versions."""
-    return describe_packages(SDKS[path.suffix])
+    return describe_packages(ModelFile(path).format.packages)
 
 
 def _places(folder: Path) -> Iterable[Path]:
@@ -169,8 +170,8 @@ def _read(path: Path) -> list[Choice]:
         raise ModelFileError(f"{path}: not a record that `edge-mrcnn tune` wrote: tune again") from error
 
 
-def _warn_of_versions(choice: Choice) -> None:
-    now = sdk_versions(Path(choice.file))
+def _warn_of_versions(model: Path, choice: Choice) -> None:
+    now = sdk_versions(model)
     for name, version in choice.packages.items():
         if now.get(name) not in (version, None):
             log.warning("%s was tuned with %s %s, this is %s: tune again", choice.file, name, version, now[name])
@@ -182,11 +183,11 @@ def _pick(folder: Path, runtime: str) -> Path:
     Raises:
         UsageError: If there is none, or if it is not clear which.
     """
-    suffix = next(suffix for suffix, kind in FORMATS.items() if kind.extra == runtime)
+    suffix = FORMATS[runtime].suffix
     found = sorted(folder.glob(f"*{suffix}"))
     if not found:
         raise UsageError(f"{folder}: holds no {suffix}")
-    chosen = [path for path in found if runtimes.read_card(path).precision == "int8"] if len(found) > 1 else found
+    chosen = [path for path in found if ModelFile(path).card.precision == "int8"] if len(found) > 1 else found
     if len(chosen) != 1:
         raise UsageError(f"{folder}: name one of {', '.join(path.name for path in found)}")
     return chosen[0]

@@ -69,6 +69,13 @@ def make_benchmark(trials: list[CandidateTrial], **settings: object) -> Benchmar
     return summarize(trials, around, camera_fps=values["camera_fps"])
 
 
+def touch(folder: Path, *names: str) -> list[Path]:
+    """Files that nobody opens."""
+    for name in names:
+        (folder / name).touch()
+    return [folder / name for name in names]
+
+
 class TestCandidates:
     @pytest.mark.parametrize(("cores", "threads"), [(1, (1,)), (2, (1, 2)), (4, (1, 2, 4)), (6, (1, 2, 4, 6))])
     def test_threads_double_up_to_the_cores(self, cores, threads):
@@ -79,19 +86,19 @@ class TestCandidates:
         with pytest.raises(UsageError, match="may use 4"):
             check_threads((1, 5), CORES)
 
-    def test_openvino_is_tried_in_every_precision(self):
-        found = list_candidates([Path("a.onnx"), Path("b.xml")], (1, 2), openvino_precisions=("f32", "auto"))
+    def test_openvino_is_tried_in_every_precision(self, tmp_path):
+        found = list_candidates(touch(tmp_path, "a.onnx", "b.xml"), (1, 2), openvino_precisions=("f32", "auto"))
         assert [(c.path.name, c.threads, c.options.get("precision")) for c in found] == [
             ("a.onnx", 1, None), ("a.onnx", 2, None), ("b.xml", 1, "f32"), ("b.xml", 2, "f32"), ("b.xml", 1, "auto"),
             ("b.xml", 2, "auto"),
         ]  # fmt: skip
 
-    def test_other_devices_are_tried_where_a_runtime_has_them(self):
-        paths = [Path("a.onnx"), Path("b.xml"), Path("c.tflite")]
+    def test_other_devices_are_tried_where_a_runtime_has_them(self, tmp_path):
+        paths = touch(tmp_path, "a.onnx", "b.xml", "c.tflite")
         found = list_candidates(paths, (2,), devices=("cpu", "gpu", "cuda"))
         assert [(c.path.suffix, c.place, c.options.get("device")) for c in found] == [
             (".onnx", "2 threads", None), (".onnx", "cuda", "cuda"), (".xml", "2 threads", None),
-            (".xml", "gpu", "GPU"), (".tflite", "2 threads", None),
+            (".xml", "gpu", "gpu"), (".tflite", "2 threads", None),
         ]  # fmt: skip
         assert parse_devices("CPU, npu") == ("cpu", "npu")
         with pytest.raises(UsageError, match="tpu: expected cpu"):

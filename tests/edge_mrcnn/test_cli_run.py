@@ -170,9 +170,3 @@ class TestPredict:
         for source, kind in (("0", UsageError), (tmp_path / "broken.png", ImageError)):
             arguments = ("--model", model_files[".onnx"], "--source", source, "-o", tmp_path / "out")
             assert isinstance(invoke_error(predict.command, *arguments), kind)
-
-
-def test_models_that_run_at_once_share_the_threads():
-    assert run.share_threads({}, 1) == {}
-    assert run.share_threads({"threads": 4}, 2) == {"threads": 2}
-    assert run.share_threads({}, 1000) == {"threads": 1}

@@ -81,9 +81,9 @@ def tflite_macs(path: Path) -> dict[str, int]:
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 
-    from runtimes.tflite_backend import strip_card
+    from runtimes.formats.tflite_format import strip_notes
 
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(strip_card(path.read_bytes())))
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(strip_notes(path.read_bytes())))
     kinds = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     found = {}
     for signature in model.signatureDefs:

@@ -11,7 +11,8 @@ import pytest
 
 from edge_mrcnn.inspection import Operator, count_kinds, list_operators, name_strays
 from edge_mrcnn.inspection.summary import find_exits, summarize
-from runtimes import FORMATS, MissingFileError, UnknownFormatError
+from runtimes import MissingFileError, UnknownFormatError
+from runtimes.formats import suffixes
 
 onnx = pytest.importorskip("onnx", reason="pip install 'edge-mrcnn[export]'")
 
@@ -98,7 +99,7 @@ def test_integer_layers_of_an_onnx_file_are_those_between_q_and_dq(tmp_path: Pat
     assert (place.source, place.target, place.kind, place.why) == ("fpn", "fpn", "Relu", "not quantized")
 
 
-@pytest.mark.parametrize("suffix", list(FORMATS))
+@pytest.mark.parametrize("suffix", suffixes())
 def test_every_format_is_read(suffix: str, model_files: dict[str, Path]) -> None:
     operators = list_operators(model_files[suffix])
     assert sum(count_kinds(operators).values()) == len(operators) > 3

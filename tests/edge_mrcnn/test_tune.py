@@ -103,11 +103,13 @@ class TestResolve:
         assert resolve_model("any/model.onnx") == (Path("any/model.onnx"), {})
         assert resolve_model("any/model.onnx", threads=3) == (Path("any/model.onnx"), {"threads": 3})
 
-    def test_a_device_is_named_as_its_runtime_does(self) -> None:
-        assert resolve_model("any/model.xml", device="gpu")[1] == {"device": "GPU"}
-        assert resolve_model("any/model.onnx", device="CUDA")[1] == {"device": "cuda"}
-        with pytest.raises(UsageError, match="TFLite files run on the CPU"):
-            resolve_model("any/model.tflite", device="gpu")
+    def test_device_is_one_of_the_options(self) -> None:
+        assert resolve_model("any/model.xml", device="gpu")[1] == {"device": "gpu"}
+
+    def test_runtime_of_a_file_must_be_its_own(self, folder):
+        assert resolve_model(folder / "best.onnx", "onnx") == (folder / "best.onnx", {})
+        with pytest.raises(UsageError, match=r"--runtime tflite: .*best\.onnx is run by onnx; .* a \.tflite"):
+            resolve_model(folder / "best.onnx", "tflite")
 
     def test_folder_gives_what_was_chosen_here(self, folder):
         write_choice(folder, make_choice(folder, read_board()))

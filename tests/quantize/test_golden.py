@@ -11,10 +11,11 @@ import pytest
 
 import runtimes
 from quantize import CalibrationSet, QuantizeConfig, quantize
-from runtimes import FORMATS, RawOutputs, Runtime, golden
+from runtimes import RawOutputs, Runtime, golden
+from runtimes.formats import suffixes
 
 
-@pytest.fixture(scope="module", params=list(FORMATS))
+@pytest.fixture(scope="module", params=suffixes())
 def files(request, tmp_path_factory, float_files, pictures: CalibrationSet) -> Iterator[dict[str, Path]]:
     """Precision to file: a small real model of each format, with golden tensors, and what became of it."""
     source = request.getfixturevalue("small_tflite").path if request.param == ".tflite" else float_files[request.param]

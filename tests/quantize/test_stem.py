@@ -15,7 +15,7 @@ import pytest
 import runtimes
 from quantize import CalibrationSet, QuantizeConfig, quantize
 from quantize.stem import settle_weights
-from runtimes import FORMATS
+from runtimes.formats import suffixes
 
 pytest.importorskip("nncf", reason="pip install 'edge-mrcnn[export]'")
 
@@ -23,7 +23,7 @@ STEM_BLOCK = "backbone.stage0.0"
 NORMALIZED = (".onnx", ".xml")
 
 
-@pytest.fixture(scope="module", params=list(FORMATS))
+@pytest.fixture(scope="module", params=suffixes())
 def plain(request: pytest.FixtureRequest, float_files: dict[str, Path]) -> Path:
     """The FP32 file of a model whose pictures are divided by 255 and nothing else."""
     is_tflite = request.param == ".tflite"
@@ -104,10 +104,10 @@ def openvino_input(path: Path, image: np.ndarray) -> np.ndarray:
 def tflite_input(path: Path, image: np.ndarray) -> np.ndarray:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    from runtimes.tflite_backend import strip_card
+    from runtimes.formats.tflite_format import strip_notes
 
     interpreter = Interpreter(
-        model_content=strip_card(path.read_bytes()), experimental_preserve_all_tensors=True,
+        model_content=strip_notes(path.read_bytes()), experimental_preserve_all_tensors=True,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )  # fmt: skip
     interpreter.get_signature_runner("detect")(image=image)

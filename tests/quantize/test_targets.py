@@ -16,6 +16,7 @@ from quantize.settings import PARTS as PART_NAMES
 from quantize.settings import adds_in_16_bits
 from runtimes.board import Board
 from runtimes.errors import MissingFileError, ModelFileError, UnknownFormatError, UsageError
+from runtimes.formats import format_of
 
 SUFFIXES = (".onnx", ".xml")
 
@@ -239,6 +240,6 @@ class TestParts:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_quantizing_needs_no_torch(suffix: str, float_files: dict[str, Path]) -> None:
-    module = TARGETS[suffix][0].split(":")[0]
+    module = TARGETS[format_of("model" + suffix).name].split(":")[0]
     code = f"import sys; sys.modules['torch'] = None; import {module}"
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -50,9 +50,9 @@ def test_int8_file_agrees_with_the_float_one(small_tflite, int8_file: Path, cali
 
 def test_the_upsampling_of_masks_is_quantized(small_tflite) -> None:
     from quantize.tflite_target import outputs_by_block
-    from runtimes.tflite_backend import strip_card
+    from runtimes.formats.tflite_format import strip_notes
 
-    assert outputs_by_block(strip_card(small_tflite.path.read_bytes()))["mask_head.conv5_mask"]
+    assert outputs_by_block(strip_notes(small_tflite.path.read_bytes()))["mask_head.conv5_mask"]
 
 
 def test_signatures_give_the_maps_that_the_mask_takes(small_tflite, int8_file: Path) -> None:
@@ -67,9 +67,9 @@ def test_signatures_give_the_maps_that_the_mask_takes(small_tflite, int8_file: P
 def detect(path: Path, image: np.ndarray) -> dict[str, np.ndarray]:
     from ai_edge_litert.interpreter import Interpreter
 
-    from runtimes.tflite_backend import strip_card
+    from runtimes.formats.tflite_format import strip_notes
 
-    interpreter = Interpreter(model_content=strip_card(path.read_bytes()), num_threads=1)
+    interpreter = Interpreter(model_content=strip_notes(path.read_bytes()), num_threads=1)
     return interpreter.get_signature_runner("detect")(image=image)
 
 
@@ -102,9 +102,10 @@ def silence(path: Path, folder: Path) -> Path:
     """The same model, sure that everything is background."""
     from ai_edge_litert.tools import flatbuffer_utils
 
-    from runtimes.tflite_backend import strip_card, write_card
+    from runtimes.formats.tflite_format import strip_notes
+    from runtimes.model_file import ModelFile
 
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(strip_card(path.read_bytes())))
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(strip_notes(path.read_bytes())))
     for graph in model.subgraphs:
         for operator in graph.operators:
             if b"Linear_cls_score" in graph.tensors[operator.outputs[0]].name and len(operator.inputs) == 3:
@@ -113,7 +114,7 @@ def silence(path: Path, folder: Path) -> Path:
                 bias.data = np.array([20, 0, 0, 0], np.float32).view(np.uint8)
     silent = folder / "silent.tflite"
     silent.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-    write_card(silent, runtimes.read_card(path))
+    ModelFile(silent).write_card(runtimes.read_card(path))
     return silent
 
 
@@ -126,11 +127,11 @@ def test_model_of_another_tool_is_refused(calibration: CalibrationSet, tmp_path:
 
 def test_names_say_the_module_without_its_class(small_tflite, int8_file: Path) -> None:
     from edge_mrcnn.inspection import list_operators
-    from runtimes.tflite_backend import strip_card
+    from runtimes.formats.tflite_format import strip_notes
 
     short, plain = list_operators(int8_file), list_operators(small_tflite.path)
     assert {o.name for o in plain if o.weights} == {o.name for o in short if o.weights}
-    again = strip_card(int8_file.read_bytes())
+    again = strip_notes(int8_file.read_bytes())
     assert b"torch.nn" not in again and len(shorten_names(again)) == len(again)
 
 
@@ -142,9 +143,9 @@ def test_unknown_block_is_a_usage_error(small_tflite, calibration: CalibrationSe
 
 def test_every_part_has_blocks(small_tflite) -> None:
     from quantize.settings import PARTS
-    from runtimes.tflite_backend import strip_card
+    from runtimes.formats.tflite_format import strip_notes
 
-    blocks = outputs_by_block(strip_card(small_tflite.path.read_bytes()))
+    blocks = outputs_by_block(strip_notes(small_tflite.path.read_bytes()))
     assert {block.split(".")[0] for block in blocks} == set(PARTS)
     assert all(names for names in blocks.values())
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import runtimes
-from runtimes import FORMATS, ImageError, MissingFileError, ModelFileError, UnknownFormatError, UsageError
+from runtimes import ImageError, MissingFileError, ModelFile, ModelFileError, UnknownFormatError, UsageError
+from runtimes.formats import format_of, suffixes
 from runtimes.seal import write_seal
 
 ROOT = Path(__file__).parents[2]
@@ -28,9 +29,9 @@ def plain(count: int, height: int = 64, width: int = 96) -> np.ndarray:
     return image
 
 
-@pytest.fixture(params=list(FORMATS))
+@pytest.fixture(params=suffixes())
 def suffix(request) -> str:
-    pytest.importorskip(SDKS[request.param], reason=f"needs edge-mrcnn[{FORMATS[request.param].extra}]")
+    pytest.importorskip(SDKS[request.param], reason=f"needs edge-mrcnn[{format_of(f'model{request.param}').extra}]")
     return request.param
 
 
@@ -124,9 +125,8 @@ class TestDamage:
 
     def test_card_that_contradicts_the_graph_is_refused(self, model_files, tmp_path):
         path = Path(shutil.copy(model_files[".tflite"], tmp_path))
-        from runtimes import tflite_backend
-
-        tflite_backend.write_card(path, tflite_backend.read_card(path).updated(input_size_hw=(32, 32)))
+        file = ModelFile(path)
+        file.write_card(file.card.updated(input_size_hw=(32, 32)))
         with pytest.raises(ModelFileError, match="export it again"):
             runtimes.load(path)
 
@@ -175,7 +175,7 @@ class TestLoad:
             "except runtimes.MissingExtraError as error: print(error)"
         )
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-        assert f"pip install 'edge-mrcnn[{FORMATS[suffix].extra}]'" in result.stdout
+        assert f"pip install 'edge-mrcnn[{format_of(f'model{suffix}').extra}]'" in result.stdout
 
     def test_missing_file(self):
         with pytest.raises(MissingFileError, match=r"nowhere\.onnx"):
@@ -218,11 +218,9 @@ class TestLoad:
 
     def test_tflite_card_is_replaced_not_repeated(self, model_files, scene, tmp_path):
         path = Path(shutil.copy(model_files[".tflite"], tmp_path))
-        from runtimes import tflite_backend
-
-        tflite_backend.write_card(path, scene.card.updated(name="a"))
+        ModelFile(path).write_card(scene.card.updated(name="a"))
         size = path.stat().st_size
-        tflite_backend.write_card(path, scene.card.updated(name="b"))
+        ModelFile(path).write_card(scene.card.updated(name="b"))
         assert (runtimes.read_card(path).name, path.stat().st_size) == ("b", size)
 
 
@@ -234,7 +232,7 @@ def expect_refusal(path: Path) -> None:
 
 
 def copy_models(model_files: dict[str, Path], folder: Path) -> Path:
-    for suffix in FORMATS:
+    for suffix in suffixes():
         shutil.copy(model_files[suffix], folder)
     shutil.copy(model_files[".xml"].with_suffix(".bin"), folder)
     return folder
@@ -251,9 +249,9 @@ def remove_card(path: Path) -> None:
     elif path.suffix == ".xml":
         path.write_text(path.read_text().replace("edge_mrcnn", "other_tool"))
     else:
-        from runtimes.tflite_backend import strip_card
+        from runtimes.formats.tflite_format import strip_notes
 
-        path.write_bytes(strip_card(path.read_bytes()))
+        path.write_bytes(strip_notes(path.read_bytes()))
 
 
 def test_signals_are_handled_when_models_are_gone(suffix, model_files) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import runtimes
-from runtimes import FORMATS, MissingFileError, ModelFileError
-from runtimes.bundle import MANIFEST, Manifest, model_file, read_entry, read_manifest, write_bundle
-from runtimes.seal import DIGEST_LENGTH, FRAMES, write_seal
+from runtimes import MissingFileError, ModelFileError
+from runtimes.bundle import MANIFEST, SEAL, Manifest, model_file, read_entry, read_manifest, write_bundle
+from runtimes.formats import suffixes
+from runtimes.seal import write_seal
 
 EXTRAS = {"card.json": b"{}", "report/report.html": b"<p>hello</p>"}
 
@@ -30,7 +31,7 @@ def bundle(model_files, tmp_path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", suffixes())
 def test_opens_as_the_model_in_it(model_files, tmp_path, suffix):
     path = tmp_path / "toy.embundle"
     write_bundle(model_files[suffix], path, EXTRAS)
@@ -162,5 +163,5 @@ def forge(path: Path, manifest: object, files: dict[str, bytes], kind: int = zip
         archive.writestr(MANIFEST, manifest if isinstance(manifest, bytes) else json.dumps(manifest))
         for name, content in files.items():
             archive.writestr(name, content)
-        archive.comment = FRAMES[".embundle"].wrap("0" * DIGEST_LENGTH)
-    write_seal(path)
+        archive.comment = SEAL.blank
+    write_seal(path, SEAL)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import runtimes
-from runtimes import FORMATS, FakeRuntime, ModelFileError, RawOutputs, Runtime, golden
+from runtimes import FakeRuntime, ModelFileError, RawOutputs, Runtime, golden
+from runtimes.formats import format_of, suffixes
 
 ROOT = Path(__file__).parents[2]
 SDKS = {".onnx": "onnxruntime", ".xml": "openvino", ".tflite": "ai_edge_litert"}
@@ -39,11 +40,11 @@ class Noisy(Runtime):
     def close(self) -> None: ...
 
 
-@pytest.fixture(params=list(FORMATS))
+@pytest.fixture(params=suffixes())
 def path(request, model_files, tmp_path) -> Path:
     """A toy model of each format, with golden tensors."""
     suffix = request.param
-    pytest.importorskip(SDKS[suffix], reason=f"needs edge-mrcnn[{FORMATS[suffix].extra}]")
+    pytest.importorskip(SDKS[suffix], reason=f"needs edge-mrcnn[{format_of(f'model{suffix}').extra}]")
     if suffix == ".xml":
         shutil.copy(model_files[suffix].with_suffix(".bin"), tmp_path)
     path = Path(shutil.copy(model_files[suffix], tmp_path))
@@ -124,9 +125,9 @@ def test_what_is_made_from_a_model_gets_answers_of_its_own(path: Path, tmp_path:
 
 
 def test_damaged_record_is_refused_in_one_line(path: Path) -> None:
-    backend = runtimes.import_backend(path)
-    for data in (b"", b"no record", backend.read_golden(path)[:-40]):
-        backend.write_golden(path, data)
+    file = runtimes.ModelFile(path)
+    for data in (b"", b"no record", file.golden[:-40]):
+        file.write_golden(data)
         with pytest.raises(ModelFileError, match="golden tensors are damaged") as caught:
             golden.read(path)
         assert "\n" not in str(caught.value)

@@ -6,16 +6,17 @@ what stays in float under INT8, see `quantize.parts`: predictors and all arithme
 
 from __future__ import annotations
 
-import pkgutil
 from pathlib import Path
 
-from runtimes.errors import MissingExtraError
+from runtimes.formats.jobs import find_job
+from runtimes.model_file import ModelFile
 
-TARGETS = {  # suffix -> writer
-    ".onnx": "edge_mrcnn.export.half.onnx_file:halve_onnx",
-    ".xml": "edge_mrcnn.export.half.openvino_file:halve_openvino",
-    ".tflite": "edge_mrcnn.export.half.tflite_file:halve_tflite",
+TARGETS = {
+    "onnx": "edge_mrcnn.export.half.onnx_file:halve_onnx",
+    "openvino": "edge_mrcnn.export.half.openvino_file:halve_openvino",
+    "tflite": "edge_mrcnn.export.half.tflite_file:halve_tflite",
 }
+"""Format -> what reads one file and writes another in half precision; the card comes afterwards."""
 
 
 def halve(model: Path, output: Path) -> None:
@@ -28,11 +29,10 @@ def halve(model: Path, output: Path) -> None:
     Raises:
         MissingExtraError: If a package that this format needs is not installed.
     """
-    try:
-        write = pkgutil.resolve_name(TARGETS[model.suffix])
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"{model}: FP16 needs {error.name}: pip install 'edge-mrcnn[export]'") from error
-    write(model, output)
+    file = ModelFile(model)
+    write = find_job(TARGETS, file.format.name, "FP16", name=file, install="'edge-mrcnn[export]'")
+    write(file.path, output)
+    ModelFile(output).write_card(file.card.updated(precision="fp16"))
 
 
 __all__ = ["TARGETS", "halve"]

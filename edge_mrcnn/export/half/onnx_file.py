@@ -10,9 +10,6 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from quantize.parts import part_of
-from runtimes.model_card import CARD_KEY, GOLDEN_KEY
-from runtimes.onnx_backend import read_card
-from runtimes.seal import SEAL_KEY, write_seal
 
 FLOAT_INPUTS = {"Resize": {1, 2}}
 """Operator -> places of its inputs that are float32 whatever its data is."""
@@ -22,14 +19,10 @@ SUFFIX = "/half"
 
 def halve_onnx(model: Path, output: Path) -> None:
     """See `edge_mrcnn.export.half.halve`."""
-    card = read_card(model).updated(precision="fp16")
     proto = onnx.load(model)
     convert_layers(proto)
-    remarks = {entry.key: entry.value for entry in proto.metadata_props if entry.key not in (GOLDEN_KEY, SEAL_KEY)}
-    helper.set_model_props(proto, {**remarks, CARD_KEY: card.to_json()})
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, output)
-    write_seal(output)
 
 
 def convert_layers(model: ModelProto) -> None:

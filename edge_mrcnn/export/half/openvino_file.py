@@ -13,8 +13,6 @@ import openvino
 from openvino import opset13
 
 from quantize.parts import part_of
-from runtimes.openvino_backend import CARD_PATH, read_card
-from runtimes.seal import write_seal
 
 SMALLEST = 256
 """Weights of a constant that is worth it."""
@@ -22,14 +20,11 @@ SMALLEST = 256
 
 def halve_openvino(model: Path, output: Path) -> None:
     """See `edge_mrcnn.export.half.halve`."""
-    card = read_card(model).updated(precision="fp16")
     graph = openvino.Core().read_model(model)
     for node in graph.get_ordered_ops():
         if part_of(node.get_friendly_name()) is not None:
             _halve_constants(node)
-    graph.set_rt_info(card.to_json(), CARD_PATH)
     openvino.save_model(graph, output, compress_to_fp16=False)
-    write_seal(output)
 
 
 def _halve_constants(node: openvino.Node) -> None:

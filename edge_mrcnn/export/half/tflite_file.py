@@ -18,8 +18,8 @@ from ai_edge_quantizer.qtyping import (
 from ai_edge_quantizer.recipe_manager import AlgorithmName, RecipeManager
 
 from quantize.tflite_target import PARTS
+from runtimes.formats.tflite_format import strip_notes
 from runtimes.quiet import quiet_stderr
-from runtimes.tflite_backend import read_card, strip_card, write_card
 
 _WEIGHTS = OpQuantizationConfig(
     weight_tensor_config=TensorQuantizationConfig(num_bits=16, dtype=TensorDataType.FLOAT),
@@ -30,14 +30,12 @@ _WEIGHTS = OpQuantizationConfig(
 
 def halve_tflite(model: Path, output: Path) -> None:
     """See `edge_mrcnn.export.half.halve`."""
-    card = read_card(model).updated(precision="fp16")
     recipe = RecipeManager()
     for kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED"):
         recipe.add_quantization_config(
             "|".join(PARTS.values()), TFLOperationName(kind), _WEIGHTS, AlgorithmName.FLOAT_CASTING
         )
-    tool = quantizer.Quantizer(bytearray(strip_card(model.read_bytes())), recipe.get_quantization_recipe())
+    tool = quantizer.Quantizer(bytearray(strip_notes(model.read_bytes())), recipe.get_quantization_recipe())
     with quiet_stderr():
         half = tool.quantize(enable_progress_report=False).quantized_model
     output.write_bytes(bytes(half))
-    write_card(output, card)

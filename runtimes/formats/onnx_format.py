@@ -1,0 +1,100 @@
+"""ONNX: the card is the metadata property "edge_mrcnn" of the model, golden tensors are another in base64.
+
+They are found and replaced among the outermost fields of the protobuf, which takes no package and milliseconds.
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, ModelProto and StringStringEntryProto
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtimes.errors import UsageError
+from runtimes.formats.base import DIGEST_LENGTH, SEAL_KEY, Format, Frame, Notes, Options
+from runtimes.formats.protobuf import Field, scan_fields, write_bytes
+from runtimes.model_card import CARD_KEY, GOLDEN_KEY
+
+METADATA_PROPS = 14
+"""Number of the field of ModelProto that holds a property."""
+KEY, VALUE = 1, 2
+"""Numbers of the fields of a property."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxOptions(Options):
+    """What ONNX Runtime alone can be asked for."""
+
+    spinning: bool = False
+    """Whether threads wait for the next operator in a loop. That answers sooner on a machine with nothing else to do;
+    on two busy processors it doubled the processor time of a frame and its latency rose by 60 %."""
+    providers: Sequence[str] | None = None
+    """Execution providers in order of preference, in place of the device's."""
+    cache_dir: str | Path | None = None
+    """Folder for TensorRT's engines, which take minutes to build; none by default."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.providers, str):
+            raise UsageError(f"providers {self.providers!r}: expected a list of names, such as [{self.providers!r}]")
+
+
+def read_notes(data: bytes) -> Notes:
+    """See `Format`."""
+    properties = {key: value for key, value, _ in _read_properties(data)}
+    card, golden = properties.get(CARD_KEY), properties.get(GOLDEN_KEY)
+    return Notes(
+        card=None if card is None else card.decode(),
+        golden=None if golden is None else base64.b64decode(golden, validate=True),
+    )
+
+
+def write_notes(data: bytes, notes: Notes) -> bytes:
+    """See `Format`: the properties of others stay where they are, ours go to the end."""
+    kept, place = [], 0
+    for key, _, field in _read_properties(data):
+        if key in (CARD_KEY, GOLDEN_KEY, SEAL_KEY):
+            kept.append(data[place : field.start])
+            place = field.end
+    kept.append(data[place:])
+    if notes.card is not None:
+        kept.append(_write_property(CARD_KEY, notes.card.encode()))
+    if notes.golden is not None:
+        kept.append(_write_property(GOLDEN_KEY, base64.b64encode(notes.golden)))
+    return b"".join(kept)
+
+
+def _read_properties(data: bytes) -> list[tuple[str, bytes, Field]]:
+    """Key, value and place of each property of a model."""
+    properties = []
+    for field in scan_fields(data):
+        if field.number == METADATA_PROPS:
+            entry = data[field.value : field.end]
+            texts = {part.number: entry[part.value : part.end] for part in scan_fields(entry)}
+            properties.append((texts.get(KEY, b"").decode(), texts.get(VALUE, b""), field))
+    return properties
+
+
+def _write_property(key: str, value: bytes) -> bytes:
+    return write_bytes(METADATA_PROPS, write_bytes(KEY, key.encode()) + write_bytes(VALUE, value))
+
+
+def _seal_frame() -> Frame:
+    """The seal is a property of its own, the last field of the file."""
+    blank = _write_property(SEAL_KEY, bytes(DIGEST_LENGTH))
+    return Frame(blank[:-DIGEST_LENGTH])
+
+
+ONNX = Format(
+    name="onnx",
+    title="ONNX Runtime",
+    suffix=".onnx",
+    packages=("onnxruntime", "onnxruntime-gpu"),
+    extra="onnx",
+    devices=("cpu", "cuda", "tensorrt"),
+    options=OnnxOptions,
+    backend="runtimes.onnx_backend",
+    seal=_seal_frame(),
+    read_notes=read_notes,
+    write_notes=write_notes,
+)

@@ -1,0 +1,68 @@
+"""TFLite: the card is the file `edge_mrcnn.json` in a ZIP archive behind the flatbuffer.
+
+That is where TFLite's own metadata keeps "associated files"; any unzip program reads it. Golden tensors are the file
+`edge_mrcnn_golden.npz` there, and the seal is the comment of the archive.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+
+from runtimes.formats.base import SEAL_KEY, Format, Frame, Notes, Options
+from runtimes.model_card import CARD_KEY, GOLDEN_KEY
+
+CARD_FILE = f"{CARD_KEY}.json"
+GOLDEN_FILE = f"{GOLDEN_KEY}.npz"
+SEAL = Frame(f"{SEAL_KEY} ".encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TfliteOptions(Options):
+    """What TFLite alone can be asked for: nothing so far."""
+
+
+def read_notes(data: bytes) -> Notes:
+    """See `Format`."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return Notes(None)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = archive.namelist()
+        card = archive.read(CARD_FILE).decode() if CARD_FILE in names else None
+        golden = archive.read(GOLDEN_FILE) if GOLDEN_FILE in names else None
+    return Notes(card, golden)
+
+
+def write_notes(data: bytes, notes: Notes) -> bytes:
+    """See `Format`: other associated files go, since ours is the only archive that there is."""
+    buffer = io.BytesIO(strip_notes(data))
+    with zipfile.ZipFile(buffer, "a") as archive:
+        if notes.card is not None:
+            archive.writestr(CARD_FILE, notes.card)
+        if notes.golden is not None:
+            archive.writestr(GOLDEN_FILE, notes.golden)
+        archive.comment = SEAL.blank  # the archive tells how long its comment is
+    return buffer.getvalue()
+
+
+def strip_notes(data: bytes) -> bytes:
+    """The flatbuffer alone, of a file with or without an archive behind it."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return data
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return data[: min(entry.header_offset for entry in archive.infolist())]
+
+
+TFLITE = Format(
+    name="tflite",
+    title="TFLite",
+    suffix=".tflite",
+    packages=("ai-edge-litert", "tflite-runtime"),
+    extra="tflite",
+    options=TfliteOptions,
+    backend="runtimes.tflite_backend",
+    seal=SEAL,
+    read_notes=read_notes,
+    write_notes=write_notes,
+)
