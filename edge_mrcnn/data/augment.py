@@ -1,115 +1,190 @@
 """Augmentation of a picture with its masks together, in numpy and OpenCV.
 
-All randomness comes from the generator that is handed in, so a sample is a function of its seed.
+All randomness comes from the generator that is handed in, so a sample is a function of its seed. A mask is a `Part` of
+the size of its object: none is as large as the picture or the canvas.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from edge_mrcnn.config import TrainConfig
+from edge_mrcnn.data.outlines import Part, RunLengths, cut_mask, paste_part
+
+Size = tuple[int, int]
 
 
-def resize_masks(masks: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """(N, h, w) uint8 of 0 and 1 to (N, *size_hw), interpolated and cut at one half."""
-    resized = np.zeros((len(masks), *size_hw), np.uint8)
-    shrinks = len(masks) and min(size_hw[0] / masks.shape[1], size_hw[1] / masks.shape[2]) < 0.5
-    for mask, target in zip(masks, resized, strict=True):
-        if shrinks:  # linear interpolation would skip pixels
-            target[:] = cv2.resize(mask * 255, size_hw[::-1], interpolation=cv2.INTER_AREA) > 127
-        else:
-            _resize_part(mask, target)
-    return resized
+@dataclass(frozen=True)
+class Span:
+    """The part of one axis of a resized picture that is seen on the canvas, in pixels."""
+
+    source: int
+    """Where it starts in the resized picture."""
+    target: int
+    """Where it starts on the canvas."""
+    length: int
+
+    @classmethod
+    def choose(cls, length: int, room: int, rng: np.random.Generator) -> Span:
+        """A random crop of what is longer than the canvas, a random place for what is shorter."""
+        if length >= room:
+            return cls(int(rng.integers(0, length - room + 1)), 0, room)
+        return cls(0, int(rng.integers(0, room - length + 1)), length)
 
 
-def _resize_part(mask: np.ndarray, target: np.ndarray) -> None:
-    """Resize a mask into `target`, which is blank, where it is not blank."""
-    x, y, width, height = cv2.boundingRect(mask)
-    scale_y, scale_x = (new / old for new, old in zip(target.shape, mask.shape, strict=True))
-    left, top = int(x * scale_x), int(y * scale_y)
-    right = min(math.ceil((x + width) * scale_x), target.shape[1])
-    bottom = min(math.ceil((y + height) * scale_y), target.shape[0])
-    if right <= left or bottom <= top:
-        return
-    shift_x = scale_x * (x + 0.5) - 0.5 - left
-    shift_y = scale_y * (y + 0.5) - 0.5 - top
-    matrix = np.array([[scale_x, 0, shift_x], [0, scale_y, shift_y]])
-    part = cv2.warpAffine(mask[y : y + height, x : x + width] * 255, matrix, (right - left, bottom - top))
-    target[top:bottom, left:right] = part > 127
+@dataclass(frozen=True)
+class Placing:
+    """How a picture is scaled, cropped, placed and mirrored on a canvas."""
+
+    source_hw: Size
+    """Of the picture, in pixels."""
+    resized_hw: Size
+    """Of the whole picture at the new scale."""
+    canvas_hw: Size
+    rows: Span
+    columns: Span
+    is_mirrored: bool
+
+    @classmethod
+    def whole(cls, source_hw: Size, canvas_hw: Size) -> Placing:
+        """The whole picture, stretched to the canvas."""
+        return cls(source_hw, canvas_hw, canvas_hw, Span(0, 0, canvas_hw[0]), Span(0, 0, canvas_hw[1]), False)
+
+    @classmethod
+    def choose(cls, source_hw: Size, canvas_hw: Size, config: TrainConfig, rng: np.random.Generator) -> Placing:
+        """A random scale, place and mirror image ("large scale jitter", arXiv 2012.07177, section 3).
+
+        Args:
+            source_hw: Of the picture, in pixels.
+            canvas_hw: Of the canvas, in pixels.
+            config: Ranges and probabilities.
+            rng: Source of randomness.
+        """
+        fit = min(canvas_hw[0] / source_hw[0], canvas_hw[1] / source_hw[1])
+        scale = fit * np.exp(rng.uniform(*np.log(config.scale_jitter)))
+        resized_h, resized_w = (max(1, round(side * scale)) for side in source_hw)
+        rows = Span.choose(resized_h, canvas_hw[0], rng)
+        columns = Span.choose(resized_w, canvas_hw[1], rng)
+        is_mirrored = bool(rng.random() < config.flip)
+        return cls(source_hw, (resized_h, resized_w), canvas_hw, rows, columns, is_mirrored)
+
+    @property
+    def scale_yx(self) -> tuple[float, float]:
+        """New pixels per old one."""
+        return self.resized_hw[0] / self.source_hw[0], self.resized_hw[1] / self.source_hw[1]
+
+    def place_image(self, image: np.ndarray, pad_rgb: tuple[int, int, int]) -> np.ndarray:
+        """The canvas (H, W, 3) with a picture (h, w, 3) uint8 RGB on it; `pad_rgb` is what it does not cover."""
+        interpolation = cv2.INTER_AREA if max(self.scale_yx) < 1 else cv2.INTER_LINEAR
+        resized = cv2.resize(image, self.resized_hw[::-1], interpolation=interpolation)
+        rows, columns = self.rows, self.columns
+        seen = resized[rows.source : rows.source + rows.length, columns.source : columns.source + columns.length]
+        below = self.canvas_hw[0] - rows.target - rows.length
+        right = self.canvas_hw[1] - columns.target - columns.length
+        border = (rows.target, below, columns.target, right)
+        canvas = cv2.copyMakeBorder(seen, *border, cv2.BORDER_CONSTANT, value=pad_rgb)
+        return canvas[:, ::-1] if self.is_mirrored else canvas
+
+    def place_mask(self, part: Part) -> Part | None:
+        """What is seen of a mask, in pixels of the canvas; None if nothing is."""
+        height, width = part.mask.shape
+        scale_y, scale_x = self.scale_yx
+        top, bottom = _seen(part.y, height, scale_y, self.rows)
+        left, right = _seen(part.x, width, scale_x, self.columns)
+        if bottom <= top or right <= left:
+            return None
+        start_y, start_x = part.y * scale_y - top, part.x * scale_x - left
+        mask = _resample(part.mask, (scale_y, scale_x), (start_y, start_x), (bottom - top, right - left))
+        x = left - self.columns.source + self.columns.target
+        y = top - self.rows.source + self.rows.target
+        if self.is_mirrored:
+            return Part(self.canvas_hw[1] - x - mask.shape[1], y, mask[:, ::-1])
+        return Part(x, y, mask)
 
 
-def random_view(
-    image: np.ndarray,
-    masks: np.ndarray,
-    size_hw: tuple[int, int],
-    pad_rgb: tuple[int, int, int],
-    config: TrainConfig,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """A random scale, place and mirror image of a picture on a canvas ("large scale jitter", arXiv 2012.07177, 3).
+def _seen(start: int, length: int, scale: float, span: Span) -> tuple[int, int]:
+    """The pixels of the resized picture that an object covers and a span shows: first, and one past the last."""
+    first = max(int(start * scale), span.source)
+    last = min(math.ceil((start + length) * scale), span.source + span.length)
+    return first, last
+
+
+def _resample(
+    mask: np.ndarray, scale_yx: tuple[float, float], start_yx: tuple[float, float], size_hw: Size
+) -> np.ndarray:
+    """A mask (h, w) of 0 and 1 at another scale, cut at one half.
 
     Args:
-        image: (h, w, 3) uint8 RGB.
-        masks: (N, h, w) uint8 of 0 and 1.
-        size_hw: Canvas in pixels.
-        pad_rgb: Colour of what the picture does not cover.
-        config: Ranges and probabilities.
-        rng: Source of randomness.
-
-    Returns:
-        Image (H, W, 3) and masks (N, H, W), of the canvas.
+        mask: Of the object.
+        scale_yx: New pixels per old one.
+        start_yx: Where its upper left corner comes to lie, in new pixels.
+        size_hw: Of the result; what lies outside of it is cut off.
     """
+    fine = 1
+    while fine * min(scale_yx) < 0.5:  # linear interpolation would skip pixels
+        fine *= 2
+    scale_y, scale_x = fine * scale_yx[0], fine * scale_yx[1]
+    # The centre of pixel 0 is at one half, before and after.
+    shift_y = fine * start_yx[0] + scale_y / 2 - 0.5
+    shift_x = fine * start_yx[1] + scale_x / 2 - 0.5
+    matrix = np.array([[scale_x, 0, shift_x], [0, scale_y, shift_y]])
     height, width = size_hw
-    fit = min(height / image.shape[0], width / image.shape[1])
-    scale = fit * np.exp(rng.uniform(*np.log(config.scale_jitter)))
-    new_hw = tuple(max(1, round(side * scale)) for side in image.shape[:2])
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    image = cv2.resize(image, new_hw[::-1], interpolation=interpolation)
-    masks = resize_masks(masks, new_hw)
-    source_y, target_y, rows = _place(new_hw[0], height, rng)
-    source_x, target_x, columns = _place(new_hw[1], width, rng)
-    take = np.s_[source_y : source_y + rows, source_x : source_x + columns]
-    put = np.s_[target_y : target_y + rows, target_x : target_x + columns]
-    border = (target_y, height - target_y - rows, target_x, width - target_x - columns)
-    canvas = cv2.copyMakeBorder(image[take], *border, cv2.BORDER_CONSTANT, value=pad_rgb)
-    canvas_masks = np.zeros((len(masks), height, width), np.uint8)
-    canvas_masks[(slice(None), *put)] = masks[(slice(None), *take)]
-    if rng.random() < config.flip:
-        canvas, canvas_masks = canvas[:, ::-1], canvas_masks[:, :, ::-1]
-    return canvas, canvas_masks
+    resampled = cv2.warpAffine(mask * 255, matrix, (fine * width, fine * height))
+    if fine > 1:
+        resampled = cv2.resize(resampled, (width, height), interpolation=cv2.INTER_AREA)
+    return (resampled > 127).astype(np.uint8)
 
 
-def _place(length: int, room: int, rng: np.random.Generator) -> tuple[int, int, int]:
-    """Start in the picture, start on the canvas, and length of the part that is seen along one axis."""
-    if length >= room:
-        return int(rng.integers(0, length - room + 1)), 0, room
-    return 0, int(rng.integers(0, room - length + 1)), length
+def fit_mask(outline: RunLengths, size_hw: Size) -> np.ndarray:
+    """The mask (H, W) uint8 of 0 and 1 of a compressed RLE, stretched from its picture to a canvas."""
+    source_hw = (int(outline["size"][0]), int(outline["size"][1]))
+    canvas = np.zeros(size_hw, np.uint8)
+    part = Placing.whole(source_hw, size_hw).place_mask(cut_mask(outline))
+    if part is not None:
+        paste_part(canvas, part)
+    return canvas
 
 
 def paste_objects(
-    image: np.ndarray, masks: np.ndarray, source: np.ndarray, source_masks: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    image: np.ndarray,
+    parts: Sequence[Part],
+    source: np.ndarray,
+    source_parts: Sequence[Part],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, list[Part], np.ndarray]:
     """Lay some objects of another picture over a picture ("simple copy-paste", arXiv 2012.07177, section 3).
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        masks: (N, H, W) uint8 of 0 and 1.
+        parts: Masks of its N objects.
         source: (H, W, 3) uint8 RGB, the view of another picture.
-        source_masks: (M, H, W) uint8, its objects.
+        source_parts: Masks of its M objects.
         rng: Chooses which of them, one at least.
 
     Returns:
-        The picture, masks (N + K, H, W) of what is still seen of its own objects and of the pasted ones, and the
-        indices (K,) of those in `source_masks`.
+        The picture, the N masks of what is still seen of its own objects and K of the pasted ones, and the indices (K,)
+        of those in `source_parts`.
     """
-    count = len(source_masks)
+    count = len(source_parts)
     chosen = rng.permutation(count)[: rng.integers(1, count + 1)] if count else np.zeros(0, np.int64)
-    covered = np.asarray(source_masks[chosen].any(axis=0))
-    pasted = np.where(covered[..., None], source, image)
-    return pasted, np.concatenate([masks * ~covered, source_masks[chosen]]), chosen
+    covered = np.zeros(image.shape[:2], np.uint8)
+    laid = [source_parts[index] for index in chosen]
+    for part in laid:
+        covered[_window(part)] |= part.mask
+    pasted = np.where(covered[..., None] > 0, source, image)
+    seen = [Part(part.x, part.y, part.mask & (1 - covered[_window(part)])) for part in parts]
+    return pasted, seen + laid, chosen
+
+
+def _window(part: Part) -> tuple[slice, slice]:
+    """Rows and columns that a mask lies in."""
+    height, width = part.mask.shape
+    return slice(part.y, part.y + height), slice(part.x, part.x + width)
 
 
 def jitter_color(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""COCO data as training samples: letterboxed, augmented, with targets in torchvision's form."""
+"""COCO data as training samples: letterboxed, augmented, with targets for the losses."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ import torch
 from torch import Tensor
 
 from edge_mrcnn.config import TrainConfig
-from edge_mrcnn.data.augment import jitter_color, paste_objects, random_view
-from edge_mrcnn.data.coco import CocoData, decode_mask
+from edge_mrcnn.data.augment import Placing, jitter_color, paste_objects
+from edge_mrcnn.data.coco import CocoData, CocoImage
+from edge_mrcnn.data.outlines import Part, cut_mask
+from edge_mrcnn.data.targets import Target, make_target
 from runtimes.errors import DataError
 from runtimes.preprocess import read_image
 
-MIN_VISIBLE_PX = 16
-"""Objects of which augmentation leaves fewer pixels than this are not trained on."""
+LARGE_PX = 32_000_000
+"""Pictures of more pixels are decoded at a half, a quarter or an eighth of their sides where the view is as small."""
 
-Sample = tuple[Tensor, dict[str, Tensor]]
+Sample = tuple[Tensor, Target]
 
 
 class InstanceDataset:
     """Samples of a data set: a random view per index and epoch, the same on every run of a seed.
 
-    Crowd regions are left out of the targets; they have no single outline.
+    Crowd regions are left out of the targets; they have no single outline. So are objects that have only a box.
     """
 
     def __init__(
@@ -39,56 +41,47 @@ class InstanceDataset:
         return len(self.data.images)
 
     def view(self, epoch: int, index: int) -> Sample:
-        """Image (3, H, W) uint8 RGB and targets: boxes (N, 4) xyxy, labels (N,) 1-based, masks (N, H, W) uint8."""
+        """Image (3, H, W) uint8 RGB and what is in it; memory follows the picture and the view."""
         rng = np.random.default_rng((self.config.seed, epoch, index))
-        image, masks, labels = self._see(index, rng)
+        image, parts, labels = self._see(index, rng)
         if self.config.copy_paste and rng.random() < self.config.copy_paste:
-            source, source_masks, source_labels = self._see(int(rng.integers(len(self))), rng)
-            image, masks, chosen = paste_objects(image, masks, source, source_masks, rng)
+            source, source_parts, source_labels = self._see(int(rng.integers(len(self))), rng)
+            image, parts, chosen = paste_objects(image, parts, source, source_parts, rng)
             labels = np.concatenate([labels, source_labels[chosen]])
         image = jitter_color(image, self.config.color_jitter, rng)
-        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), make_target(masks, labels)
+        channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
+        return torch.from_numpy(channels_first), make_target(parts, labels)
 
-    def _see(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A random view of an image: canvas, masks and labels."""
-        image, masks, labels = self._load(index)
-        return *random_view(image, masks, self.image_size_hw, self.pad_rgb, self.config, rng), labels
-
-    def _load(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _see(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Part], np.ndarray]:
+        """A random view of an image: canvas (H, W, 3), the N masks that are seen, and their labels (N,)."""
         record = self.data.images[index]
-        image = read_image(record.path)
-        annotations = [a for a in self.data.annotations(record.id) if not a["iscrowd"]]
-        masks = np.zeros((len(annotations), *image.shape[:2]), np.uint8)
-        for mask, annotation in zip(masks, annotations, strict=True):
-            decoded = decode_mask(annotation)
-            if decoded.shape != mask.shape:
-                raise _size_error(record.path, decoded.shape, mask.shape)
-            mask[:] = decoded
-        labels = np.array([self._labels[a["category_id"]] for a in annotations], np.int64)
-        return image, masks, labels
+        placing = Placing.choose((record.height, record.width), self.image_size_hw, self.config, rng)
+        image = _read(record, placing)
+        parts, labels = [], []
+        for annotation in self.data.annotations(record.id):
+            if annotation["iscrowd"]:
+                continue
+            part = placing.place_mask(cut_mask(annotation["segmentation"]))
+            if part is not None:
+                parts.append(part)
+                labels.append(self._labels[annotation["category_id"]])
+        return placing.place_image(image, self.pad_rgb), parts, np.array(labels, np.int64)
 
 
-def make_target(masks: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
-    """Boxes from masks; objects that are hardly visible are dropped.
+def _read(record: CocoImage, placing: Placing) -> np.ndarray:
+    """The picture (h, w, 3) uint8 RGB; a very large one smaller, if its view is.
 
-    Args:
-        masks: (N, H, W) uint8 of 0 and 1.
-        labels: (N,) int64.
+    Raises:
+        DataError: If it has another size than annotated.
     """
-    visible = masks.sum((1, 2)) >= MIN_VISIBLE_PX
-    masks, labels = np.ascontiguousarray(masks[visible]), labels[visible]
-    boxes = np.array([_box(mask) for mask in masks], np.float32).reshape(-1, 4)
-    return {
-        "boxes": torch.from_numpy(boxes),
-        "labels": torch.from_numpy(labels),
-        "masks": torch.from_numpy(masks),
-    }
-
-
-def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """The box around a mask in pixel edges: x1 and y1 are one past the last pixel."""
-    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    shrink = 1
+    if record.width * record.height > LARGE_PX:
+        shrink = max(factor for factor in (1, 2, 4, 8) if factor == 1 or factor * max(placing.scale_yx) <= 1)
+    image = read_image(record.path, shrink=shrink)
+    height, width = -(-record.height // shrink), -(-record.width // shrink)
+    if image.shape[:2] != (height, width):
+        raise _size_error(record.path, (height, width), image.shape)
+    return image
 
 
 def collate(samples: list[Sample]) -> tuple[Tensor, list[dict[str, Tensor]]]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
+from edge_mrcnn.data.augment import fit_mask
 from edge_mrcnn.evaluation.answers import Result
-from edge_mrcnn.evaluation.coco_api import rle
 from runtimes.draw import FONT, Color, Rect, Style, draw_polygons, fill_polygons, is_free, to_polygons
-from runtimes.postprocess import MASK_THRESHOLD, Region, find_contours
+from runtimes.postprocess import Region, find_contours
 
 FONT_SCALE = 0.45
 JPEG_QUALITY = 84
@@ -60,10 +60,10 @@ def draw_objects(
 
 
 def _shrink_mask(thing: Result, size_hw: tuple[int, int]) -> Region:
-    """The mask at the canvas's size, as a region of all of it."""
-    mask = rle.decode(thing["segmentation"]).astype(np.float32)
-    shrunk = cv2.resize(mask, size_hw[::-1], interpolation=cv2.INTER_AREA)
-    return Region(0, 0, shrunk >= MASK_THRESHOLD)
+    """The mask at the canvas's size, as a region of all of it; empty where an object has only a box."""
+    if thing["segmentation"] is None:
+        return Region(0, 0, np.zeros(size_hw, bool))
+    return Region(0, 0, fit_mask(thing["segmentation"], size_hw) > 0)
 
 
 def _draw_box(canvas: np.ndarray, box_xywh: np.ndarray, color: Color) -> None:

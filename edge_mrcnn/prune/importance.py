@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 
+from edge_mrcnn.data.targets import Target
 from edge_mrcnn.model.region_pool import RegionPool
 from edge_mrcnn.prune.groups import ChannelGroup, input_axis
 from edge_mrcnn.reference import pick_device
-from edge_mrcnn.train.losses import Target, compute_losses
+from edge_mrcnn.train.losses import compute_losses
 from edge_mrcnn.train.task import Batch, set_norm_eval
 
 Importance = dict[str, Tensor]

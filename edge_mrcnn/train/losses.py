@@ -13,9 +13,8 @@ from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.roi_heads import fastrcnn_loss, maskrcnn_loss
 
+from edge_mrcnn.data.targets import Target, unpack_masks
 from edge_mrcnn.model.region_pool import is_aligned
-
-Target = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def compute_losses(model: MaskRCNN, images: Tensor, targets: list[Target]) -> tu
     Args:
         model: In training mode.
         images: (B, 3, H, W) uint8 RGB.
-        targets: Boxes, labels and masks of each image, as torchvision has them.
+        targets: Boxes, labels and masks of each image, packed or as torchvision has them.
     """
     batch, _ = model.transform(images)
     features = model.backbone(batch.tensors)
@@ -69,13 +68,22 @@ def compute_losses(model: MaskRCNN, images: Tensor, targets: list[Target]) -> tu
     # Torchvision cuts mask targets out half a pixel to the lower right of where aligned features come from.
     shift = 0.5 if is_aligned(heads.mask_roi_pool) else 0.0
     target_boxes = [box - shift for box in object_boxes]
-    masks, true_labels = [t["masks"] for t in targets], [t["labels"] for t in targets]
+    masks, true_labels, own = _true_objects(targets, owners, (images.shape[-2], images.shape[-1]))
     losses |= {
         "loss_classifier": classifier,
         "loss_box_reg": box_reg,
-        "loss_mask": maskrcnn_loss(mask_logits, target_boxes, masks, true_labels, owners),
+        "loss_mask": maskrcnn_loss(mask_logits, target_boxes, masks, true_labels, own),
     }
     return losses, Regions(
         list(features.values()), boxes, torch.cat(labels), pooled, class_logits, deltas,
         object_boxes, torch.cat(object_labels), mask_features, mask_logits,
     )  # fmt: skip
+
+
+def _true_objects(
+    targets: list[Target], owners: list[Tensor], size_hw: tuple[int, int]
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Of each image the masks (Q_i, H, W) and labels (Q_i,) of its regions' objects, and the rows 0 to Q_i - 1."""
+    masks = [unpack_masks(target, rows, size_hw) for target, rows in zip(targets, owners, strict=True)]
+    labels = [target["labels"][rows] for target, rows in zip(targets, owners, strict=True)]
+    return masks, labels, [torch.arange(len(rows), device=rows.device) for rows in owners]

@@ -5,80 +5,129 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
+coco_mask = pytest.importorskip("pycocotools.mask", reason="pip install 'edge-mrcnn[report]'")
 
 from edge_mrcnn.config import TrainConfig  # noqa: E402
-from edge_mrcnn.data.augment import jitter_color, paste_objects, random_view, resize_masks  # noqa: E402
-from edge_mrcnn.data.coco import load_coco  # noqa: E402
-from edge_mrcnn.data.dataset import InstanceDataset, make_target  # noqa: E402
+from edge_mrcnn.data import load  # noqa: E402
+from edge_mrcnn.data.augment import Placing, Span, fit_mask, jitter_color, paste_objects  # noqa: E402
+from edge_mrcnn.data.dataset import InstanceDataset  # noqa: E402
 from edge_mrcnn.data.loader import EpochSampler, train_loader  # noqa: E402
+from edge_mrcnn.data.outlines import BrokenOutlineError, Part, cut_mask, paste_part, read_counts  # noqa: E402
+from edge_mrcnn.data.targets import make_target, unpack_masks  # noqa: E402
 from runtimes.errors import DataError  # noqa: E402
 
 PAD = (10, 20, 30)
 
 
 def draw_ellipse() -> tuple[np.ndarray, np.ndarray]:
-    """A white ellipse on black (90, 120, 3), and its mask (1, 90, 120)."""
+    """A white ellipse on black (90, 120, 3), and its mask (90, 120)."""
     mask = np.zeros((90, 120), np.uint8)
     cv2.ellipse(mask, (50, 40), (30, 18), 25, 0, 360, 1, -1)
-    return np.repeat(mask[..., None] * 255, 3, axis=2), mask[None]
+    return np.repeat(mask[..., None] * 255, 3, axis=2), mask
 
 
-class TestView:
+def encode(mask: np.ndarray) -> dict[str, Any]:
+    encoded: dict[str, Any] = coco_mask.encode(np.asfortranarray(mask))
+    return encoded
+
+
+def part_of(mask: np.ndarray) -> Part:
+    return cut_mask(encode(mask))
+
+
+def spread(part: Part | None, size_hw: tuple[int, int]) -> np.ndarray:
+    """A part on a canvas."""
+    canvas = np.zeros(size_hw, np.uint8)
+    if part is not None:
+        paste_part(canvas, part)
+    return canvas
+
+
+class TestOutline:
+    @pytest.mark.parametrize("seed", range(30))
+    def test_cut_mask_is_that_of_pycocotools(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        size_hw = tuple(rng.integers(1, 60, 2).tolist())
+        mask = (rng.random(size_hw) < rng.choice([0.02, 0.5, 1.0])).astype(np.uint8)
+        mask[:, : int(rng.integers(0, 20))] = 0
+        assert np.array_equal(spread(part_of(mask), size_hw), mask)
+
+    def test_cut_mask_is_as_small_as_its_object(self) -> None:
+        mask = np.zeros((400, 500), np.uint8)
+        mask[100:110, 200:230] = 1
+        part = part_of(mask)
+        assert (part.x, part.y, part.mask.shape) == (200, 100, (10, 30))
+
+    def test_long_runs_are_read(self) -> None:
+        mask = np.zeros((3000, 4000), np.uint8)
+        mask[2999, 3999] = 1
+        runs = read_counts(encode(mask)["counts"])
+        assert runs.tolist() == [3000 * 4000 - 1, 1]
+
+    @pytest.mark.parametrize("code", ["", "o", "~", "oooooooooooo0"])
+    def test_what_is_no_code_is_refused(self, code: str) -> None:
+        with pytest.raises(BrokenOutlineError):
+            read_counts(code)
+
+
+class TestPlacing:
     @pytest.mark.parametrize("size_hw", [(64, 64), (64, 128), (192, 128)])
     def test_mask_lies_where_the_object_is_drawn(self, size_hw: tuple[int, int]) -> None:
-        image, masks = draw_ellipse()
+        image, mask = draw_ellipse()
         for seed in range(20):
-            rng = np.random.default_rng(seed)
-            view, seen = random_view(image, masks, size_hw, (0, 0, 0), TrainConfig(), rng)
+            placing = Placing.choose((90, 120), size_hw, TrainConfig(), np.random.default_rng(seed))
+            view = placing.place_image(image, (0, 0, 0))
+            seen = spread(placing.place_mask(part_of(mask)), size_hw) > 0
             drawn = view[..., 0] > 127
-            assert view.shape == (*size_hw, 3) and seen.shape == (1, *size_hw)
-            union = np.count_nonzero(drawn | (seen[0] > 0))
-            assert np.count_nonzero(drawn & (seen[0] > 0)) >= 0.93 * union
+            assert view.shape == (*size_hw, 3)
+            assert np.count_nonzero(drawn & seen) >= 0.93 * np.count_nonzero(drawn | seen)
 
     def test_empty_part_has_the_border_colour(self) -> None:
-        image, masks = draw_ellipse()
+        image, _ = draw_ellipse()
         config = TrainConfig(scale_jitter=(0.5, 0.5), flip=0.0)
-        view, _ = random_view(image, masks, (128, 128), PAD, config, np.random.default_rng(0))
+        view = Placing.choose((90, 120), (128, 128), config, np.random.default_rng(0)).place_image(image, PAD)
         assert np.count_nonzero((view == PAD).all(2)) == 128 * 128 - 48 * 64
 
     def test_flip_mirrors_both(self) -> None:
-        image, masks = draw_ellipse()
+        image, mask = draw_ellipse()
         plain = TrainConfig(scale_jitter=(1, 1), flip=0.0)
-        straight = random_view(image, masks, (90, 120), PAD, plain, np.random.default_rng(0))
-        mirrored = random_view(image, masks, (90, 120), PAD, replace(plain, flip=1.0), np.random.default_rng(0))
-        assert np.array_equal(straight[0], image) and np.array_equal(straight[1], masks)
-        for one, other in zip(straight, mirrored, strict=True):
-            width_axis = 1 if one.ndim == 3 and one.shape[2] == 3 else 2
-            assert np.array_equal(np.flip(one, width_axis), other)
+        straight, mirrored = (
+            Placing.choose((90, 120), (90, 120), config, np.random.default_rng(0))
+            for config in (plain, replace(plain, flip=1.0))
+        )
+        assert np.array_equal(straight.place_image(image, PAD), image)
+        assert np.array_equal(spread(straight.place_mask(part_of(mask)), mask.shape), mask)
+        assert np.array_equal(mirrored.place_image(image, PAD), image[:, ::-1])
+        assert np.array_equal(spread(mirrored.place_mask(part_of(mask)), mask.shape), mask[:, ::-1])
 
-    def test_picture_without_objects_stays_without(self) -> None:
-        image, masks = draw_ellipse()
-        _, seen = random_view(image, masks[:0], (64, 64), PAD, TrainConfig(), np.random.default_rng(0))
-        assert seen.shape == (0, 64, 64)
+    def test_object_outside_of_the_view_is_not_seen(self) -> None:
+        placing = Placing((100, 100), (100, 100), (50, 50), Span(50, 0, 50), Span(50, 0, 50), False)
+        assert placing.place_mask(Part(0, 0, np.ones((40, 40), np.uint8))) is None
 
     def test_resized_mask_keeps_its_share(self) -> None:
-        _, masks = draw_ellipse()
+        _, mask = draw_ellipse()
         for size_hw in ((45, 60), (180, 240), (33, 77)):
-            assert resize_masks(masks, size_hw).mean() == pytest.approx(masks.mean(), rel=0.03)
+            assert fit_mask(encode(mask), size_hw).mean() == pytest.approx(mask.mean(), rel=0.03)
 
     @pytest.mark.parametrize("size_hw", [(90, 120), (61, 83), (135, 180), (31, 40)])
     def test_resized_mask_lies_where_the_resized_picture_is(self, size_hw: tuple[int, int]) -> None:
-        image, masks = draw_ellipse()
-        touching = np.zeros_like(masks)
-        touching[:, 40:, 100:] = 1
-        for mask, picture in ((masks, image[..., 0]), (touching, touching[0] * 255)):
+        image, mask = draw_ellipse()
+        touching = np.zeros_like(mask)
+        touching[40:, 100:] = 1
+        for object_mask, picture in ((mask, image[..., 0]), (touching, touching * 255)):
             expected = cv2.resize(picture, size_hw[::-1], interpolation=cv2.INTER_AREA) > 127
-            found = resize_masks(mask, size_hw)[0] > 0
+            found = fit_mask(encode(object_mask), size_hw) > 0
             assert np.count_nonzero(found & expected) >= 0.97 * np.count_nonzero(found | expected)
 
     def test_blank_mask_stays_blank(self) -> None:
-        assert not resize_masks(np.zeros((2, 20, 30), np.uint8), (15, 21)).any()
+        assert not fit_mask(encode(np.zeros((20, 30), np.uint8)), (15, 21)).any()
 
 
 class TestColor:
@@ -102,58 +151,75 @@ class TestColor:
 class TestPaste:
     def test_pasted_objects_hide_what_is_behind_them(self) -> None:
         image, source = np.zeros((20, 30, 3), np.uint8), np.full((20, 30, 3), 200, np.uint8)
-        masks, source_masks = np.zeros((2, 20, 30), np.uint8), np.zeros((1, 20, 30), np.uint8)
-        masks[0, 2:12, 2:22], masks[1, 14:18, 2:8] = 1, 1
-        source_masks[0, :, 10:] = 1
-        pasted, seen, chosen = paste_objects(image, masks, source, source_masks, np.random.default_rng(0))
-        assert chosen.tolist() == [0] and seen.shape == (3, 20, 30)
+        parts = [Part(2, 2, np.ones((10, 20), np.uint8)), Part(2, 14, np.ones((4, 6), np.uint8))]
+        source_parts = [Part(10, 0, np.ones((20, 20), np.uint8))]
+        pasted, seen, chosen = paste_objects(image, parts, source, source_parts, np.random.default_rng(0))
+        assert chosen.tolist() == [0] and len(seen) == 3
         assert (pasted[:, 10:] == 200).all() and not pasted[:, :10].any() and not image.any()
         target = make_target(seen, np.array([1, 2, 3]))
         assert target["boxes"].tolist() == [[2, 2, 10, 12], [2, 14, 8, 18], [10, 0, 30, 20]]
 
     def test_hidden_object_is_no_target(self) -> None:
-        whole = np.ones((1, 20, 30), np.uint8)
+        whole = [Part(0, 0, np.ones((20, 30), np.uint8))]
         image = np.zeros((20, 30, 3), np.uint8)
         _, seen, _ = paste_objects(image, whole, image, whole, np.random.default_rng(0))
         assert make_target(seen, np.array([1, 2]))["labels"].tolist() == [2]
 
     def test_some_objects_are_chosen_and_one_at_least(self) -> None:
-        source_masks = np.eye(5, 60, dtype=np.uint8).reshape(5, 6, 10)
+        source_parts = [Part(column, 0, np.ones((1, 1), np.uint8)) for column in range(5)]
         image = np.zeros((6, 10, 3), np.uint8)
         counts = {
-            len(paste_objects(image, source_masks[:0], image, source_masks, np.random.default_rng(seed))[2])
-            for seed in range(40)
+            len(paste_objects(image, [], image, source_parts, np.random.default_rng(seed))[2]) for seed in range(40)
         }
         assert counts == {1, 2, 3, 4, 5}
 
     def test_picture_without_objects_lends_none(self) -> None:
-        image, masks = draw_ellipse()
-        pasted, seen, chosen = paste_objects(image, masks, image, masks[:0], np.random.default_rng(0))
-        assert np.array_equal(pasted, image) and np.array_equal(seen, masks) and not len(chosen)
+        image, mask = draw_ellipse()
+        pasted, seen, chosen = paste_objects(image, [part_of(mask)], image, [], np.random.default_rng(0))
+        assert np.array_equal(pasted, image) and not len(chosen)
+        assert np.array_equal(spread(seen[0], mask.shape), mask)
 
 
 class TestTarget:
     def test_box_ends_after_the_last_pixel(self) -> None:
-        mask = np.zeros((1, 20, 30), np.uint8)
-        mask[0, 4:10, 7:20] = 1
-        target = make_target(mask, np.array([2]))
+        mask = np.zeros((12, 22), np.uint8)
+        mask[3:9, 5:18] = 1
+        target = make_target([Part(2, 1, mask)], np.array([2]))
         assert target["boxes"].tolist() == [[7, 4, 20, 10]]
         assert target["boxes"].dtype == torch.float32 and target["labels"].dtype == torch.int64
 
     def test_object_that_is_hardly_visible_is_dropped(self) -> None:
-        masks = np.zeros((3, 20, 30), np.uint8)
-        masks[0, :3, :5] = 1
-        masks[2, :4, :4] = 1
-        assert make_target(masks, np.array([1, 2, 3]))["labels"].tolist() == [3]
+        sizes = ((3, 5), (1, 1), (4, 4))
+        parts = [Part(0, 0, np.ones(size, np.uint8)) for size in sizes]
+        assert make_target(parts, np.array([1, 2, 3]))["labels"].tolist() == [3]
 
     def test_nothing_is_a_target_of_no_rows(self) -> None:
-        target = make_target(np.zeros((0, 20, 30), np.uint8), np.zeros(0, np.int64))
-        assert target["boxes"].shape == (0, 4) and target["masks"].shape == (0, 20, 30)
+        target = make_target([], np.zeros(0, np.int64))
+        assert target["boxes"].shape == (0, 4) and target["masks"].shape == (0,)
+        assert unpack_masks(target, torch.zeros(0, dtype=torch.long), (20, 30)).shape == (0, 20, 30)
+
+    def test_unpacked_masks_are_those_that_were_packed(self) -> None:
+        rng = np.random.default_rng(0)
+        masks = [(rng.random((40, 50)) < 0.6).astype(np.uint8) * (np.arange(50) > 10 * k) for k in range(4)]
+        target = make_target([part_of(mask) for mask in masks], np.arange(1, 5))
+        rows = torch.tensor([3, 0, 0, 2])
+        unpacked = unpack_masks(target, rows, (40, 50)).numpy()
+        assert np.array_equal(unpacked, np.stack([masks[row] for row in rows]))
+
+    def test_dense_masks_are_taken_too(self) -> None:
+        dense = torch.arange(12, dtype=torch.uint8).reshape(3, 2, 2)
+        assert torch.equal(unpack_masks({"masks": dense}, torch.tensor([2, 0]), (2, 2)), dense[[2, 0]])
 
 
 @pytest.fixture
 def dataset(toy_data: Path) -> InstanceDataset:
-    return InstanceDataset(load_coco(toy_data, "train"), (64, 128), PAD, TrainConfig(workers=0, batch=2))
+    return InstanceDataset(load(toy_data, "train"), (64, 128), PAD, TrainConfig(workers=0, batch=2))
+
+
+def dense_masks(target: dict[str, Any], pixels: np.ndarray) -> np.ndarray:
+    """All masks (N, H, W) of a target in a view (H, W, 3)."""
+    every = torch.arange(len(target["labels"]))
+    return np.asarray(unpack_masks(target, every, pixels.shape[:2]))
 
 
 class TestDataset:
@@ -164,7 +230,7 @@ class TestDataset:
             for index in range(len(dataset)):
                 image, target = dataset.view(epoch, index)
                 pixels = image.permute(1, 2, 0).numpy().astype(int)
-                for label, mask in zip(target["labels"].tolist(), target["masks"].numpy(), strict=True):
+                for label, mask in zip(target["labels"].tolist(), dense_masks(target, pixels), strict=True):
                     is_object = np.abs(pixels - colors[label]).max(2) < 60
                     assert is_object[mask > 0].mean() > 0.8
 
@@ -176,7 +242,7 @@ class TestDataset:
             image, target = dataset.view(0, index)
             pixels = image.permute(1, 2, 0).numpy().astype(int)
             counts.append(len(target["labels"]))
-            for label, mask in zip(target["labels"].tolist(), target["masks"].numpy(), strict=True):
+            for label, mask in zip(target["labels"].tolist(), dense_masks(target, pixels), strict=True):
                 assert (np.abs(pixels - colors[label]).max(2) < 60)[mask > 0].mean() > 0.8
         assert max(counts) > 2
 
@@ -201,7 +267,7 @@ class TestDataset:
         path = tmp_path / "data.json"
         path.write_text(json.dumps(record))
         (tmp_path / "images").symlink_to(toy_data / "images" / "train")
-        wrong = InstanceDataset(load_coco(path), (64, 64), PAD, TrainConfig())
+        wrong = InstanceDataset(load(path), (64, 64), PAD, TrainConfig())
         with pytest.raises(DataError, match=r"0\.png: the annotation says 130x96 pixels, the file has 128x96"):
             wrong.view(0, 0)
 

@@ -1,0 +1,78 @@
+"""What a training step is told of the objects in one view: boxes, labels, and masks that are packed.
+
+A dense (N, H, W) mask array of a crowded scene is gigabytes. Only the pixels inside of each box are kept here, one box
+after another; a step unpacks the few masks that it samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge_mrcnn.data.outlines import Part
+
+MIN_VISIBLE_PX = 16
+"""Objects of which augmentation leaves fewer pixels than this are not trained on."""
+
+Target = dict[str, Tensor]
+"""`boxes` (N, 4) float32 xyxy in pixels of the view, at whole pixels; `labels` (N,) int64 from 1; `masks` (P,)
+uint8 of 0 and 1: the pixels of each box, row by row, one box after another."""
+
+
+def make_target(parts: Sequence[Part], labels: np.ndarray) -> Target:
+    """Boxes around masks; objects that are hardly visible are dropped.
+
+    Args:
+        parts: N masks.
+        labels: (N,) int64.
+    """
+    boxes, pixels, kept = [], [], []
+    for index, part in enumerate(parts):
+        if np.count_nonzero(part.mask) < MIN_VISIBLE_PX:
+            continue
+        tight = trim(part)
+        height, width = tight.mask.shape
+        boxes.append((tight.x, tight.y, tight.x + width, tight.y + height))
+        pixels.append(tight.mask.ravel())
+        kept.append(index)
+    packed = np.concatenate(pixels) if pixels else np.zeros(0, np.uint8)
+    return {
+        "boxes": torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4)),
+        "labels": torch.from_numpy(labels[kept]),
+        "masks": torch.from_numpy(packed),
+    }
+
+
+def trim(part: Part) -> Part:
+    """A mask without empty rows and columns around it; it covers something."""
+    rows, columns = np.flatnonzero(part.mask.any(1)), np.flatnonzero(part.mask.any(0))
+    top, left = int(rows[0]), int(columns[0])
+    mask = part.mask[top : rows[-1] + 1, left : columns[-1] + 1]
+    return Part(part.x + left, part.y + top, mask)
+
+
+def unpack_masks(target: Target, rows: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Dense masks (K, H, W) uint8 of some objects of a view.
+
+    Args:
+        target: Of `make_target`, or with dense `masks` (N, H, W) as torchvision has them.
+        rows: (K,) int64, which objects; one may be asked for several times.
+        size_hw: Of the view, in pixels.
+    """
+    packed = target["masks"]
+    if packed.ndim == 3:
+        return packed[rows]
+    if not len(rows) or not len(packed):
+        return packed.new_zeros((len(rows), *size_hw))
+    left, top, right, bottom = target["boxes"].long().unbind(1)
+    areas = (right - left) * (bottom - top)
+    starts = areas.cumsum(0) - areas
+    left, top, right, bottom, starts = (value[rows, None, None] for value in (left, top, right, bottom, starts))
+    y = torch.arange(size_hw[0], device=packed.device)[None, :, None]
+    x = torch.arange(size_hw[1], device=packed.device)[None, None, :]
+    is_inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+    index = starts + (y - top) * (right - left) + (x - left)
+    return packed[index.where(is_inside, 0)] * is_inside
