@@ -31,7 +31,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from edge_mrcnn.benchmark.worker import peak_memory
-from edge_mrcnn.data.coco import CocoData, CocoImage, load_coco
+from edge_mrcnn.data import load
+from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.evaluation.evaluate import Evaluator
 from edge_mrcnn.evaluation.matching import IouType
 from edge_mrcnn.evaluation.metrics import STATS, coco_summary, drop_interval
@@ -88,7 +89,7 @@ def check_published(folder: Path) -> bool:
 
 def check_real(data: str, file: Path) -> bool:
     """Compare with pycocotools on a model's own predictions."""
-    loaded, results = load_coco(data, "val"), json.loads(file.read_text())
+    loaded, results = load(data, "val"), json.loads(file.read_text())
     seen = {result["image_id"] for result in results}
     truth = _as_record(loaded, [image for image in loaded.images if image.id in seen])
     distances = {iou_type: _distance(truth, results, iou_type) for iou_type in IOU_TYPES}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from edge_mrcnn.data.coco import load_coco
+from edge_mrcnn.data import load
 from edge_mrcnn.evaluation.evaluate import Evaluation, evaluate
 from edge_mrcnn.report.models import open_model
 
@@ -42,7 +42,7 @@ def check(
 def measure(path: Path, data: str, limit: int | None, threads: int) -> Evaluation:
     """AP of one model."""
     with open_model(path, device="cpu", threads=threads).runtime as runtime:
-        return evaluate(runtime, load_coco(data, "val"), limit=limit)
+        return evaluate(runtime, load(data, "val"), limit=limit)
 
 
 def report(path: Path, found: Evaluation, expected: Evaluation) -> bool:

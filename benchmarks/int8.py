@@ -25,7 +25,8 @@ import runtimes
 from benchmarks.peers.ours import SUFFIXES, file_of, make_files, write_frames
 from edge_mrcnn.cli.options import comma_list
 from edge_mrcnn.config import PRESETS
-from edge_mrcnn.data.coco import CocoData, load_coco
+from edge_mrcnn.data import load
+from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.evaluation.drop import Drop
 from edge_mrcnn.evaluation.evaluate import Evaluation, evaluate
 from edge_mrcnn.measure.files import file_size
@@ -98,7 +99,7 @@ def main(
     output: Path,
 ) -> None:  # fmt: skip
     """Print the tables in Markdown."""
-    truth = load_coco(data, "val") if data else None
+    truth = load(data, "val") if data else None
     click.echo(HEADER)
     for model in models:
         for pair in make_pairs(model, comma_list(names), calib, images, output):

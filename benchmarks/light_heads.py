@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_mrcnn.config import ModelConfig, TrainConfig, preset
-from edge_mrcnn.data.coco import load_coco
+from edge_mrcnn.data import load
 from edge_mrcnn.evaluation.evaluate import evaluate
 from edge_mrcnn.reference import load_reference
 from edge_mrcnn.train.loop import train
@@ -61,7 +61,7 @@ def measure(heads: str, parts: ModelConfig, seed: int, options: argparse.Namespa
     record = folder / "result.json"
     if record.is_file():
         return Run(**json.loads(record.read_text()))
-    data, validation = load_coco(options.data, "train"), load_coco(options.data, "val")
+    data, validation = load(options.data, "train"), load(options.data, "val")
     config = TrainConfig(
         epochs=options.epochs, batch=options.batch, lr=options.lr, optimizer="adamw", freeze_norm=True,
         freeze_stages=-1, rois=options.rois, workers=options.workers, seed=seed,

@@ -20,7 +20,8 @@ import click
 import numpy as np
 
 import runtimes
-from edge_mrcnn.data.coco import CocoData, load_coco
+from edge_mrcnn.data import load
+from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.evaluation.evaluate import evaluate
 from edge_mrcnn.export.cost import Cost, measure_cost
 from edge_mrcnn.export.pipeline import ExportConfig, export
@@ -58,7 +59,7 @@ def compare(
 ) -> None:  # fmt: skip
     """Print the table."""
     names = tuple(targets.split(","))
-    val = load_coco(data, "val")
+    val = load(data, "val")
     frames = [read_image(image.path) for image in val.images[:pictures]]
     reference = TorchRuntime(load_checkpoint(base), device="cpu")
     found = float(np.mean([len(reference.infer(frame).scores) for frame in frames]))

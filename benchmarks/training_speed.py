@@ -30,7 +30,8 @@ from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes, Mask
 
 from edge_mrcnn.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, TrainConfig, preset
-from edge_mrcnn.data.coco import CocoData, decode_mask, load_coco
+from edge_mrcnn.data import load
+from edge_mrcnn.data.coco import CocoData, decode_mask
 from edge_mrcnn.reference import pick_device
 from edge_mrcnn.train.loop import train
 from edge_mrcnn.train.precision import lightning_precision
@@ -223,7 +224,7 @@ def main() -> None:
     parts = preset(options.model).updated(
         backbone=options.backbone, image_size_hw=options.imgsz and (options.imgsz, options.imgsz)
     )
-    data = load_coco(options.data, "train")
+    data = load(options.data, "train")
     wanted = min(len(data.images), options.steps * options.batch)
     data = replace(data, images=data.images[:wanted])
     config = TrainConfig(

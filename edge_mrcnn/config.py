@@ -211,6 +211,8 @@ class TrainConfig:
     """Compile the backbone and the pyramid, where a compiler for the device is installed."""
     rois: int = 128
     """Regions per image on which the box head is trained, a quarter of them objects, which train the mask head."""
+    learn_crowds: bool = False
+    """Take crowd regions (`iscrowd=1`) as single objects; tools with brushes mark those so."""
     workers: int = 2
     """Processes that load data."""
     seed: int = 0

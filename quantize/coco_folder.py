@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 def image_folder(annotation_file: Path) -> Path:
-    """`images/<split>` beside `annotations/`, else `<split>`, else `images`, else the annotation file's own folder."""
+    """`images/<split>` beside `annotations/`, else `<split>`, `images` or `data`, else the file's own folder."""
     split = annotation_file.stem.removeprefix("instances_")
     own_folder = annotation_file.parent
     root = own_folder.parent if own_folder.name == "annotations" else own_folder
-    candidates = (root / "images" / split, root / split, root / "images", own_folder)
+    candidates = (root / "images" / split, root / split, root / "images", root / "data", own_folder)
     for folder in candidates:
         if folder.is_dir():
             return folder

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from edge_mrcnn.cli.options import name_next, val_split
+from edge_mrcnn.cli.options import DATA_HELP, load_split, name_next, val_split
 from runtimes.errors import UsageError
 
 
@@ -21,7 +21,7 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--data", required=True, help="COCO JSON, or a folder with annotations/instances_train.json.")
+@click.option("--data", required=True, help=DATA_HELP)
 @click.option("--val", help="COCO JSON that shares no image with the set [default: the folder's val split].")
 @click.option("-n", "--images", type=click.IntRange(1), default=256, show_default=True, help="Pictures to choose.")
 @click.option("--licence", default="as the data set", show_default=True, help="Terms of use, for the manifest.")
@@ -29,14 +29,13 @@ def command() -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("calib"), show_default=True)
 def pick(data: str, val: str | None, images: int, licence: str, seed: int, output: Path) -> None:
     """Choose training images by class, size of objects, light and crowd."""
-    from edge_mrcnn.data.coco import load_coco
     from edge_mrcnn.data.coverage import candidates, refuse_shared
     from quantize import picking
     from quantize.calibration import describe_image, write_manifest
 
     expect_empty(output)
-    chosen = picking.pick(candidates(load_coco(data, "train"), images, seed), images, seed)
-    if others := load_coco(val) if val else val_split(data):
+    chosen = picking.pick(candidates(load_split(data, "train"), images, seed), images, seed)
+    if others := val_split(data, val):
         refuse_shared([candidate.file for candidate, _ in chosen], others)
     entries = []
     for number, (candidate, why) in enumerate(chosen):

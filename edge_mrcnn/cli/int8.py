@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edge_mrcnn.cli.options import make_progress
+from edge_mrcnn.cli.options import load_split, make_progress
 
 _OPTIONS = (
     click.option("--calib-images", type=int, default=128, show_default=True, help="Calibration images at most."),
@@ -36,12 +36,11 @@ def search(
     model: Path, output: Path, calibration: Any, config: Any, *, max_drop: float, data: str, limit: int | None
 ) -> Iterator[str]:
     """Quantize within a budget; what was found, as lines of text."""
-    from edge_mrcnn.data.coco import load_coco
     from edge_mrcnn.evaluation.drop import DropMeter
     from quantize import open_quantizer, sensitivity
     from runtimes import golden, read_card
 
-    validation = load_coco(data)
+    validation = load_split(data, "val")
     key = {
         "model": read_card(model).to_json(), "calibration": calibration.manifest_sha256, "images": config.images,
         "keep_float": config.keep_float, "weight_bits": config.weight_bits, "data": str(validation.path),

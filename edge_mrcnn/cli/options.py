@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from edge_mrcnn.data.coco import CocoData, load_coco
+from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.data.loading import describe_layout, has_split, load
 from runtimes.errors import DataError, MissingFileError, UsageError
 from runtimes.progress import Progress
 
@@ -73,12 +74,21 @@ def split_paths(given: Sequence[str], option: str = "--models") -> list[Path]:
     return paths
 
 
-def val_split(data: str) -> CocoData | None:
-    """The val split of a data folder; None where there is none or `data` is one file."""
-    try:
-        return load_coco(data, "val") if Path(data).is_dir() else None
-    except MissingFileError:
-        return None
+DATA_HELP = "COCO JSON, or a folder as COCO, Roboflow, CVAT, FiftyOne, YOLO, labelme or Pascal VOC lay it out."
+
+
+def load_split(data: str, split: str, *, learn_crowds: bool = False) -> CocoData:
+    """A split of --data; says which layout a folder has."""
+    if Path(data).is_dir():
+        click.echo(f"{data}: {describe_layout(data)}", err=True)
+    return load(data, split, learn_crowds=learn_crowds)
+
+
+def val_split(data: str, val: str | None = None, *, learn_crowds: bool = False) -> CocoData | None:
+    """The data of --val, else the val split of --data; None where there is none."""
+    if val:
+        return load(val, "val", learn_crowds=learn_crowds)
+    return load(data, "val", learn_crowds=learn_crowds) if has_split(data, "val") else None
 
 
 def name_next(*arguments: object) -> None:

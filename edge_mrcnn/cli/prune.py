@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edge_mrcnn.cli.options import name_next, val_split
+from edge_mrcnn.cli.options import load_split, name_next, val_split
 from edge_mrcnn.config import TrainConfig
 
 FINE_TUNING_LR = 0.5
@@ -62,16 +62,16 @@ def command(
     config = PruneConfig(
         macs=macs, ratio=ratio, latency_ms=latency_ms, sparsity=sparsity, runtime=runtime, threads=threads, seed=seed
     )
-    from edge_mrcnn.data.coco import load_coco
     from edge_mrcnn.model.checkpoint import load_checkpoint
     from edge_mrcnn.prune.tuning import prune_and_train
 
-    training = load_coco(data, "train")
     checkpoint = load_checkpoint(weights)
+    learn_crowds = bool(checkpoint.training.get("settings", {}).get("learn_crowds", False))
+    training = load_split(data, "train", learn_crowds=learn_crowds)
     best = prune_and_train(
         checkpoint, training, output, config, fine_tuning(checkpoint.training.get("settings", {}), seed, **settings),
         teacher=load_checkpoint(teacher) if teacher else None,
-        validation=load_coco(val) if val else val_split(data),
+        validation=val_split(data, val, learn_crowds=learn_crowds),
         iterations=iterations, resume=resume, device=device, say=lambda line: click.echo(line, err=True),
     )  # fmt: skip
     click.echo(f"wrote {best}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_mrcnn.cli.options import make_progress, name_next, split_paths
+from edge_mrcnn.cli.options import DATA_HELP, load_split, make_progress, name_next, split_paths
 from runtimes.errors import GateError, MissingFileError, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class ReportCommand(click.Command):
 @click.option("--reference", required=True, help="The FP32 checkpoint or export, or what `report reference` wrote.")
 @click.option("--models", multiple=True, help="Files to compare: several after one --models, or with commas.")
 @click.argument("more", nargs=-1, metavar="[MODELS]...")
-@click.option("--data", required=True, help="COCO JSON, or a folder with annotations/instances_val.json.")
+@click.option("--data", required=True, help=DATA_HELP)
 @click.option("--extra", multiple=True, metavar="LABEL=DATA", help="A further data set, outside the gate; repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="First so many images of each data set.")
 @click.option("--max-drop", type=click.FloatRange(0, 1), help="Exit 3 if box or mask AP drops by more, such as 0.005.")
@@ -78,7 +78,7 @@ def command(
 
 @click.command("reference")
 @click.option("--weights", required=True, type=click.Path(path_type=Path), help="The FP32 checkpoint, or any model.")
-@click.option("--data", required=True, help="COCO JSON, or a folder with annotations/instances_val.json.")
+@click.option("--data", required=True, help=DATA_HELP)
 @click.option("--extra", multiple=True, metavar="LABEL=DATA", help="A further data set; repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="First so many images of each data set.")
 @click.option("--device", default="auto", show_default=True, help="Of a checkpoint: auto, cpu, cuda or cuda:N.")
@@ -119,10 +119,8 @@ def load_data_sets(data: str, extra: Sequence[str]) -> dict[str, CocoData]:
 
     Raises:
         UsageError: If an extra one is not LABEL=DATA, or a label comes twice.
-        MissingFileError, DataError: As `load_coco` does, or if the main data set's first image is missing.
+        MissingFileError, DataError: As `data.load` does, or if the main data set's first image is missing.
     """
-    from edge_mrcnn.data.coco import load_coco
-
     main = Path(data)
     sources = [(main.stem if main.is_file() else main.resolve().name, data)]
     for item in extra:
@@ -133,7 +131,7 @@ def load_data_sets(data: str, extra: Sequence[str]) -> dict[str, CocoData]:
     labels = [label for label, _ in sources]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UsageError(f"--extra: the label {', '.join(twice)} comes twice")
-    data_sets = {label: load_coco(source, "val") for label, source in sources}
+    data_sets = {label: load_split(source, "val") for label, source in sources}
     for loaded in data_sets.values():
         if not (first := loaded.images[0].path).is_file():
             raise MissingFileError(f"{first}: no such image, though {loaded.path} lists it")

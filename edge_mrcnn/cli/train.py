@@ -8,16 +8,17 @@ from typing import Any
 
 import click
 
-from edge_mrcnn.cli.options import image_size, name_next, val_split
+from edge_mrcnn.cli.options import DATA_HELP, image_size, load_split, make_progress, name_next, val_split
 from edge_mrcnn.config import PRESETS, TrainConfig, preset
 from runtimes.errors import UsageError
+from runtimes.progress import silent
 
 DEFAULTS = TrainConfig()
 
 
 @click.command()
-@click.option("--data", required=True, help="COCO JSON, or a folder with annotations/instances_{train,val}.json.")
-@click.option("--val", help="COCO JSON for the AP of each epoch [default: the folder's val split, if it has one].")
+@click.option("--data", required=True, help=DATA_HELP)
+@click.option("--val", help="Data for the AP of each epoch [default: the folder's val split, if it has one].")
 @click.option("--model", type=click.Choice(list(PRESETS)), default="nano", show_default=True, help="Preset.")
 @click.option("--backbone", help="Another backbone, for --weights too: see `edge-mrcnn models`.")
 @click.option("--backbone-weights", type=click.Path(), help="Local state dict of the backbone.")
@@ -58,6 +59,7 @@ DEFAULTS = TrainConfig()
 @click.option(
     "--copy-paste", type=float, default=0.0, show_default=True, help="Share of images with objects of others."
 )
+@click.option("--learn-crowds", is_flag=True, help="Crowd regions are single objects, as brush tools mark them.")
 @click.option("--workers", type=int, default=DEFAULTS.workers, show_default=True, help="Processes that load data.")
 @click.option("--eval-every", type=int, default=1, show_default=True, help="Epochs between two evaluations.")
 @click.option("--patience", type=int, default=0, help="Stop after so many evaluations without a better mask AP.")
@@ -78,13 +80,12 @@ def command(
         raise UsageError("--pretrained and --backbone-weights exclude each other")
     if weights and not backbone and (pretrained or backbone_weights):
         raise UsageError("--weights keeps its own backbone: name another with --backbone, or give no weights for one")
-    from edge_mrcnn.data.coco import load_coco
     from edge_mrcnn.model.checkpoint import load_checkpoint
     from edge_mrcnn.train.loop import train
     from edge_mrcnn.train.start import continue_from, describe_frozen, exchange_backbone, keep_frozen, start_fresh
 
-    training = load_coco(data, "train")
-    validation = load_coco(val) if val else val_split(data)
+    training = load_split(data, "train", learn_crowds=config.learn_crowds)
+    validation = val_split(data, val, learn_crowds=config.learn_crowds)
     if weights:
         checkpoint = continue_from(weights, training, imgsz)
         if backbone:
@@ -101,6 +102,7 @@ def command(
         checkpoint, training, output, config,
         validation=validation, device=device, devices=devices, nodes=nodes, resume=resume,
         teacher=load_checkpoint(teacher) if teacher else None,
+        progress=make_progress() if _is_first_process() else silent,
     )  # fmt: skip
     if not _is_first_process():
         return
@@ -115,7 +117,7 @@ def _is_first_process() -> bool:
 
 def _headline(checkpoint: Any, training: Any, validation: Any) -> str:
     parameters = sum(p.numel() for p in checkpoint.model.parameters())
-    objects = sum(map(len, training.by_image.values()))
+    objects = sum(training.count_objects().values())
     held_out = f"{len(validation.images)} for validation" if validation else "none for validation"
     size = "x".join(map(str, checkpoint.config.image_size_hw))
     return (

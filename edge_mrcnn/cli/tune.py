@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from edge_mrcnn.cli.options import int_list, make_progress, name_next, split_paths
+from edge_mrcnn.cli.options import DATA_HELP, int_list, load_split, make_progress, name_next, split_paths
 from runtimes.errors import GateError
 
 
 @click.command()
 @click.option("--models", multiple=True, help="Folder of exports, or files: several after one --models, or commas.")
 @click.argument("more", nargs=-1, metavar="[MODELS]...")
-@click.option("--data", required=True, help="COCO JSON, or a folder with annotations/instances_val.json.")
+@click.option("--data", required=True, help=DATA_HELP)
 @click.option("--reference", type=click.Path(path_type=Path), help="reference.json or a model [default: the FP32 one].")
 @click.option("--max-drop", type=click.FloatRange(0, 1), default=0.005, show_default=True, help="AP that may be lost.")
 @click.option("--limit", type=click.IntRange(1), help="First so many images for accuracy.")
@@ -38,7 +38,6 @@ def command(
     """
     from edge_mrcnn.benchmark.candidates import find_models, parse_devices, parse_precisions
     from edge_mrcnn.benchmark.session import Plan
-    from edge_mrcnn.data.coco import load_coco
     from edge_mrcnn.tune.choice import write_choice
     from edge_mrcnn.tune.search import TuneConfig, to_choice, to_record, tune
     from edge_mrcnn.tune.text import to_text, verdict
@@ -48,7 +47,7 @@ def command(
         openvino_precisions=parse_precisions(openvino_precision), devices=parse_devices(device),
     )  # fmt: skip
     files = find_models(split_paths((*models, *more)))
-    tuning = tune(files, load_coco(data, "val"), config, reference=reference, progress=make_progress())
+    tuning = tune(files, load_split(data, "val"), config, reference=reference, progress=make_progress())
     click.echo(to_text(tuning))
     if json_path:
         json_path.parent.mkdir(parents=True, exist_ok=True)

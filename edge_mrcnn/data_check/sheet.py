@@ -10,15 +10,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_mrcnn.data.coco import CocoImage, compress_outline
-from edge_mrcnn.data_check.faults import Finding
-from edge_mrcnn.data_check.records import Records
-from edge_mrcnn.evaluation.coco_api import rle
+from edge_mrcnn.data.coco import CocoImage
+from edge_mrcnn.data.faults import Finding
+from edge_mrcnn.data.records import Records
 from edge_mrcnn.evaluation.overlay import draw_objects, encode_jpeg
 from runtimes.draw import PALETTE
 from runtimes.errors import EdgeError
 from runtimes.preprocess import read_image
 
+MOST_DRAWN = 1000
+"""Objects that are drawn in one picture, at most."""
 CARD_SIZE = (320, 240)
 """Width and height of a picture on the sheet in pixels, at most."""
 
@@ -73,7 +74,8 @@ def draw_card(records: Records, image: CocoImage, rows: Sequence[int], note: str
     scale = min(1.0, CARD_SIZE[0] / width, CARD_SIZE[1] / height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     canvas = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    things = [thing for row in rows if (thing := _drawable(records.annotations[row], image))]
+    drawable = [_drawable(records, row, image) for row in rows[:MOST_DRAWN]]
+    things = [thing for thing in drawable if thing is not None]
     order = {category: number for number, category in enumerate(records.categories)}
     keys = [order.get(t["category_id"], 0) if len(order) > 1 else i for i, t in enumerate(things)]
     names = [records.categories.get(t["category_id"], "?") if len(order) > 1 else "" for t in things]
@@ -88,14 +90,17 @@ def _rows_by_image(records: Records) -> dict[int, list[int]]:
     return rows
 
 
-def _drawable(raw: dict[str, Any], image: CocoImage) -> dict[str, Any] | None:
-    """An annotation with a compressed outline and a box, whatever it lacks."""
-    empty = rle.encode(np.zeros((image.height, image.width), np.uint8, order="F"))
+def _drawable(records: Records, row: int, image: CocoImage) -> dict[str, Any] | None:
+    """The object of an annotation; where that cannot be used, its box alone, if that can be drawn."""
+    known = records.by_row.get(row)
+    if known is not None:
+        return known.annotation
     try:
-        outline = compress_outline(raw.get("segmentation"), (image.height, image.width)) or empty
-        box = [float(v) for v in raw.get("bbox") or rle.toBbox(outline)]
-        return {"segmentation": outline, "bbox": box, "category_id": int(raw["category_id"])}
-    except Exception:  # pycocotools raises whatever it meets
+        raw = records.annotations[row]
+        box = [float(value) for value in raw["bbox"]]
+        left, top, width, height = np.clip(box, 0, (image.width, image.height) * 2).tolist()
+        return {"segmentation": None, "bbox": [left, top, width, height], "category_id": int(raw["category_id"])}
+    except (KeyError, TypeError, ValueError):
         return None
 
 

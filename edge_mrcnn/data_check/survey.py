@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_mrcnn.data.coco import find_annotations
-from edge_mrcnn.data_check.copies import CheckedImage, find_copies, find_similar
-from edge_mrcnn.data_check.faults import Finding, Findings, Place
-from edge_mrcnn.data_check.files import inspect_files
-from edge_mrcnn.data_check.records import Records, read_records
+from edge_mrcnn.data.copies import CheckedImage, find_copies, find_similar
+from edge_mrcnn.data.faults import Finding, Findings, Place
+from edge_mrcnn.data.files import inspect_files
+from edge_mrcnn.data.layouts import SplitSource
+from edge_mrcnn.data.loading import find_source, has_split
+from edge_mrcnn.data.plausibility import count_objects, settle
+from edge_mrcnn.data.records import Records, read_records
 from runtimes.errors import UsageError
 from runtimes.progress import Progress, silent
 
@@ -76,16 +78,18 @@ def check_data(
     image_size_hw: tuple[int, int] = (320, 320),
     decode: bool = False,
     similar: bool | None = None,
+    learn_crowds: bool = False,
     progress: Progress = silent,
 ) -> DataCheck:
     """Look for every fault of a data set.
 
     Args:
-        data: COCO JSON, or a folder with `annotations/instances_{train,val}.json`; of a folder both are checked.
-        validation: COCO JSON of another split.
+        data: COCO JSON, or a folder in one of `layouts.LAYOUTS`; of a folder both splits are checked.
+        validation: The same, for another split.
         image_size_hw: Input size of the model, in pixels.
         decode: Decode every picture, instead of reading headers and last bytes.
         similar: Look for nearly equal pictures in two splits; None means among up to 20,000 pictures.
+        learn_crowds: Take crowd regions as single objects, as training does if it is told to.
         progress: Told now and then.
 
     Raises:
@@ -95,10 +99,11 @@ def check_data(
     """
     findings = Findings()
     splits: list[Records] = []
-    for name, path in find_splits(data, validation).items():
-        records, faults = read_records(path, name)
-        findings.extend(faults)
-        findings.extend(_class_faults(records, is_training=name == "train" or not splits))
+    for name, source in find_splits(data, validation).items():
+        is_training = not splits
+        records = settle(read_records(source, name, learn_crowds=learn_crowds), is_training=is_training)
+        findings.extend(records.faults)
+        findings.extend(_class_faults(records, is_training=is_training))
         findings.extend(_object_notes(records, image_size_hw))
         splits.append(records)
     findings.extend(_split_faults(splits))
@@ -112,18 +117,14 @@ def check_data(
     return DataCheck(findings.sorted(), summaries, tuple(splits), image_size_hw, compare)
 
 
-def find_splits(data: str | Path, validation: str | Path | None) -> dict[str, Path]:
-    """Name of each split to its annotation file; see `check_data`."""
-    data = Path(data)
-    if data.is_dir():
-        folder = data / "annotations"
-        names = [n for n in ("train", "val") if (folder / f"instances_{n}.json").is_file()]
-        splits = {name: find_annotations(data, name) for name in names or ["train"]}
-    else:
-        splits = {"train": find_annotations(data, "train")}
+def find_splits(data: str | Path, validation: str | Path | None) -> dict[str, SplitSource]:
+    """Name of each split to where it lies; see `check_data`."""
+    own = [name for name in ("train", "val") if has_split(data, name)]
+    splits = {name: find_source(data, name) for name in own or ["train"]}
     if validation is not None:
-        splits["val"] = find_annotations(validation, "val")
-    if len({path.resolve() for path in splits.values()}) < len(splits):
+        splits["val"] = find_source(validation, "val")
+    places = {(source.path.resolve(), source.folder.resolve()) for source in splits.values()}
+    if validation is not None and len(places) < len(splits):
         raise UsageError(f"--val {validation}: it is the same file as the training split; give another one")
     return splits
 
@@ -169,13 +170,16 @@ def _object_notes(records: Records, image_size_hw: tuple[int, int]) -> Iterator[
 
 
 def _class_faults(records: Records, *, is_training: bool) -> Iterator[tuple[str, Place]]:
-    counts = Counter(i.category_id for i in records.instances if not i.iscrowd)
-    if not counts:
-        yield "nothing-to-learn", Place(records.split, detail=records.path.name)
+    counts = count_objects(records.instances)
+    if not any(instance.is_outlined for instance in records.instances if not instance.iscrowd):
+        detail = records.path.name
+        if records.instances and all(instance.iscrowd for instance in records.instances):
+            detail += f", all {len(records.instances)} are crowd regions; see --learn-crowds"
+        yield "nothing-to-learn" if is_training else "nothing-to-validate", Place(records.split, detail=detail)
         return
     for category, name in records.categories.items():
-        if not counts[category]:
-            yield "class-without-objects" if is_training else "class-not-validated", Place(records.split, detail=name)
+        if not counts[category] and not is_training:
+            yield "class-not-validated", Place(records.split, detail=name)
         elif counts[category] < RARE and is_training:
             yield "rare-class", Place(records.split, detail=f"{name}: {counts[category]}")
 

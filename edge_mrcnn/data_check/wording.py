@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from edge_mrcnn.data_check.faults import SEVERITIES, Finding
+from edge_mrcnn.data.faults import SEVERITIES, Finding
 from edge_mrcnn.data_check.survey import DataCheck, SplitSummary
 
 EXAMPLES = 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,9 @@ from edge_mrcnn.reference import TorchRuntime
 from edge_mrcnn.train.samples import draw_samples
 
 log = logging.getLogger(__name__)
+
+CHECKPOINT_STATE = "BestCheckpoint"
+"""Under which the state of `BestCheckpoint` is in a resume file."""
 
 
 def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
@@ -126,6 +130,8 @@ class BestCheckpoint(Callback):
         """Without a validation set the newest counts as the best."""
         if evaluation is None:
             return self.validation is None
+        if math.isnan(evaluation.mask.ap):  # no object of a class that the model knows: the newest is as good as any
+            return True
         improved = self.best is None or evaluation.mask.ap >= self.best
         self.stale = 0 if self.best is None or evaluation.mask.ap > self.best else self.stale + 1
         if improved:
@@ -133,8 +139,8 @@ class BestCheckpoint(Callback):
         return improved
 
     def state_dict(self) -> dict[str, Any]:
-        """The best AP so far, for an exact resume."""
-        return {"best": self.best, "stale": self.stale}
+        """The best AP so far, for an exact resume, and the classes, for one of the same data."""
+        return {"best": self.best, "stale": self.stale, "classes": list(self.base.classes)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a saved best."""

@@ -2,31 +2,63 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.data.examination import examine_split, without_leaks
 from edge_mrcnn.evaluation.evaluate import match_categories
 from edge_mrcnn.model.checkpoint import Checkpoint
 from edge_mrcnn.reference import make_card
+from edge_mrcnn.train.callbacks import CHECKPOINT_STATE
 from edge_mrcnn.train.task import MaskRCNNTask
 from runtimes.errors import DataError, ModelFileError, UsageError
+from runtimes.progress import Progress, silent
+
+log = logging.getLogger(__name__)
 
 
-def check_data(checkpoint: Checkpoint, data: CocoData, validation: CocoData | None) -> None:
-    """See to it that no epoch is trained in vain.
+def check_data(
+    checkpoint: Checkpoint, data: CocoData, validation: CocoData | None, *, progress: Progress = silent
+) -> CocoData | None:
+    """See to it that no epoch is trained in vain; the header of every picture is read.
+
+    Args:
+        checkpoint: The model with its classes.
+        data: Training images.
+        validation: Images for AP.
+        progress: Told how many files were looked at.
+
+    Returns:
+        What to validate on: without pictures that are trained on, and None if no object is left.
 
     Raises:
-        DataError: If a category has no object, a picture is missing, or model and data differ in their classes.
+        DataError: If a category has no object, a picture is missing, damaged or of another size, or model and data
+            differ in their classes.
     """
-    counts = dict.fromkeys(data.category_ids, 0)
-    for image in data.images:
-        for annotation in data.annotations(image.id):
-            counts[annotation["category_id"]] += not annotation["iscrowd"]
-    empty = [data.categories[category] for category, count in counts.items() if not count]
-    if len(empty) == len(counts):
+    _check_classes(checkpoint, data)
+    if validation is not None:
+        match_categories(make_card(checkpoint), validation.categories)
+    training = examine_split(data, "train", progress)
+    if validation is None:
+        return None
+    pictures = examine_split(validation, "val", progress)
+    validation = without_leaks(validation, training, pictures)
+    if not any(validation.annotations(image.id) for image in validation.images):
+        log.warning(
+            "%s: no object to validate on: there is no AP, and the newest weights count as the best", validation.path
+        )
+        return None
+    return validation
+
+
+def _check_classes(checkpoint: Checkpoint, data: CocoData) -> None:
+    if not any(not a["iscrowd"] for image in data.images for a in data.annotations(image.id)):
         raise DataError(f"{data.path}: no object has a usable outline, there is nothing to learn")
+    empty = [data.categories[category] for category, count in data.count_objects().items() if not count]
     if empty:
         raise DataError(
             f"{data.path}: no object of category {', '.join(empty[:5])}: remove the category, or add objects of it"
@@ -35,19 +67,13 @@ def check_data(checkpoint: Checkpoint, data: CocoData, validation: CocoData | No
         raise DataError(
             f"the model has classes {checkpoint.classes[:5]}, the data {data.classes[:5]}; use the same ones"
         )
-    if validation:
-        match_categories(make_card(checkpoint), validation.categories)
-    for split in filter(None, (data, validation)):
-        missing = [image.path for image in split.images if not image.path.is_file()]
-        if missing:
-            raise DataError(f"{split.path}: {len(missing)} image files are missing, such as {missing[0]}")
 
 
-def check_resume(path: Path, task: MaskRCNNTask) -> None:
-    """See to it that a file is what an interrupted training of the same model left.
+def check_resume(path: Path, task: MaskRCNNTask, classes: tuple[str, ...]) -> None:
+    """See to it that a file is what an interrupted training of the same model and classes left.
 
     Raises:
-        UsageError: If it is missing, of another model, or has all the epochs that are asked for.
+        UsageError: If it is missing, of another model or other classes, or has all the epochs that are asked for.
         ModelFileError: If it cannot be read.
     """
     if not path.is_file():
@@ -59,5 +85,17 @@ def check_resume(path: Path, task: MaskRCNNTask) -> None:
         raise ModelFileError(f"{path}: not a readable training state ({type(error).__name__}); start afresh") from error
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in task.state_dict().items()}:
         raise UsageError(f"--resume: {path} holds another model; give the options that it was started with")
+    _check_resumed_classes(path, record, classes)
     if done >= task.config.epochs:
         raise UsageError(f"--resume: {path} has {done} epochs, as many as asked for; give more --epochs to go on")
+
+
+def _check_resumed_classes(path: Path, record: dict[str, Any], classes: tuple[str, ...]) -> None:
+    """The order counts, too: a row of the predictors is a class. Files of older versions do not say."""
+    state = record.get("callbacks", {}).get(CHECKPOINT_STATE, {})
+    known = tuple(state.get("classes", classes))
+    if known != classes:
+        raise UsageError(
+            f"--resume: {path} was trained on the classes {', '.join(known[:5])}, the data has "
+            f"{', '.join(classes[:5])}, in this order; give the data that it was started with"
+        )

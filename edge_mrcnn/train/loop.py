@@ -27,6 +27,7 @@ from edge_mrcnn.train.progress import EpochLines, MetricsFile
 from edge_mrcnn.train.start import keep_frozen
 from edge_mrcnn.train.task import MaskRCNNTask
 from runtimes.errors import UsageError
+from runtimes.progress import Progress, silent
 
 RESUME_FILE = "last.ckpt"
 
@@ -44,6 +45,7 @@ def train(
     resume: bool = False,
     teacher: Checkpoint | None = None,
     callbacks: tuple[Callback, ...] = (),
+    progress: Progress = silent,
 ) -> Path:
     """Train a model and write `best.pt`, `last.pt`, `metrics.csv`, `curves.png`, `samples/` and a TensorBoard log.
 
@@ -59,6 +61,7 @@ def train(
         resume: Continue from `last.ckpt` in the folder: same order, same views, same optimizer state.
         teacher: A trained model of the same classes whose answers are learnt too.
         callbacks: Further Lightning callbacks.
+        progress: Told how many of the pictures were looked at before the first step.
 
     Returns:
         The path of `best.pt`.
@@ -73,7 +76,9 @@ def train(
     output = Path(output)
     config = keep_frozen(config, checkpoint)
     _check_settings(config, device)
-    check_data(checkpoint, data, validation)
+    validation = check_data(checkpoint, data, validation, progress=progress)
+    if validation is not None:
+        validation = validation.front(config.eval_limit)
     tutor = Teacher(teacher, checkpoint) if teacher else None
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     dataset = InstanceDataset(data, checkpoint.config.image_size_hw, PAD_RGB, config)
@@ -85,7 +90,7 @@ def train(
     steps = max(1, len(dataset) // (config.batch * devices * nodes))
     task = MaskRCNNTask(checkpoint.model, config, steps * config.epochs, teacher=tutor)
     if resume:
-        check_resume(output / RESUME_FILE, task)
+        check_resume(output / RESUME_FILE, task, checkpoint.classes)
     if config.compile:
         compile_backbone(checkpoint.model, checkpoint.config.image_size_hw, pick_device(device))
     with quiet_lightning(), plain_interrupts(), plain_memory_errors(config, checkpoint.config.image_size_hw):

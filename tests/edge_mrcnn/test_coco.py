@@ -12,7 +12,8 @@ import pytest
 
 coco_mask = pytest.importorskip("pycocotools.mask", reason="pip install 'edge-mrcnn[report]'")
 
-from edge_mrcnn.data.coco import decode_mask, find_annotations, load_coco  # noqa: E402
+from edge_mrcnn import data as data_sets  # noqa: E402
+from edge_mrcnn.data.coco import decode_mask  # noqa: E402
 from runtimes.errors import DataError, MissingFileError  # noqa: E402
 
 MASK = np.zeros((40, 60), np.uint8, order="F")
@@ -69,32 +70,32 @@ def annotate(segmentation: Any, **changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", OUTLINES)
 def test_every_outline_is_the_same_mask(write: Callable[..., Path], kind: str) -> None:
-    (found,) = load_coco(write([annotate(OUTLINES[kind])])).annotations(7)
+    (found,) = data_sets.load(write([annotate(OUTLINES[kind])])).annotations(7)
     assert np.array_equal(decode_mask(found), MASK)
     assert found["bbox"] == [20, 10, 30, 20]
     assert found["area"] == 600
 
 
 def test_box_and_area_of_the_file_are_kept(write: Callable[..., Path]) -> None:
-    (found,) = load_coco(write([annotate(POLYGON, bbox=[19.5, 10, 31, 20], area=601.5)])).annotations(7)
+    (found,) = data_sets.load(write([annotate(POLYGON, bbox=[19.5, 10, 31, 20], area=601.5)])).annotations(7)
     assert (found["bbox"], found["area"]) == ([19.5, 10, 31, 20], 601.5)
 
 
 def test_ids_may_be_sparse_and_unsorted(write: Callable[..., Path]) -> None:
-    data = load_coco(write([annotate(POLYGON)]))
+    data = data_sets.load(write([annotate(POLYGON)]))
     assert data.classes == ("first", "last")
     assert data.category_ids == (3, 90)
     assert [image.id for image in data.images] == [7, 9]
 
 
 def test_image_without_objects_is_kept(write: Callable[..., Path]) -> None:
-    data = load_coco(write([annotate(POLYGON)]))
+    data = data_sets.load(write([annotate(POLYGON)]))
     assert len(data.images) == 2
     assert data.annotations(9) == []
 
 
 def test_crowd_is_marked(write: Callable[..., Path]) -> None:
-    (crowd,) = load_coco(write([annotate(uncompressed(MASK), iscrowd=1)])).annotations(7)
+    (crowd,) = data_sets.load(write([annotate(uncompressed(MASK), iscrowd=1)])).annotations(7)
     assert crowd["iscrowd"] == 1
 
 
@@ -103,7 +104,7 @@ def test_crowd_is_marked(write: Callable[..., Path]) -> None:
     [None, [], [[5, 5]], [[5, 5, 9, 9]], [[200, 200, 210, 200, 210, 210]], uncompressed(np.zeros((40, 60), np.uint8))],
 )
 def test_object_without_a_visible_area_is_left_out(write: Callable[..., Path], outline: Any) -> None:
-    data = load_coco(write([annotate(outline), annotate(POLYGON)]))
+    data = data_sets.load(write([annotate(outline), annotate(POLYGON)]))
     assert (len(data.annotations(7)), data.dropped) == (1, 1)
 
 
@@ -112,14 +113,14 @@ def test_file_that_is_no_coco_json_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "data.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"data\.json") as caught:
-        load_coco(path)
+        data_sets.load(path)
     assert "\n" not in str(caught.value)
 
 
 def test_binary_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(DataError, match=r"data\.json"):
-        load_coco(tmp_path / "data.json")
+        data_sets.load(tmp_path / "data.json")
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
@@ -129,7 +130,7 @@ def test_missing_table_is_named(write: Callable[..., Path], key: str) -> None:
     del record[key]
     path.write_text(json.dumps(record))
     with pytest.raises(DataError, match=key):
-        load_coco(path)
+        data_sets.load(path)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_missing_table_is_named(write: Callable[..., Path], key: str) -> None:
 )
 def test_broken_record_is_one_line(write: Callable[..., Path], changes: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=r"data\.json") as caught:
-        load_coco(write(**changes))
+        data_sets.load(write(**changes))
     assert "\n" not in str(caught.value)
 
 
@@ -169,10 +170,10 @@ def test_pictures_are_looked_for_in_the_usual_places(write: Callable[..., Path],
     (tmp_path / "annotations").mkdir()
     (tmp_path / layout).mkdir(parents=True, exist_ok=True)
     write().rename(tmp_path / "annotations" / "instances_val.json")
-    assert load_coco(tmp_path, "val").images[0].path == tmp_path / layout / "a.png"
+    assert data_sets.load(tmp_path, "val").images[0].path == tmp_path / layout / "a.png"
 
 
 def test_path_that_is_not_there_says_what_is_expected(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.json"):
         with pytest.raises(MissingFileError, match=r"annotations/instances_train\.json"):
-            find_annotations(path, "train")
+            data_sets.load(path, "train")

@@ -15,8 +15,8 @@ import pytest
 
 pytest.importorskip("pycocotools", reason="pip install 'edge-mrcnn[report]'")
 
+from edge_mrcnn.data.files import make_thumb, read_header  # noqa: E402
 from edge_mrcnn.data_check import FAULTS, DataCheck, check_data  # noqa: E402
-from edge_mrcnn.data_check.files import make_thumb, read_orientation  # noqa: E402
 from edge_mrcnn.data_check.page import to_html  # noqa: E402
 from edge_mrcnn.data_check.wording import to_json, to_lines, to_markdown, verdict  # noqa: E402
 from runtimes.errors import DataError, MissingFileError, UsageError  # noqa: E402
@@ -82,17 +82,20 @@ def first(record: Record) -> Record:
 
 
 RECORD_FAULTS: dict[str, Callable[[Record], Any]] = {
-    "malformed-image": lambda r: r["images"][2].pop("width"),
+    "malformed-image": lambda r: r["images"][2].pop("file_name"),
+    "no-size": lambda r: r["images"][2].pop("width"),
     "malformed-category": lambda r: r["categories"].append({"id": 99}),
-    "malformed-object": lambda r: first(r).update(segmentation={"size": [96, 128], "counts": [5, 5]}),
-    "duplicate-image-id": lambda r: r["images"].append(dict(r["images"][0])),
+    "malformed-object": lambda r: first(r).update(bbox=[5, 5]),
+    "broken-outline": lambda r: first(r).update(segmentation={"size": [96, 128], "counts": [5, 5]}),
+    "duplicate-image-id": lambda r: r["images"].append({**r["images"][0], "file_name": "1.png"}),
+    "repeated-image": lambda r: r["images"].append(dict(r["images"][0])),
     "duplicate-category-id": lambda r: r["categories"].append({"id": 3, "name": "again"}),
     "duplicate-category-name": lambda r: r["categories"].append({"id": 9, "name": "disc"}),
     "unknown-image": lambda r: first(r).update(image_id=77),
     "unknown-category": lambda r: first(r).update(category_id=77),
     "duplicate-object-id": lambda r: first(r).update(id=r["annotations"][1]["id"]),
     "class-without-objects": lambda r: r["categories"].append({"id": 9, "name": "unicorn"}),
-    "categories-differ": lambda r: r["categories"].append({"id": 9, "name": "unicorn"}),
+    "categories-differ": lambda r: [r["categories"].append({"id": 9, "name": "x"}), first(r).update(category_id=9)],
     "no-outline": lambda r: first(r).pop("segmentation"),
     "empty-outline": lambda r: first(r).update(segmentation=[[5, 5, 5, 5, 5, 5]]),
     "outline-outside": lambda r: first(r).update(segmentation=[[2, 2, 140, 2, 140, 50, 2, 50]], bbox=[2, 2, 126, 48]),
@@ -174,7 +177,7 @@ class TestFiles:
     )  # fmt: skip
     def test_orientation(self, folder: Folder, orientation: int, size_wh: tuple[int, int], fault: str) -> None:
         folder.write_jpeg("train", "1.png", orientation, size_wh)
-        assert read_orientation(folder.image("train", "1.png").read_bytes()) == orientation
+        assert read_header(folder.image("train", "1.png")).orientation == orientation
         found = {f.fault.name for f in folder.check().findings if "exif" in f.fault.name or "size" in f.fault.name}
         assert found == ({fault} if fault else set())
 

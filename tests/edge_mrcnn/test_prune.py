@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
 pytest.importorskip("torch_pruning", reason="pip install 'edge-mrcnn[prune]'")
 
 from edge_mrcnn.config import PRESETS, ModelConfig, preset  # noqa: E402
-from edge_mrcnn.data.coco import load_coco  # noqa: E402
+from edge_mrcnn.data import load  # noqa: E402
 from edge_mrcnn.export.cost import measure_cost  # noqa: E402
 from edge_mrcnn.export.graph import DeployGraph  # noqa: E402
 from edge_mrcnn.model.backbones import BACKBONES  # noqa: E402
@@ -226,7 +226,7 @@ def test_same_data_and_seed_remove_the_same(toy_data: Path, toy_config: ModelCon
     states = []
     for _ in range(2):
         checkpoint = replace(make_checkpoint(toy_config), classes=("square", "disc"), category_ids=(3, 7))
-        batches = training_batches(load_coco(toy_data, "train"), checkpoint, 2, 0)
+        batches = training_batches(load(toy_data, "train"), checkpoint, 2, 0)
         torch.rand(3)  # what others drew does not matter
         states.append(prune(checkpoint, batches, PruneConfig(ratio=0.4)).model.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])

@@ -12,7 +12,7 @@ pytest.importorskip("lightning", reason="pip install 'edge-mrcnn[train]'")
 pytest.importorskip("torch_pruning", reason="pip install 'edge-mrcnn[prune]'")
 
 from edge_mrcnn.config import TrainConfig  # noqa: E402
-from edge_mrcnn.data.coco import load_coco  # noqa: E402
+from edge_mrcnn.data import load  # noqa: E402
 from edge_mrcnn.export.cost import measure_cost  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
 from edge_mrcnn.prune.budget import PruneConfig  # noqa: E402
@@ -61,7 +61,7 @@ def test_zeros_shrink_what_is_compressed_and_nothing_else(trained: Checkpoint) -
 
 def test_zeros_stay_zero_in_training(trained: Checkpoint, toy_data: Path, tmp_path: Path) -> None:
     config = PruneConfig(macs=0.8, sparsity="2:4", images=2)
-    best = prune_and_train(trained, load_coco(toy_data, "train"), tmp_path, config, TOY, device="cpu")
+    best = prune_and_train(trained, load(toy_data, "train"), tmp_path, config, TOY, device="cpu")
     start, end = load_checkpoint(tmp_path / "pruned.pt"), load_checkpoint(best)
     assert all(torch.equal(one, other) for one, other in zip(zeros(start), zeros(end), strict=True))
     assert all(mask.float().mean() > 0.4 for mask in zeros(end))
@@ -71,7 +71,7 @@ def test_zeros_stay_zero_in_training(trained: Checkpoint, toy_data: Path, tmp_pa
 
 
 def test_sparsity_alone_keeps_all_channels(trained: Checkpoint, toy_data: Path, tmp_path: Path) -> None:
-    config, data = PruneConfig(sparsity="0.5"), load_coco(toy_data, "train")
+    config, data = PruneConfig(sparsity="0.5"), load(toy_data, "train")
     best = load_checkpoint(prune_and_train(trained, data, tmp_path, config, replace(TOY, epochs=0), device="cpu"))
     assert "pruned" not in best.training and best.training["sparse"]["pattern"] == "0.5"
 

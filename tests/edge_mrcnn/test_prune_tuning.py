@@ -16,7 +16,8 @@ pytest.importorskip("torch_pruning", reason="pip install 'edge-mrcnn[prune]'")
 
 from edge_mrcnn.cli.prune import fine_tuning  # noqa: E402
 from edge_mrcnn.config import TrainConfig  # noqa: E402
-from edge_mrcnn.data.coco import CocoData, load_coco  # noqa: E402
+from edge_mrcnn.data import load  # noqa: E402
+from edge_mrcnn.data.coco import CocoData  # noqa: E402
 from edge_mrcnn.export.cost import measure_cost  # noqa: E402
 from edge_mrcnn.export.pipeline import ExportConfig, adapt  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
@@ -38,7 +39,7 @@ TOY = TrainConfig(epochs=3, batch=2, workers=0, warmup_steps=2, lr=0.005, precis
 
 @pytest.fixture
 def data(toy_data: Path) -> CocoData:
-    return load_coco(toy_data, "train")
+    return load(toy_data, "train")
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def trained(toy_checkpoint: Path) -> Checkpoint:
 def whole(toy_checkpoint: Path, toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an uninterrupted run in two steps."""
     folder = tmp_path_factory.mktemp("whole")
-    data = load_coco(toy_data, "train")
+    data = load(toy_data, "train")
     prune_and_train(load_checkpoint(toy_checkpoint), data, folder, HALF, TOY, iterations=2, device="cpu")
     return folder
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from edge_mrcnn.data.coco import CocoData, CocoImage, load_coco
+from edge_mrcnn.data import load
+from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.evaluation.agreement import compare, image_change, match
 from edge_mrcnn.evaluation.answers import Answers
 from edge_mrcnn.evaluation.evaluate import evaluate, match_categories
@@ -97,7 +98,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(folder: Path) -> CocoData:
-    return load_coco(folder)
+    return load(folder)
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +236,7 @@ class TestCategories:
         (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(record))
         (tmp_path / "images").symlink_to(folder / "images")
         with pytest.raises(DataError, match="200 x 64, the file has 96 x 64"):
-            evaluate(make_runtime(), load_coco(tmp_path))
+            evaluate(make_runtime(), load(tmp_path))
 
 
 class TestAgreement:

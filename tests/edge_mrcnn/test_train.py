@@ -17,7 +17,8 @@ torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
 callbacks = pytest.importorskip("lightning.pytorch.callbacks", reason="pip install 'edge-mrcnn[train]'")
 
 from edge_mrcnn.config import ModelConfig, TrainConfig, preset  # noqa: E402
-from edge_mrcnn.data.coco import CocoData, load_coco  # noqa: E402
+from edge_mrcnn.data import load  # noqa: E402
+from edge_mrcnn.data.coco import CocoData  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
 from edge_mrcnn.reference import load_reference  # noqa: E402
 from edge_mrcnn.train.callbacks import MovingAverage  # noqa: E402
@@ -51,12 +52,12 @@ class StopAfter(callbacks.Callback):
 
 @pytest.fixture
 def data(toy_data: Path) -> CocoData:
-    return load_coco(toy_data, "train")
+    return load(toy_data, "train")
 
 
 @pytest.fixture
 def validation(toy_data: Path) -> CocoData:
-    return load_coco(toy_data, "val")
+    return load(toy_data, "val")
 
 
 @pytest.fixture
@@ -181,7 +182,7 @@ class TestRefusal:
         sets = {"train": data, "val": validation}
         first = replace(sets[split].images[0], path=tmp_path / "gone.png")
         sets[split] = replace(sets[split], images=(first, *sets[split].images[1:]))
-        with pytest.raises(DataError, match=r"1 image files are missing, such as .*gone\.png"):
+        with pytest.raises(DataError, match=r"1 x image file that is not there, such as .*gone\.png"):
             train(fresh(), sets["train"], tmp_path, TOY, validation=sets["val"], device="cpu")
 
     def test_validation_with_other_classes(self, fresh, data, validation, tmp_path) -> None:

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
 pytest.importorskip("lightning", reason="pip install 'edge-mrcnn[train]'")
 
 from edge_mrcnn.config import ModelConfig, TrainConfig  # noqa: E402
-from edge_mrcnn.data.coco import load_coco  # noqa: E402
+from edge_mrcnn.data import load  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
 from edge_mrcnn.train.distillation import (  # noqa: E402
     Teacher,
@@ -156,7 +156,7 @@ def test_training_with_a_teacher_logs_what_it_taught(
 ) -> None:
     config = TrainConfig(epochs=1, batch=2, workers=0, precision="32", optimizer="adamw")
     teacher = make(toy_config.updated(fpn_channels=24), 4)
-    best = train(make(toy_config), load_coco(toy_data, "train"), tmp_path, config, device="cpu", teacher=teacher)
+    best = train(make(toy_config), load(toy_data, "train"), tmp_path, config, device="cpu", teacher=teacher)
     with (tmp_path / "metrics.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert float(row["loss/distill_features"]) > 0 and float(row["loss/distill_masks"]) > 0

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from edge_mrcnn.benchmark.rows import Benchmark, Ratio, Row
-from edge_mrcnn.data.coco import CocoData, load_coco
+from edge_mrcnn.data import load
+from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.measure.files import file_sha256
 from edge_mrcnn.measure.latency import Percentiles
 from edge_mrcnn.tune import search
@@ -186,7 +187,7 @@ def data(tmp_path_factory) -> CocoData:
         "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
     }
     (root / "annotations" / "instances_val.json").write_text(json.dumps(record))
-    return load_coco(root, "val")
+    return load(root, "val")
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from itertools import combinations
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoImage
-from edge_mrcnn.data_check.faults import Place
-from edge_mrcnn.data_check.files import ImageFile, hash_file
+from edge_mrcnn.data.faults import Place
+from edge_mrcnn.data.files import ImageFile, hash_file
 
 MIN_CORRELATION = 0.985
 """Of two thumbnails, for the same picture resized, compressed anew or a frame later."""
@@ -45,6 +45,23 @@ def find_copies(splits: Mapping[str, list[CheckedImage]]) -> Iterator[tuple[str,
             by_content[hash_file(picture.image.path)].append(picture)
         for same in by_content.values():
             yield from _copies(same)
+
+
+def find_leaks(training: list[CheckedImage], validation: list[CheckedImage]) -> list[CheckedImage]:
+    """Pictures of the validation split of which the training split has the same file.
+
+    Only files of a length that both splits have are read.
+    """
+    known: dict[int, list[CheckedImage]] = defaultdict(list)
+    for picture in training:
+        known[picture.file.bytes].append(picture)
+    leaks = []
+    for picture in validation:
+        candidates = known.get(picture.file.bytes, [])
+        content = hash_file(picture.image.path) if candidates else ""
+        if any(hash_file(other.image.path) == content for other in candidates):
+            leaks.append(picture)
+    return leaks
 
 
 def _copies(same: list[CheckedImage]) -> Iterator[tuple[str, Place]]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoImage
+from edge_mrcnn.data.orientation import read_orientation
 from runtimes.errors import EdgeError
 from runtimes.image_header import Size, read_size
 from runtimes.preprocess import MAX_PIXELS, read_image
@@ -57,24 +57,78 @@ def inspect_file(image: CocoImage, *, decode: bool = False, thumbs: bool = False
     if not image.path.is_file():
         return ImageFile("missing-file", str(image.path))
     try:
-        head, tail, count = _read_ends(image.path)
-        size = read_size(head)
-        if size is None and count > len(head):
-            head = image.path.read_bytes()
-            size = read_size(head)
-        if size is None:
-            return ImageFile("unreadable-file", "an empty file" if not count else "no image, or a damaged header")
-        if size[0] * size[1] > MAX_PIXELS:
-            return ImageFile("unreadable-file", f"{size[1]} x {size[0]} pixels exceed the limit of {MAX_PIXELS:,}")
-        if not _is_whole(image.path, head, tail):
-            return ImageFile("truncated-file", f"after {count:,} bytes")
+        header = read_header(image.path)
+        fault = _find_damage(image.path, header)
+        if fault is not None:
+            return fault
         if decode:
             read_image(image.path)
-        thumb = make_thumb(image.path, size) if thumbs else None
+        thumb = make_thumb(image.path, header.stored_hw) if thumbs else None
     except (OSError, EdgeError) as error:
         return ImageFile("unreadable-file", str(error))
-    fault, detail = compare_size(image, size, read_orientation(head))
-    return ImageFile(fault, detail, count, thumb)
+    name, detail = compare_size(image, header.stored_hw, header.orientation)
+    return ImageFile(name, detail, header.length, thumb)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first and last bytes of an image file say."""
+
+    stored_hw: Size
+    """Height and width before the picture is turned; (0, 0) where the header cannot be read."""
+    orientation: int
+    """EXIF's, as the decoder follows it: 1 is upright, 5 to 8 swap the sides."""
+    length: int
+    """Of the file, in bytes."""
+    head: bytes = field(repr=False)
+    tail: bytes = field(repr=False)
+
+    @property
+    def shown_hw(self) -> Size:
+        """Height and width of the decoded picture."""
+        return self.stored_hw[::-1] if self.orientation >= 5 else self.stored_hw
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of an image file.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+        count = os.fstat(file.fileno()).st_size
+        size = read_size(head)
+        if size is None and count > len(head):
+            file.seek(0)
+            head = file.read()
+            size = read_size(head)
+        file.seek(max(0, count - TAIL_BYTES))
+        tail = file.read()
+        orientation = read_orientation(file) if size is not None else 1
+    return Header(size or (0, 0), orientation, count, head, tail)
+
+
+def read_shown_size(path: Path) -> Size | None:
+    """Height and width of a picture as it is decoded, from its header; None if that cannot be read."""
+    try:
+        size = read_header(path).shown_hw
+    except OSError:
+        return None
+    return size if size[0] else None
+
+
+def _find_damage(path: Path, header: Header) -> ImageFile | None:
+    """What is wrong with a file in itself, if anything is."""
+    height, width = header.stored_hw
+    if not height:
+        what = "an empty file" if not header.length else "no image, or a damaged header"
+        return ImageFile("unreadable-file", what)
+    if height * width > MAX_PIXELS:
+        return ImageFile("unreadable-file", f"{width} x {height} pixels exceed the limit of {MAX_PIXELS:,}")
+    if not _is_whole(path, header.head, header.tail):
+        return ImageFile("truncated-file", f"after {header.length:,} bytes")
+    return None
 
 
 def compare_size(image: CocoImage, stored_hw: Size, orientation: int) -> tuple[str, str]:
@@ -93,25 +147,6 @@ def compare_size(image: CocoImage, stored_hw: Size, orientation: int) -> tuple[s
     if orientation == 1:
         return "", ""
     return ("exif-turned" if shown != stored_hw else "exif-unclear"), f"EXIF orientation {orientation}"
-
-
-def read_orientation(head: bytes) -> int:
-    """EXIF orientation, 1 to 8, from the first bytes of an image file; 1 where there is none."""
-    start = head.find(b"Exif\x00\x00")
-    if start < 0 or not head.startswith(b"\xff\xd8"):
-        return 1
-    tiff = head[start + 6 :]
-    order = "<" if tiff[:2] == b"II" else ">"
-    try:
-        (directory,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, directory)
-        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
-            if tag == 0x0112:
-                return value if 1 <= value <= 8 else 1
-    except struct.error:
-        return 1
-    return 1
 
 
 def make_thumb(path: Path, size_hw: Size) -> np.ndarray | None:
@@ -137,15 +172,6 @@ def hash_file(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _read_ends(path: Path) -> tuple[bytes, bytes, int]:
-    """The first and last bytes of a file, and its length."""
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-        count = os.fstat(file.fileno()).st_size
-        file.seek(max(0, count - TAIL_BYTES))
-        return head, file.read(), count
 
 
 def _is_whole(path: Path, head: bytes, tail: bytes) -> bool:

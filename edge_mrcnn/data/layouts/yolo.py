@@ -1,0 +1,169 @@
+"""YOLO segmentation: a `data.yaml`, pictures, and a text file of polygons or boxes for each of them.
+
+Source: https://docs.ultralytics.com/datasets/segment: a line is the class, then x y of each corner as shares of width
+and height; a line of four shares is a box, its centre, width and height.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edge_mrcnn.data.layouts import WHOLE, SplitSource, find_child, names_of
+from edge_mrcnn.data.layouts.pictures import category_rows, image_row, list_pictures
+from runtimes.errors import DataError, MissingExtraError, one_line
+
+TITLE = "YOLO ({})"
+FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+
+
+def find(root: Path, split: str) -> SplitSource | None:
+    """The split of this name, of a `data.yaml`; or all of `images/` and `labels/`, named by `classes.txt`."""
+    file = find_child(root, FILES)
+    if file is not None:
+        return find_in(file, split)
+    names = find_child(root, ("classes.txt", "obj.names"))
+    if split != WHOLE or names is None or not (root / "labels").is_dir():
+        return None
+    pictures = root / "images"
+    return SplitSource(TITLE.format(names.name), names, pictures if pictures.is_dir() else root, root, _read_named)
+
+
+def find_in(file: Path, split: str) -> SplitSource | None:
+    """The split of this name of a `data.yaml`; None where it names none, or the pictures to train on again."""
+    record = read_yaml(file)
+    pictures = _pictures_of(record, split)
+    is_repeated = split != "train" and pictures == _pictures_of(record, "train")
+    if pictures is None or is_repeated:
+        return None
+    root = _base(file, record)
+    return SplitSource(TITLE.format(file.name), file, root, root, lambda _: read_split(file, split))
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The record of a `data.yaml`.
+
+    Raises:
+        MissingExtraError: If PyYAML is not installed.
+        DataError: If it is something else.
+    """
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("PyYAML is needed to read data.yaml: pip install 'edge-mrcnn[report]'") from error
+    try:
+        record = yaml.safe_load(file.read_bytes())
+    except yaml.YAMLError as error:
+        raise DataError(f"{file}: expected YAML ({one_line(error)})") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{file}: expected the keys train, val and names, got {type(record).__name__}")
+    return record
+
+
+def read_split(file: Path, split: str) -> dict[str, Any]:
+    """COCO's tables of one split of a `data.yaml`."""
+    record = read_yaml(file)
+    pictures = []
+    for entry in _pictures_of(record, split) or ():
+        pictures += _list_entry(file, record, entry)
+    if not pictures:
+        raise DataError(f"{file}: no picture in {', '.join(_pictures_of(record, split) or ())} of {split}")
+    return read_pictures(pictures, class_names(record), file)
+
+
+def _read_named(source: SplitSource) -> dict[str, Any]:
+    names = [line.strip() for line in source.path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return read_pictures(list_pictures(source.folder), names, source.path)
+
+
+def read_pictures(pictures: list[Path], names: list[str], file: Path) -> dict[str, Any]:
+    """COCO's tables of pictures with a text file each; without one, a picture has no object.
+
+    Raises:
+        DataError: If none of them has one.
+    """
+    images, annotations = [], []
+    labels = [label_file(picture) for picture in pictures]
+    if not any(label.is_file() for label in labels):
+        raise DataError(f"{file}: none of {len(pictures)} pictures has a file of labels, such as {labels[0]}")
+    for number, (picture, label) in enumerate(zip(pictures, labels, strict=True), start=1):
+        row = image_row(number, picture)
+        images.append(row)
+        if label.is_file():
+            annotations += read_labels(label, row)
+    return {"images": images, "annotations": annotations, "categories": category_rows(names)}
+
+
+def label_file(picture: Path) -> Path:
+    """The text file of a picture: `labels` instead of the last `images` in its path, else beside it."""
+    parts = list(picture.with_suffix(".txt").parts)
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == "images":
+            parts[place] = "labels"
+            break
+    return Path(*parts)
+
+
+def read_labels(file: Path, image: dict[str, Any]) -> list[dict[str, Any]]:
+    """COCO's annotations of one text file; what cannot be read is left for the rules to name."""
+    sides = image.get("width", 0), image.get("height", 0)
+    rows = []
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        row: dict[str, Any] = {"id": f"{file.name}:{number}", "image_id": image["id"]}
+        try:
+            label, *shares = map(float, line.split())
+            row |= {"category_id": int(label) + 1, **_shape_of(shares, sides)}
+        except ValueError:
+            row["category_id"] = line.split()[0]
+        rows.append(row)
+    return rows
+
+
+def _shape_of(shares: list[float], sides: tuple[int, int]) -> dict[str, Any]:
+    pixels = [share * sides[place % 2] for place, share in enumerate(shares)]
+    if len(pixels) != 4:
+        return {"segmentation": [pixels]}
+    center_x, center_y, width, height = pixels
+    return {"segmentation": None, "bbox": [center_x - width / 2, center_y - height / 2, width, height]}
+
+
+def class_names(record: dict[str, Any]) -> list[str]:
+    """Names by class, which YAML has as a list or as a table of numbers; missing ones are numbered."""
+    names = record.get("names")
+    if isinstance(names, list):
+        return [str(name) for name in names]
+    by_number = names if isinstance(names, dict) else {}
+    count = max([int(record.get("nc") or 0), *(int(number) + 1 for number in by_number)])
+    return [str(by_number.get(number, f"class {number}")) for number in range(count)]
+
+
+def _pictures_of(record: dict[str, Any], split: str) -> list[str] | None:
+    """Folders or lists of a split."""
+    for name in names_of(split):
+        entry = record.get(name)
+        if entry:
+            return [str(part) for part in entry] if isinstance(entry, list) else [str(entry)]
+    return None
+
+
+def _base(file: Path, record: dict[str, Any]) -> Path:
+    """The folder that a `data.yaml` speaks of, as far as it is here."""
+    stated = file.parent / str(record.get("path") or ".")
+    return stated if stated.is_dir() else file.parent
+
+
+def _list_entry(file: Path, record: dict[str, Any], entry: str) -> list[Path]:
+    """The pictures of a folder, or those that a text file lists."""
+    plain = entry.replace("\\", "/")
+    inside = plain.removeprefix("../")  # Roboflow writes ../train/images for a folder beside the file
+    bases = (_base(file, record), file.parent)
+    found = [base / name for name in (plain, inside) for base in bases if (base / name).exists()]
+    if not found:
+        raise DataError(f"{file}: {entry} is not there")
+    path = found[0]
+    if path.is_dir():
+        return list_pictures(path)
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return [_base(file, record) / line for line in lines]

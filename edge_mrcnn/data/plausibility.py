@@ -1,0 +1,152 @@
+"""What only all records of a split together can tell: how boxes and areas are meant, copies, and categories."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from edge_mrcnn.data.coco import CocoImage
+from edge_mrcnn.data.faults import Place
+from edge_mrcnn.data.records import TOLERANCE_PX, Instance, Records
+
+MIN_BOX_IOU = 0.5
+"""A box that overlaps its outline's box less than this is not its box."""
+SURE_BOX_IOU = 0.8
+"""Boxes that overlap their outlines' boxes so much on average are read rightly."""
+AREA_RATIO = 2.0
+"""An area that is so many times the outline's, or the outline's so many times it, is not its area."""
+AREA_SLACK_PX = 16
+"""Areas may differ by so many pixels, whatever their ratio: small outlines are drawn coarsely."""
+LARGE_PART = 0.2
+"""Share of a category's objects that are crowds from which on that is told."""
+BACKGROUND_NAMES = frozenset({"_background_", "__background__", "__ignore__", "_ignore_"})
+"""Categories of labelme and others that are no objects."""
+
+Box = Sequence[float]
+
+
+def settle(records: Records, *, is_training: bool) -> Records:
+    """Mend boxes and areas that are meant otherwise than they are written, and leave out idle categories.
+
+    Args:
+        records: Of a split; faults are added to it.
+        is_training: Leave out every category without an object; else only those that cannot have one.
+    """
+    if _has_corner_boxes(records):
+        _read_corners(records)
+    _note_boxes(records)
+    _mend_areas(records)
+    _note_copies(records)
+    _note_crowds(records)
+    return _leave_out(records, is_training)
+
+
+def _has_corner_boxes(records: Records) -> bool:
+    """Whether boxes are x0 y0 x1 y1: read so, they lie around their outlines, and as they should be, they do not."""
+    as_written = as_corners = count = 0.0
+    for instance in records.instances:
+        if instance.is_outlined and not instance.iscrowd:
+            count += 1
+            as_written += box_iou(instance.annotation["bbox"], instance.box_xywh)
+            as_corners += box_iou(from_corners(instance.annotation["bbox"]), instance.box_xywh)
+    return as_corners > as_written and as_corners >= SURE_BOX_IOU * count
+
+
+def _read_corners(records: Records) -> None:
+    for instance in records.instances:
+        box = instance.annotation["bbox"]
+        read = from_corners(box)
+        if min(read[2:]) <= 0:
+            continue
+        records.note("box-xyxy", instance.image_id, instance.id, box_text(box))
+        instance.annotation["bbox"] = read
+
+
+def from_corners(box: Box) -> list[float]:
+    """The xywh box of x0 y0 x1 y1."""
+    x0, y0, x1, y1 = box
+    return [x0, y0, x1 - x0, y1 - y0]
+
+
+def box_iou(one: Box, other: Box) -> float:
+    """Intersection over union of two xywh boxes; 0 where one has no area."""
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    return common / (one[2] * one[3] + other[2] * other[3] - common)
+
+
+def box_text(box: Box) -> str:
+    """A box in words."""
+    return "box {:g} {:g} {:g} {:g}".format(*box)
+
+
+def _note_boxes(records: Records) -> None:
+    for instance in records.instances:
+        box = instance.annotation["bbox"]
+        image = records.images[instance.image_id]
+        if leaves_image(box, image):
+            detail = f"{box_text(box)} in {image.width} x {image.height}"
+            records.note("box-outside", instance.image_id, instance.id, detail)
+        elif instance.is_outlined and not instance.iscrowd and box_iou(box, instance.box_xywh) < MIN_BOX_IOU:
+            detail = f"{box_text(box)}, outline's {box_text(instance.box_xywh)}"
+            records.note("box-off-outline", instance.image_id, instance.id, detail)
+
+
+def leaves_image(box: Box, image: CocoImage) -> bool:
+    """Whether an xywh box reaches out of its picture by more than rounding does."""
+    x, y, width, height = box
+    beyond = max(-x, -y, x + width - image.width, y + height - image.height)
+    return beyond > TOLERANCE_PX
+
+
+def _mend_areas(records: Records) -> None:
+    for instance in records.instances:
+        area, pixels = instance.annotation["area"], instance.area
+        is_near = max(area, pixels) <= AREA_RATIO * min(area, pixels) or abs(area - pixels) <= AREA_SLACK_PX
+        if instance.is_outlined and not is_near:
+            detail = f"area {area:g}, outline's {pixels}"
+            records.note("area-off-outline", instance.image_id, instance.id, detail)
+            instance.annotation["area"] = float(pixels)
+
+
+def _note_copies(records: Records) -> None:
+    seen: dict[tuple[Any, ...], Any] = {}
+    for instance in records.instances:
+        key = (instance.image_id, instance.category_id, instance.area, instance.box_xywh)
+        if key in seen:
+            records.note("duplicate-object", instance.image_id, instance.id, f"the same as object {seen[key]}")
+        seen.setdefault(key, instance.id)
+
+
+def _note_crowds(records: Records) -> None:
+    every = Counter(instance.category_id for instance in records.instances)
+    crowds = Counter(instance.category_id for instance in records.instances if instance.iscrowd)
+    for category, count in crowds.items():
+        if count > LARGE_PART * every[category]:
+            detail = f"{records.categories[category]}: {count} of {every[category]}"
+            records.faults.append(("mostly-crowd", Place(records.split, detail=detail)))
+
+
+def _leave_out(records: Records, is_training: bool) -> Records:
+    """The records without categories that have no object, as long as any has one."""
+    counts = count_objects(records.instances)
+    kept = {}
+    for number, name in records.categories.items():
+        if name.casefold() in BACKGROUND_NAMES or (number == 0 and not counts[number]):
+            records.faults.append(("root-category", Place(records.split, detail=name)))
+        elif counts[number] or not counts or not is_training:
+            kept[number] = name
+        else:
+            records.faults.append(("class-without-objects", Place(records.split, detail=name)))
+    instances = [instance for instance in records.instances if instance.category_id in kept]
+    return replace(records, categories=kept, instances=instances)
+
+
+def count_objects(instances: Sequence[Instance]) -> Counter[int]:
+    """Category id to number of objects; crowds are none."""
+    return Counter(instance.category_id for instance in instances if not instance.iscrowd)
