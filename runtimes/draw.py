@@ -9,17 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from runtimes.preprocess import Order, check_order
-
-if TYPE_CHECKING:
-    from runtimes.counting import PlaceCounter
-    from runtimes.types import Detections
 
 Array = NDArray[Any]
 Color = tuple[int, int, int]
@@ -68,6 +64,47 @@ class Style(NamedTuple):
         return cls(max(1, round(side / 420)), max(0.34, side / 1500), max(2, round(side / 220)))
 
 
+class Outlines(Protocol):
+    """Masks as they are drawn."""
+
+    @property
+    def contours(self) -> Sequence[Sequence[Array]]:
+        """The rings of each mask, (K, 2) float32 each, x y in pixels of the image."""
+
+
+class Objects(Protocol):
+    """What is drawn: the part of `runtimes.types.Detections` that a picture needs.
+
+    Detections draw themselves by this module, so it names what it takes from them instead of importing them.
+    """
+
+    @property
+    def boxes_xyxy(self) -> Array:
+        """(N, 4) float32, x0 y0 x1 y1 in pixels of the image."""
+
+    @property
+    def scores(self) -> Array:
+        """(N,) float32 in [0, 1]."""
+
+    @property
+    def labels(self) -> Array:
+        """(N,) int64, 0-based index into `names`."""
+
+    @property
+    def ids(self) -> Array | None:
+        """(N,) int64 numbers of a tracker, -1 for none yet."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names."""
+
+    @property
+    def masks(self) -> Outlines:
+        """The masks in the image."""
+
+    def __len__(self) -> int: ...
+
+
 class Rect(NamedTuple):
     """A plate in the image, in pixels; right and bottom are outside."""
 
@@ -79,7 +116,7 @@ class Rect(NamedTuple):
 
 def draw_detections(
     image: Array,
-    found: Detections,
+    found: Objects,
     *,
     by_instance: bool | None = None,
     style: Style | None = None,
@@ -89,7 +126,7 @@ def draw_detections(
 
     Args:
         image: (H, W, 3) uint8 of the size that was inferred; changed in place.
-        found: Detections of that image.
+        found: Objects of that image.
         by_instance: A colour per object instead of per class; by default only where the model knows one class.
         style: Sizes of lines and text; by default those that fit the image.
         order: Of the image's channels.
@@ -170,7 +207,7 @@ def draw_box(image: Array, box_xyxy: Array, color: Color, style: Style) -> None:
     cv2.rectangle(image, (x0, y0), (x1, y1), color, style.line)
 
 
-def draw_chips(image: Array, found: Detections, colors: Sequence[Color], style: Style, order: Order = "rgb") -> None:
+def draw_chips(image: Array, found: Objects, colors: Sequence[Color], style: Style, order: Order = "rgb") -> None:
     """Label objects, the best first; a label that would cover another is left out."""
     taken: list[Rect] = []
     rows = zip(found.labels.tolist(), found.scores.tolist(), found.masks.contours, colors, strict=True)
@@ -178,7 +215,7 @@ def draw_chips(image: Array, found: Detections, colors: Sequence[Color], style: 
         name = render_word(f"{_number(found, row)}{found.names[label]} ", color, style, (style.pad, 0), order)
         share = render_word(f"{score:.0%}", color, style, (0, style.pad), order)
         size = name.shape[1] + share.shape[1], name.shape[0]
-        rect = _place_chip(size, _anchor(rings, found.boxes_xyxy[row]), image.shape[:2])
+        rect = place_chip(size, _anchor(rings, found.boxes_xyxy[row]), image.shape[:2])
         if is_free(rect, taken):
             taken.append(rect)
             put_word(image, name, rect.left, rect.top)
@@ -211,7 +248,7 @@ def put_word(image: Array, word: Array, left: int, top: int) -> None:
     part[:] = word[: part.shape[0], : part.shape[1]]
 
 
-def _number(found: Detections, row: int) -> str:
+def _number(found: Objects, row: int) -> str:
     """The number that a tracker gave an object, before its name."""
     return "" if found.ids is None or found.ids[row] < 0 else f"#{found.ids[row]} "
 
@@ -222,7 +259,7 @@ def _anchor(rings: Sequence[Array], box_xyxy: Array) -> tuple[int, int]:
     return round(float(x)), round(float(y))
 
 
-def _place_chip(size_wh: tuple[int, int], anchor_xy: tuple[int, int], image_hw: tuple[int, ...]) -> Rect:
+def place_chip(size_wh: tuple[int, int], anchor_xy: tuple[int, int], image_hw: tuple[int, ...]) -> Rect:
     """A plate above the anchor or, without room, below it; always inside the image."""
     (width, height), (x, y) = size_wh, anchor_xy
     left = max(0, min(x - height // 2, image_hw[1] - width))
@@ -240,49 +277,6 @@ def _text_color(color: Color, order: Order) -> Color:
     """Black or white, whichever is easier to read on this colour (Rec. 709 luma)."""
     red, green, blue = color if order == "rgb" else color[::-1]
     return (16, 16, 16) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 110 else (255, 255, 255)
-
-
-def draw_counts(image: Array, counter: PlaceCounter, *, style: Style | None = None) -> Array:
-    """Draw the lines and zones of a counter with their counts, in place.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        counter: What counts the objects of this picture's source.
-        style: Sizes of lines and text; by default those that fit the image.
-
-    Returns:
-        The same image.
-    """
-    style = style or Style.for_size(*image.shape[:2])
-    scale = np.array(image.shape[1::-1])
-    for line, crossed in counter.lines.items():
-        points = (np.array([line.start, line.end]) * scale).round().astype(np.int32)
-        _draw_border(image, points, style, is_closed=False)
-        text = f"{line.name}: {sum(crossed.into.values())} in, {sum(crossed.out.values())} out"
-        _draw_plate(image, text, points.mean(axis=0), style, is_centred=True)
-    for zone, visited in counter.zones.items():
-        points = (np.array(zone.points) * scale).round().astype(np.int32)
-        _draw_border(image, points, style, is_closed=True)
-        text = f"{zone.name}: {len(visited.inside)} now, {sum(visited.entered.values())} in all"
-        _draw_plate(image, text, points.min(axis=0), style, is_centred=False)
-    return image
-
-
-def _draw_border(image: Array, points: Array, style: Style, *, is_closed: bool) -> None:
-    """Draw a white line with a dark edge, which shows on any ground."""
-    for color, width in (((16, 16, 16), style.line + 2), ((245, 245, 245), style.line)):
-        cv2.polylines(image, [points], is_closed, color, width, cv2.LINE_AA)
-
-
-def _draw_plate(image: Array, text: str, anchor_xy: Array, style: Style, *, is_centred: bool) -> None:
-    """Write on a dark translucent plate above a point, in its middle or from there to the right."""
-    (text_w, text_h), baseline = cv2.getTextSize(text, FONT, style.font_scale, 1)
-    size = width, height = text_w + 2 * style.pad, text_h + baseline + style.pad
-    x, y = anchor_xy.round().astype(int).tolist()
-    rect = _place_chip(size, (x + height // 2 - (width // 2 if is_centred else 0), y), image.shape[:2])
-    image[rect.top : rect.bottom, rect.left : rect.right] //= 3
-    origin = (rect.left + style.pad, rect.top + style.pad // 2 + text_h)
-    cv2.putText(image, text, origin, FONT, style.font_scale, (245, 245, 245), 1, cv2.LINE_AA)
 
 
 def draw_panel(image: Array, lines: Sequence[str]) -> Array:

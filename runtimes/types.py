@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from runtimes.contours import find_largest, trace_masks
+from runtimes.draw import draw_detections
 from runtimes.errors import MissingExtraError
 from runtimes.postprocess import Region, encode_rle, fill_dense, paste_mask
 
@@ -157,8 +158,6 @@ class Detections:
 
     def plot(self, image: Array, *, order: Order = "rgb") -> Array:
         """A copy of the (H, W, 3) uint8 image with the detections drawn on it, in its own order of channels."""
-        from runtimes.draw import draw_detections
-
         picture: Array = draw_detections(image.copy(), self, order=order)
         return picture
 

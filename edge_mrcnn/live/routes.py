@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from io import BufferedIOBase
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from edge_mrcnn.live.access import Access, Viewers
@@ -22,8 +23,7 @@ from edge_mrcnn.live.scenes import Scenes
 from edge_mrcnn.live.state import describe_state
 from runtimes import ModelCard
 
-if TYPE_CHECKING:
-    from edge_mrcnn.live.web import PageHandler
+Headers = Iterable[tuple[str, str]]
 
 PICTURE_WAIT_S = 3.0
 """Seconds to wait for a new picture before the viewer is told to ask again."""
@@ -67,121 +67,156 @@ class RequestError(Exception):
         self.status = status
 
 
+class Connection(Protocol):
+    """What a route may know of a request and do for its answer; the server's handler has this face."""
+
+    path: str
+    """Path and query, as they were asked for."""
+    client_address: Any
+    """Address and port of the other side."""
+    close_connection: bool
+    """Whether the connection ends with this answer."""
+
+    @property
+    def wfile(self) -> BufferedIOBase:
+        """Where a body without end is written."""
+
+    @property
+    def site(self) -> Site:
+        """What is served."""
+
+    @property
+    def client(self) -> str:
+        """Address of the other side."""
+
+    def is_known(self) -> bool:
+        """Whether the request carries the token or the session of somebody who gave it."""
+
+    def start(self, status: HTTPStatus, headers: Headers) -> None:
+        """Send the head of an answer."""
+
+    def send_body(self, body: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK, headers: Headers = ()) -> None:
+        """Answer with a body of a content type."""
+
+    def send_json(self, value: object, status: HTTPStatus = HTTPStatus.OK, headers: Headers = ()) -> None:
+        """Answer with JSON."""
+
+
 @dataclass(frozen=True)
 class Route:
     """What is done for one path."""
 
-    answer: Callable[[PageHandler, dict[str, Any]], None]
+    answer: Callable[[Connection, dict[str, Any]], None]
     """Takes the connection, and the query of a GET or the body of a POST."""
     is_public: bool = False
     """Whether it is open without the token."""
 
 
-def send_page(handler: PageHandler, query: dict[str, Any]) -> None:
+def send_page(connection: Connection, query: dict[str, Any]) -> None:
     """The page itself; it holds nothing secret and asks for the token where one is needed."""
-    name, kind = PAGE[urlsplit(handler.path).path]
-    handler.send_body((resources.files("edge_mrcnn.live") / "page" / name).read_bytes(), kind)
+    name, kind = PAGE[urlsplit(connection.path).path]
+    connection.send_body((resources.files("edge_mrcnn.live") / "page" / name).read_bytes(), kind)
 
 
-def send_state(handler: PageHandler, query: dict[str, Any]) -> None:
+def send_state(connection: Connection, query: dict[str, Any]) -> None:
     """What the page shows."""
-    site = handler.site
+    site = connection.site
     state = describe_state(site.card, site.monitor, site.controls, site.scenes)
-    handler.send_json({**state, "viewers": site.viewers.count})
+    connection.send_json({**state, "viewers": site.viewers.count})
 
 
-def send_health(handler: PageHandler, query: dict[str, Any]) -> None:
+def send_health(connection: Connection, query: dict[str, Any]) -> None:
     """200 while frames are processed, else 503; the reason only for those who may see the page."""
-    health = handler.site.monitor.health()
-    details = {"why": health.reason} if handler.is_known() else {}
+    health = connection.site.monitor.health()
+    details = {"why": health.reason} if connection.is_known() else {}
     status = HTTPStatus.OK if health.is_ok else HTTPStatus.SERVICE_UNAVAILABLE
-    handler.send_json({"ok": health.is_ok, **details}, status)
+    connection.send_json({"ok": health.is_ok, **details}, status)
 
 
-def send_metrics(handler: PageHandler, query: dict[str, Any]) -> None:
+def send_metrics(connection: Connection, query: dict[str, Any]) -> None:
     """Prometheus text."""
-    site = handler.site
-    handler.send_body(render_metrics(site.monitor, site.card, site.tallies()).encode(), CONTENT_TYPE)
+    site = connection.site
+    connection.send_body(render_metrics(site.monitor, site.card, site.tallies()).encode(), CONTENT_TYPE)
 
 
-def send_picture(handler: PageHandler, query: dict[str, Any]) -> None:
+def send_picture(connection: Connection, query: dict[str, Any]) -> None:
     """The next picture of a source, as soon as there is one; 204 when there is none for a while."""
-    source = handler.site.source_name(query.get("source", "0"))
-    _admit(handler, _viewer(handler, query))
+    source = connection.site.source_name(query.get("source", "0"))
+    _admit(connection, _viewer(connection, query))
     after = query.get("after", "0")
     number = int(after) if after.isdecimal() else 0
-    picture = handler.site.encoder.wait(source, _size(query), number, PICTURE_WAIT_S)
+    picture = connection.site.encoder.wait(source, _size(query), number, PICTURE_WAIT_S)
     if picture is None:
-        handler.start(HTTPStatus.NO_CONTENT, ())
+        connection.start(HTTPStatus.NO_CONTENT, ())
         return
-    handler.send_body(picture.jpeg, "image/jpeg", headers=[("X-Number", str(picture.number))])
+    connection.send_body(picture.jpeg, "image/jpeg", headers=[("X-Number", str(picture.number))])
 
 
-def send_mjpeg(handler: PageHandler, query: dict[str, Any]) -> None:
+def send_mjpeg(connection: Connection, query: dict[str, Any]) -> None:
     """Pictures without end, for programs that know MJPEG; one that is slow gets fewer, one that stops is dropped."""
-    source = handler.site.source_name(query.get("source", "0"))
-    viewer = f"{handler.client} {handler.client_address[1]}"
-    _admit(handler, viewer)
-    handler.close_connection = True
-    handler.start(HTTPStatus.OK, [("Content-Type", "multipart/x-mixed-replace; boundary=frame")])
+    source = connection.site.source_name(query.get("source", "0"))
+    viewer = f"{connection.client} {connection.client_address[1]}"
+    _admit(connection, viewer)
+    connection.close_connection = True
+    connection.start(HTTPStatus.OK, [("Content-Type", "multipart/x-mixed-replace; boundary=frame")])
     number = 0
     try:
-        while handler.site.viewers.admit(viewer):
-            picture = handler.site.encoder.wait(source, _size(query), number, PICTURE_WAIT_S)
+        while connection.site.viewers.admit(viewer):
+            picture = connection.site.encoder.wait(source, _size(query), number, PICTURE_WAIT_S)
             if picture is None:
-                if handler.site.encoder.is_closed:
+                if connection.site.encoder.is_closed:
                     return
                 continue
             number = picture.number
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n\r\n"
-            handler.wfile.write(head.encode() + picture.jpeg + b"\r\n")
+            connection.wfile.write(head.encode() + picture.jpeg + b"\r\n")
     finally:
-        handler.site.viewers.leave(viewer)
+        connection.site.viewers.leave(viewer)
 
 
 def _size(query: dict[str, Any]) -> str:
     return "small" if query.get("size") == "small" else "large"
 
 
-def _viewer(handler: PageHandler, query: dict[str, Any]) -> str:
+def _viewer(connection: Connection, query: dict[str, Any]) -> str:
     """Who asks: a page names itself, so that two of one machine are two."""
     name = query.get("viewer", "")
-    return f"{handler.client} {name if re.fullmatch('[a-z0-9]{1,32}', name) else ''}"
+    return f"{connection.client} {name if re.fullmatch('[a-z0-9]{1,32}', name) else ''}"
 
 
-def _admit(handler: PageHandler, viewer: str) -> None:
-    if not handler.site.viewers.admit(viewer):
+def _admit(connection: Connection, viewer: str) -> None:
+    if not connection.site.viewers.admit(viewer):
         raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "as many viewers as there may be watch already")
 
 
-def change_conf(handler: PageHandler, change: dict[str, Any]) -> None:
+def change_conf(connection: Connection, change: dict[str, Any]) -> None:
     """Set the score threshold."""
     value = change.get("conf")
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
         raise RequestError(HTTPStatus.BAD_REQUEST, "expected a conf from 0 to 1")
-    handler.site.controls.conf = float(value)
-    handler.send_json({"conf": handler.site.controls.conf})
+    connection.site.controls.conf = float(value)
+    connection.send_json({"conf": connection.site.controls.conf})
 
 
-def change_pause(handler: PageHandler, change: dict[str, Any]) -> None:
+def change_pause(connection: Connection, change: dict[str, Any]) -> None:
     """Pause a source, or let it go on."""
-    source, is_paused = handler.site.source_name(str(change.get("source"))), change.get("paused")
+    source, is_paused = connection.site.source_name(str(change.get("source"))), change.get("paused")
     if not isinstance(is_paused, bool):
         raise RequestError(HTTPStatus.BAD_REQUEST, "expected paused to be true or false")
-    handler.site.controls.pause(source, is_paused)
-    handler.send_json({"paused": is_paused})
+    connection.site.controls.pause(source, is_paused)
+    connection.send_json({"paused": is_paused})
 
 
-def log_in(handler: PageHandler, change: dict[str, Any]) -> None:
+def log_in(connection: Connection, change: dict[str, Any]) -> None:
     """Exchange the token for a session."""
-    access = handler.site.access
-    is_right = access.is_token(str(change.get("token", "")), handler.client) if access.needs_token else True
+    access = connection.site.access
+    is_right = access.is_token(str(change.get("token", "")), connection.client) if access.needs_token else True
     if is_right is None:
         raise RequestError(HTTPStatus.TOO_MANY_REQUESTS, "too many wrong tokens; wait a minute")
     if not is_right:
         raise RequestError(HTTPStatus.UNAUTHORIZED, "the token is wrong")
     cookie = f"{COOKIE}={access.open_session()}; Path=/; HttpOnly; SameSite=Strict; Max-Age=604800"
-    handler.send_json({"ok": True}, headers=[("Set-Cookie", cookie)])
+    connection.send_json({"ok": True}, headers=[("Set-Cookie", cookie)])
 
 
 GET_ROUTES = {

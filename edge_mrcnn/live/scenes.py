@@ -14,7 +14,8 @@ from edge_mrcnn.live.controls import Controls
 from edge_mrcnn.live.monitor import count_classes
 from runtimes import Detections
 from runtimes.counting import Line, PlaceCounter, Zone
-from runtimes.draw import Array, Style, draw_counts
+from runtimes.draw import Array, Style
+from runtimes.draw_places import draw_counts
 from runtimes.sources import Frame
 from runtimes.tracker import Tracker, TrackerConfig
 

@@ -12,7 +12,6 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Iterable
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from edge_mrcnn.live.access import Address
-from edge_mrcnn.live.routes import COOKIE, GET_ROUTES, POST_ROUTES, RequestError, Route, Site
+from edge_mrcnn.live.routes import COOKIE, GET_ROUTES, POST_ROUTES, Headers, RequestError, Route, Site
 from runtimes.errors import UsageError
 
 IO_TIMEOUT_S = 5.0
@@ -41,8 +40,6 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
-
-Headers = Iterable[tuple[str, str]]
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ import pytest
 from runtimes import FakeRuntime
 from runtimes.base import RawOutputs
 from runtimes.counting import Line, PlaceCounter, Zone
-from runtimes.draw import PALETTE, draw_counts, draw_detections, draw_panel
+from runtimes.draw import PALETTE, draw_detections, draw_panel
+from runtimes.draw_places import draw_counts
 
 
 def disc_scene(size=(240, 320)):
