@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import runtimes
-from edge_mrcnn.live.pictures import SIDES, shrink
+from edge_mrcnn.live.pictures import SIDES
+from edge_mrcnn.live.result import shrink
 from runtimes import Detections
 from runtimes.draw import draw_detections
 from runtimes.preprocess import letterbox

@@ -7,23 +7,38 @@ from pathlib import Path
 from typing import Any
 
 import runtimes
+from edge_mrcnn.live.controls import Controls
+from edge_mrcnn.live.loop import run_loop
+from edge_mrcnn.live.session import Session
+from edge_mrcnn.live.settings import LiveSettings, field_names, make_settings
 from runtimes import Detections, Runtime
 from runtimes.sources import Frame, Source, open_sources
 from runtimes.stream import Stream
 
 
 class ModelStream(Stream):
-    """A stream that opens its model and sources, keeps what scores enough, and closes the model at the end."""
+    """A stream that opens its model, sources and outputs, keeps what scores enough, and closes all at the end."""
 
-    def __init__(self, runtime: Runtime, sources: dict[str, Source], *, conf: float, is_patient: bool) -> None:
+    def __init__(
+        self, runtime: Runtime, sources: dict[str, Source], settings: LiveSettings, *, is_patient: bool
+    ) -> None:
         super().__init__(runtime, sources, is_patient=is_patient)
-        self.conf = conf
+        self._model = runtime
+        self._settings = settings
+        self._controls = Controls(settings.conf, self.pause)
+
+    @property
+    def conf(self) -> float:
         """Lowest score that counts, in [0, 1]; may be changed at any time."""
+        return self._controls.conf
+
+    @conf.setter
+    def conf(self, value: float) -> None:
+        self._controls.conf = value
 
     def __iter__(self) -> Generator[tuple[Frame, Detections], None, None]:
-        with self._runtimes[0]:
-            for frame, found in super().__iter__():
-                yield frame, found[found.scores >= self.conf]
+        with self._model, Session(self._settings, self._model.card, self, controls=self._controls) as session:
+            yield from run_loop(super().__iter__(), session)
 
 
 def stream(
@@ -36,20 +51,28 @@ def stream(
 ) -> ModelStream:
     """Detections of one or several sources as they come: the newest frame of a camera, every frame of a file.
 
+    The loop is that of `edge-mrcnn run`, with its outputs:
+
+        for frame, detections in edge_mrcnn.stream("model.tflite", 0, save="out.mp4", web=":8080", is_tracked=True):
+            ...
+
     Args:
         model: A .onnx, .xml or .tflite, or an opened runtime; it is closed at the end.
         source: As `--source` of the command line, or several.
         conf: Lowest score that counts, in [0, 1].
         wait: Whether a source that is not there yet is tried again for ever.
-        **options: What `runtimes.load` takes, such as `threads`.
+        **options: Options of `run` for tracking, counting and outputs, by the names of the settings' fields, such as
+            `save`, `json`, `web`, `lines` or `is_tracked`; and what `runtimes.load` takes, such as `threads`.
 
     Returns:
         Iterate it once for (`Frame`, `Detections`); it also has `status`, `counts`, `pause` and `stop`.
 
     Raises:
-        EdgeError: If the model or a source cannot be opened.
+        EdgeError: If the model or a source cannot be opened, or an option cannot work.
     """
     several = [source] if isinstance(source, (str, int, Path)) else source
     sources = open_sources([str(one) for one in several])
+    around = {name: options.pop(name) for name in field_names() & set(options)}
+    settings = make_settings(conf=conf, **around)
     runtime = model if isinstance(model, Runtime) else runtimes.load(model, **options)
-    return ModelStream(runtime, sources, conf=conf, is_patient=wait)
+    return ModelStream(runtime, sources, settings, is_patient=wait)

@@ -34,6 +34,8 @@ PALETTE: tuple[Color, ...] = (
 )
 """RGB. Hues in the order of Okabe and Ito (distinct for colour-blind eyes), brighter, since they lie on photographs."""
 FONT = cv2.FONT_HERSHEY_DUPLEX
+SMALLEST_FONT = 0.34
+"""OpenCV's scale of the smallest text that can be read."""
 FILL = 0.42
 """Share of the colour in the fill of a mask; the rest is the picture."""
 
@@ -61,7 +63,7 @@ class Style(NamedTuple):
     def for_size(cls, height: int, width: int) -> Style:
         """Sizes that look the same on a thumbnail and on a 4K frame."""
         side = min(height, width)
-        return cls(max(1, round(side / 420)), max(0.34, side / 1500), max(2, round(side / 220)))
+        return cls(max(1, round(side / 420)), max(SMALLEST_FONT, side / 1500), max(2, round(side / 220)))
 
 
 class Outlines(Protocol):

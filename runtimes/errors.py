@@ -8,6 +8,7 @@
     ├── ModelFileError (ValueError)        a model file that is damaged or not ours
     ├── ImageError (ValueError)            an image that cannot be decoded or has a wrong shape
     ├── SourceError (OSError)              a camera, stream or video that cannot be opened or read; see its `code`
+    ├── UnavailableError (OSError)          a disk, file or port that cannot be had at present
     ├── InferenceError (RuntimeError)      the model hangs, or fails again and again
     ├── DataError (ValueError)             annotations or calibration data that cannot be used
     └── GateError (RuntimeError)           a parity or accuracy gate failed (exit code 3)
@@ -62,6 +63,10 @@ class SourceError(EdgeError, OSError):
         """
         super().__init__(message)
         self.code = code
+
+
+class UnavailableError(EdgeError, OSError):
+    """A disk, file or port that cannot be had at present: the option is right, another moment may do."""
 
 
 class InferenceError(EdgeError, RuntimeError):

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from edge_mrcnn.cli import run
-from edge_mrcnn.live.config_file import find_options, read_config, write_config
+from edge_mrcnn.cli.config_file import find_options, read_config, write_config
 from edge_mrcnn.live.unit import Unit, config_folder, unit_folder
 from runtimes.errors import MissingFileError, UsageError
 from runtimes.redaction import find_secrets, hide, redact

@@ -9,21 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
-from runtimes import Detections
-from runtimes.draw import Style, draw_detections
-from runtimes.preprocess import resize_image
-from runtimes.sources import Frame
+from edge_mrcnn.live.result import LiveResult
 
-Array = NDArray[Any]
-Overlay = Callable[[str, Array, Style], None]
-"""Draws what is not a detection into a picture of a source: lines, zones and their counts."""
+StartThread = Callable[[Callable[[], None], str], threading.Thread]
+"""Does something in a thread of a name."""
 
 MAX_FPS = 15.0
 """Pictures of one source per second."""
@@ -37,7 +31,7 @@ INTEREST_S = 3.0
 """Seconds for which one look keeps the pictures of a source coming."""
 
 
-class Picture(NamedTuple):
+class EncodedPicture(NamedTuple):
     """An encoded picture of a source."""
 
     number: int
@@ -49,9 +43,9 @@ class Picture(NamedTuple):
 class _Slot:
     """Pictures of one source in one size."""
 
-    newest: tuple[Frame, Detections] | None = None
+    newest: LiveResult | None = None
     """The result that was not drawn yet."""
-    picture: Picture | None = None
+    picture: EncodedPicture | None = None
     looked_s: float = float("-inf")
     drawn_s: float = float("-inf")
 
@@ -59,25 +53,28 @@ class _Slot:
 class PictureEncoder:
     """Encodes the newest frame of each source for viewers; close it when done."""
 
-    def __init__(self, overlay: Overlay | None = None) -> None:
-        self._overlay = overlay
+    def __init__(self, start_thread: StartThread) -> None:
+        """Begin to wait for somebody who looks.
+
+        Args:
+            start_thread: Starts the thread that draws, and hears of what it raises.
+        """
         self._slots: dict[tuple[str, str], _Slot] = {}
         self._changed = threading.Condition()
         self.is_closed = False
-        self._thread = threading.Thread(target=self._run, name="pictures", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._run, "page pictures")
 
-    def put(self, frame: Frame, found: Detections) -> None:
-        """Leave a frame with its detections; costs a lock and two references."""
+    def put(self, result: LiveResult) -> None:
+        """Leave the result of a frame; costs a lock and a reference."""
         now = time.monotonic()
         with self._changed:
-            slots = [self._slots.setdefault((frame.source, size), _Slot()) for size in SIDES]
+            slots = [self._slots.setdefault((result.frame.source, size), _Slot()) for size in SIDES]
             for slot in slots:
-                slot.newest = (frame, found)
+                slot.newest = result
             if any(now - slot.looked_s < INTEREST_S for slot in slots):
                 self._changed.notify_all()
 
-    def wait(self, source: str, size: str, after: int, timeout_s: float) -> Picture | None:
+    def wait(self, source: str, size: str, after: int, timeout_s: float) -> EncodedPicture | None:
         """The newest picture of a source.
 
         Args:
@@ -113,13 +110,13 @@ class PictureEncoder:
 
     def _run(self) -> None:
         while (job := self._next_job()) is not None:
-            size, slot, frame, found = job
-            jpeg = self._encode(frame, found, size)
+            size, slot, result = job
+            jpeg = encode(result, size)
             with self._changed:
-                slot.picture = Picture(slot.picture.number + 1 if slot.picture else 1, jpeg)
+                slot.picture = EncodedPicture(slot.picture.number + 1 if slot.picture else 1, jpeg)
                 self._changed.notify_all()
 
-    def _next_job(self) -> tuple[str, _Slot, Frame, Detections] | None:
+    def _next_job(self) -> tuple[str, _Slot, LiveResult] | None:
         """Wait until somebody looks at a source that has a new frame; None at the end."""
         with self._changed:
             while not self.is_closed:
@@ -134,37 +131,14 @@ class PictureEncoder:
                 if rest_s > 0 or slot.newest is None:
                     self._changed.wait(rest_s)
                     continue
-                (frame, found), slot.newest, slot.drawn_s = slot.newest, None, now
-                return key[1], slot, frame, found
+                result, slot.newest, slot.drawn_s = slot.newest, None, now
+                return key[1], slot, result
         return None
 
-    def _encode(self, frame: Frame, found: Detections, size: str) -> bytes:
-        image, found = shrink(frame.image, found, SIDES[size])
-        factor = ENLARGED if size == "small" else 1.0
-        style = Style.for_size(*(round(factor * side) for side in image.shape[:2]))
-        draw_detections(image, found, style=style)
-        if self._overlay:
-            self._overlay(frame.source, image, style)
-        cv2.cvtColor(image, cv2.COLOR_RGB2BGR, dst=image)
-        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-        return data.tobytes()
 
-
-def shrink(image: Array, found: Detections, max_side: int) -> tuple[Array, Detections]:
-    """A copy of an image that fits into a square, and its detections at the new size.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        found: Detections of that image.
-        max_side: Side of the square, in pixels; a smaller image keeps its size.
-    """
-    height, width = image.shape[:2]
-    scale = max_side / max(height, width)
-    if scale >= 1:
-        return image.copy(), found
-    size_hw = max(1, round(height * scale)), max(1, round(width * scale))
-    ratio_xy = np.array([size_hw[1] / width, size_hw[0] / height], dtype=np.float32)
-    offset_x, offset_y = (np.array(found.mask_offset_xy) * ratio_xy).tolist()
-    smaller = resize_image(image, size_hw, scale)
-    boxes = found.boxes_xyxy * np.tile(ratio_xy, 2)
-    return smaller, replace(found, boxes_xyxy=boxes, image_size_hw=size_hw, mask_offset_xy=(offset_x, offset_y))
+def encode(result: LiveResult, size: str) -> bytes:
+    """The drawn picture of a result in one of `SIDES`, as JPEG."""
+    image = result.drawn_for_screen(SIDES[size], ENLARGED if size == "small" else 1.0)
+    cv2.cvtColor(image, cv2.COLOR_RGB2BGR, dst=image)
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return data.tobytes()

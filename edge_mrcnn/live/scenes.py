@@ -63,7 +63,7 @@ class Presence:
             yield "gone", {"class": name}
 
 
-class Scene:
+class SourceScene:
     """One source: keeps what must not be shared with another."""
 
     def __init__(self, *, is_tracked: bool, lines: Sequence[Line], zones: Sequence[Zone]) -> None:
@@ -100,8 +100,8 @@ class Scenes:
             zones: Where visits are counted, in every source.
         """
         self._controls = controls
-        self._make = partial(Scene, is_tracked=is_tracked or bool(lines or zones), lines=lines, zones=zones)
-        self._scenes: dict[str, Scene] = {}
+        self._make = partial(SourceScene, is_tracked=is_tracked or bool(lines or zones), lines=lines, zones=zones)
+        self._scenes: dict[str, SourceScene] = {}
         self._lock = threading.Lock()
 
     def update(self, frame: Frame, found: Detections) -> tuple[Detections, list[Happening]]:
@@ -123,3 +123,16 @@ class Scenes:
         with self._lock:
             scene = self._scenes.get(source)
             return scene.counter.to_dict() if scene else {"lines": {}, "zones": {}}
+
+    def counts_if_any(self, source: str) -> dict[str, Any]:
+        """The same; empty where there are no lines and zones."""
+        counts = self.counts(source)
+        return counts if any(counts.values()) else {}
+
+
+def summarize_places(counts: dict[str, Any]) -> Iterator[str]:
+    """The counts of lines and zones as lines of text, for the end of a run."""
+    for name, crossed in counts["lines"].items():
+        yield f"{name}: {sum(crossed['in'].values())} in, {sum(crossed['out'].values())} out"
+    for name, visited in counts["zones"].items():
+        yield f"{name}: {sum(visited['inside'].values())} now, {sum(visited['entered'].values())} in all"

@@ -1,40 +1,32 @@
 """Everything around one camera loop, opened and closed together; what `run` and a program of one's own talk to.
 
-with Session(settings, runtime.card, stream) as live:
-    for frame, found in stream:
-        found = live.put(frame, found)
+with Session(make_settings(web=":8080"), runtime.card, stream) as live:
+    for frame, found in run_loop(iter(stream), live):
+        ...
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from edge_mrcnn.live.access import Access, parse_address
 from edge_mrcnn.live.controls import Controls
+from edge_mrcnn.live.meter import Meter
 from edge_mrcnn.live.monitor import Monitor
-from edge_mrcnn.live.mqtt import Mqtt, parse_broker
-from edge_mrcnn.live.names import name_publicly
 from edge_mrcnn.live.notify import Notifier
-from edge_mrcnn.live.outputs import CocoResults, JsonLines, Output, Outputs, name_image
-from edge_mrcnn.live.pictures import PictureEncoder
-from edge_mrcnn.live.routes import Site
+from edge_mrcnn.live.outputs.base import LoopContext, Output
+from edge_mrcnn.live.outputs.group import Outputs
+from edge_mrcnn.live.outputs.table import OUTPUTS
+from edge_mrcnn.live.result import LiveResult
 from edge_mrcnn.live.scenes import Happening, Scenes
-from edge_mrcnn.live.state import describe_sources
-from edge_mrcnn.live.web import PageServer
-from edge_mrcnn.live.webhook import Webhook
+from edge_mrcnn.live.settings import LiveSettings
 from runtimes import Detections, ModelCard
-from runtimes.counting import Line, Zone
-from runtimes.draw import Array
-from runtimes.redaction import hide
-from runtimes.sources import Frame
+from runtimes.errors import EdgeError
+from runtimes.output_paths import expect_apart
+from runtimes.sources import Frame, ImageSource, Source
 from runtimes.stream import Stream
 
 TICK_S = 1.0
@@ -43,140 +35,124 @@ TICK_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class LiveSettings:
-    """What the user wants around the loop; nothing by default."""
-
-    conf: float = 0.5
-    """Lowest score that counts, in [0, 1]; the page can change it."""
-    web: str | None = None
-    """[HOST:]PORT of the page."""
-    web_token: str | None = None
-    """Secret that opens the page; needed where others can reach it."""
-    web_hosts: tuple[str, ...] = ()
-    """Further names by which the page may be asked for."""
-    mqtt: str | None = None
-    """URL of a broker; a password in it is a secret."""
-    webhook: str | None = None
-    """URL that gets the events; all of it is a secret."""
-    json: Path | None = None
-    """File for one line of JSON per frame."""
-    coco: Path | None = None
-    """File for COCO results."""
-    is_tracked: bool = False
-    """Whether objects get numbers."""
-    lines: tuple[Line, ...] = ()
-    """Where crossings are counted."""
-    zones: tuple[Zone, ...] = ()
-    """Where visits are counted."""
-
-
 class Session:
-    """Page, messages, tracking, health and files around a stream; a context manager."""
+    """Outputs, tracking, counting, health and figures of a stream; a context manager."""
 
-    def __init__(self, settings: LiveSettings, card: ModelCard, stream: Stream, *, is_images: bool = False) -> None:
+    def __init__(
+        self,
+        settings: LiveSettings,
+        card: ModelCard,
+        stream: Stream,
+        *,
+        controls: Controls | None = None,
+        shares_frames: bool = True,
+        inputs: Iterable[Path] = (),
+    ) -> None:
         """Open everything.
 
         Args:
             settings: What is wanted.
             card: The model.
             stream: What is iterated; its sources are known already.
-            is_images: Whether it gives image files, which name their results.
+            controls: What may change while the loop runs; made of the settings by default.
+            shares_frames: Whether the caller looks at frames after `put`, so that nothing is drawn into them.
+            inputs: Files that are read besides those of the sources; no output may write one of them.
 
         Raises:
-            UsageError: If an address, URL or file cannot work.
+            UsageError: If an address, URL or file cannot work, or an output is an input.
+            UnavailableError: If a disk, file or port cannot be had at present.
             MissingExtraError: If a package for an output is not installed.
         """
-        self.controls = Controls(settings.conf, stream.pause)
+        expect_apart(list_outgoing(settings, stream.sources), [*inputs, *list_incoming(stream.sources.values())])
+        self.controls = controls or Controls(settings.conf, stream.pause)
         self.scenes = Scenes(self.controls, is_tracked=settings.is_tracked, lines=settings.lines, zones=settings.zones)
         self.monitor = Monitor(stream.status)
-        self.page: PageServer | None = None
-        self._encoder: PictureEncoder | None = None
+        self.meter = Meter()
+        self.outputs = Outputs()
+        self._sources = stream.sources
+        self._shares_frames = shares_frames
+        self._model = describe(card)
         self._notifier = Notifier()
         self._states: dict[str, str] = {}
         self._stopping = threading.Event()
-        with ExitStack() as stack:
-            self._outputs = Outputs(self._open_outputs(settings, card, stream, is_images=is_images))
-            stack.callback(self._outputs.close)
-            if settings.web:
-                self._open_page(settings, settings.web, card)
-                stack.callback(self._close_page)
-            self._ticker = threading.Thread(target=self._run, name="ticker", daemon=True)
-            self._ticker.start()
-            self._stack = stack.pop_all()
+        self._context = LoopContext(
+            card=card, sources=stream.sources, monitor=self.monitor, scenes=self.scenes, controls=self.controls,
+            tallies=self.outputs.tallies, add_times=self.add_times, overwrite=settings.overwrite,
+        )  # fmt: skip
+        try:
+            for name, output in OUTPUTS.items():
+                self._open(name, output, settings)
+        except BaseException:
+            self.outputs.close(0.0)
+            raise
+        self._ticker = threading.Thread(target=self._run, name="ticker", daemon=True)
+        self._ticker.start()
 
     def put(self, frame: Frame, found: Detections) -> Detections:
-        """Take a result of the stream; called by the loop, never waits.
+        """Take a result of the stream; called by the loop, never waits for a live source's sake.
 
         Returns:
             The detections that count, with their numbers where objects are tracked.
         """
         found, happenings = self.scenes.update(frame, found)
         self.monitor.put(frame, found)
-        self._outputs.put(frame, found)
+        self.meter.frames += 1
+        self.meter.add(found.speed_ms)
+        self.outputs.put(self._wrap(frame, found))
         for happening in happenings:
-            self._outputs.put_happening(happening)
-        if self._encoder:
-            self._encoder.put(frame, found)
+            self.outputs.put_happening(happening)
         return found
 
     def add_times(self, source: str, times_ms: Mapping[str, float]) -> None:
-        """Take the times of what the loop did with a frame itself, in milliseconds by stage."""
+        """Take the times of what was done with a frame besides inference, in milliseconds by stage."""
+        self.meter.add(times_ms)
         self.monitor.add_times(source, times_ms)
 
-    def counts(self, source: str) -> dict[str, Any]:
-        """The counts of a source at its lines and zones, for JSON; empty where there are none."""
-        counts = self.scenes.counts(source)
-        return counts if any(counts.values()) else {}
+    @property
+    def is_finished(self) -> bool:
+        """Whether the user of an output, such as a window, wants the loop to end."""
+        return self.outputs.is_finished
 
-    def draw(self, source: str, image: Array) -> None:
-        """Draw the lines and zones of a source with their counts into its picture."""
-        self.scenes.draw(source, image)
+    @property
+    def is_hanging(self) -> bool:
+        """Whether an output hangs in something, so that the process should end without tidying up."""
+        return self.outputs.is_hanging
 
-    def close(self) -> None:
-        """Tell the service manager and everybody else, finish files, end threads; a second call does nothing."""
+    def close(self, limit_s: float | None = None) -> None:
+        """Tell the service manager and everybody else, finish files, end threads; a second call does nothing.
+
+        Args:
+            limit_s: Longest wait in seconds for what still waits to be written; as long as it takes if None.
+        """
         if self._stopping.is_set():
             return
         self._stopping.set()
         self._notifier.stopping()
         self._ticker.join(timeout=TICK_S)
-        self._stack.close()
+        self.outputs.close(limit_s)
 
-    def _open_outputs(
-        self, settings: LiveSettings, card: ModelCard, stream: Stream, *, is_images: bool
-    ) -> list[Output]:
-        labels = [status.name for status in stream.status()]
-        outputs: list[Output] = []
-        if settings.json:
-            outputs.append(JsonLines(settings.json, self.counts))
-        if settings.coco:
-            name = partial(name_image, is_alone=len(labels) == 1, is_images=is_images)
-            outputs.append(CocoResults(settings.coco, name))
-        if settings.webhook:
-            outputs.append(Webhook(settings.webhook))
-        if settings.mqtt:
-            describe = partial(describe_sources, self.monitor, self.scenes)
-            outputs.append(Mqtt(parse_broker(settings.mqtt), card, name_publicly(labels), describe))
-        return outputs
-
-    def _open_page(self, settings: LiveSettings, web: str, card: ModelCard) -> None:
-        address = parse_address(web)
-        if settings.web_token:
-            hide(settings.web_token)
-        access = Access(address, settings.web_token, settings.web_hosts)
-        encoder = PictureEncoder(self.scenes.draw)
-        site = Site(card, self.monitor, self.controls, self.scenes, encoder, access, self._outputs.tallies)
+    def _open(self, name: str, output: type[Output], settings: LiveSettings) -> None:
+        """Open one output; what it raises that is no error of ours switches it off."""
+        wanted = settings.outputs.get(name)
         try:
-            self.page = PageServer(address, site)
-        except BaseException:
-            encoder.close()
+            opened = output.open(output.settings_type() if wanted is None else wanted, self._context)
+        except (EdgeError, KeyboardInterrupt):
             raise
-        self._encoder = encoder
+        except BaseException as error:  # a panic of foreign code is no Exception
+            self.outputs.switch_off(name, error)
+            return
+        if opened is not None:
+            self.outputs.add(opened)
 
-    def _close_page(self) -> None:
-        if self._encoder and self.page:
-            self._encoder.close()
-            self.page.close()
+    def _wrap(self, frame: Frame, found: Detections) -> LiveResult:
+        panel = f"{self.meter.fps:.0f} FPS   {found.speed_ms.get('inference', 0.0):.1f} ms", self._model
+        return LiveResult(
+            frame, found,
+            is_live=self._sources[frame.source].is_live,
+            is_frame_kept=self._shares_frames or self.outputs.keeps_frames,
+            is_whole_wanted=self.outputs.needs_drawing,
+            panel=panel, overlay=self.scenes.draw, add_times=self.add_times,
+        )  # fmt: skip
 
     def _run(self) -> None:
         """Once a second: what the service manager, the broker and the user's server are told."""
@@ -185,7 +161,7 @@ class Session:
             if health.is_ok and self.monitor.has_result:
                 self._notifier.alive(health.reason)
             self._watch_states()
-            self._outputs.tick()
+            self.outputs.tick()
 
     def _watch_states(self) -> None:
         """Report sources whose state changed."""
@@ -194,7 +170,7 @@ class Session:
             self._states[status.name] = status.state
             if before not in (None, status.state):
                 details = {"state": status.state, "before": before, "error": status.error}
-                self._outputs.put_happening(Happening("source", status.name, details))
+                self.outputs.put_happening(Happening("source", status.name, details))
 
     def __enter__(self) -> Session:
         return self
@@ -203,3 +179,27 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def list_outgoing(settings: LiveSettings, labels: Iterable[str]) -> list[tuple[str, Path]]:
+    """Flag and path of everything that outputs would write."""
+    wanted = [(OUTPUTS[name], own) for name, own in settings.outputs.items()]
+    return [outgoing for output, own in wanted for outgoing in output.outgoing_paths(own, labels)]
+
+
+def list_incoming(sources: Iterable[Source]) -> list[Path]:
+    """Files that sources read, and the folders that hold them."""
+    paths: list[Path] = []
+    for source in sources:
+        if isinstance(source, ImageSource):
+            paths += source.paths
+            paths += {folder for path in source.paths for folder in path.parents if folder.is_relative_to(source.root)}
+        elif Path(source.name).exists():
+            paths.append(Path(source.name))
+    return paths
+
+
+def describe(card: ModelCard) -> str:
+    """The model in a few words."""
+    height, width = card.input_size_hw
+    return f"{card.name} {card.precision} {width}x{height} {card.target}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
 from runtimes.errors import UsageError
+from runtimes.output_paths import expect_writable, separate
 from runtimes.sinks.background import Background
 from runtimes.sinks.base import GuardedSink, Reserve, Sink
 from runtimes.sinks.images import ImageSink, write_image
@@ -22,7 +23,7 @@ __all__ = [
     "Sink",
     "Split",
     "find_segments",
-    "name_for",
+    "name_outputs",
     "open_sink",
     "open_sinks",
     "write_image",
@@ -30,80 +31,87 @@ __all__ = [
 
 
 def open_sinks(
-    path: str | Path, sources: Mapping[str, Source], reserve: Reserve, split: Split | None = None
-) -> dict[str, Sink]:
-    """Choose how to keep the pictures of each source; with several, its name goes into the name of the file.
+    path: str | Path,
+    sources: Mapping[str, Source],
+    reserve: Reserve,
+    split: Split | None = None,
+    *,
+    overwrite: bool = False,
+) -> dict[str, GuardedSink]:
+    """Choose how to keep the pictures of each source; nothing is made before its first picture.
 
     Args:
         path: A folder (or, for one image, an image file); a .mp4, .mkv or .mov for moving pictures.
         sources: Where the frames come from, by name.
         reserve: What recordings leave free of the disk.
         split: How videos are split into several files; one file if None.
+        overwrite: Whether what is there is replaced; else the new one gets a number.
 
     Raises:
-        UsageError: If the path does not fit a source, or the disk is nearly full.
+        UsageError: If the path does not fit a source.
+        UnavailableError: If it cannot be written there, or the disk is nearly full.
     """
-    sinks: dict[str, Sink] = {}
-    for name, source in sources.items():
-        own = Path(path) if len(sources) == 1 else name_for(Path(path), name)
-        sinks[name] = GuardedSink(open_sink(own, source, split), own, reserve)
+    sinks: dict[str, GuardedSink] = {}
+    for name, own in name_outputs(Path(path), sources).items():
+        sink = open_sink(own, sources[name], split, overwrite=overwrite)
+        sinks[name] = GuardedSink(sink, own, reserve)
     return sinks
 
 
-def name_for(path: Path, source: str) -> Path:
-    """A path of its own for a source: "out.mp4" of "door" is "out-door.mp4", the folder "out" is "out/door"."""
-    slug = re.sub(r"[^\w.-]+", "-", source.partition("://")[2] or source).strip("-.")
-    return path.with_stem(f"{path.stem}-{slug}") if path.suffix else path / slug
+def name_outputs(path: Path, sources: Iterable[str]) -> dict[str, Path]:
+    """A path for each source: the path itself for one; of several, "out.mp4" of "door" is "out-door.mp4".
+
+    Two sources never share one, also where their names differ only in what a file's name cannot hold, or in case.
+    """
+    labels = list(sources)
+    if len(labels) == 1:
+        return {labels[0]: path}
+    slugs = separate({label: _slug(label) for label in labels})
+    return {
+        label: path.with_stem(f"{path.stem}-{slug}") if path.suffix else path / slug for label, slug in slugs.items()
+    }
 
 
-def open_sink(path: str | Path, source: Source, split: Split | None = None) -> Sink:
+def _slug(label: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", label.partition("://")[2] or label).strip("-.") or "source"
+
+
+def open_sink(path: str | Path, source: Source, split: Split | None = None, *, overwrite: bool = False) -> Sink:
     """Choose how to keep the pictures of a source: images become images, anything else a video.
 
     Args:
         path: A folder (or, for one image, an image file); a .mp4, .mkv or .mov for moving pictures.
         source: Where the frames come from.
         split: How a video is split into several files; one file if None.
+        overwrite: Whether what is there is replaced; else the new one gets a number.
 
     Raises:
         UsageError: If the path does not fit the source.
+        UnavailableError: If it cannot be written there.
     """
     path = Path(path)
     if isinstance(source, ImageSource):
         if path.suffix.lower() in VIDEO_SUFFIXES:
             raise UsageError(f"{path}: the source is images; name a folder to keep them in")
-        return ImageSink(path, source)
+        expect_writable(path)
+        return ImageSink(path, source, overwrite=overwrite)
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         raise UsageError(f"{path}: expected a video file ending in {', '.join(VIDEO_SUFFIXES)}")
-    open_one = partial(open_video, fps=source.fps or DEFAULT_FPS)
+    expect_writable(path)
+    open_one = partial(open_video, fps=source.fps or DEFAULT_FPS, overwrite=overwrite)
     return SegmentSink(path, split, open_one) if split else open_one(path)
 
 
-def open_video(path: Path, *, fps: float) -> Sink:
+def open_video(path: Path, *, fps: float, overwrite: bool = False) -> Sink:
     """A video file: by PyAV, or OpenCV without it.
 
     Args:
-        path: The file; it is made at once.
+        path: The file; it is made with the first picture.
         fps: Frames per second, where frames cannot have times of their own.
-
-    Raises:
-        UsageError: If it cannot be written.
+        overwrite: Whether a file that is there is replaced; else the new one gets a number.
     """
-    make_file(path)
     try:
         import av
     except ModuleNotFoundError:
-        return PlainVideoSink(path, fps)
-    return VideoSink(path, av)
-
-
-def make_file(path: Path) -> None:
-    """Make an empty file and its folder, to find out now whether it can be written.
-
-    Raises:
-        UsageError: If it cannot.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("wb").close()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+        return PlainVideoSink(path, fps, overwrite=overwrite)
+    return VideoSink(path, av, overwrite=overwrite)

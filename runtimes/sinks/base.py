@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from runtimes.errors import EdgeError, UsageError, one_line
+from runtimes.errors import EdgeError, UnavailableError, one_line
 from runtimes.sources import Frame
 
 Array = NDArray[Any]
@@ -28,12 +28,20 @@ class Sink(ABC):
         """Write a (H, W, 3) uint8 RGB picture that was drawn from a frame.
 
         Raises:
-            UsageError: If it cannot be written.
+            UnavailableError: If it cannot be written.
         """
+
+    def can_make_room(self) -> bool:
+        """Whether it has something old of its own to delete."""
+        return False
 
     def make_room(self) -> bool:
         """Delete something old of its own for something new; whether there was something to delete."""
         return False
+
+    def written(self) -> list[str]:
+        """What was written, in words for the user; nothing while there was no picture."""
+        return []
 
     def close(self) -> None:  # noqa: B027  # not abstract: images have nothing to finish
         """Finish what was written; a second call does nothing."""
@@ -77,19 +85,21 @@ class GuardedSink(Sink):
             reserve: What is left free.
 
         Raises:
-            UsageError: If there is too little room at the start.
+            UnavailableError: If there is too little room at the start.
         """
         self._sink: Sink | None = sink
+        self._inner = sink
         self._path = path
         self._folder = next(parent for parent in (path, *path.resolve().parents) if parent.is_dir())
         self._reserve = reserve
-        if reason := self._lacking(sink):
-            raise UsageError(f"{path}: the disk is nearly full: {reason}; make room, or see --keep-free")
+        self.is_stopped = False
+        """Whether it stopped before its end."""
+        # Nothing is deleted before there is something to write.
+        if not sink.can_make_room() and (reason := reserve.lacking(self._folder)):
+            raise UnavailableError(f"{path}: the disk is nearly full: {reason}; make room, or see --keep-free")
 
-    @property
-    def is_stopped(self) -> bool:
-        """Whether it writes no more."""
-        return self._sink is None
+    def written(self) -> list[str]:
+        return self._inner.written()
 
     def write(self, image: Array, frame: Frame) -> None:
         if self._sink is None:
@@ -115,6 +125,7 @@ class GuardedSink(Sink):
 
     def _stop(self, reason: str) -> None:
         sink, self._sink = self._sink, None
+        self.is_stopped = True
         logger.error("%s: recording stopped, detection goes on: %s", self._path, reason)
         try:
             if sink is not None:

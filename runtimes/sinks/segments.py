@@ -44,9 +44,6 @@ class SegmentSink(Sink):
             path: Folder and name of the recording, to which the time is added.
             split: When the next file begins, and what is kept.
             open_one: Opens the sink of a file.
-
-        Raises:
-            UsageError: If it cannot be written there.
         """
         self._path = path
         self._split = split
@@ -64,9 +61,16 @@ class SegmentSink(Sink):
         if self._sink is not None:
             self._sink.write(image, frame)
 
+    def written(self) -> list[str]:
+        count = len(find_segments(self._path))
+        return [f"{self._path.with_stem(f'{self._path.stem}-*')} ({count} files)"] if count else []
+
+    def can_make_room(self) -> bool:
+        return bool(self._finished())
+
     def make_room(self) -> bool:
         """Delete the oldest file but the one that is written; whether there was one."""
-        finished = [file for file in find_segments(self._path) if file != self._file]
+        finished = self._finished()
         if not finished:
             return False
         finished[0].unlink(missing_ok=True)
@@ -77,6 +81,9 @@ class SegmentSink(Sink):
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.close()
+
+    def _finished(self) -> list[Path]:
+        return [file for file in find_segments(self._path) if file != self._file]
 
     def _begin(self) -> None:
         """Finish the file, begin the next, and delete what is too much."""

@@ -14,7 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from runtimes.errors import UsageError
+from runtimes.errors import UnavailableError
+from runtimes.output_paths import claim_file
 from runtimes.sinks.base import Array, Sink
 from runtimes.sources import Frame
 
@@ -42,12 +43,17 @@ logger = logging.getLogger(__name__)
 class VideoSink(Sink):
     """A video by PyAV; each frame at its own time, so that a live recording keeps its pace."""
 
-    def __init__(self, path: Path, av: Any) -> None:
+    def __init__(self, path: Path, av: Any, *, overwrite: bool = False) -> None:
         self._path = path
+        self._overwrite = overwrite
         self._av = av
         self._container: Any = None
         self._stream: Any = None
         self._last = -1
+        self._is_begun = False
+
+    def written(self) -> list[str]:
+        return [str(self._path)] if self._is_begun else []
 
     def write(self, image: Array, frame: Frame) -> None:
         try:
@@ -71,6 +77,7 @@ class VideoSink(Sink):
             raise self._explain(error) from error
 
     def _open(self, height: int, width: int) -> None:
+        self._path, self._is_begun = claim_file(self._path, overwrite=self._overwrite), True
         options = _FRAGMENTED if self._path.suffix.lower() in (".mp4", ".mov") else {"flush_packets": "1"}
         self._container = self._av.open(str(self._path), "w", options=options)
         name = next(name for name in ENCODERS if name in self._av.codecs_available)
@@ -87,27 +94,33 @@ class VideoSink(Sink):
             return fit_in(image, (height, width))
         return np.ascontiguousarray(image[:height, :width])
 
-    def _explain(self, error: OSError) -> UsageError:
-        return UsageError(f"{self._path}: cannot be written: {error.strerror or type(error).__name__}")
+    def _explain(self, error: OSError) -> UnavailableError:
+        return UnavailableError(f"{self._path}: cannot be written: {error.strerror or type(error).__name__}")
 
 
 class PlainVideoSink(Sink):
     """MPEG-4 by OpenCV, at a fixed pace; for machines without PyAV."""
 
-    def __init__(self, path: Path, fps: float) -> None:
+    def __init__(self, path: Path, fps: float, *, overwrite: bool = False) -> None:
         logger.warning("%s: a power failure or a full disk will spoil it; for one that survives: pip install av", path)
         self._path = path
+        self._overwrite = overwrite
         self._fps = fps
         self._writer: Any = None
+        self._is_begun = False
         self._size_wh = (0, 0)
+
+    def written(self) -> list[str]:
+        return [str(self._path)] if self._is_begun else []
 
     def write(self, image: Array, frame: Frame) -> None:
         if self._writer is None:
+            self._path, self._is_begun = claim_file(self._path, overwrite=self._overwrite), True
             self._size_wh = (image.shape[1], image.shape[0])
             fourcc = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(str(self._path), fourcc, self._fps, self._size_wh)
             if not self._writer.isOpened():
-                raise UsageError(f"{self._path}: cannot be written as a video")
+                raise UnavailableError(f"{self._path}: cannot be written as a video")
         if image.shape[1::-1] != self._size_wh:
             image = fit_in(image, self._size_wh[::-1])
         self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

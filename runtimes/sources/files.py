@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,11 @@ class ImageSource(Source):
         super().__init__(name)
         self.paths = paths
         self.frame_count = len(paths)
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds them all."""
+        return Path(os.path.commonpath([path.parent for path in self.paths]))
 
     def __iter__(self) -> Generator[Frame, None, None]:
         for index, path in enumerate(self.paths):

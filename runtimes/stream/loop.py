@@ -117,6 +117,11 @@ class Stream:
         finally:
             self._finish()
 
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Name -> source."""
+        return {reader.name: reader.source for reader in self._readers}
+
     def status(self) -> tuple[SourceStatus, ...]:
         """A snapshot of all sources; from any thread."""
         with self._changed:

@@ -15,7 +15,7 @@ import pytest
 from live_servers import Broker, Listener, needs_broker, wait_for
 from live_site import CARD, SIZE_HW
 
-from edge_mrcnn.live.mqtt import Mqtt, parse_broker
+from edge_mrcnn.live.outputs.mqtt import Mqtt, parse_broker
 from edge_mrcnn.live.scenes import Happening
 from runtimes import UsageError
 from runtimes.redaction import redact

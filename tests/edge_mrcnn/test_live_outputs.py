@@ -14,19 +14,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from live_servers import Receiver, wait_for
-from live_site import CARD, Moving, answer_three, detect, make_frame
+from live_site import CARD, Moving, answer_three, detect, make_frame, make_result
 
 from edge_mrcnn.live.controls import Controls
 from edge_mrcnn.live.metrics import render_metrics
 from edge_mrcnn.live.monitor import BUCKETS_S, Health, Histogram, Monitor
 from edge_mrcnn.live.names import name_publicly
 from edge_mrcnn.live.notify import Notifier
-from edge_mrcnn.live.outputs import CocoResults, JsonLines, Output, Outputs, name_image
+from edge_mrcnn.live.outputs.base import Output
+from edge_mrcnn.live.outputs.coco import CocoResults, name_image, name_images
+from edge_mrcnn.live.outputs.group import Outputs
+from edge_mrcnn.live.outputs.json_lines import JsonLines
+from edge_mrcnn.live.outputs.webhook import Webhook
 from edge_mrcnn.live.scenes import Happening, Scenes
-from edge_mrcnn.live.session import LiveSettings, Session
-from edge_mrcnn.live.webhook import Webhook
+from edge_mrcnn.live.session import Session
+from edge_mrcnn.live.settings import make_settings
 from runtimes import FakeRuntime, UsageError
 from runtimes.counting import parse_line, parse_zone
+from runtimes.errors import UnavailableError
+from runtimes.sources import ImageSource
 from runtimes.stream import SourceStatus, Stream
 
 URL = "rtsp://first.last:p@ss/w%40rd@cam.local:554/live?password=hushhush"
@@ -194,9 +200,9 @@ class TestScenes:
 class TestCocoResults:
     def test_file_grows_and_is_valid_at_the_end(self, tmp_path):
         path = tmp_path / "new" / "results.json"
-        output = CocoResults(path, lambda frame: name_image(frame, is_alone=True, is_images=False))
+        output = CocoResults(path, lambda frame: frame.index)
         for index in range(3):
-            output.put(make_frame(index), detect((50, 50), (90, 90)))
+            output.put(make_result(make_frame(index), detect((50, 50), (90, 90))))
         output.close()
         output.close()
         records = json.loads(path.read_text())
@@ -204,26 +210,34 @@ class TestCocoResults:
 
     def test_nothing_found_is_an_empty_list(self, tmp_path):
         output = CocoResults(tmp_path / "results.json", lambda frame: 0)
-        output.put(make_frame(), detect())
+        output.put(make_result(make_frame(), detect()))
         output.close()
         assert json.loads((tmp_path / "results.json").read_text()) == []
 
-    def test_images_keep_their_ids(self):
-        frame = replace(make_frame(7), name="photos/000042.jpg")
-        assert name_image(frame, is_alone=True, is_images=True) == 42
-        assert name_image(replace(frame, name="photos/cat.jpg"), is_alone=True, is_images=True) == "cat.jpg"
-        assert name_image(frame, is_alone=False, is_images=False) == "door/7"
+    def test_images_keep_their_ids_and_never_share_one(self):
+        def ids(*paths):
+            return list(name_images({"a": ImageSource("a", [Path(path) for path in paths])}).values())
 
-    def test_a_place_that_cannot_be_written_is_a_usage_error(self, tmp_path):
+        assert ids("photos/000042.jpg", "photos/cat.jpg") == [42, "cat.jpg"]
+        assert ids("a/1.png", "b/1.png", "b/2.png") == ["a/1.png", "b/1.png", "b/2.png"]
+        assert ids("a/1.png", "a/01.png") == ["a/1.png", "a/01.png"]
+
+    def test_frames_go_by_number_and_source(self):
+        frame = replace(make_frame(7), name="photos/000042.jpg")
+        assert name_image(frame, names={("door", "photos/000042.jpg"): 42}, is_alone=True) == 42
+        assert name_image(frame, names={}, is_alone=True) == 7
+        assert name_image(frame, names={}, is_alone=False) == "door/7"
+
+    def test_a_place_that_cannot_be_written_is_said_at_the_start(self, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(UsageError, match="cannot be written"):
+        with pytest.raises(UnavailableError, match="cannot be written"):
             CocoResults(tmp_path / "file" / "x.json", lambda frame: 0)
 
 
 class TestJsonLines:
     def test_each_frame_is_a_line_at_once(self, tmp_path):
         output = JsonLines(tmp_path / "new" / "out.jsonl", lambda source: {"lines": {"gate": {"in": {}, "out": {}}}})
-        output.put(make_frame(3), detect((50, 50)))
+        output.put(make_result(make_frame(3), detect((50, 50))))
         (line,) = (tmp_path / "new" / "out.jsonl").read_text().splitlines()
         record = json.loads(line)
         assert (record["frame"], record["source"], len(record["detections"])) == (3, "door", 1)
@@ -235,11 +249,11 @@ class TestJsonLines:
         full, well = JsonLines(Path("/dev/full"), lambda _: {}), JsonLines(tmp_path / "x", lambda _: {})
         outputs = Outputs([full, well])
         for index in range(3):
-            outputs.put(make_frame(index), detect())
+            outputs.put(make_result(make_frame(index), detect()))
         outputs.close()
         assert len((tmp_path / "x").read_text().splitlines()) == 3
         assert [record.getMessage() for record in caplog.records] == [
-            "JsonLines stopped, everything else goes on: [Errno 28] No space left on device"
+            "--json /dev/full stopped, everything else goes on: [Errno 28] No space left on device"
         ]
 
 
@@ -247,7 +261,7 @@ def test_an_output_that_fails_is_left_out_with_one_message(caplog):
     class Full(Output):
         calls = Counter()
 
-        def put(self, frame, found):
+        def put(self, result):
             self.calls["put"] += 1
             raise OSError(28, f"No space left on {URL}")
 
@@ -257,13 +271,13 @@ def test_an_output_that_fails_is_left_out_with_one_message(caplog):
     class Well(Output):
         frames = 0
 
-        def put(self, frame, found):
+        def put(self, result):
             self.frames += 1
 
     full, well = Full(), Well()
     outputs = Outputs([full, well])
     for index in range(3):
-        outputs.put(make_frame(index), detect())
+        outputs.put(make_result(make_frame(index), detect()))
     outputs.close()
     assert full.calls == {"put": 1, "close": 1} and well.frames == 3
     assert len(caplog.records) == 1 and not any(secret in caplog.text for secret in SECRETS)
@@ -377,7 +391,7 @@ class TestNotifier:
         monkeypatch.setattr("edge_mrcnn.live.session.TICK_S", 0.05)
         monkeypatch.setattr("edge_mrcnn.live.monitor.HEALTHY_S", 0.3)
         stream = Stream(FakeRuntime(CARD, answer_three), {"door": Moving("door")})
-        with Session(LiveSettings(), CARD, stream) as session:
+        with Session(make_settings(), CARD, stream) as session:
             time.sleep(0.3)
             assert self.read(channel) == []
             for index in range(20):
@@ -395,10 +409,10 @@ class TestNotifier:
 class TestSession:
     def test_everything_together(self, tmp_path):
         stream = Stream(FakeRuntime(CARD, answer_three), {"door": Moving("door")})
-        settings = LiveSettings(web=":0", coco=tmp_path / "results.json", lines=(parse_line("0,.5,1,.5", "gate"),))
+        settings = make_settings(web=":0", coco=tmp_path / "results.json", lines=(parse_line("0,.5,1,.5", "gate"),))
         threads = threading.active_count()
         with Session(settings, CARD, stream) as session:
-            assert session.page is not None
+            assert session.outputs.greetings()[0].startswith("page: http://127.0.0.1:")
             for index, (frame, found) in enumerate(stream):
                 found = session.put(frame, found)
                 assert len(found) == 2
@@ -413,10 +427,10 @@ class TestSession:
     def test_nothing_is_left_open_when_one_part_cannot_be(self, tmp_path):
         stream = Stream(FakeRuntime(CARD, answer_three), {"door": Moving("door")})
         threads = threading.active_count()
-        settings = LiveSettings(web="0.0.0.0:0", coco=tmp_path / "results.json")
+        settings = make_settings(web="0.0.0.0:0", coco=tmp_path / "results.json")
         with pytest.raises(UsageError, match="needs --web-token"):
             Session(settings, CARD, stream)
-        assert json.loads((tmp_path / "results.json").read_text()) == []
+        assert not (tmp_path / "results.json").exists()
         assert threading.active_count() == threads
 
     def test_states_of_sources_are_reported(self, monkeypatch):
@@ -424,9 +438,9 @@ class TestSession:
         stream = Stream(FakeRuntime(CARD, answer_three), {"door": Moving("door")})
         state = ["live"]
         monkeypatch.setattr(stream, "status", lambda: (replace(STATUS, state=state[0], error="gone"),))
-        with Session(LiveSettings(), CARD, stream) as session:
+        with Session(make_settings(), CARD, stream) as session:
             seen = []
-            monkeypatch.setattr(session._outputs, "put_happening", seen.append)
+            monkeypatch.setattr(session.outputs, "put_happening", seen.append)
             time.sleep(0.1)
             state[0] = "lost"
             wait_for(lambda: seen)

@@ -16,6 +16,7 @@ from live_site import SIZE_HW, Moving, running
 
 from edge_mrcnn.live import access
 from edge_mrcnn.live.access import Access, Address, Viewers, parse_address
+from edge_mrcnn.live.pictures import encode
 from runtimes import UsageError
 
 TOKEN = "correct horse"
@@ -103,8 +104,7 @@ class TestWhatIsShown:
 
     def test_nothing_is_encoded_while_nobody_looks(self, run, monkeypatch):
         encoded = []
-        encode = run.site.encoder._encode
-        monkeypatch.setattr(run.site.encoder, "_encode", lambda *a: encoded.append(1) or encode(*a))
+        monkeypatch.setattr("edge_mrcnn.live.pictures.encode", lambda *a: encoded.append(1) or encode(*a))
         wait_for(lambda: all(time.monotonic() - s.looked_s > 3.2 for s in run.site.encoder._slots.values()))
         encoded.clear()
         count = len(run.frames)
@@ -276,7 +276,7 @@ class TestManyAndSlowViewers:
             quiet = np.diff(run.frames[5:]).mean()
             stuck = socket.create_connection(("127.0.0.1", run.server.address.port))
             stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            run.site.encoder._encode = lambda *_: bytes(4_000_000)
+            monkeypatch.setattr("edge_mrcnn.live.pictures.encode", lambda *_: bytes(4_000_000))
             stuck.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
             wait_for(lambda: run.site.viewers.count == 1)
             since = len(run.frames)

@@ -14,9 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from edge_mrcnn.cli import run, service
-from edge_mrcnn.live.config_file import find_options, read_config, write_config
-from edge_mrcnn.live.credentials import PrivateUrl, Secret, resolve
-from edge_mrcnn.live.options import live_options
+from edge_mrcnn.cli.config_file import find_options, read_config, write_config
+from edge_mrcnn.cli.credentials import PrivateUrl, Secret, resolve
+from edge_mrcnn.cli.live_options import live_options
+from edge_mrcnn.live.outputs.table import OUTPUTS
 from edge_mrcnn.live.unit import Unit, quote
 from runtimes import MissingFileError, UsageError
 from runtimes.redaction import redact
@@ -27,7 +28,6 @@ URL = f"rtsp://first.last:{PASSWORD}@cam.local/live"
 
 @click.command()
 @click.option("--source", "sources", multiple=True)
-@click.option("--conf", type=float, default=0.5)
 @live_options
 @click.pass_context
 def command(ctx, sources, settings):
@@ -55,12 +55,17 @@ class TestConfigFile:
 
     def test_every_flag_may_stand_in_a_file(self, config):
         sources, settings, _ = invoke("--config", config)
-        assert sources == ("a.mp4",) and settings.conf == 0.3 and settings.web == ":8080" and settings.is_tracked
+        assert (
+            sources == ("a.mp4",)
+            and settings.conf == 0.3
+            and settings.outputs["page"].web == ":8080"
+            and settings.is_tracked
+        )
         assert [line.name for line in settings.lines] == ["gate"]
 
     def test_the_command_line_goes_before_the_file(self, config):
         sources, settings, _ = invoke("--config", config, "--conf", 0.7, "--source", "b.mp4")
-        assert sources == ("b.mp4",) and settings.conf == 0.7 and settings.web == ":8080"
+        assert sources == ("b.mp4",) and settings.conf == 0.7 and settings.outputs["page"].web == ":8080"
 
     def test_every_flag_of_run_has_its_key(self):
         keys = set(find_options(run.command))
@@ -131,16 +136,20 @@ class TestSecrets:
             invoke("--mqtt", f"mqtt://user:{PASSWORD}@host/x")
         assert PASSWORD not in str(raised.value)
         monkeypatch.setenv("BROKER", "mqtt://user:hushhush@host/x")
-        assert invoke("--mqtt", "env:BROKER")[1].mqtt == "mqtt://user:hushhush@host/x"
+        assert invoke("--mqtt", "env:BROKER")[1].outputs["mqtt"].mqtt == "mqtt://user:hushhush@host/x"
         assert redact("login failed with hushhush") == "login failed with ***"
 
     def test_in_a_private_file_it_may(self, tmp_path):
         (tmp_path / "x.toml").write_text('mqtt = "mqtt://user:hushhush@host/x"')
-        assert invoke("--config", tmp_path / "x.toml")[1].mqtt == "mqtt://user:hushhush@host/x"
+        assert invoke("--config", tmp_path / "x.toml")[1].outputs["mqtt"].mqtt == "mqtt://user:hushhush@host/x"
 
     def test_a_token_on_the_command_line_is_remarked(self, tmp_path):
         _, settings, output = invoke("--web", ":1", "--web-token", "a long secret")
-        assert settings.web_token == "a long secret" and "warning: --web-token" in output and "long" not in output
+        assert (
+            settings.outputs["page"].web_token == "a long secret"
+            and "warning: --web-token" in output
+            and "long" not in output
+        )
         (tmp_path / "token").write_text("another secret")
         assert "warning" not in invoke("--web", ":1", "--web-token", f"file:{tmp_path}/token")[2]
 
@@ -151,7 +160,8 @@ class TestSecrets:
 class TestOptions:
     def test_nothing_is_the_default(self):
         _, settings, _ = invoke()
-        assert (settings.web, settings.mqtt, settings.webhook, settings.coco, settings.lines) == (None,) * 4 + ((),)
+        assert settings.lines == ()
+        assert all(own == OUTPUTS[name].settings_type() for name, own in settings.outputs.items())
 
     @pytest.mark.parametrize(
         ("arguments", "words"),

@@ -15,7 +15,9 @@ import numpy as np
 from edge_mrcnn.live.access import Access, Address
 from edge_mrcnn.live.controls import Controls
 from edge_mrcnn.live.monitor import Monitor
+from edge_mrcnn.live.outputs.base import Output
 from edge_mrcnn.live.pictures import PictureEncoder
+from edge_mrcnn.live.result import LiveResult
 from edge_mrcnn.live.routes import Site
 from edge_mrcnn.live.scenes import Scenes
 from edge_mrcnn.live.web import PageServer
@@ -79,6 +81,14 @@ def make_frame(index: int = 0, source: str = "door", time_s: float = 0.0) -> Fra
     return Frame(np.full((*SIZE_HW, 3), 90, np.uint8), index, time_s, source, source)
 
 
+def make_result(frame: Frame, found: Detections, **facts: Any) -> LiveResult:
+    """What an output gets."""
+    return LiveResult(frame, found, **facts)
+
+
+start_thread = Output().start_thread
+
+
 @dataclass
 class Running:
     """What runs."""
@@ -100,7 +110,7 @@ def running(sources: Any = None, *, token: str | None = None, **places: Any) -> 
     stream = Stream(FakeRuntime(CARD, answer_three), sources or {"door": Moving("door")}, is_patient=True)
     controls = Controls(0.5, stream.pause)
     scenes = Scenes(controls, **places)
-    encoder, address = PictureEncoder(scenes.draw), Address("127.0.0.1", 0)
+    encoder, address = PictureEncoder(start_thread), Address("127.0.0.1", 0)
     site = Site(CARD, Monitor(stream.status), controls, scenes, encoder, Access(address, token))
     run = Running(stream, site, PageServer(address, site), [])
 
@@ -108,7 +118,7 @@ def running(sources: Any = None, *, token: str | None = None, **places: Any) -> 
         for frame, found in stream:
             found, _ = scenes.update(frame, found)
             site.monitor.put(frame, found)
-            encoder.put(frame, found)
+            encoder.put(make_result(frame, found, overlay=scenes.draw))
             run.frames.append(time.monotonic())
 
     thread = threading.Thread(target=loop, name="loop")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from runtimes import UsageError
+from runtimes.errors import UnavailableError
 from runtimes.sinks import Background, GuardedSink, Reserve, Sink, Split, find_segments, open_sink, open_sinks
 from runtimes.sources import Frame, SyntheticSource, open_source
 
@@ -58,7 +59,7 @@ class TestGuardedSink:
         assert "99 MB are free, of which 100 MB are kept" in caplog.text
 
     def test_disk_without_room_is_refused_at_the_start(self, tmp_path):
-        with pytest.raises(UsageError, match="nearly full.*--keep-free"):
+        with pytest.raises(UnavailableError, match="nearly full.*--keep-free"):
             GuardedSink(FailingSink(1), tmp_path / "out.mp4", Reserve(share=1.0, most_bytes=1 << 60))
 
 
@@ -97,7 +98,7 @@ class TestVideo:
 
     def test_place_that_cannot_be_written_is_said_at_once(self, tmp_path):
         (tmp_path / "file").write_text("in the way")
-        with pytest.raises(UsageError, match="cannot be written"):
+        with pytest.raises(UnavailableError, match="cannot be written"):
             open_sink(tmp_path / "file" / "out.mp4", SyntheticSource("s"))
 
     def test_several_sources_have_files_of_their_own(self, tmp_path):

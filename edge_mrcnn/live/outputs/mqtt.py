@@ -16,13 +16,16 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
 from edge_mrcnn import __version__
-from edge_mrcnn.live.metrics import Samples
-from edge_mrcnn.live.outputs import Output
+from edge_mrcnn.live.names import name_publicly
+from edge_mrcnn.live.option_spec import option
+from edge_mrcnn.live.outputs.base import LoopContext, Output, Tally
 from edge_mrcnn.live.scenes import Happening
+from edge_mrcnn.live.state import describe_sources
 from runtimes import ModelCard
 from runtimes.errors import MissingExtraError, UsageError
 from runtimes.redaction import find_secrets, hide
@@ -82,8 +85,22 @@ def parse_broker(url: str) -> Broker:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class MqttSettings:
+    """Options of MQTT."""
+
+    mqtt: str | None = option(
+        None, "mqtt[s]://HOST[:PORT][/PREFIX]: state, events, Home Assistant. Password: env:NAME or file:PATH.",
+        kind="private url", metavar="URL",
+    )  # fmt: skip
+
+
 class Mqtt(Output):
     """Publishes states and events; connects in the background, again and again."""
+
+    settings_type = MqttSettings
+    keeps_frames = False
+    name = "--mqtt"
 
     def __init__(self, broker: Broker, card: ModelCard, names: Mapping[str, str], describe: Describe) -> None:
         """Begin to connect; a broker that is away is no error.
@@ -118,10 +135,17 @@ class Mqtt(Output):
         client.max_queued_messages_set(QUEUE)
         client.reconnect_delay_set(1, 30)
         client.connect_timeout = CONNECT_S
-        client.on_connect = self._greet
-        client.on_disconnect = self._note_loss
+        client.on_connect = self.guarded(self._greet)
+        client.on_disconnect = self.guarded(self._note_loss)
         client.connect_async(broker.host, broker.port, KEEPALIVE_S)
         client.loop_start()
+
+    @classmethod
+    def open(cls, settings: MqttSettings, context: LoopContext) -> Mqtt | None:
+        if settings.mqtt is None:
+            return None
+        describe = partial(describe_sources, context.monitor, context.scenes)
+        return cls(parse_broker(settings.mqtt), context.card, name_publicly(context.sources), describe)
 
     def put_happening(self, happening: Happening) -> None:
         name = self._names[happening.source]
@@ -141,7 +165,7 @@ class Mqtt(Output):
             message = {**state, "name": name, "objects": {**absent, **state["objects"]}}
             self._publish(f"{self._broker.prefix}/{name}/state", json.dumps(message))
 
-    def tallies(self) -> Iterable[tuple[str, str, Samples]]:
+    def tallies(self) -> Iterable[Tally]:
         samples = [({"result": result}, count) for result, count in self._counts.items()]
         yield "mqtt_events", "Events for the broker, by what became of them.", samples
 

@@ -10,14 +10,15 @@ import threading
 import urllib.request
 import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
 from edge_mrcnn import __version__
-from edge_mrcnn.live.metrics import Samples
-from edge_mrcnn.live.outputs import Output
+from edge_mrcnn.live.option_spec import option
+from edge_mrcnn.live.outputs.base import LoopContext, Output, Tally
 from edge_mrcnn.live.scenes import Happening
 from runtimes.errors import UsageError
 from runtimes.redaction import find_secrets, hide
@@ -34,8 +35,19 @@ FLUSH_S = 0.5
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class WebhookSettings:
+    """Options of the webhook."""
+
+    webhook: str | None = option(None, "POST events there as JSON.", kind="private url", metavar="URL")
+
+
 class Webhook(Output):
     """Posts events as JSON, each with an `id` that stays the same over tries."""
+
+    settings_type = WebhookSettings
+    keeps_frames = False
+    name = "--webhook"
 
     def __init__(self, url: str, *, pauses_s: tuple[float, ...] = PAUSES_S) -> None:
         """Start the thread.
@@ -59,8 +71,11 @@ class Webhook(Output):
         self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUE)
         self._counts = {"sent": 0, "failed": 0, "dropped": 0}
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
-        self._thread.start()
+        self._thread = self.start_thread(self._run, "webhook")
+
+    @classmethod
+    def open(cls, settings: WebhookSettings, context: LoopContext) -> Webhook | None:
+        return None if settings.webhook is None else cls(settings.webhook)
 
     def put_happening(self, happening: Happening) -> None:
         try:
@@ -68,7 +83,7 @@ class Webhook(Output):
         except queue.Full:
             self._counts["dropped"] += 1
 
-    def tallies(self) -> Iterable[tuple[str, str, Samples]]:
+    def tallies(self) -> Iterable[Tally]:
         samples = [({"result": result}, count) for result, count in self._counts.items()]
         yield "webhook_events", "Events for the webhook, by what became of them.", samples
 

@@ -25,6 +25,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+CONFIG_KEY = "edge_mrcnn.config"
+"""Where a click context keeps the path of --config."""
 EAGER = ("config", "help")
 """Flags that no file can hold."""
 
@@ -106,6 +108,7 @@ def load_config(ctx: click.Context, parameter: click.Parameter, path: Path | Non
     """Callback of --config: its values become the defaults of the other options."""
     if path is not None:
         ctx.default_map = {**(ctx.default_map or {}), **read_config(path, ctx.command)}
+        ctx.meta[CONFIG_KEY] = path
         _check_mode(path)
     return path
 

@@ -1,0 +1,101 @@
+"""A file of COCO results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from edge_mrcnn.live.option_spec import option
+from edge_mrcnn.live.outputs.base import LoopContext, Output
+from edge_mrcnn.live.outputs.text_file import TextFile
+from edge_mrcnn.live.result import LiveResult
+from runtimes.sources import Frame, ImageSource, Source
+
+ImageId = int | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoSettings:
+    """Options of the COCO results."""
+
+    coco: Path | None = option(None, "Write a file of COCO results.", kind="file")
+
+
+class CocoResults(Output):
+    """`[{"image_id": ...}, ...]`, written as it grows: memory does not grow with it.
+
+    The image id is the frame's number; with several sources it is "SOURCE/number", and for images their file name.
+    """
+
+    settings_type = CocoSettings
+    keeps_frames = False
+
+    def __init__(self, path: Path, name_image: Callable[[Frame], ImageId], *, overwrite: bool = False) -> None:
+        """Make one; the file is made with its first frame.
+
+        Args:
+            path: Where; its folder is made.
+            name_image: The image id of a frame.
+            overwrite: Whether a file that is there is replaced.
+
+        Raises:
+            UnavailableError: If it cannot be written there.
+        """
+        self.name = f"--coco {path}"
+        self._file = TextFile(path, overwrite=overwrite)
+        self._name_image = name_image
+        self._separator = "[\n"
+
+    @classmethod
+    def open(cls, settings: CocoSettings, context: LoopContext) -> CocoResults | None:
+        if settings.coco is None:
+            return None
+        name = partial(name_image, names=name_images(context.sources), is_alone=len(context.sources) == 1)
+        return cls(settings.coco, name, overwrite=context.overwrite)
+
+    def put(self, result: LiveResult) -> None:
+        self._file.open()
+        for record in result.found.to_coco(self._name_image(result.frame)):
+            self._file.write(self._separator + json.dumps(record))
+            self._separator = ",\n"
+
+    def written(self) -> Iterable[str]:
+        return self._file.written()
+
+    def close(self) -> None:
+        if self._file.is_open:
+            self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
+        self._file.close()
+
+
+def name_images(sources: Mapping[str, Source]) -> dict[tuple[str, str], ImageId]:
+    """Label of the source and path of each image file -> its image id: the number or name of the file.
+
+    Where files of several folders share one, all go by their paths.
+    """
+    images = [(label, str(path)) for label, s in sources.items() if isinstance(s, ImageSource) for path in s.paths]
+    ids = {image: _id_of(Path(image[1])) for image in images}
+    if len(set(ids.values())) == len(ids):
+        return ids
+    return {(label, path): Path(path).as_posix() for label, path in images}
+
+
+def _id_of(path: Path) -> ImageId:
+    return int(path.stem) if path.stem.isdecimal() else path.name
+
+
+def name_image(frame: Frame, *, names: Mapping[tuple[str, str], ImageId], is_alone: bool) -> ImageId:
+    """The image id of a frame in COCO results.
+
+    Args:
+        frame: The frame.
+        names: Those of image files, by `name_images`.
+        is_alone: Whether there is one source only.
+    """
+    name = names.get((frame.source, frame.name))
+    if name is not None:
+        return name
+    return frame.index if is_alone else f"{frame.source}/{frame.index}"

@@ -1,0 +1,23 @@
+"""All outputs of the loop, in the order in which they take a result."""
+
+from __future__ import annotations
+
+from edge_mrcnn.live.outputs.base import Output
+from edge_mrcnn.live.outputs.coco import CocoResults
+from edge_mrcnn.live.outputs.json_lines import JsonLines
+from edge_mrcnn.live.outputs.mqtt import Mqtt
+from edge_mrcnn.live.outputs.page import Page
+from edge_mrcnn.live.outputs.recording import Recording
+from edge_mrcnn.live.outputs.webhook import Webhook
+from edge_mrcnn.live.outputs.window import Window
+
+OUTPUTS: dict[str, type[Output]] = {
+    "recording": Recording,
+    "window": Window,
+    "page": Page,
+    "mqtt": Mqtt,
+    "webhook": Webhook,
+    "json": JsonLines,
+    "coco": CocoResults,
+}
+"""Name -> output. Its options come from the fields of its settings; no two outputs have a field of one name."""

@@ -1,0 +1,134 @@
+"""A frame with what was found in it, and its picture, which is drawn once whoever looks at it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes import Detections
+from runtimes.draw import SMALLEST_FONT, Style, draw_detections, draw_panel
+from runtimes.preprocess import resize_image
+from runtimes.sources import Frame
+
+Array = NDArray[Any]
+Overlay = Callable[[str, Array, Style | None], None]
+"""Draws what is not a detection into a picture of a source: lines, zones and their counts."""
+
+
+class LiveResult:
+    """What the outputs get: one frame, its detections, and its drawing."""
+
+    def __init__(
+        self,
+        frame: Frame,
+        found: Detections,
+        *,
+        is_live: bool = False,
+        is_frame_kept: bool = True,
+        is_whole_wanted: bool = False,
+        panel: Sequence[str] = (),
+        overlay: Overlay | None = None,
+        add_times: Callable[[str, Mapping[str, float]], None] | None = None,
+    ) -> None:
+        """Make one; nothing is drawn yet.
+
+        Args:
+            frame: The frame.
+            found: What was found and counts.
+            is_live: Whether its source waits for nobody.
+            is_frame_kept: Whether somebody needs the frame as it came; else it is drawn on the frame itself.
+            is_whole_wanted: Whether an output looks at every picture in full size, so that a small one is made of it.
+            panel: Lines of text in the corner of the full picture.
+            overlay: Draws lines and zones.
+            add_times: Takes the source and the milliseconds that drawing took.
+        """
+        self.frame = frame
+        self.found = found
+        self.is_live = is_live
+        self._is_frame_kept = is_frame_kept
+        self._is_whole_wanted = is_whole_wanted
+        self._panel = panel
+        self._overlay = overlay
+        self._add_times = add_times
+        self._lock = threading.Lock()
+        self._drawn: Array | None = None
+
+    def drawn(self) -> Array:
+        """The whole picture with everything drawn: (H, W, 3) uint8 RGB, not to be changed.
+
+        Made by the first who asks, from any thread; all others get the same.
+        """
+        with self._lock:
+            if self._drawn is None:
+                self._drawn = self._draw_whole()
+            return self._drawn
+
+    def drawn_for_screen(self, max_side: int, enlarged: float = 1.0) -> Array:
+        """The picture for a smaller screen.
+
+        Args:
+            max_side: Longer side of the picture at most, in pixels.
+            enlarged: How much larger lines and text are than elsewhere, for a screen that is looked at from afar.
+
+        Returns:
+            (h, w, 3) uint8 RGB, the caller's own. Made of the whole picture where somebody looks at that one anyway
+            and its text can still be read when it is smaller.
+        """
+        height, width = self.frame.image.shape[:2]
+        scale = min(1.0, max_side / max(height, width))
+        is_readable = Style.for_size(height, width).font_scale * scale >= SMALLEST_FONT
+        if self._is_whole_wanted and is_readable:
+            return shrink_image(self.drawn(), scale)
+        image, found = shrink(self.frame.image, self.found, max_side)
+        style = Style.for_size(*(round(enlarged * side) for side in image.shape[:2]))
+        draw_detections(image, found, style=style)
+        if self._overlay:
+            self._overlay(self.frame.source, image, style)
+        return image
+
+    def _draw_whole(self) -> Array:
+        start = time.perf_counter()
+        image: Array = self.frame.image.copy() if self._is_frame_kept else self.frame.image
+        draw_detections(image, self.found)
+        if self._overlay:
+            self._overlay(self.frame.source, image, None)
+        if self._panel:
+            draw_panel(image, self._panel)
+        if self._add_times:
+            self._add_times(self.frame.source, {"draw": 1e3 * (time.perf_counter() - start)})
+        return image
+
+
+def shrink(image: Array, found: Detections, max_side: int) -> tuple[Array, Detections]:
+    """A copy of an image that fits into a square, and its detections at the new size.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        found: Detections of that image.
+        max_side: Side of the square, in pixels; a smaller image keeps its size.
+    """
+    height, width = image.shape[:2]
+    smaller = shrink_image(image, max_side / max(height, width))
+    size_hw = smaller.shape[0], smaller.shape[1]
+    if size_hw == (height, width):
+        return smaller, found
+    ratio_xy = np.array([size_hw[1] / width, size_hw[0] / height], dtype=np.float32)
+    offset_x, offset_y = (np.array(found.mask_offset_xy) * ratio_xy).tolist()
+    boxes = found.boxes_xyxy * np.tile(ratio_xy, 2)
+    return smaller, replace(found, boxes_xyxy=boxes, image_size_hw=size_hw, mask_offset_xy=(offset_x, offset_y))
+
+
+def shrink_image(image: Array, scale: float) -> Array:
+    """A copy of a (H, W, 3) uint8 image, its sides multiplied by a scale below 1; from 1 on it keeps its size."""
+    if scale >= 1:
+        return image.copy()
+    height, width = image.shape[:2]
+    size_hw = max(1, round(height * scale)), max(1, round(width * scale))
+    smaller: Array = resize_image(image, size_hw, scale)
+    return smaller

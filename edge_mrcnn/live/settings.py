@@ -1,0 +1,89 @@
+"""What the user wants of the loop and of everything around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_mrcnn.live.option_spec import option, options_of
+from edge_mrcnn.live.outputs.table import OUTPUTS
+from runtimes.counting import Line, Zone, parse_line, parse_zone
+from runtimes.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveSettings:
+    """Settings of the loop itself, and those of each output; nothing by default."""
+
+    conf: float = option(0.5, "Lowest score that counts.", kind="number", low=0, high=1, shows_default=True)
+    """In [0, 1]; the page can change it."""
+    is_tracked: bool = option(False, "Number objects, the same from frame to frame.", kind="switch", name="track")
+    lines: tuple[Line, ...] = option(
+        (), "Count objects that cross, in shares of the picture: 0,0.5,1,0.5.",
+        name="line", metavar="[NAME=]X0,Y0,X1,Y1",
+    )  # fmt: skip
+    zones: tuple[Zone, ...] = option(
+        (), "Count objects in an area, in shares of the picture.", name="zone", metavar="[NAME=]'X,Y X,Y X,Y ...'"
+    )
+    overwrite: bool = option(
+        False, "Replace files of outputs that are there; without it new ones get numbers.", kind="switch"
+    )
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    """Name of an output in `OUTPUTS` -> its settings; one that is not here keeps to its defaults, which are off."""
+
+    def __post_init__(self) -> None:
+        names = [line.name for line in self.lines] + [zone.name for zone in self.zones]
+        if len(set(names)) < len(names):
+            raise UsageError(f"--line, --zone: expected different names, got {', '.join(names)}")
+
+
+def make_settings(**values: Any) -> LiveSettings:
+    """Settings from the names of all their fields, such as `make_settings(web=":8080", json="log.jsonl")`.
+
+    Args:
+        **values: Fields of `LiveSettings` and of the settings of every output; lines and zones may be texts.
+
+    Raises:
+        UsageError: If a name is not known, or a value cannot work.
+    """
+    unknown = sorted(set(values) - field_names())
+    if unknown:
+        raise UsageError(
+            f"{', '.join(unknown)}: no output has such an option; there is {', '.join(sorted(field_names()))}"
+        )
+    outputs = {name: _fill(output.settings_type, values) for name, output in OUTPUTS.items()}
+    own = {name: values[name] for name, _, _ in options_of(LiveSettings) if name in values}
+    own["lines"] = _parse_places(own.get("lines", ()), parse_line, "line")
+    own["zones"] = _parse_places(own.get("zones", ()), parse_zone, "zone")
+    return LiveSettings(outputs=outputs, **own)
+
+
+def all_settings() -> list[type]:
+    """Settings of the loop, and those of the outputs in their order."""
+    return [LiveSettings, *(output.settings_type for output in OUTPUTS.values())]
+
+
+def field_names() -> set[str]:
+    """Names that `make_settings` takes."""
+    return {name for settings_type in all_settings() for name, _, _ in options_of(settings_type)}
+
+
+def _fill(settings_type: type, values: Mapping[str, Any]) -> Any:
+    """Settings of one output from those of all."""
+    own = {}
+    for name, _, spec in options_of(settings_type):
+        value = values.get(name)
+        if value is None:
+            continue
+        own[name] = Path(value) if spec.kind in ("path", "file") else value
+    return settings_type(**own)
+
+
+def _parse_places(places: Iterable[Any], parse: Callable[[str, str], Any], kind: str) -> tuple[Any, ...]:
+    if isinstance(places, str):
+        places = [places]
+    return tuple(
+        parse(place, f"{kind} {number}") if isinstance(place, str) else place for number, place in enumerate(places, 1)
+    )
