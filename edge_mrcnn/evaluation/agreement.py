@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -48,24 +49,30 @@ def compare(
         candidate: The same of another model.
         image_ids: Images that both have seen.
     """
-    objects, found = 0, 0
+    objects = 0
     ious: list[float] = []
     shifts: list[float] = []
     change: dict[int, float] = {}
     for image_id in image_ids:
-        every = candidate[image_id]
+        theirs = candidate[image_id]
         seen = confident(reference[image_id])
-        pairs = match(seen, every)
-        objects, found = objects + len(seen), found + len(pairs)
-        ious += [mask_iou(seen[i], every[j]) for i, j in pairs]
-        shifts += [every[j]["score"] - seen[i]["score"] for i, j in pairs]
-        change[image_id] = image_change(seen, confident(every))
-    return Agreement(objects, found / objects if objects else np.nan, _mean(ious), _mean(shifts), change)
+        objects += len(seen)
+        for i, j in match(seen, theirs):
+            ious.append(mask_iou(seen[i], theirs[j]))
+            shifts.append(theirs[j]["score"] - seen[i]["score"])
+        change[image_id] = image_change(seen, confident(theirs))
+    return Agreement(
+        objects=objects,
+        found=len(ious) / objects if objects else np.nan,
+        mask_iou=_mean(ious),
+        score_shift=_mean(shifts),
+        change=change,
+    )
 
 
 def confident(results: Iterable[Result]) -> list[Result]:
     """Those that a viewer would be shown."""
-    return [r for r in results if r["score"] > CONFIDENT]
+    return [result for result in results if result["score"] > CONFIDENT]
 
 
 def match(first: Sequence[Result], second: Sequence[Result]) -> list[Pair]:
@@ -76,15 +83,21 @@ def match(first: Sequence[Result], second: Sequence[Result]) -> list[Pair]:
     """
     if not first or not second:
         return []
-    ious = rle.iou([r["bbox"] for r in first], [r["bbox"] for r in second], [0] * len(second))
-    same_class = np.equal.outer([r["category_id"] for r in first], [r["category_id"] for r in second])
+    no_crowds = [0] * len(second)
+    ious = rle.iou(_column(first, "bbox"), _column(second, "bbox"), no_crowds)
+    same_class = np.equal.outer(_column(first, "category_id"), _column(second, "category_id"))
     ious = np.where(same_class, ious, 0.0)
     pairs = []
     while ious.max() > SAME_OBJECT:
         i, j = np.unravel_index(ious.argmax(), ious.shape)
         pairs.append((int(i), int(j)))
-        ious[i, :] = ious[:, j] = 0.0
+        ious[i, :] = 0.0
+        ious[:, j] = 0.0
     return pairs
+
+
+def _column(results: Sequence[Result], key: str) -> list[Any]:
+    return [result[key] for result in results]
 
 
 def mask_iou(first: Result, second: Result) -> float:
@@ -99,7 +112,9 @@ def image_change(first: Sequence[Result], second: Sequence[Result]) -> float:
     """
     if not first and not second:
         return 0.0
-    shared = sum(mask_iou(first[i], second[j]) for i, j in match(first, second))
+    shared = 0.0
+    for i, j in match(first, second):
+        shared += mask_iou(first[i], second[j])
     return 1.0 - 2.0 * shared / (len(first) + len(second))
 
 

@@ -62,15 +62,15 @@ class ErrorMeter:
         self._categories = sorted(categories)
         self._images: dict[int, _Mistakes] = {}
 
-    def add(self, image_id: int, scene: ImageMatches, box_ious: Array | None = None) -> None:
+    def add(self, image_id: int, matched: ImageMatches, box_ious: Array | None = None) -> None:
         """Take one image's matches.
 
         Args:
             image_id: Images count in ascending order of it.
-            scene: The matches.
-            box_ious: (D, G) IoU of the boxes, if `scene` is one of masks: tells a bad mask from a bad place.
+            matched: The matches.
+            box_ious: (D, G) IoU of the boxes, if `matched` is one of masks: tells a bad mask from a bad place.
         """
-        self._images[image_id] = judge(scene, box_ious)
+        self._images[image_id] = judge(matched, box_ious)
 
     def costs(self) -> dict[str, ErrorCost]:
         """Kind to what it costs, over all images so far."""
@@ -78,34 +78,50 @@ class ErrorMeter:
         if not images:
             return {}
         joined = _join(images)
-        present = [c for c in self._categories if (joined.true_categories == c).any()]
-        classes = {category: _restrict(joined, category) for category in present}
+        classes = {}
+        for category in self._categories:
+            if np.any(joined.true_categories == category):
+                classes[category] = _restrict(joined, category)
         before = _mean_precision(classes, NO_ERROR)
         costs = {}
         for kind, name in enumerate(KINDS):
             gain = np.maximum(_mean_precision(classes, kind) - before, 0.0)
             at_half = joined.missed[0] if kind == MISSED else joined.kinds[0] == kind
-            costs[name] = ErrorCost(ap=float(gain.mean()), ap50=float(gain[0]), count=int(at_half.sum()))
+            costs[name] = ErrorCost(
+                ap=float(gain.mean()),
+                ap50=float(gain[0]),
+                count=int(at_half.sum()),
+            )
         return costs
 
 
-def judge(scene: ImageMatches, box_ious: Array | None = None) -> _Mistakes:
+def judge(matched: ImageMatches, box_ious: Array | None = None) -> _Mistakes:
     """Say what is wrong with each detection of an image; see `ErrorMeter.add`."""
-    proper = ~scene.is_crowd
-    true_categories = scene.true_categories[proper]
-    used = _used(scene.matches[0], proper)
-    kinds, target = _name_mistakes(scene, proper, used, box_ious)
-    is_fine = ~scene.misses[0]
-    kinds[is_fine], target[is_fine] = NO_ERROR, -1
+    any_size = 0
+    proper = ~matched.is_crowd
+    true_categories = matched.true_categories[proper]
+    used = _used(matched.matches[any_size], proper)
+    kinds, target = _name_mistakes(matched, proper, used, box_ious)
+    is_fine = ~matched.misses[any_size]
+    kinds[is_fine] = NO_ERROR
+    target[is_fine] = -1
     repaired, missed = _repair(target, used, true_categories)
-    return _Mistakes(scene.scores, scene.categories, scene.hits[0], kinds, repaired, true_categories, missed)
+    return _Mistakes(
+        scores=matched.scores,
+        categories=matched.categories,
+        hits=matched.hits[any_size],
+        kinds=kinds,
+        repaired=repaired,
+        true_categories=true_categories,
+        missed=missed,
+    )
 
 
-def _name_mistakes(scene: ImageMatches, proper: Array, used: Array, box_ious: Array | None) -> tuple[Array, Array]:
+def _name_mistakes(matched: ImageMatches, proper: Array, used: Array, box_ious: Array | None) -> tuple[Array, Array]:
     """What is wrong with each detection if something is, by TIDE's questions in TIDE's order.
 
     Args:
-        scene: The matches.
+        matched: The matches.
         proper: (G,) bool: objects that are no crowd, G' of them.
         used: (T, G') bool: objects that are met.
         box_ious: (D, G) IoU of the boxes, or None.
@@ -113,24 +129,31 @@ def _name_mistakes(scene: ImageMatches, proper: Array, used: Array, box_ious: Ar
     Returns:
         (T, D) int8 kinds; (T, D) the object that each would meet if it were put right, -1 for none.
     """
-    ious = scene.ious[:, proper]
+    ious = matched.ious[:, proper]
     shape = (len(THRESHOLDS), len(ious))
     if not ious.size:
         return np.full(shape, BACKGROUND, dtype=np.int8), np.full(shape, -1)
     limits = THRESHOLDS[:, None]
-    same_class = scene.categories[:, None] == scene.true_categories[proper]
-    near, other = np.where(same_class, ious, 0.0), np.where(same_class, 0.0, ious)
-    overlap, nearest = near.max(axis=1), near.argmax(axis=1)
+    same_class = matched.categories[:, None] == matched.true_categories[proper]
+    own_ious = np.where(same_class, ious, 0.0)
+    other_ious = np.where(same_class, 0.0, ious)
+    used_ious = np.where(used[:, None], own_ious, 0.0)
+    nearest = own_ious.argmax(axis=1)
+    overlap = own_ious.max(axis=1)
+
     is_place = (overlap >= BACKGROUND_IOU) & (overlap <= limits)
-    is_class = other.max(axis=1) >= limits
-    is_twice = np.where(used[:, None], near, 0.0).max(axis=2) >= limits
+    is_class = other_ious.max(axis=1) >= limits
+    is_twice = used_ious.max(axis=2) >= limits
     is_background = np.broadcast_to(ious.max(axis=1) <= BACKGROUND_IOU, shape)
-    answers = [PLACE, CLASS, TWICE, BACKGROUND]
-    kinds = np.select([is_place, is_class, is_twice, is_background], answers, BOTH).astype(np.int8)
+    questions = [is_place, is_class, is_twice, is_background]  # the first that is true counts
+    kinds = np.select(questions, [PLACE, CLASS, TWICE, BACKGROUND], BOTH).astype(np.int8)
     if box_ious is not None:
-        kinds[(kinds == PLACE) & (box_ious[:, proper][np.arange(len(nearest)), nearest] >= limits)] = MASK
-    target = np.where(kinds == CLASS, other.argmax(axis=1), nearest)
-    return kinds, np.where(np.isin(kinds, (CLASS, PLACE, MASK)), target, -1)
+        box_overlap = box_ious[:, proper][np.arange(len(nearest)), nearest]
+        kinds[(kinds == PLACE) & (box_overlap >= limits)] = MASK
+
+    target = np.where(kinds == CLASS, other_ious.argmax(axis=1), nearest)
+    can_be_put_right = np.isin(kinds, (CLASS, PLACE, MASK))
+    return kinds, np.where(can_be_put_right, target, -1)
 
 
 def _used(matches: Array, proper: Array) -> Array:
@@ -150,8 +173,8 @@ def _repair(target: Array, used: Array, true_categories: Array) -> tuple[Array, 
     repaired = np.full(target.shape, -1, dtype=np.int32)
     missed = ~used
     for threshold, wanted in enumerate(target):
-        objects, first = np.unique(wanted, return_index=True)  # detections are sorted by score
-        for index, detection in zip(objects.tolist(), first.tolist(), strict=True):
+        objects, best = np.unique(wanted, return_index=True)  # the first of each, and detections are sorted by score
+        for index, detection in zip(objects.tolist(), best.tolist(), strict=True):
             if index >= 0 and missed[threshold, index]:
                 missed[threshold, index] = False
                 repaired[threshold, detection] = true_categories[index]
@@ -159,23 +182,37 @@ def _repair(target: Array, used: Array, true_categories: Array) -> tuple[Array, 
 
 
 def _join(images: Sequence[_Mistakes]) -> _Mistakes:
-    return _Mistakes(*(np.concatenate(column, axis=-1) for column in zip(*images, strict=True)))
+    """The detections and the objects of all images, one after the other."""
+    columns = zip(*images, strict=True)
+    joined = [np.concatenate(column, axis=-1) for column in columns]
+    return _Mistakes(*joined)
 
 
 def _restrict(mistakes: _Mistakes, category: int) -> _Mistakes:
     """What bears on the AP of one class: its detections, those that would be its own, and its objects."""
-    rows = (mistakes.categories == category) | (mistakes.repaired == category).any(axis=0)
+    would_be_own = (mistakes.repaired == category).any(axis=0)
+    rows = (mistakes.categories == category) | would_be_own
     objects = mistakes.true_categories == category
     return _Mistakes(
-        *(column[..., rows] for column in mistakes[:5]), *(column[..., objects] for column in mistakes[5:])
+        scores=mistakes.scores[rows],
+        categories=mistakes.categories[rows],
+        hits=mistakes.hits[:, rows],
+        kinds=mistakes.kinds[:, rows],
+        repaired=mistakes.repaired[:, rows],
+        true_categories=mistakes.true_categories[objects],
+        missed=mistakes.missed[:, objects],
     )
 
 
 def _mean_precision(classes: Mapping[int, _Mistakes], kind: int) -> Array:
     """(T,) AP with one kind of mistake put right, averaged over the classes that can be measured; 0 if none can."""
-    values = np.array([_class_precision(mistakes, category, kind) for category, mistakes in classes.items()])
-    known = ~np.isnan(values.reshape(len(classes), len(THRESHOLDS)))
-    return np.asarray(np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+    total = np.zeros(len(THRESHOLDS))
+    measured = np.zeros(len(THRESHOLDS))
+    for category, mistakes in classes.items():
+        precision = _class_precision(mistakes, category, kind)
+        total += np.nan_to_num(precision)
+        measured += ~np.isnan(precision)
+    return np.asarray(total / np.maximum(measured, 1))
 
 
 def _class_precision(mistakes: _Mistakes, category: int, kind: int) -> Array:
@@ -186,8 +223,10 @@ def _class_precision(mistakes: _Mistakes, category: int, kind: int) -> Array:
     misses = (mistakes.kinds != NO_ERROR) & own & ~is_repaired
     objects = np.full(len(THRESHOLDS), mistakes.true_categories.size)
     if kind == MISSED:
-        objects = objects - mistakes.missed.sum(axis=1)
+        objects -= mistakes.missed.sum(axis=1)
     rows = np.flatnonzero((hits | misses).any(axis=0))
-    rows = rows[np.argsort(-mistakes.scores[rows], kind="stable")]
-    precision = average_precision(hits[:, rows], misses[:, rows], objects)
-    return np.nan_to_num(precision) if rows.size else precision
+    best_first = rows[np.argsort(-mistakes.scores[rows], kind="stable")]
+    precision = average_precision(hits[:, best_first], misses[:, best_first], objects)
+    if not rows.size:
+        return precision
+    return np.nan_to_num(precision)  # detections without an object have found nothing

@@ -84,9 +84,12 @@ class Evaluator:
 
     def add(self, image_id: int, results: Sequence[Result]) -> None:
         """Take one image's COCO results, in the data set's category ids."""
-        wanted = set(self._categories)
-        truths = [truth for truth in self._data.annotations(image_id) if truth["category_id"] in wanted]
-        boxes, masks = match_image(results, truths, "bbox"), match_image(results, truths, "segm")
+        truths = []
+        for truth in self._data.annotations(image_id):
+            if truth["category_id"] in self._categories:
+                truths.append(truth)
+        boxes = match_image(results, truths, "bbox")
+        masks = match_image(results, truths, "segm")
         self._ap["bbox"].add(image_id, boxes)
         self._ap["segm"].add(image_id, masks)
         self._mistakes["bbox"].add(image_id, boxes)
@@ -129,7 +132,8 @@ def evaluate(runtime: Any, data: CocoData, *, limit: int | None = None, progress
     for done, image in enumerate(images, start=1):
         detections = runtime.infer(read_sized(image))
         times.append(detections.speed_ms)
-        evaluator.add(image.id, _in_data_ids(detections.to_coco(image.id), categories))
+        results = _in_data_ids(detections.to_coco(image.id), categories)
+        evaluator.add(image.id, results)
         progress("images", done, len(images))
     return evaluator.finish(summarize_latency(times))
 
@@ -152,14 +156,16 @@ def match_categories(card: ModelCard, categories: dict[int, str]) -> dict[int, i
     """
     by_name = {_plain(name): category for category, name in categories.items()}
     pairs: dict[int, int] = {}
-    for category, name in zip(card.category_ids, card.classes, strict=True):
-        if _plain(categories.get(category, "")) == _plain(name):
+    for category, class_name in zip(card.category_ids, card.classes, strict=True):
+        name = _plain(class_name)
+        if _plain(categories.get(category, "")) == name:
             pairs[category] = category
-        elif _plain(name) in by_name:
-            pairs[category] = by_name[_plain(name)]
+        elif name in by_name:
+            pairs[category] = by_name[name]
     if not pairs:
+        known, asked = _listed(card.classes), _listed(list(categories.values()))
         raise DataError(
-            f"the model knows {_listed(card.classes)}, the data set {_listed(list(categories.values()))}: "
+            f"the model knows {known}, the data set {asked}: "
             "no class is common; evaluate on data with the model's classes, or rename the categories"
         )
     return pairs
@@ -184,7 +190,13 @@ def read_sized(image: CocoImage) -> np.ndarray:
 
 
 def _in_data_ids(results: list[Result], categories: dict[int, int]) -> list[Result]:
-    return [{**r, "category_id": categories[r["category_id"]]} for r in results if r["category_id"] in categories]
+    """Results of the common classes, with the data set's category ids."""
+    kept = []
+    for result in results:
+        category = categories.get(result["category_id"])
+        if category is not None:
+            kept.append({**result, "category_id": category})
+    return kept
 
 
 def _plain(name: str) -> str:
@@ -193,4 +205,5 @@ def _plain(name: str) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:8])
-    return f"{{{shown}{', ...' if len(names) > 8 else ''}}}"
+    more = ", ..." if len(names) > 8 else ""
+    return f"{{{shown}{more}}}"

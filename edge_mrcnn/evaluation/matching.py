@@ -6,6 +6,7 @@ before one that is ignored, a larger IoU before a smaller one, and of equal ones
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -82,56 +83,71 @@ def match_image(results: Sequence[CocoRecord], truths: Sequence[CocoRecord], iou
         iou_type: "bbox" or "segm".
     """
     results, ranks = _best_of_each_class(results)
-    field = _FIELD[iou_type]
-    shapes = [result[field] for result in results]
-    is_crowd = np.array([bool(truth["iscrowd"]) for truth in truths], dtype=bool)
+    shapes = [result[_FIELD[iou_type]] for result in results]
+    true_shapes = [truth[_FIELD[iou_type]] for truth in truths]
+    categories = _column(results, "category_id", int)
+    true_categories = _column(truths, "category_id", int)
+    true_areas = _column(truths, "area", float)
+    is_crowd = _column(truths, "iscrowd", bool)
     ious = np.zeros((len(results), len(truths)))
     if ious.size:
-        ious = np.asarray(rle.iou(shapes, [truth[field] for truth in truths], is_crowd.astype(np.uint8)))
-    areas = rle.area(shapes) if iou_type == "segm" and shapes else [box[2] * box[3] for box in shapes]
-    categories = np.array([result["category_id"] for result in results], dtype=int)
-    true_categories = np.array([truth["category_id"] for truth in truths], dtype=int)
-    true_areas = np.array([truth["area"] for truth in truths], dtype=float)
+        ious = np.asarray(rle.iou(shapes, true_shapes, is_crowd.astype(np.uint8)))
+    same_class = categories[:, None] == true_categories
+    ignored = is_crowd | ~_within(true_areas)
     return ImageMatches(
-        scores=np.array([result["score"] for result in results], dtype=float),
+        scores=_column(results, "score", float),
         categories=categories,
         ranks=ranks,
-        areas=np.array(areas, dtype=float),
+        areas=_areas(shapes, iou_type),
         true_categories=true_categories,
         true_areas=true_areas,
         is_crowd=is_crowd,
         ious=ious,
-        matches=_match(ious, categories[:, None] == true_categories, is_crowd | ~_within(true_areas), is_crowd),
+        matches=_match(ious, same_class, ignored, is_crowd),
     )
+
+
+def _column(records: Sequence[CocoRecord], key: str, kind: type) -> Array:
+    return np.array([record[key] for record in records], dtype=kind)
+
+
+def _areas(shapes: Sequence[Any], iou_type: IouType) -> Array:
+    """(D,) float pixels of boxes or of compressed masks."""
+    if iou_type == "segm" and shapes:
+        return np.array(rle.area(shapes), dtype=float)
+    return np.array([width * height for _, _, width, height in shapes], dtype=float)
 
 
 def _best_of_each_class(results: Sequence[CocoRecord]) -> tuple[list[CocoRecord], Array]:
     """Results by falling score, at most `MAX_DETECTIONS` of each category, and each one's rank in its category."""
-    seen: dict[int, int] = {}
+    seen: Counter[int] = Counter()
     kept, ranks = [], []
-    for result in sorted(results, key=lambda r: -r["score"]):
-        rank = seen.get(result["category_id"], 0)
-        seen[result["category_id"]] = rank + 1
-        if rank < MAX_DETECTIONS:
+    for result in sorted(results, key=lambda result: -result["score"]):
+        category = result["category_id"]
+        if seen[category] < MAX_DETECTIONS:
             kept.append(result)
-            ranks.append(rank)
+            ranks.append(seen[category])
+        seen[category] += 1
     return kept, np.array(ranks, dtype=int)
 
 
 def _match(ious: Array, same_class: Array, ignored: Array, is_crowd: Array) -> Array:
     """Greedy matching in all A x T ways; (A, T, D) index of the object, -1 for none."""
     detections, objects = ious.shape
-    matches = np.full((len(SIZES), len(THRESHOLDS), detections), -1)
+    ways = (len(SIZES), len(THRESHOLDS))
+    matches = np.full((*ways, detections), -1)
     if not objects:
         return matches
     ious = np.where(same_class, ious, -1.0)
-    free = np.ones((len(SIZES), len(THRESHOLDS), objects), dtype=bool)
+    free = np.ones((*ways, objects), dtype=bool)
     counts = ~ignored[:, None]
-    for index in np.flatnonzero(ious.max(axis=1) >= _REACH[0]):
+    near_something = ious.max(axis=1) >= _REACH[0]
+    for index in np.flatnonzero(near_something):
         near = free & (ious[index] >= _REACH[:, None])
         proper = near & counts
-        eligible = np.where(proper.any(axis=2, keepdims=True), proper, near)
-        best = objects - 1 - np.where(eligible, ious[index], -1.0)[..., ::-1].argmax(axis=2)
+        eligible = np.where(proper.any(axis=2, keepdims=True), proper, near)  # ignored objects come last
+        overlap = np.where(eligible, ious[index], -1.0)
+        best = objects - 1 - overlap[..., ::-1].argmax(axis=2)  # the later one of equal ones
         size, threshold = np.nonzero(eligible.any(axis=2))
         chosen = best[size, threshold]
         matches[size, threshold, index] = chosen

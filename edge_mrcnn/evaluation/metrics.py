@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,25 +80,31 @@ class ClassMatches:
         objects = int(self.objects[size].sum())
         if not objects:
             return math.nan
-        return float(self.hits[size][:, self.ranks < first].sum() / objects / len(THRESHOLDS))
+        hits = self.hits[size][:, self.ranks < first].sum()
+        return float(hits / objects / len(THRESHOLDS))
 
     def resampled(self, weights: Array) -> Array:
         """(R,) AP where each image counts as often as (R, I) `weights` says; nan without any object."""
         objects = weights @ self.objects[0]
         step = max(1, _CHUNK // max(1, self.images.size))
-        parts = [self._weighted(weights[i : i + step], objects[i : i + step]) for i in range(0, len(weights), step)]
+        parts = []
+        for start in range(0, len(weights), step):
+            some = slice(start, start + step)
+            parts.append(self._weighted(weights[some], objects[some]))
         return np.concatenate(parts)
 
     def _weighted(self, weights: Array, objects: Array) -> Array:
-        times = weights[:, self.images]
+        times = weights[:, self.images]  # how often each detection counts
         counted, shown = None, times
         values = []
         for hits, misses in zip(self.hits[0], self.misses[0], strict=True):
-            if counted is None or not np.array_equal(counted, hits | misses):  # thresholds seldom differ in it
-                counted = hits | misses
-                shown = np.cumsum(times * counted, axis=1)
+            counts = hits | misses
+            if counted is None or not np.array_equal(counted, counts):  # thresholds seldom differ in it
+                counted = counts
+                shown = np.cumsum(times * counts, axis=1)
             columns = np.flatnonzero(hits)
-            values.append(_read_curve(np.cumsum(times[:, columns], axis=1), shown[:, columns], objects))
+            found = np.cumsum(times[:, columns], axis=1)
+            values.append(_read_curve(found, shown[:, columns], objects))
         return np.asarray(np.mean(values, axis=0))
 
 
@@ -114,32 +120,70 @@ class ApResult:
     @cached_property
     def per_class(self) -> dict[int, float]:
         """AP of each category id; nan where the ground truth holds none of it."""
-        return {category: float(m.precision().mean()) for category, m in self.matches.items()}
+        return {category: float(matches.precision().mean()) for category, matches in self.matches.items()}
 
     @cached_property
     def summary(self) -> ApSummary:
         """COCO's twelve numbers."""
-        every = self.matches.values()
-        precision = [_mean_known(np.array([m.precision(size) for m in every])) for size in range(len(SIZES))]
-        recall = [_mean_known(np.array([m.recall(size) for m in every])) for size in range(len(SIZES))]
-        few = [_mean_known(np.array([m.recall(first=first) for m in every])) for first in (1, 10)]
-        ap50, ap75 = (_mean_known(np.array([m.precision()[index] for m in every])) for index in (0, 5))
-        return ApSummary(precision[0], ap50, ap75, *precision[1:], *few, *recall)
+        sizes = range(len(SIZES))
+        ap, ap_small, ap_medium, ap_large = (self._mean_precision(size) for size in sizes)
+        ar, ar_small, ar_medium, ar_large = (self._mean_recall(size) for size in sizes)
+        return ApSummary(
+            ap=ap,
+            ap50=self._mean_precision(threshold=0),
+            ap75=self._mean_precision(threshold=5),
+            ap_small=ap_small,
+            ap_medium=ap_medium,
+            ap_large=ap_large,
+            ar1=self._mean_recall(first=1),
+            ar10=self._mean_recall(first=10),
+            ar100=ar,
+            ar_small=ar_small,
+            ar_medium=ar_medium,
+            ar_large=ar_large,
+        )
+
+    def _mean_precision(self, size: int = 0, threshold: int | None = None) -> float:
+        """Over the classes that can be measured, at one threshold or at all; nan if none can."""
+        wanted = slice(None) if threshold is None else threshold
+        values = [matches.precision(size)[wanted] for matches in self.matches.values()]
+        return _mean_known(np.array(values))
+
+    def _mean_recall(self, size: int = 0, first: int = 100) -> float:
+        values = [matches.recall(size, first) for matches in self.matches.values()]
+        return _mean_known(np.array(values))
 
     def weighted(self, weights: Array) -> Array:
         """(R,) mean AP of the classes where each image counts as often as (R, images) `weights` says."""
-        values = np.array([m.resampled(weights) for m in self.matches.values()])
+        values = np.array([matches.resampled(weights) for matches in self.matches.values()])
         known = ~np.isnan(values)
         count = known.sum(axis=0)
-        return np.where(count, np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1), math.nan)
+        total = np.where(known, values, 0.0).sum(axis=0)
+        return np.where(count, total / np.maximum(count, 1), math.nan)
 
     @cached_property
     def resampled(self) -> Array:
         """(RESAMPLES,) AP on as many sets of images drawn with replacement, the same sets for every result."""
         count = len(self.image_ids)
         generator = np.random.default_rng(0)
-        draws = (generator.integers(0, count, count) for _ in range(RESAMPLES))
-        return self.weighted(np.array([np.bincount(draw, minlength=count) for draw in draws]))
+        weights = []
+        for _ in range(RESAMPLES):
+            drawn = generator.integers(0, count, count)
+            weights.append(np.bincount(drawn, minlength=count))
+        return self.weighted(np.array(weights))
+
+
+class _Kept(NamedTuple):
+    """What of one image's matches is kept: D detections and G objects, without their shapes."""
+
+    categories: Array
+    scores: Array
+    ranks: Array
+    hits: Array
+    misses: Array
+    true_categories: Array
+    is_counted: Array
+    """(A, G) bool: objects of each size, crowds left out."""
 
 
 class ApMeter:
@@ -148,37 +192,62 @@ class ApMeter:
     def __init__(self, categories: Sequence[int]) -> None:
         """Measure these categories, by id; everything else is passed over."""
         self._categories = sorted(categories)
-        self._scenes: dict[int, tuple[Array, ...]] = {}
+        self._images: dict[int, _Kept] = {}
 
-    def add(self, image_id: int, scene: ImageMatches) -> None:
+    def add(self, image_id: int, matched: ImageMatches) -> None:
         """Take one image's matches; its shapes are not kept."""
-        self._scenes[image_id] = (
-            scene.categories, scene.scores, scene.ranks, scene.hits, scene.misses, scene.true_categories, ~scene.ignored
-        )  # fmt: skip
+        self._images[image_id] = _Kept(
+            matched.categories,
+            matched.scores,
+            matched.ranks,
+            matched.hits,
+            matched.misses,
+            matched.true_categories,
+            ~matched.ignored,
+        )
 
     def result(self) -> ApResult:
         """What all images so far amount to."""
-        image_ids = tuple(sorted(self._scenes))
-        scenes = [self._scenes[image_id] for image_id in image_ids]
-        empty = np.zeros((len(SIZES), len(THRESHOLDS), 0), dtype=bool)
-        images = np.repeat(np.arange(len(scenes)), [scene[0].size for scene in scenes])
-        categories, scores, ranks = (
-            np.concatenate([np.zeros(0, kind), *(scene[column] for scene in scenes)])
-            for column, kind in enumerate((int, float, int))
-        )
-        hits, misses = (np.concatenate([empty, *(scene[column] for scene in scenes)], axis=2) for column in (3, 4))
-        places = np.repeat(np.arange(len(scenes)), [scene[5].size for scene in scenes])
-        true = np.concatenate([np.zeros(0, int), *(scene[5] for scene in scenes)])
-        counts = np.concatenate([empty[:, 0], *(scene[6] for scene in scenes)], axis=1)
+        image_ids = tuple(sorted(self._images))
+        images = [self._images[image_id] for image_id in image_ids]
+        numbers = np.arange(len(images))
+        image_of_detection = np.repeat(numbers, [image.categories.size for image in images])
+        image_of_object = np.repeat(numbers, [image.true_categories.size for image in images])
+        joined = _join(images)
+
         matches = {}
         for category in self._categories:
-            rows = np.flatnonzero(categories == category)
-            rows = rows[np.argsort(-scores[rows], kind="stable")]  # as COCOeval.accumulate sorts
-            objects = [np.bincount(places[size & (true == category)], minlength=len(scenes)) for size in counts]
+            rows = np.flatnonzero(joined.categories == category)
+            rows = rows[np.argsort(-joined.scores[rows], kind="stable")]  # as COCOeval.accumulate sorts
+            is_own = joined.true_categories == category
+            objects = []
+            for is_counted in joined.is_counted:
+                objects.append(np.bincount(image_of_object[is_counted & is_own], minlength=len(images)))
             matches[category] = ClassMatches(
-                images[rows], ranks[rows], hits[..., rows], misses[..., rows], np.array(objects)
+                images=image_of_detection[rows],
+                ranks=joined.ranks[rows],
+                hits=joined.hits[..., rows],
+                misses=joined.misses[..., rows],
+                objects=np.array(objects),
             )
         return ApResult(image_ids, matches)
+
+
+def _join(images: Sequence[_Kept]) -> _Kept:
+    """The detections and the objects of all images, one after the other; of no image, empty arrays."""
+    sizes, thresholds = len(SIZES), len(THRESHOLDS)
+    nothing = _Kept(
+        categories=np.zeros(0, int),
+        scores=np.zeros(0, float),
+        ranks=np.zeros(0, int),
+        hits=np.zeros((sizes, thresholds, 0), bool),
+        misses=np.zeros((sizes, thresholds, 0), bool),
+        true_categories=np.zeros(0, int),
+        is_counted=np.zeros((sizes, 0), bool),
+    )
+    columns = zip(nothing, *images, strict=True)
+    joined = [np.concatenate(column, axis=-1) for column in columns]
+    return _Kept(*joined)
 
 
 def average_precision(hits: Array, misses: Array, objects: Array | int) -> Array:
@@ -193,7 +262,8 @@ def average_precision(hits: Array, misses: Array, objects: Array | int) -> Array
         (N,) float in [0, 1]; nan where there is no object.
     """
     columns = np.flatnonzero(hits.any(axis=0))
-    found, missed = (np.cumsum(counts, axis=1, dtype=np.int64)[:, columns] for counts in (hits, misses))
+    found = np.cumsum(hits, axis=1, dtype=np.int64)[:, columns]
+    missed = np.cumsum(misses, axis=1, dtype=np.int64)[:, columns]
     return _read_curve(found, found + missed, np.broadcast_to(objects, len(hits)))
 
 
@@ -236,13 +306,17 @@ def measure_ap(
         iou_type: "bbox" or "segm".
         category_ids: Categories to evaluate; all if None.
     """
-    categories = [c["id"] for c in ground_truth["categories"]] if category_ids is None else category_ids
-    sizes = {image["id"]: (image["height"], image["width"]) for image in ground_truth["images"]}
-    truths, answers = _group(ground_truth["annotations"], categories), _group(results, categories)
-    meter = ApMeter(categories)
-    for image_id, size in sizes.items():
-        annotations = [_as_rle(truth, size) if iou_type == "segm" else truth for truth in truths[image_id]]
-        meter.add(image_id, match_image(answers[image_id], annotations, iou_type))
+    if category_ids is None:
+        category_ids = [category["id"] for category in ground_truth["categories"]]
+    truths = _group(ground_truth["annotations"], category_ids)
+    answers = _group(results, category_ids)
+    meter = ApMeter(category_ids)
+    for image in ground_truth["images"]:
+        annotations = truths[image["id"]]
+        if iou_type == "segm":
+            size = (image["height"], image["width"])
+            annotations = [_as_rle(annotation, size) for annotation in annotations]
+        meter.add(image["id"], match_image(answers[image["id"]], annotations, iou_type))
     return meter.result()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -78,7 +78,7 @@ class SightingMeter:
     """Takes matched images one by one."""
 
     def __init__(self) -> None:
-        self._images: dict[int, tuple[Array, ...]] = {}
+        self._images: dict[int, Sightings] = {}
 
     def add(self, image_id: int, boxes: ImageMatches, mask_ious: Array) -> None:
         """Take one image.
@@ -88,22 +88,36 @@ class SightingMeter:
             boxes: The matches of boxes.
             mask_ious: (D, G) IoU of the masks of the same detections and objects.
         """
-        proper = ~boxes.is_crowd
-        matches = np.where(boxes.scores > CONFIDENT, boxes.matches[0, 0], -1)
-        found = np.full((3, proper.size), np.nan)
-        seen = np.flatnonzero(matches >= 0)
+        is_confident = boxes.scores > CONFIDENT
+        matches = boxes.matches[0, 0]  # objects of any size, at IoU 0.5
+        seen = np.flatnonzero(is_confident & (matches >= 0))
         met = matches[seen]
-        found[:, met] = boxes.scores[seen], boxes.ious[seen, met], mask_ious[seen, met]
-        extra = (boxes.scores > CONFIDENT) & (boxes.matches[0, 0] < 0)
-        self._images[image_id] = (
-            boxes.true_categories[proper], boxes.true_areas[proper], *found[:, proper],
-            boxes.categories[extra], boxes.areas[extra], boxes.scores[extra],
-        )  # fmt: skip
+        unseen = np.full(boxes.is_crowd.size, np.nan)
+        scores, own_box_ious, own_mask_ious = unseen.copy(), unseen.copy(), unseen.copy()
+        scores[met] = boxes.scores[seen]
+        own_box_ious[met] = boxes.ious[seen, met]
+        own_mask_ious[met] = mask_ious[seen, met]
+
+        proper = ~boxes.is_crowd
+        extra = is_confident & (matches < 0)
+        self._images[image_id] = Sightings(
+            categories=boxes.true_categories[proper],
+            areas=boxes.true_areas[proper],
+            scores=scores[proper],
+            box_ious=own_box_ious[proper],
+            mask_ious=own_mask_ious[proper],
+            extra_categories=boxes.categories[extra],
+            extra_areas=boxes.areas[extra],
+            extra_scores=boxes.scores[extra],
+        )
 
     def result(self) -> Sightings:
-        """All images so far."""
+        """All images so far, at least one."""
         images = [self._images[image_id] for image_id in sorted(self._images)]
-        return Sightings(*(np.concatenate(column) for column in zip(*images, strict=True)))
+        joined = {}
+        for column in fields(Sightings):
+            joined[column.name] = np.concatenate([getattr(image, column.name) for image in images])
+        return Sightings(**joined)
 
 
 def pair(reference: Sightings, candidate: Sightings, names: Mapping[int, str]) -> Pairing:
@@ -114,38 +128,79 @@ def pair(reference: Sightings, candidate: Sightings, names: Mapping[int, str]) -
         candidate: Another one on the same images and categories.
         names: Category id to name.
     """
-    models = (reference, candidate)
-    scores = np.where(reference.found, reference.scores, candidate.scores)
-    sizes = {name: limits for name, limits in SIZES.items() if name != "all"}
-    by_class = {
-        name: _change(*models, reference.categories == category, [s.extra_categories == category for s in models])
-        for category, name in names.items()
-        if (reference.categories == category).any()
-    }
     return Pairing(
-        total=_change(*models, np.ones(scores.size, dtype=bool), [s.extra_scores > 0 for s in models]),
-        by_size={
-            name: _change(*models, _between(reference.areas, limits), [_between(s.extra_areas, limits) for s in models])
-            for name, limits in sizes.items()
-        },
-        by_class=dict(sorted(by_class.items(), key=lambda item: item[1].gained - item[1].lost)),
-        by_score={
-            name: _change(*models, _between(scores, limits), [_between(s.extra_scores, limits) for s in models])
-            for name, limits in SCORES.items()
-        },
+        total=_compare_all(reference, candidate),
+        by_size=_compare_sizes(reference, candidate),
+        by_class=_compare_classes(reference, candidate, names),
+        by_score=_compare_scores(reference, candidate),
     )
 
 
-def _change(reference: Sightings, candidate: Sightings, objects: Array, extras: Sequence[Array]) -> Change:
+def _compare_all(reference: Sightings, candidate: Sightings) -> Change:
+    every_object = np.ones(reference.categories.size, dtype=bool)
+    return _change(reference, candidate, every_object, reference.extra_scores > 0, candidate.extra_scores > 0)
+
+
+def _compare_sizes(reference: Sightings, candidate: Sightings) -> dict[str, Change]:
+    changes = {}
+    for name, limits in SIZES.items():
+        if name == "all":
+            continue
+        changes[name] = _change(
+            reference,
+            candidate,
+            _between(reference.areas, limits),
+            _between(reference.extra_areas, limits),
+            _between(candidate.extra_areas, limits),
+        )
+    return changes
+
+
+def _compare_classes(reference: Sightings, candidate: Sightings, names: Mapping[int, str]) -> dict[str, Change]:
+    """Of classes with objects, the largest losses first."""
+    changes = {}
+    for category, name in names.items():
+        objects = reference.categories == category
+        if objects.any():
+            changes[name] = _change(
+                reference,
+                candidate,
+                objects,
+                reference.extra_categories == category,
+                candidate.extra_categories == category,
+            )
+    by_gain = sorted(changes.items(), key=lambda item: item[1].gained - item[1].lost)
+    return dict(by_gain)
+
+
+def _compare_scores(reference: Sightings, candidate: Sightings) -> dict[str, Change]:
+    """By the reference's score, or the candidate's for what it alone found."""
+    scores = np.where(reference.found, reference.scores, candidate.scores)
+    changes = {}
+    for name, limits in SCORES.items():
+        changes[name] = _change(
+            reference,
+            candidate,
+            _between(scores, limits),
+            _between(reference.extra_scores, limits),
+            _between(candidate.extra_scores, limits),
+        )
+    return changes
+
+
+def _change(
+    reference: Sightings, candidate: Sightings, objects: Array, reference_extra: Array, candidate_extra: Array
+) -> Change:
     """Count over the chosen (N,) objects and, for each model, the chosen (E,) extra detections."""
-    both = reference.found & candidate.found & objects
-    before, after = (int(np.count_nonzero(extra)) for extra in extras)
+    was_found = reference.found & objects
+    is_found = candidate.found & objects
+    both = was_found & is_found
     return Change(
         objects=int(np.count_nonzero(objects)),
-        found=int(np.count_nonzero(reference.found & objects)),
-        lost=int(np.count_nonzero(reference.found & ~candidate.found & objects)),
-        gained=int(np.count_nonzero(~reference.found & candidate.found & objects)),
-        extra=after - before,
+        found=int(np.count_nonzero(was_found)),
+        lost=int(np.count_nonzero(was_found & ~is_found)),
+        gained=int(np.count_nonzero(is_found & ~was_found)),
+        extra=int(np.count_nonzero(candidate_extra)) - int(np.count_nonzero(reference_extra)),
         box_iou=_mean(candidate.box_ious[both] - reference.box_ious[both]),
         mask_iou=_mean(candidate.mask_ious[both] - reference.mask_ious[both]),
         score=_mean(candidate.scores[both] - reference.scores[both]),
