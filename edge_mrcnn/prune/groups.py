@@ -61,14 +61,18 @@ def find_groups(checkpoint: Checkpoint) -> list[ChannelGroup]:
     names = {module: name for name, module in model.named_modules()}
     trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     model.requires_grad_(True)
+    found = []
     with warnings.catch_warnings(), without_shuffles():
         warnings.simplefilter("ignore")
         graph = tp.DependencyGraph().build_dependency(Surrogate(model), blank_image(checkpoint))
         fixed = [*predictors(model), *shuffled_layers(model)]
-        found = [_describe(graph, group, names) for group in graph.get_all_groups(ignored_layers=fixed)]
+        for traced in graph.get_all_groups(ignored_layers=fixed):
+            group = _describe(graph, traced, names)
+            if group is not None and group.readers:
+                found.append(group)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(trainable[name])
-    return [group for group in found if group is not None and group.readers]
+    return found
 
 
 def blank_image(checkpoint: Checkpoint) -> Tensor:
@@ -78,7 +82,9 @@ def blank_image(checkpoint: Checkpoint) -> Tensor:
 
 def is_depthwise(module: nn.Module) -> bool:
     """Whether each channel is filtered on its own."""
-    return isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels == module.out_channels
+    if not isinstance(module, nn.Conv2d):
+        return False
+    return 1 < module.groups == module.in_channels == module.out_channels
 
 
 def input_axis(module: nn.Module) -> int:
@@ -92,18 +98,21 @@ def _describe(graph: Any, group: Any, names: dict[nn.Module, str]) -> ChannelGro
     readers: dict[str, Links] = {}
     for item in group.items:
         module = item.dep.target.module
-        if isinstance(module, nn.Parameter) or (
-            module in names and list(module.parameters()) and not _is_known(module)
-        ):
+        if isinstance(module, nn.Parameter) or (module in names and not _can_be_cut(module)):
             return None
         if module not in names or not isinstance(module, KNOWN):
-            continue
-        keeps = isinstance(module, nn.BatchNorm2d) or is_depthwise(module)
-        side = writers if keeps or graph.is_out_channel_pruning_fn(item.dep.handler) else readers
+            continue  # an operation between layers, or a module without weights
+        keeps_channels = isinstance(module, nn.BatchNorm2d) or is_depthwise(module)
+        is_writer = keeps_channels or graph.is_out_channel_pruning_fn(item.dep.handler)
+        side = writers if is_writer else readers
         side[names[module]] = Links(torch.tensor(item.root_idxs), torch.tensor(item.idxs))
-    return ChannelGroup(next(iter(writers)), len(group[0].idxs), writers, readers)
+    first_writer = next(iter(writers))
+    return ChannelGroup(first_writer, len(group[0].idxs), writers, readers)
 
 
-def _is_known(module: nn.Module) -> bool:
+def _can_be_cut(module: nn.Module) -> bool:
+    """Whether it has no weights, or is a layer of a known kind."""
+    if not list(module.parameters()):
+        return True
     is_grouped = isinstance(module, nn.Conv2d) and module.groups > 1 and not is_depthwise(module)
     return isinstance(module, KNOWN) and not is_grouped

@@ -12,6 +12,7 @@ they find as many objects as the original does, by their score threshold.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -77,21 +78,32 @@ class Stopwatch:
             Milliseconds from frame to detections, the mean over the images, and the mean number of detections. The
             least time of a few turns counts, since a busy moment makes all of one turn slow.
         """
-        threshold = None if detections is None else equal_threshold(checkpoint, self.images, detections)
+        threshold = None
+        if detections is not None:
+            threshold = equal_threshold(checkpoint, self.images, detections)
         config = ExportConfig(targets=(self.runtime,), score_threshold=threshold)
         with TemporaryDirectory() as folder:
             weights = Path(folder) / "model.pt"
             save_checkpoint(weights, checkpoint)
             (file,) = export(weights, folder, config)
             with runtimes.load(file, threads=self.threads) as model:
-                took = [_mean_time(model, self.images) for _ in range(TURNS)]
-                found = np.mean([len(model.infer(image).scores) for image in self.images])
-        return min(took), float(found)
+                took_ms = [_mean_time(model, self.images) for _ in range(TURNS)]
+                found = [len(scores) for scores in _find_scores(model, self.images)]
+        return min(took_ms), float(np.mean(found))
 
 
 def _mean_time(model: runtimes.Runtime, images: Sequence[np.ndarray]) -> float:
     """Milliseconds for an image; a mean, since objects count wherever they are."""
-    return float(np.mean([measure_latency([model], [image])[0]["total"].p50 for image in images]))
+    took_ms = []
+    for image in images:
+        (latency,) = measure_latency([model], [image])
+        took_ms.append(latency["total"].p50)
+    return float(np.mean(took_ms))
+
+
+def _find_scores(model: runtimes.Runtime, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The scores of what is found in each image."""
+    return [model.infer(image).scores for image in images]
 
 
 def equal_threshold(checkpoint: Checkpoint, images: Sequence[np.ndarray], detections: float) -> float:
@@ -103,13 +115,16 @@ def equal_threshold(checkpoint: Checkpoint, images: Sequence[np.ndarray], detect
         detections: Objects for each image; where the model cannot find so many, every score passes.
     """
     own = replace(checkpoint, model=copy.deepcopy(checkpoint.model))
-    model = TorchRuntime(adapt(own, ExportConfig(score_threshold=ANY_SCORE)), device="cpu")
-    scores = np.sort(np.concatenate([model.infer(image).scores for image in images]))[::-1]
+    unfiltered = adapt(own, ExportConfig(score_threshold=ANY_SCORE))
+    model = TorchRuntime(unfiltered, device="cpu")
+    rising = np.sort(np.concatenate(_find_scores(model, images)))
+    falling = rising[::-1]
     count = round(detections * len(images))
-    if count >= len(scores):
+    if count >= len(falling):
         return ANY_SCORE
-    above = scores[count - 1] if count else 1.0
-    return max(ANY_SCORE, float(above + scores[count]) / 2)
+    last_in = falling[count - 1] if count else 1.0
+    first_out = falling[count]
+    return max(ANY_SCORE, float(last_in + first_out) / 2)
 
 
 def latency_budget(
@@ -124,13 +139,18 @@ def latency_budget(
         detections: Objects in an image at both times.
         watch: Where it is timed.
     """
-    layers, groups = describe_layers(checkpoint), find_groups(checkpoint)
-    touched = {name for group in groups for name in (*group.writers, *group.readers)} & set(layers)
+    layers = describe_layers(checkpoint)
+    groups = find_groups(checkpoint)
+    touched: set[str] = set()
+    for group in groups:
+        touched.update(group.writers, group.readers)
+    changing = {name: layer for name, layer in layers.items() if name in touched}
     rows = max(1, round(detections))
-    table = time_layers({name: layers[name] for name in layers if name in touched}, rows, watch)
+    table = time_layers(changing, rows, watch)
     total = Widths(layers, groups).total(LatencyCost(table, 0.0))
     scale = min(1.0, MOST_OF_FILE * full_ms / total)
-    return Budget(LatencyCost(scaled(table, scale), full_ms - scale * total), full_ms, goal_ms)
+    base = full_ms - scale * total  # what the file takes beyond its layers
+    return Budget(LatencyCost(scaled(table, scale), base), full_ms, goal_ms)
 
 
 def corrected(budget: Budget, pruned: Checkpoint, measured_ms: float) -> Budget:
@@ -142,18 +162,22 @@ def corrected(budget: Budget, pruned: Checkpoint, measured_ms: float) -> Budget:
         measured_ms: Time of `pruned` with as many objects as the original finds.
     """
     assert isinstance(budget.cost, LatencyCost)
-    promised = budget.full - Widths(describe_layers(pruned), find_groups(pruned)).total(budget.cost)
-    gain = max(LEAST_GAIN, (budget.full - measured_ms) / promised) if promised > 0 else 1.0
+    widths = Widths(describe_layers(pruned), find_groups(pruned))
+    promised_ms = budget.full - widths.total(budget.cost)
+    gained_ms = budget.full - measured_ms
+    gain = 1.0
+    if promised_ms > 0:
+        gain = max(LEAST_GAIN, gained_ms / promised_ms)
     base = budget.full - gain * (budget.full - budget.cost.base)
     return replace(budget, cost=LatencyCost(scaled(budget.cost.layers, gain), base))
 
 
 def scaled(layers: Mapping[str, Terms], factor: float) -> dict[str, Terms]:
     """All times of a table multiplied."""
-    return {
-        name: (factor * fixed, factor * per_output, factor * per_input, factor * per_pair)
-        for name, (fixed, per_output, per_input, per_pair) in layers.items()
-    }
+    table = {}
+    for name, (fixed, per_output, per_input, per_pair) in layers.items():
+        table[name] = (factor * fixed, factor * per_output, factor * per_input, factor * per_pair)
+    return table
 
 
 def time_layers(layers: Mapping[str, Layer], detections: int, watch: Stopwatch) -> dict[str, Terms]:
@@ -164,14 +188,24 @@ def time_layers(layers: Mapping[str, Layer], detections: int, watch: Stopwatch) 
         detections: Regions that the mask head is given.
         watch: States the runtime.
     """
-    calls = {
-        (name, widths): _probes(layer, widths, detections if name.startswith("roi_heads.mask") else None, watch.runtime)
-        for name, layer in layers.items()
-        for widths in _grid(layer)
-    }
-    times = time_probes({probe for probes in calls.values() for probe in probes}, watch.runtime, watch.threads)
-    sums = {key: sum(runs * times[probe] for probe, runs in probes.items()) for key, probes in calls.items()}
-    return {name: fit_terms({widths: sums[name, widths] for widths in _grid(layer)}) for name, layer in layers.items()}
+    calls = {}
+    for name, layer in layers.items():
+        rows = detections if name.startswith("roi_heads.mask") else None
+        for widths in _grid(layer):
+            calls[name, widths] = _probes(layer, widths, rows, watch.runtime)
+    probes: set[LayerProbe] = set()
+    for runs_of in calls.values():
+        probes.update(runs_of)
+    times_ms = time_probes(probes, watch.runtime, watch.threads)
+
+    table = {}
+    for name, layer in layers.items():
+        measured = {}
+        for widths in _grid(layer):
+            runs_of = calls[name, widths]
+            measured[widths] = sum(runs * times_ms[probe] for probe, runs in runs_of.items())
+        table[name] = fit_terms(measured)
+    return table
 
 
 def fit_terms(times: Mapping[tuple[int, int], float]) -> Terms:
@@ -179,32 +213,38 @@ def fit_terms(times: Mapping[tuple[int, int], float]) -> Terms:
 
     A narrower layer that seems to take longer was disturbed: it counts as long as the wider one.
     """
-    steady = [
-        min(took for (out, into), took in times.items() if out >= outputs and into >= inputs)
-        for outputs, inputs in times
-    ]
-    matrix = np.array([(1, outputs, inputs, outputs * inputs) for outputs, inputs in times], float)
-    scale = matrix.max(0)
-    fixed, per_output, per_input, per_pair = np.linalg.lstsq(matrix / scale, np.array(steady), rcond=None)[0] / scale
-    return float(fixed), float(per_output), float(per_input), float(per_pair)
+    matrix, steady = [], []
+    for outputs, inputs in times:
+        matrix.append((1, outputs, inputs, outputs * inputs))
+        as_wide = [took for widths, took in times.items() if widths[0] >= outputs and widths[1] >= inputs]
+        steady.append(min(as_wide))
+    table = np.array(matrix, float)
+    scale = table.max(0)  # so that all columns count alike
+    solution = np.linalg.lstsq(table / scale, np.array(steady), rcond=None)[0] / scale
+    fixed, per_output, per_input, per_pair = solution.tolist()
+    return fixed, per_output, per_input, per_pair
 
 
 def _grid(layer: Layer) -> list[tuple[int, int]]:
     """Outputs and inputs that a layer is timed at."""
-    outputs, inputs = (sorted({max(1, width // 2), width}) for width in (layer.outputs, layer.inputs))
+    outputs = _full_and_half(layer.outputs)
     if layer.kind == "depthwise":
         return [(width, width) for width in outputs]
-    return list(product(outputs, inputs))
+    return list(product(outputs, _full_and_half(layer.inputs)))
+
+
+def _full_and_half(width: int) -> list[int]:
+    return sorted({width, max(1, width // 2)})
 
 
 def _probes(layer: Layer, widths: tuple[int, int], rows: int | None, runtime: str) -> dict[LayerProbe, int]:
     """What is run for one image, and how often."""
-    found: dict[LayerProbe, int] = {}
+    outputs, inputs = widths
+    runs_of: dict[LayerProbe, int] = {}
     for regions, height, width in layer.calls:
         count, runs = rows or regions, 1
         if rows and runtime == "tflite":
-            count, runs = MASK_BATCH, -(-rows // MASK_BATCH)
-        outputs, inputs = widths
+            count, runs = MASK_BATCH, math.ceil(rows / MASK_BATCH)
         probe = LayerProbe(layer.kind, inputs, outputs, layer.kernel, layer.stride, count, height, width)
-        found[probe] = found.get(probe, 0) + runs
-    return found
+        runs_of[probe] = runs_of.get(probe, 0) + runs
+    return runs_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -41,11 +42,15 @@ def time_probes(probes: Iterable[LayerProbe], runtime: str, threads: int | None 
         runtime: "onnx", "openvino" or "tflite".
         threads: CPU threads; the runtime's own choice if None.
     """
-    runs = {probe: OPENERS[runtime](probe, threads) for probe in probes}
+    open_probe = OPENERS[runtime]
+    runs = {probe: open_probe(probe, threads) for probe in probes}
     for run in runs.values():
-        run()
-    turns = [{probe: _shortest(run) for probe, run in runs.items()} for _ in range(ROUNDS)]
-    return {probe: 1000 * min(turn[probe] for turn in turns) for probe in runs}
+        run()  # the first one is slower
+    shortest_ms = dict.fromkeys(runs, math.inf)
+    for _ in range(ROUNDS):
+        for probe, run in runs.items():
+            shortest_ms[probe] = min(shortest_ms[probe], 1000 * _shortest(run))
+    return shortest_ms
 
 
 def _shortest(run: Run) -> float:
@@ -77,9 +82,11 @@ def _open_openvino(probe: LayerProbe, threads: int | None) -> Run:
     core = shared_core()
     model = core.read_model(to_onnx(probe))
     hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    hints |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    if threads:
+        hints["INFERENCE_NUM_THREADS"] = threads
     request = core.compile_model(model, "CPU", hints).create_infer_request()
-    request.set_input_tensor(openvino.Tensor(np.zeros(tuple(model.input().shape), np.float32)))
+    blank = np.zeros(tuple(model.input().shape), np.float32)
+    request.set_input_tensor(openvino.Tensor(blank))
     return partial(request.infer)
 
 
@@ -105,27 +112,47 @@ def to_onnx(probe: LayerProbe) -> bytes:
     """A model of one node."""
     from onnx import TensorProto, helper, numpy_helper
 
-    p = probe
-    weight: tuple[int, ...] = (p.outputs, p.inputs, p.kernel, p.kernel)
-    groups = 1
-    shape: tuple[int, ...] = (p.rows, p.inputs, p.height, p.width)
-    frame: dict[str, Any] = {"strides": [p.stride] * 2, "kernel_shape": [p.kernel] * 2}
-    if p.kind == "linear":
-        node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)
-        weight, shape = weight[:2], shape[:2]
-    elif p.kind == "deconv":
-        node = helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], **frame)
-        weight = (p.inputs, p.outputs, p.kernel, p.kernel)
-    else:
-        if p.kind == "depthwise":
-            weight, groups = (p.outputs, 1, p.kernel, p.kernel), p.outputs
-        node = helper.make_node("Conv", ["x", "w", "b"], ["y"], pads=[p.kernel // 2] * 4, group=groups, **frame)
-    constants = [numpy_helper.from_array(array, name) for name, array in _weights(weight, p.outputs).items()]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name, size in (("x", shape), ("y", None))]
-    graph = helper.make_graph([node], "probe", ends[:1], ends[1:], constants)
+    shape, weight_shape = _onnx_shapes(probe)
+    constants = []
+    for name, array in _weights(weight_shape, probe.outputs).items():
+        constants.append(numpy_helper.from_array(array, name))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([_onnx_node(probe)], "probe", [x], [y], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     content: bytes = model.SerializeToString()
     return content
+
+
+def _onnx_node(probe: LayerProbe) -> Any:
+    from onnx import helper
+
+    operands = ["x", "w", "b"]
+    if probe.kind == "linear":
+        return helper.make_node("Gemm", operands, ["y"], transB=1)
+    frame: dict[str, Any] = {
+        "strides": [probe.stride, probe.stride],
+        "kernel_shape": [probe.kernel, probe.kernel],
+    }
+    if probe.kind == "deconv":
+        return helper.make_node("ConvTranspose", operands, ["y"], **frame)
+    pads = [probe.kernel // 2] * 4
+    groups = probe.outputs if probe.kind == "depthwise" else 1
+    return helper.make_node("Conv", operands, ["y"], pads=pads, group=groups, **frame)
+
+
+def _onnx_shapes(probe: LayerProbe) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of input and weight, channels first."""
+    if probe.kind == "linear":
+        return (probe.rows, probe.inputs), (probe.outputs, probe.inputs)
+    shape = (probe.rows, probe.inputs, probe.height, probe.width)
+    if probe.kind == "deconv":
+        channels = (probe.inputs, probe.outputs)
+    elif probe.kind == "depthwise":
+        channels = (probe.outputs, 1)
+    else:
+        channels = (probe.outputs, probe.inputs)
+    return shape, (*channels, probe.kernel, probe.kernel)
 
 
 def to_tflite(probe: LayerProbe) -> bytes:
@@ -135,19 +162,32 @@ def to_tflite(probe: LayerProbe) -> bytes:
 
     kind, order = _TFLITE[probe.kind]
     shapes = _tflite_shapes(probe)
-    constants = {**_weights(shapes["w"], probe.outputs), "size": np.array(shapes["y"], np.int32)}
+    constants = _weights(shapes["w"], probe.outputs)
+    constants["size"] = np.array(shapes["y"], np.int32)
     names = ["x", "y", *(name for name in order if name != "x")]
-    model, graph = schema.ModelT(), schema.SubGraphT()
-    model.version, model.buffers, model.subgraphs = 3, [schema.BufferT()], [graph]
-    graph.inputs, graph.outputs = np.array([0], np.int32), np.array([1], np.int32)
-    graph.tensors = [_tflite_tensor(name, shapes.get(name), constants.get(name), model.buffers) for name in names]
-    operator, code = schema.OperatorT(), schema.OperatorCodeT()
-    operator.opcodeIndex, operator.outputs = 0, graph.outputs
+
+    model = schema.ModelT()
+    model.version = 3
+    model.buffers = [schema.BufferT()]
+    graph = schema.SubGraphT()
+    model.subgraphs = [graph]
+    graph.inputs = np.array([0], np.int32)
+    graph.outputs = np.array([1], np.int32)
+    graph.tensors = []
+    for name in names:
+        graph.tensors.append(_tflite_tensor(name, shapes.get(name), constants.get(name), model.buffers))
+
+    operator = schema.OperatorT()
+    operator.opcodeIndex = 0
     operator.inputs = np.array([names.index(name) for name in order], np.int32)
+    operator.outputs = graph.outputs
     operator.builtinOptionsType, operator.builtinOptions = _tflite_options(kind, probe.stride)
+    graph.operators = [operator]
+    code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)
     code.version = 3 if kind == "TRANSPOSE_CONV" else 1  # the first with a bias
-    graph.operators, model.operatorCodes = [operator], [code]
+    model.operatorCodes = [code]
+
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
@@ -162,29 +202,44 @@ _TFLITE = {
 """Kind to operator and its operands in their order."""
 
 
-def _tflite_shapes(p: LayerProbe) -> dict[str, tuple[int, ...]]:
+def _tflite_shapes(probe: LayerProbe) -> dict[str, tuple[int, ...]]:
     """Of input, output and weights, channels last."""
-    if p.kind == "linear":
-        return {"x": (p.rows, p.inputs), "y": (p.rows, p.outputs), "w": (p.outputs, p.inputs)}
-    grow = p.stride if p.kind == "deconv" else 1
-    shrink = 1 if p.kind == "deconv" else p.stride
-    height, width = (-(-side * grow // shrink) for side in (p.height, p.width))
-    is_depthwise = p.kind == "depthwise"
-    weight = (1, p.kernel, p.kernel, p.outputs) if is_depthwise else (p.outputs, p.kernel, p.kernel, p.inputs)
-    return {"x": (p.rows, p.height, p.width, p.inputs), "y": (p.rows, height, width, p.outputs), "w": weight}
+    if probe.kind == "linear":
+        return {
+            "x": (probe.rows, probe.inputs),
+            "y": (probe.rows, probe.outputs),
+            "w": (probe.outputs, probe.inputs),
+        }
+    if probe.kind == "deconv":
+        height, width = probe.height * probe.stride, probe.width * probe.stride
+    else:
+        height, width = math.ceil(probe.height / probe.stride), math.ceil(probe.width / probe.stride)
+    if probe.kind == "depthwise":
+        weight = (1, probe.kernel, probe.kernel, probe.outputs)
+    else:
+        weight = (probe.outputs, probe.kernel, probe.kernel, probe.inputs)
+    return {
+        "x": (probe.rows, probe.height, probe.width, probe.inputs),
+        "y": (probe.rows, height, width, probe.outputs),
+        "w": weight,
+    }
 
 
 def _tflite_tensor(name: str, shape: tuple[int, ...] | None, constant: np.ndarray | None, buffers: list[Any]) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
     tensor = schema.TensorT()
-    tensor.name, tensor.buffer = name.encode(), 0
+    tensor.name = name.encode()
     tensor.type = schema.TensorType.INT32 if name == "size" else schema.TensorType.FLOAT32
-    tensor.shape = np.array(shape if constant is None else constant.shape, np.int32)
-    if constant is not None:
-        tensor.buffer = len(buffers)
-        buffers.append(schema.BufferT())
-        buffers[-1].data = np.frombuffer(constant.tobytes(), np.uint8)
+    if constant is None:
+        tensor.buffer = 0  # the empty one
+        tensor.shape = np.array(shape, np.int32)
+        return tensor
+    tensor.buffer = len(buffers)
+    tensor.shape = np.array(constant.shape, np.int32)
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(constant.tobytes(), np.uint8)
+    buffers.append(buffer)
     return tensor
 
 
@@ -192,7 +247,8 @@ def _tflite_options(kind: str, stride: int) -> tuple[int, Any]:
     """Number and record of an operator's options, padding "same"."""
     from ai_edge_litert import schema_py_generated as schema
 
-    name = "".join(word.title() for word in kind.split("_")) + "Options"
+    words = [word.title() for word in kind.split("_")]
+    name = "".join(words) + "Options"
     options = getattr(schema, f"{name}T")()
     if kind != "FULLY_CONNECTED":
         options.strideH = options.strideW = stride
@@ -204,4 +260,6 @@ def _tflite_options(kind: str, stride: int) -> tuple[int, Any]:
 
 def _weights(shape: tuple[int, ...], outputs: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    return {"w": rng.standard_normal(shape, np.float32), "b": np.zeros(outputs, np.float32)}
+    weight = rng.standard_normal(shape, np.float32)
+    bias = np.zeros(outputs, np.float32)
+    return {"w": weight, "b": bias}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -19,6 +19,43 @@ class _Removal:
     channels: int
     loss: float
     saved: float
+
+    @property
+    def price(self) -> float:
+        """What the loss pays for one unit of cost saved."""
+        return self.loss / self.saved
+
+
+class _Group:
+    """A group that becomes narrower, its least important channels first."""
+
+    def __init__(self, group: ChannelGroup, importance: Tensor, least: int, round_to: int) -> None:
+        self.name = group.name
+        self.width = group.width
+        self.left = group.width
+        self._order = importance.argsort()
+        self._losses = importance.sort().values.double().cumsum(0)  # of the first one, two, ... channels
+        self._least = least
+        self._round_to = round_to
+
+    def next_step(self, widths: Widths, cost: CostModel) -> _Removal | None:
+        """Down to the next multiple; None where that is too narrow or saves nothing."""
+        channels = self.left % self._round_to or self._round_to
+        if self.left - channels < self._least:
+            return None
+        saved = widths.saving(self.name, channels, cost)
+        if saved <= 0:
+            return None
+        gone = self.width - self.left
+        loss = self._loss_of(gone + channels) - self._loss_of(gone)
+        return _Removal(self.name, channels, loss, saved)
+
+    def removed(self) -> Tensor:
+        """(n,) int64 channels that go."""
+        return self._order[: self.width - self.left]
+
+    def _loss_of(self, channels: int) -> float:
+        return float(self._losses[channels - 1]) if channels else 0.0
 
 
 def choose_channels(
@@ -45,43 +82,43 @@ def choose_channels(
     Returns:
         Group to the channels that go, (n,) int64; fewer than the budget asks for where the floors are reached.
     """
-    orders = {group.name: importance[group.name].argsort() for group in groups}
-    losses = {group.name: importance[group.name].sort().values.double().cumsum(0) for group in groups}
-    least = {group.name: max(round_to, (floors or {}).get(group.name, 0)) for group in groups}
-    left = {group.name: group.width for group in groups}
+    floors = floors or {}
+    shrinking = {}
+    for group in groups:
+        least = max(round_to, floors.get(group.name, 0))
+        shrinking[group.name] = _Group(group, importance[group.name], least, round_to)
+
     taken: list[_Removal] = []
     while widths.total(cost) > budget:
-        steps = [s for g in groups if (s := _next_step(g, left[g.name], least, losses, widths, cost, round_to))]
-        if not steps:
+        step = _cheapest_step(shrinking.values(), widths, cost)
+        if step is None:
             break
-        step = min(steps, key=lambda s: s.loss / s.saved)
-        left[step.group] -= step.channels
+        shrinking[step.group].left -= step.channels
         widths.remove(step.group, step.channels)
         taken.append(step)
-    _give_back(taken, left, widths, cost, budget)
-    return {g.name: orders[g.name][: g.width - left[g.name]] for g in groups if left[g.name] < g.width}
+    _give_back(taken, shrinking, widths, cost, budget)
+
+    return {name: group.removed() for name, group in shrinking.items() if group.left < group.width}
 
 
-def _next_step(
-    group: ChannelGroup, left: int, least: Mapping[str, int], losses: Mapping[str, Tensor], widths: Widths,
-    cost: CostModel, round_to: int,
-) -> _Removal | None:  # fmt: skip
-    channels = left % round_to or round_to
-    if left - channels < least[group.name]:
-        return None
-    saved = widths.saving(group.name, channels, cost)
-    gone = group.width - left
-    before = float(losses[group.name][gone - 1]) if gone else 0.0
-    loss = float(losses[group.name][gone + channels - 1]) - before
-    return _Removal(group.name, channels, loss, saved) if saved > 0 else None
+def _cheapest_step(groups: Iterable[_Group], widths: Widths, cost: CostModel) -> _Removal | None:
+    """The next step that costs the loss least for what it saves; None where no group can become narrower."""
+    cheapest = None
+    for group in groups:
+        step = group.next_step(widths, cost)
+        if step is not None and (cheapest is None or step.price < cheapest.price):
+            cheapest = step
+    return cheapest
 
 
-def _give_back(taken: Sequence[_Removal], left: dict[str, int], widths: Widths, cost: CostModel, budget: float) -> None:
+def _give_back(
+    taken: Sequence[_Removal], groups: Mapping[str, _Group], widths: Widths, cost: CostModel, budget: float
+) -> None:
     """Undo the last step of a group while the budget is met without it, the dearest first."""
-    last = {step.group: step for step in taken}
-    for step in sorted(last.values(), key=lambda s: -s.loss):
+    last_steps = {step.group: step for step in taken}
+    for step in sorted(last_steps.values(), key=lambda step: -step.loss):
         widths.remove(step.group, -step.channels)
         if widths.total(cost) > budget:
             widths.remove(step.group, step.channels)
         else:
-            left[step.group] += step.channels
+            groups[step.group].left += step.channels

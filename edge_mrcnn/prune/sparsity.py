@@ -36,12 +36,20 @@ class Pattern:
     @classmethod
     def named(cls, text: str) -> Pattern:
         """Of "2:4" or a share such as "0.5"."""
-        return cls(0.5, True) if text == "2:4" else cls(float(text), False)
+        if text == "2:4":
+            return cls(0.5, is_structured=True)
+        return cls(float(text), is_structured=False)
 
     @property
     def name(self) -> str:
         """As it is asked for."""
         return "2:4" if self.is_structured else f"{self.share:g}"
+
+    def kept(self, weight: Tensor) -> Tensor:
+        """Boolean mask of the weights that stay, (inputs, ...) as they are."""
+        if self.is_structured:
+            return _two_of_four(weight)
+        return _largest(weight, 1 - self.share)
 
 
 def sparsify(checkpoint: Checkpoint, pattern: Pattern) -> Checkpoint:
@@ -58,23 +66,36 @@ def sparsify(checkpoint: Checkpoint, pattern: Pattern) -> Checkpoint:
     model = copy.deepcopy(checkpoint.model)
     with torch.no_grad():
         for layer in sparse_layers(model):
-            weight = layer.weight.transpose(0, input_axis(layer))  # inputs first
-            weight.mul_(_two_of_four(weight) if pattern.is_structured else _largest(weight, 1 - pattern.share))
-    zeros = sum(int((p == 0).sum()) for p in model.parameters())
+            inputs_first = layer.weight.transpose(0, input_axis(layer))
+            inputs_first.mul_(pattern.kept(inputs_first))
     record = {
         "pattern": pattern.name,
-        "share": zeros / sum(p.numel() for p in model.parameters()),
+        "share": _zero_share(model),
         "compressed_mb": [compressed_mb(checkpoint.model), compressed_mb(model)],
     }
     return replace(checkpoint, model=model, training={**checkpoint.training, "sparse": record})
 
 
+def _zero_share(model: nn.Module) -> float:
+    """Share of all parameters that is zero."""
+    zeros = count = 0
+    for parameter in model.parameters():
+        zeros += int((parameter == 0).sum())
+        count += parameter.numel()
+    return zeros / count
+
+
 def sparse_layers(model: Any) -> list[Any]:
     """The layers that can spare weights: not those that read the image or give the answers, nor depthwise ones."""
-    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-    layers = [module for module in model.modules() if isinstance(module, kinds) and not is_depthwise(module)]
-    kept = set(predictors(model))
-    return [m for m in layers if m not in kept and m.weight.shape[input_axis(m)] >= FEW_INPUTS]
+    answers = set(predictors(model))
+    layers = []
+    for module in model.modules():
+        if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            continue
+        has_inputs_to_spare = module.weight.shape[input_axis(module)] >= FEW_INPUTS
+        if has_inputs_to_spare and module not in answers and not is_depthwise(module):
+            layers.append(module)
+    return layers
 
 
 def compressed_mb(model: nn.Module) -> float:
@@ -98,8 +119,10 @@ class KeepZeros(Callback):
 
 def _largest(weight: Tensor, share: float) -> Tensor:
     """Boolean mask of the largest weights."""
+    count = round(share * weight.numel())
+    largest = weight.abs().flatten().topk(count).indices
     kept = torch.zeros(weight.numel(), dtype=torch.bool)
-    kept[weight.abs().flatten().topk(round(share * weight.numel())).indices] = True
+    kept[largest] = True
     return kept.view(weight.shape)
 
 
@@ -109,9 +132,10 @@ def _two_of_four(weight: Tensor) -> Tensor:
     Args:
         weight: (inputs, ...).
     """
-    kept = torch.ones(weight.shape, dtype=torch.bool)
     whole = len(weight) // 4 * 4
     fours = weight[:whole].abs().unflatten(0, (-1, 4))
     smallest = fours.topk(2, dim=1, largest=False).indices
-    kept[:whole] = torch.ones(fours.shape, dtype=torch.bool).scatter(1, smallest, False).flatten(0, 1)
+    is_large = torch.ones(fours.shape, dtype=torch.bool).scatter(1, smallest, False)
+    kept = torch.ones(weight.shape, dtype=torch.bool)
+    kept[:whole] = is_large.flatten(0, 1)
     return kept

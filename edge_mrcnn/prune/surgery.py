@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +21,25 @@ def cut(model: MaskRCNN, groups: Sequence[ChannelGroup], removal: Removal) -> No
     """Remove channels, in place: the narrower model answers as this one would if nothing read those channels."""
     state = dict(model.state_dict())
     for name, features in _gone(groups, removal, "writers").items():
-        axis = 1 if isinstance(model.get_submodule(name), nn.ConvTranspose2d) else 0
-        for key in [key for key in state if key.rpartition(".")[0] == name]:
-            if state[key].dim():
-                state[key] = _without(state[key], features, axis if state[key].dim() > 1 else 0)
+        is_transposed = isinstance(model.get_submodule(name), nn.ConvTranspose2d)
+        for key, value in state.items():
+            if _layer_of(key) != name or not value.dim():
+                continue
+            # A transposed convolution's weight has its outputs second; biases and statistics have one axis.
+            axis = 1 if is_transposed and value.dim() > 1 else 0
+            state[key] = _without(value, features, axis)
     for name, features in _gone(groups, removal, "readers").items():
-        state[f"{name}.weight"] = _without(state[f"{name}.weight"], features, input_axis(model.get_submodule(name)))
+        axis = input_axis(model.get_submodule(name))
+        key = f"{name}.weight"
+        state[key] = _without(state[key], features, axis)
     fit_widths(model, state)
     model.load_state_dict(state)
+
+
+def _layer_of(key: str) -> str:
+    """The layer that an entry of a state dict belongs to."""
+    layer, _, _ = key.rpartition(".")
+    return layer
 
 
 @torch.no_grad()
@@ -38,17 +50,25 @@ def mask(model: MaskRCNN, groups: Sequence[ChannelGroup], removal: Removal) -> N
         module.weight.transpose(0, input_axis(module))[features] = 0
 
 
-def _gone(groups: Sequence[ChannelGroup], removal: Removal, side: str) -> dict[str, Tensor]:
+def _gone(groups: Sequence[ChannelGroup], removal: Removal, side: Literal["writers", "readers"]) -> dict[str, Tensor]:
     """Layer to its features that go, of all groups together."""
     found: defaultdict[str, list[Tensor]] = defaultdict(list)
     for group in groups:
-        for name, links in getattr(group, side).items():
-            found[name].append(links.of(removal.get(group.name, torch.zeros(0, dtype=torch.int64))))
-    joined = {name: torch.cat(features).unique() for name, features in found.items()}
-    return {name: features for name, features in joined.items() if len(features)}
+        if group.name not in removal:
+            continue
+        links_of = group.writers if side == "writers" else group.readers
+        for name, links in links_of.items():
+            found[name].append(links.of(removal[group.name]))
+    joined = {}
+    for name, features in found.items():
+        together = torch.cat(features).unique()
+        if len(together):
+            joined[name] = together
+    return joined
 
 
 def _without(value: Tensor, features: Tensor, axis: int) -> Tensor:
     kept = torch.ones(value.shape[axis], dtype=torch.bool)
     kept[features] = False
-    return value[(slice(None),) * axis + (kept,)].clone()
+    indices = kept.nonzero().flatten().to(value.device)
+    return value.index_select(axis, indices)

@@ -6,7 +6,7 @@ import copy
 import shutil
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,14 @@ class _PruneStep:
     """Of the way to the budget, in (0, 1]."""
     epochs: int
     is_last: bool
+
+
+@dataclass(frozen=True)
+class _TimedCut:
+    """A choice of channels, exported and timed."""
+
+    took_ms: float
+    pruned: Checkpoint
 
 
 def prune_and_train(
@@ -92,7 +100,8 @@ def prune_and_train(
     for step in steps:
         start = step.folder / PRUNED_FILE
         if not (resume and start.is_file()):
-            save_checkpoint(start, _thin(cutter.cut(checkpoint, step.share), config, step))
+            narrower = cutter.cut(checkpoint, step.share)
+            save_checkpoint(start, _thin(narrower, config, step))
         pruned = load_checkpoint(start)
         for line in describe(pruned):
             say(line)
@@ -129,25 +138,27 @@ class _Cutter:
         """Cut and time, until the file keeps the time and is hardly faster; of all trials the best one counts."""
         from edge_mrcnn.prune.latency import corrected
 
-        trials: list[tuple[float, Checkpoint]] = []
+        trials: list[_TimedCut] = []
         least, most = (share * budget.goal for share in REACHED)
         for _ in range(TRIALS):
             pruned = narrow(checkpoint, importance, self.config, budget)
-            if any(_macs(pruned) == _macs(other) for _, other in trials):
-                break
+            macs = _macs(pruned)
+            if any(macs == _macs(trial.pruned) for trial in trials):
+                break  # the correction changes nothing any more
             took_ms, _ = self.watch.time(pruned, self.detections)
-            self.say(f"{self.config.runtime}: {took_ms:.1f} ms with {_macs(pruned) / 1e9:.3f} GMAC")
-            trials.append((took_ms, pruned))
+            self.say(f"{self.config.runtime}: {took_ms:.1f} ms with {macs / 1e9:.3f} GMAC")
+            trials.append(_TimedCut(took_ms, pruned))
             if least <= took_ms <= most:
                 break
             budget = corrected(budget, pruned, took_ms)
-        kept = [trial for trial in trials if trial[0] <= most]
-        took_ms, best = max(kept, key=itemgetter(0)) if kept else min(trials, key=itemgetter(0))
-        if not kept:
-            self.say(
-                f"{self.config.runtime}: {budget.goal:.1f} ms are out of reach, the quickest takes {took_ms:.1f} ms"
-            )
-        return best
+
+        within = [trial for trial in trials if trial.took_ms <= most]
+        if within:
+            return max(within, key=attrgetter("took_ms")).pruned  # it lost least
+        quickest = min(trials, key=attrgetter("took_ms"))
+        out_of_reach = f"{budget.goal:.1f} ms are out of reach, the quickest takes {quickest.took_ms:.1f} ms"
+        self.say(f"{self.config.runtime}: {out_of_reach}")
+        return quickest.pruned
 
     @cached_property
     def budget(self) -> Budget:
@@ -156,7 +167,8 @@ class _Cutter:
             return make_budget(self.original, self.config)
         from edge_mrcnn.prune.latency import latency_budget
 
-        full, goal = self.timed[0], self.config.latency_ms
+        full, _ = self.timed
+        goal = self.config.latency_ms
         if goal >= full:
             raise UsageError(f"--target-latency-ms {goal:g}: the model takes {full:.1f} ms as it is; give less")
         self.say(f"{self.config.runtime}: {full:.1f} ms, to become {goal:.1f}; timing its layers")
@@ -165,7 +177,8 @@ class _Cutter:
     @property
     def detections(self) -> float:
         """Objects that the original finds in an image, and every cut model is timed with."""
-        return self.timed[1]
+        _, detections = self.timed
+        return detections
 
     @cached_property
     def timed(self) -> tuple[float, float]:
@@ -184,7 +197,8 @@ class _Cutter:
 
 def _macs(pruned: Checkpoint) -> int:
     """Multiply-accumulates that are left."""
-    return int(pruned.training["pruned"]["macs"][1])
+    before, left = pruned.training["pruned"]["macs"]
+    return int(left)
 
 
 def _plan(output: Path, iterations: int, epochs: int) -> list[_PruneStep]:
@@ -192,21 +206,32 @@ def _plan(output: Path, iterations: int, epochs: int) -> list[_PruneStep]:
     if iterations < 1 or (epochs and epochs < iterations):
         raise UsageError(f"--iterations {iterations}: expected at least 1, and at most as many as the {epochs} epochs")
     short = max(1, epochs // (2 * iterations)) if epochs else 0
-    early = [
-        _PruneStep(output / f"step-{number}", number / iterations, short, False) for number in range(1, iterations)
-    ]
-    return [*early, _PruneStep(output, 1.0, epochs - short * len(early), True)]
+    steps = []
+    for number in range(1, iterations):
+        folder = output / f"step-{number}"
+        steps.append(_PruneStep(folder, number / iterations, short, is_last=False))
+    rest = epochs - short * len(steps)
+    steps.append(_PruneStep(output, 1.0, rest, is_last=True))
+    return steps
 
 
 def _thin(pruned: Checkpoint, config: PruneConfig, step: _PruneStep) -> Checkpoint:
     """Set single weights to zero, if that is asked for, once all channels are gone that have to go."""
-    return sparsify(pruned, Pattern.named(config.sparsity)) if config.sparsity and step.is_last else pruned
+    if not (config.sparsity and step.is_last):
+        return pruned
+    return sparsify(pruned, Pattern.named(config.sparsity))
 
 
 def _train(
-    step: _PruneStep, pruned: Checkpoint, data: CocoData, training: TrainConfig, teacher: Checkpoint,
-    validation: CocoData | None, resume: bool, device: str,
-) -> Checkpoint:  # fmt: skip
+    step: _PruneStep,
+    pruned: Checkpoint,
+    data: CocoData,
+    training: TrainConfig,
+    teacher: Checkpoint,
+    validation: CocoData | None,
+    resume: bool,
+    device: str,
+) -> Checkpoint:
     """Fine-tune a step and read what it gives; one that is done already is only read."""
     if not training.epochs:
         shutil.copyfile(step.folder / PRUNED_FILE, step.folder / "best.pt")
@@ -215,10 +240,16 @@ def _train(
         if pruned.model.backbone.out_channels != teacher.model.backbone.out_channels:
             training = replace(training, distill_features=0.0)  # few epochs do not pay for learning an adapter
         train(
-            pruned, data, step.folder, training, validation=validation if step.is_last else None, device=device,
-            resume=resume and (step.folder / RESUME_FILE).is_file(), teacher=teacher,
+            pruned,
+            data,
+            step.folder,
+            training,
+            validation=validation if step.is_last else None,
+            device=device,
+            resume=resume and (step.folder / RESUME_FILE).is_file(),
+            teacher=teacher,
             callbacks=(KeepZeros(pruned.model),) if "sparse" in pruned.training else (),
-        )  # fmt: skip
+        )
     return load_checkpoint(step.folder / ("best.pt" if step.is_last else "last.pt"))
 
 
@@ -230,17 +261,28 @@ def _is_done(folder: Path, epochs: int) -> bool:
 def describe(pruned: Checkpoint) -> list[str]:
     """What was removed, and what that changes, a line each."""
     lines = []
-    if record := pruned.training.get("pruned"):
-        (parameters, left), (macs, macs_left) = record["parameters"], record["macs"]
-        lines.append(
-            f"{macs / 1e9:.3f} GMAC -> {macs_left / 1e9:.3f} (-{100 * (1 - macs_left / macs):.0f} %), "
-            f"{parameters / 1e6:.2f} M parameters -> {left / 1e6:.2f} M, "
-            f"with {pruned.config.proposals} proposals and {pruned.config.max_detections} detections"
-        )
-    if record := pruned.training.get("sparse"):
-        dense, thin = record["compressed_mb"]
-        lines.append(
-            f"{100 * record['share']:.0f} % of all weights are zero: a zipped file shrinks from {dense:.2f} to "
-            f"{thin:.2f} MB; size in memory and latency stay as they are, for the runtimes multiply by zero, too"
-        )
+    if "pruned" in pruned.training:
+        lines.append(_describe_channels(pruned))
+    if "sparse" in pruned.training:
+        lines.append(_describe_zeros(pruned))
     return lines
+
+
+def _describe_channels(pruned: Checkpoint) -> str:
+    record = pruned.training["pruned"]
+    parameters, parameters_left = record["parameters"]
+    macs, macs_left = record["macs"]
+    return (
+        f"{macs / 1e9:.3f} GMAC -> {macs_left / 1e9:.3f} (-{100 * (1 - macs_left / macs):.0f} %), "
+        f"{parameters / 1e6:.2f} M parameters -> {parameters_left / 1e6:.2f} M, "
+        f"with {pruned.config.proposals} proposals and {pruned.config.max_detections} detections"
+    )
+
+
+def _describe_zeros(pruned: Checkpoint) -> str:
+    record = pruned.training["sparse"]
+    dense_mb, sparse_mb = record["compressed_mb"]
+    return (
+        f"{100 * record['share']:.0f} % of all weights are zero: a zipped file shrinks from {dense_mb:.2f} to "
+        f"{sparse_mb:.2f} MB; size in memory and latency stay as they are, for the runtimes multiply by zero, too"
+    )
