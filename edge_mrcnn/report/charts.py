@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from edge_mrcnn.evaluation.breakdown import KINDS
+from edge_mrcnn.evaluation.breakdown import KINDS, ErrorCost
 from edge_mrcnn.evaluation.drop import Drop
 from edge_mrcnn.evaluation.pairing import Pairing
 from edge_mrcnn.report.drawing import WIDTH, Box, Point, Scale, drawing, number, plain, point_labels, shorten, tag, text
@@ -40,37 +41,66 @@ def trade_chart(comparison: Comparison, price: Price) -> str:
 
     Models that were not timed with the others, or whose price nobody knows, lend a level, not a point.
     """
-    prices = {
-        row.name: cost
-        for row in comparison.rows
-        if (cost := price.of(row)) is not None and not (price.needs_timing and comparison.speed_up(row) is None)
-    }
-    rows = [row for row in comparison.rows if row.name in prices]
+    rows, prices = _priced_rows(comparison, price)
     aps = [100 * row.score.mask.ap for row in comparison.rows]
-    spread = max(max(aps) - min(aps), 2.0)
     height, left, right, top, bottom = 290, 34, WIDTH - 12, 18, 246
-    x = Scale(0.0, 1.18 * max(prices.values()), left, right)
-    y = Scale(max(0.0, min(aps) - 0.35 * spread), max(aps) + 0.25 * spread, bottom, top)
-    parts = [_grid_line(left, right, y(tick), number(tick)) for tick in y.ticks()]
-    parts += [text(number(tick), x(tick), bottom + 16, cls="tick", text_anchor="middle") for tick in x.ticks()]
+    x = Scale(0.0, 1.18 * max(prices), left, right)
+    y = _ap_scale(aps, bottom, top)
+    parts = []
+    for tick in y.ticks():
+        parts.append(_grid_line(left, right, y(tick), number(tick)))
+    for tick in x.ticks():
+        parts.append(text(number(tick), x(tick), bottom + 16, cls="tick", text_anchor="middle"))
     parts.append(text(price.label, right, bottom + 34, cls="axis", text_anchor="end"))
     parts.append(text("mask AP", left, top - 6, cls="axis"))
+
     level = y(aps[0])
     parts.append(tag("line", x1=left, x2=right, y1=level, y2=level, cls="reference"))
-    points = [(x(prices[row.name]), y(100 * row.score.mask.ap)) for row in rows]
-    best = [points[i] for i in pareto_front([(prices[row.name], row.score.mask.ap) for row in rows])]
+    worths = [row.score.mask.ap for row in rows]
+    points = [(x(cost), y(100 * worth)) for cost, worth in zip(prices, worths, strict=True)]
+    front = pareto_front(list(zip(prices, worths, strict=True)))
+    best = [points[index] for index in front]
     parts.append(tag("path", d=_steps(best, right), cls="front"))
-    parts += [_marker(row, *point) for row, point in zip(rows, points, strict=True)]
+    for row, point in zip(rows, points, strict=True):
+        parts.append(_marker(row, *point))
+
+    names = [row.name for row in rows]
     lines = [(left, level - 1, right, level + 1), *_step_boxes(best, right)]
-    parts += point_labels([row.name for row in rows], points, (left, 0, WIDTH, bottom), lines)
+    parts += point_labels(names, points, (left, 0, WIDTH, bottom), lines)
     return drawing(parts, height, f"Mask AP over {price.label} of each model")
+
+
+def _priced_rows(comparison: Comparison, price: Price) -> tuple[list[ReportRow], list[float]]:
+    """The models that can be compared in a price, and what each costs."""
+    rows, prices = [], []
+    for row in comparison.rows:
+        if price.needs_timing and comparison.speed_up(row) is None:
+            continue
+        cost = price.of(row)
+        if cost is not None:
+            rows.append(row)
+            prices.append(cost)
+    return rows, prices
+
+
+def _ap_scale(aps: Sequence[float], bottom: float, top: float) -> Scale:
+    """AP in points upwards, with room below and above, and at least two points high."""
+    lowest, highest = min(aps), max(aps)
+    spread = max(highest - lowest, 2.0)
+    return Scale(max(0.0, lowest - 0.35 * spread), highest + 0.25 * spread, bottom, top)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     """Indices of the (price, worth) that no other beats: in ascending order of price, each is worth more."""
+
+    def cheap_and_worthy_first(index: int) -> tuple[float, float]:
+        price, worth = points[index]
+        return price, -worth
+
     front: list[int] = []
-    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
-        if not front or points[index][1] > points[front[-1]][1]:
+    for index in sorted(range(len(points)), key=cheap_and_worthy_first):
+        _, worth = points[index]
+        if not front or worth > points[front[-1]][1]:
             front.append(index)
     return front
 
@@ -78,22 +108,26 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 def change_chart(comparison: Comparison) -> str:
     """Change in box and mask AP of each candidate, with its interval and the limit; losses point left."""
     limit = limit_of(comparison)
-    scores = [(row, row.score.box_drop, row.score.mask_drop) for row in comparison.candidates]
-    low, high = _change_range([drop for _, *pair in scores for drop in pair if drop is not None], limit)
+    drops = []
+    for row in comparison.candidates:
+        for drop in (row.score.box_drop, row.score.mask_drop):
+            if drop is not None:
+                drops.append(drop)
+    low, high = _change_range(drops, limit)
     left, right, top, step = 34, WIDTH - 46, 22, 54
-    bottom = top + step * len(scores)
+    bottom = top + step * len(comparison.candidates)
     x = Scale(low, high, left, right)
-    parts = [_upright(x(tick), top, bottom, number(tick), is_zero=abs(tick) < 1e-9) for tick in x.ticks()]
+    parts = _uprights(x, x.ticks(), top, bottom)
     parts.append(tag("line", x1=x(-100 * limit), x2=x(-100 * limit), y1=top - 4, y2=bottom, cls="limit"))
     word = "one point" if comparison.max_drop is None else "limit"
     parts.append(text(word, x(-100 * limit), top - 8, cls="limit-label", text_anchor="middle"))
-    for index, (row, box, mask) in enumerate(scores):
+    for index, row in enumerate(comparison.candidates):
         y = top + step * index
         parts.append(text(shorten(row.name, 44), left, y + 13, cls="label"))
-        parts += _change_bar("box", box, x, y + 18, limit) + _change_bar("mask", mask, x, y + 33, limit)
-    parts.append(
-        text("AP points; whiskers: 95 % of resampled image sets", right, bottom + 34, cls="axis", text_anchor="end")
-    )
+        parts += _change_bar("box", row.score.box_drop, x, y + 18, limit)
+        parts += _change_bar("mask", row.score.mask_drop, x, y + 33, limit)
+    legend = "AP points; whiskers: 95 % of resampled image sets"
+    parts.append(text(legend, right, bottom + 34, cls="axis", text_anchor="end"))
     return drawing(parts, bottom + 42, "Change in AP of each model against the reference")
 
 
@@ -101,16 +135,18 @@ def stage_chart(comparison: Comparison) -> str:
     """Where each frame's time goes."""
     rows = [row for row in comparison.rows if comparison.speed_up(row) is not None]
     left, right, step = 2, WIDTH - 60, 40
-    x = Scale(0.0, max(row.latency_ms for row in rows), left, right)
+    slowest = max(row.latency_ms for row in rows)
+    x = Scale(0.0, slowest, left, right)
     parts = []
     for index, row in enumerate(rows):
-        y, start = step * index, 0.0
+        y = step * index
         parts.append(text(shorten(row.name, 48), left, y + 13, cls="label"))
+        start = 0.0
         for stage in STAGES:
-            share = row.latency[stage].p50 if stage in row.latency else 0.0
-            width = max(x(start + share) - x(start), 0.0)
+            end = start + (row.latency[stage].p50 if stage in row.latency else 0.0)
+            width = max(x(end) - x(start), 0.0)
             parts.append(tag("rect", x=x(start), y=y + 19, width=width, height=12, cls=f"stage-{stage}"))
-            start += share
+            start = end
         parts.append(text(f"{row.latency_ms:.1f} ms", x(row.latency_ms) + 6, y + 29, cls="value"))
     return drawing(parts, step * len(rows) + 4, "Median time of each stage")
 
@@ -118,32 +154,46 @@ def stage_chart(comparison: Comparison) -> str:
 def mistake_chart(comparison: Comparison) -> str:
     """How much mask AP each kind of mistake costs each candidate beyond the reference; losses point left."""
     rows = changed_rows(comparison)
-    first, others = comparison.reference.score.mask_costs, [row.score.mask_costs for row in rows]
-    kinds = [kind for kind in KINDS if max(cost[kind].ap for cost in (first, *others)) >= VISIBLE]
-    gains = {kind: [100 * (first[kind].ap - cost[kind].ap) for cost in others] for kind in kinds}
-    reach = 1.15 * max([0.1, *(abs(gain) for changes in gains.values() for gain in changes)])
-    left, right, top, lanes = 106, WIDTH - 44, 20, len(others)
-    step = 20 + 9 * min(lanes, 8)
-    bottom = top + step * len(kinds)
-    x = Scale(-reach, reach, left, right)
-    parts = [_upright(x(tick), top, bottom, number(tick), is_zero=abs(tick) < 1e-9) for tick in x.ticks(4)]
+    first = comparison.reference.score.mask_costs
+    gains = _mistake_gains(first, rows)
+    largest = 0.1
+    for changes in gains.values():
+        largest = max(largest, *(abs(change) for change in changes))
+    left, right, top = 106, WIDTH - 44, 20
+    step = 20 + 9 * min(len(rows), 8)
+    bottom = top + step * len(gains)
+    x = Scale(-1.15 * largest, 1.15 * largest, left, right)
+    parts = _uprights(x, x.ticks(4), top, bottom)
     parts.append(text("costs", WIDTH - 2, top - 8, cls="tick", text_anchor="end"))
-    for line, kind in enumerate(kinds):
+    for line, (kind, changes) in enumerate(gains.items()):
         y = top + step * line
-        parts.append(text(KIND_WORDS[kind], left - 8, y + step / 2 + 4, cls="label", text_anchor="end"))
-        parts.append(text(f"{100 * first[kind].ap:.1f}", WIDTH - 2, y + step / 2 + 4, cls="tick", text_anchor="end"))
-        for lane, (row, gain) in enumerate(zip(rows, gains[kind], strict=True)):
-            level = y + 5 + (step - 10) * (lane + 0.5) / lanes
+        middle = y + step / 2 + 4
+        parts.append(text(KIND_WORDS[kind], left - 8, middle, cls="label", text_anchor="end"))
+        parts.append(text(f"{100 * first[kind].ap:.1f}", WIDTH - 2, middle, cls="tick", text_anchor="end"))
+        for lane, (row, gain) in enumerate(zip(rows, changes, strict=True)):
+            level = y + 5 + (step - 10) * (lane + 0.5) / len(rows)
             parts.append(tag("line", x1=x(0.0), x2=x(gain), y1=level, y2=level, cls="leader"))
             parts.append(_marker(row, x(gain), level, radius=4.5))
     parts.append(text("AP points against the reference", right, bottom + 34, cls="axis", text_anchor="end"))
     return drawing(parts, bottom + 42, "Mask AP that each kind of mistake costs beyond the reference")
 
 
+def _mistake_gains(first: Mapping[str, ErrorCost], rows: Sequence[ReportRow]) -> dict[str, list[float]]:
+    """Kind of mistake to the AP points that each model gains over the reference; without kinds that cost nobody."""
+    gains = {}
+    for kind in KINDS:
+        costs = [row.score.mask_costs[kind].ap for row in rows]
+        if max(first[kind].ap, *costs) >= VISIBLE:
+            gains[kind] = [100 * (first[kind].ap - cost) for cost in costs]
+    return gains
+
+
 def pair_chart(comparison: Comparison) -> str:
     """Objects that each candidate lost and gained against the reference."""
     pairs = [(row, row.score.pairing) for row in changed_rows(comparison) if row.score.pairing]
-    most = max([1, *(max(p.total.lost, p.total.gained, abs(p.total.extra)) for _, p in pairs)])
+    most = 1
+    for _, pairing in pairs:
+        most = max(most, pairing.total.lost, pairing.total.gained, abs(pairing.total.extra))
     left, right, step = 30, WIDTH - 30, 56
     x = Scale(-1.0 * most, 1.0 * most, left, right)
     parts = [tag("line", x1=x(0), x2=x(0), y1=0, y2=step * len(pairs), cls="zero")]
@@ -160,15 +210,27 @@ def limit_of(comparison: Comparison) -> float:
 
 def level_of(lost: float, limit: float) -> str:
     """CSS class of a loss in [-1, 1]: good up to half the limit, fair up to the limit, else bad."""
-    return "good" if lost <= limit / 2 else "fair" if lost <= limit + 1e-9 else "bad"
+    if lost <= limit / 2:
+        return "good"
+    if lost <= limit + 1e-9:
+        return "fair"
+    return "bad"
 
 
 def _change_range(drops: Sequence[Drop], limit: float) -> tuple[float, float]:
     """Points at both ends of the axis: room for every bar, and for whiskers up to a sensible length."""
-    values = [-drop.value for drop in drops if not math.isnan(drop.value)] or [0.0]
-    reach = max(2.5 * limit, 1.6 * max(abs(value) for value in values))
-    ends = [min(max(-end, -reach), reach) for drop in drops for end in drop.interval if not math.isnan(end)]
-    return 100 * min(-1.25 * limit, *values, *ends), 100 * max(0.25 * limit, *values, *ends)
+    changes = [-drop.value for drop in drops if not math.isnan(drop.value)]
+    changes = changes or [0.0]
+    largest = max(abs(change) for change in changes)
+    reach = max(2.5 * limit, 1.6 * largest)
+    ends = []
+    for drop in drops:
+        for end in drop.interval:
+            if not math.isnan(end):
+                ends.append(min(max(-end, -reach), reach))
+    low = min(-1.25 * limit, *changes, *ends)
+    high = max(0.25 * limit, *changes, *ends)
+    return 100 * low, 100 * high
 
 
 def _change_bar(what: str, drop: Drop | None, x: Scale, y: float, limit: float) -> list[str]:
@@ -181,13 +243,20 @@ def _change_bar(what: str, drop: Drop | None, x: Scale, y: float, limit: float) 
     value = text(signed_loss(drop.value), WIDTH - 2, y + 9, cls="value", text_anchor="end")
     if any(math.isnan(end) for end in drop.interval):
         return [name, bar, value]
-    low, high = (x(-100 * end) for end in drop.interval)
-    return [name, bar, tag("line", x1=low, x2=high, y1=y + 5.5, y2=y + 5.5, cls="whisker"), value]
+    low, high = drop.interval
+    whisker = tag("line", x1=x(-100 * low), x2=x(-100 * high), y1=y + 5.5, y2=y + 5.5, cls="whisker")
+    return [name, bar, whisker, value]
 
 
-def _upright(x: float, top: float, bottom: float, label: str, *, is_zero: bool) -> str:
-    line = tag("line", x1=x, x2=x, y1=top, y2=bottom, cls="zero" if is_zero else "grid")
-    return line + text(label, x, bottom + 16, cls="tick", text_anchor="middle")
+def _uprights(x: Scale, ticks: Sequence[float], top: float, bottom: float) -> list[str]:
+    """A line and its number for each tick."""
+    parts = []
+    for tick in ticks:
+        style = "zero" if abs(tick) < 1e-9 else "grid"
+        line = tag("line", x1=x(tick), x2=x(tick), y1=top, y2=bottom, cls=style)
+        label = text(number(tick), x(tick), bottom + 16, cls="tick", text_anchor="middle")
+        parts.append(line + label)
+    return parts
 
 
 def _grid_line(left: float, right: float, y: float, label: str) -> str:
@@ -197,26 +266,33 @@ def _grid_line(left: float, right: float, y: float, label: str) -> str:
 
 def _marker(row: ReportRow, x: float, y: float, radius: float = 6) -> str:
     """A circle for float models, a diamond for INT8 ones, in the target's colour; pruned ones have a rim."""
-    style = f"dot target-{html.escape(row.target)}" + " pruned" * row.is_pruned
-    if row.precision == "int8":
-        side, turn = 1.7 * radius, f"rotate(45 {plain(x)} {plain(y)})"
-        return tag("rect", x=x - side / 2, y=y - side / 2, width=side, height=side, transform=turn, cls=style)
-    return tag("circle", cx=x, cy=y, r=radius, cls=style)
+    style = f"dot target-{html.escape(row.target)}"
+    if row.is_pruned:
+        style += " pruned"
+    if row.precision != "int8":
+        return tag("circle", cx=x, cy=y, r=radius, cls=style)
+    side = 1.7 * radius
+    turn = f"rotate(45 {plain(x)} {plain(y)})"
+    return tag("rect", x=x - side / 2, y=y - side / 2, width=side, height=side, transform=turn, cls=style)
 
 
 def _steps(points: Sequence[Point], right: float) -> str:
     """A path that rises at each point and runs level between them, on to the right edge."""
-    x, y = points[0]
-    moves = "".join(f" H {plain(x)} V {plain(y)}" for x, y in points[1:])
-    return f"M {plain(x)} {plain(y)}{moves} H {plain(right)}"
+    (first_x, first_y), *others = points
+    moves = [f"M {plain(first_x)} {plain(first_y)}"]
+    for x, y in others:
+        moves.append(f"H {plain(x)} V {plain(y)}")
+    moves.append(f"H {plain(right)}")
+    return " ".join(moves)
 
 
 def _step_boxes(points: Sequence[Point], right: float) -> list[Box]:
     """The lines of `_steps` as boxes."""
-    ends = [*(x for x, _ in points[1:]), right]
-    level = [(x, y - 1, end, y + 1) for (x, y), end in zip(points, ends, strict=True)]
-    rises = [(x - 1, y, x + 1, below) for (_, below), (x, y) in zip(points, points[1:], strict=False)]
-    return level + rises
+    level, rises = [], []
+    for (x, y), (next_x, next_y) in pairwise([*points, (right, points[-1][1])]):
+        level.append((x, y - 1, next_x, y + 1))
+        rises.append((next_x - 1, next_y, next_x + 1, y))
+    return level + rises[:-1]  # the last line ends at the right edge
 
 
 def changed_rows(comparison: Comparison) -> tuple[ReportRow, ...]:
@@ -227,14 +303,19 @@ def changed_rows(comparison: Comparison) -> tuple[ReportRow, ...]:
 
 def _is_same(row: ReportRow) -> bool:
     """Whether a model finds the same objects with the same accuracy, as far as a report prints it."""
-    total = row.score.pairing.total if row.score.pairing else None
-    drops = [drop.value for drop in (row.score.box_drop, row.score.mask_drop) if drop is not None]
-    return all(abs(drop) < 5e-5 for drop in drops) and not (total and (total.lost or total.gained or total.extra))
+    for drop in (row.score.box_drop, row.score.mask_drop):
+        if drop is not None and not abs(drop.value) < 5e-5:
+            return False
+    if row.score.pairing is None:
+        return True
+    total = row.score.pairing.total
+    return not (total.lost or total.gained or total.extra)
 
 
 def _pair_bars(pairing: Pairing, x: Scale, y: float) -> list[str]:
     """Lost to the left, gained to the right, and below them the difference in detections that meet nothing."""
-    total, zero = pairing.total, x(0.0)
+    total = pairing.total
+    zero = x(0.0)
     more, fewer = max(total.extra, 0), min(total.extra, 0)
     return [
         _count_bar(x(-total.lost), zero, y, "bad", signed_count(-total.lost), is_left=True),
@@ -245,5 +326,6 @@ def _pair_bars(pairing: Pairing, x: Scale, y: float) -> list[str]:
 
 def _count_bar(start: float, end: float, y: float, style: str, label: str, *, is_left: bool) -> str:
     bar = tag("rect", x=start, y=y, width=max(end - start, 0.0), height=11, rx=2, cls=f"bar {style}")
-    place = start - 5 if is_left else end + 5
-    return bar + text(label, place, y + 9.5, cls="value", text_anchor="end" if is_left else "start")
+    if is_left:
+        return bar + text(label, start - 5, y + 9.5, cls="value", text_anchor="end")
+    return bar + text(label, end + 5, y + 9.5, cls="value", text_anchor="start")

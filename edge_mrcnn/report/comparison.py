@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TypeAlias
 
@@ -102,10 +102,10 @@ def record_model(
         What is known of it, and of where it ran; label to evaluation.
     """
     name = model.path.name
-    evaluations = {
-        label: model.evaluate(data, limit=limit, progress=named(progress, f"{name} on {label}"))
-        for label, data in data_sets.items()
-    }
+    evaluations = {}
+    for label, data in data_sets.items():
+        told = named(progress, f"{name} on {label}")
+        evaluations[label] = model.evaluate(data, limit=limit, progress=told)
     place = describe_device()["processor"] if model.device == "cpu" else model.device
     facts = replace(gather_facts(model, name), device=place, recorded=now(), packages=describe_packages())
     return facts, evaluations
@@ -164,35 +164,45 @@ def _evaluate_all(
     config: CompareConfig,
     progress: Progress,
 ) -> list[Evaluation]:
-    return [
-        model.evaluate(data, limit=config.limit, progress=named(progress, f"{name} on {label}"))
-        for model, name in zip(models, names, strict=True)
-    ]
+    evaluations = []
+    for model, name in zip(models, names, strict=True):
+        told = named(progress, f"{name} on {label}")
+        evaluations.append(model.evaluate(data, limit=config.limit, progress=told))
+    return evaluations
 
 
 def _check_comparable(
     label: str, data: CocoData, models: Sequence[Subject], names: Sequence[str], limit: int | None
 ) -> None:
     """Raise DataError unless all models are measured on the same classes, and the images show some of them."""
-    known = [set(match_categories(model.card, data.categories).values()) for model in models]
+    known = []
+    for model in models:
+        pairs = match_categories(model.card, data.categories)
+        known.append(set(pairs.values()))
     for categories, name in zip(known, names, strict=True):
         if categories != known[0]:
-            odd = ", ".join(data.categories[c] for c in sorted(categories ^ known[0]))
+            odd = _class_names(data, categories ^ known[0])
             raise DataError(
                 f"{label}: only one of {names[0]} and {name} knows {odd}: compare models of the same classes"
             )
-    if not _count_objects(data, [image.id for image in data.images[:limit]], known[0]):
-        wanted = ", ".join(data.categories[c] for c in sorted(known[0]))
+    shown = [image.id for image in data.images[:limit]]
+    if not _count_objects(data, shown, known[0]):
+        wanted = _class_names(data, known[0])
         raise DataError(f"{label}: the images show no object of {wanted}: nothing to measure")
+
+
+def _class_names(data: CocoData, categories: Iterable[int]) -> str:
+    return ", ".join(data.categories[category] for category in sorted(categories))
 
 
 def _count_objects(data: CocoData, image_ids: Sequence[int], categories: Container[int]) -> int:
     """Objects of some classes, crowds left out."""
-    return sum(
-        annotation["category_id"] in categories and not annotation["iscrowd"]
-        for image_id in image_ids
-        for annotation in data.annotations(image_id)
-    )
+    count = 0
+    for image_id in image_ids:
+        for annotation in data.annotations(image_id):
+            if annotation["category_id"] in categories and not annotation["iscrowd"]:
+                count += 1
+    return count
 
 
 def _first_frames(data: CocoData, config: CompareConfig) -> list[np.ndarray]:
@@ -208,11 +218,13 @@ def _time_all(
     progress: Progress,
 ) -> list[dict[str, Percentiles]]:
     """Each model's latency: of those that are here all in turn, of a recorded one what was recorded."""
-    progress = named(progress, "latency, all models in turn")
+    told = named(progress, "latency, all models in turn")
     runtimes = [model.runtime for model in models if isinstance(model, Model)]
-    timed = iter(measure_latency(runtimes, frames, rounds=config.timed_rounds, progress=progress))
-    pairs = zip(models, evaluations, strict=True)
-    return [next(timed) if isinstance(model, Model) else evaluation.latency for model, evaluation in pairs]
+    timed = iter(measure_latency(runtimes, frames, rounds=config.timed_rounds, progress=told))
+    latencies = []
+    for model, evaluation in zip(models, evaluations, strict=True):
+        latencies.append(next(timed) if isinstance(model, Model) else evaluation.latency)
+    return latencies
 
 
 def _gather_all(
@@ -221,15 +233,19 @@ def _gather_all(
     """Facts of each model, with the cost of the checkpoint that an artefact was made from, if that is among them."""
     facts = []
     for done, (model, name) in enumerate(zip(models, names, strict=True), start=1):
-        if isinstance(model, RecordedModel):
-            is_taken = model.facts.name in names
-            facts.append(replace(model.facts, name=f"{model.facts.name} (recorded)") if is_taken else model.facts)
-        else:
+        if isinstance(model, Model):
             facts.append(gather_facts(model, name, measures_memory=config.measures_memory))
+        elif model.facts.name in names:
+            facts.append(replace(model.facts, name=f"{model.facts.name} (recorded)"))
+        else:
+            facts.append(model.facts)
         progress("files and memory", done, len(models))
+
     macs = {fact.sha256: fact.macs for fact in facts}
-    pairs = zip(models, facts, strict=True)
-    return [replace(fact, macs=fact.macs or macs.get(model.card.checkpoint_sha256)) for model, fact in pairs]
+    complete = []
+    for model, fact in zip(models, facts, strict=True):
+        complete.append(replace(fact, macs=fact.macs or macs.get(model.card.checkpoint_sha256)))
+    return complete
 
 
 def _make_rows(
@@ -240,7 +256,10 @@ def _make_rows(
 ) -> tuple[ReportRow, ...]:
     rows = []
     for index, (model, fact, latency) in enumerate(zip(models, facts, latencies, strict=True)):
-        scores = {label: score_of(runs[index], runs[0] if index else None) for label, runs in evaluations.items()}
+        scores = {}
+        for label, of_models in evaluations.items():
+            reference = of_models[0] if index else None
+            scores[label] = score_of(of_models[index], reference)
         rows.append(_make_row(model, fact, latency, scores))
     return tuple(rows)
 

@@ -29,8 +29,10 @@ OFFSETS = [
 
 def tag(name: str, text: str = "", **attributes: object) -> str:
     """One SVG element; `cls` becomes `class`, underscores hyphens. `text` is escaped unless it is markup already."""
-    names = {"cls": "class"}
-    given = "".join(f' {names.get(k, k.replace("_", "-"))}="{plain(v)}"' for k, v in attributes.items())
+    given = ""
+    for key, value in attributes.items():
+        attribute = "class" if key == "cls" else key.replace("_", "-")
+        given += f' {attribute}="{plain(value)}"'
     return f"<{name}{given}>{text}</{name}>" if text else f"<{name}{given}/>"
 
 
@@ -60,11 +62,19 @@ class Scale:
 
     def ticks(self, count: int = 5) -> list[float]:
         """Round values inside the range, about `count` of them."""
-        raw = (self.high - self.low) / count
-        power = 10.0 ** math.floor(math.log10(raw))
-        step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
+        step = _round_up((self.high - self.low) / count)
         first = math.ceil(self.low / step - 1e-9)
-        return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        last = math.floor(self.high / step + 1e-9)
+        return [index * step for index in range(first, last + 1)]
+
+
+def _round_up(step: float) -> float:
+    """The next larger of 1, 2, 2.5 and 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(step))
+    for multiple in (1, 2, 2.5, 5):
+        if power * multiple >= step * 0.999:
+            return power * multiple
+    return power * 10
 
 
 def place_labels(
@@ -81,12 +91,21 @@ def place_labels(
     Returns:
         One box x0 y0 x1 y1 for each label.
     """
-    taken = [*obstacles, *((x - 7, y - 7, x + 7, y + 7) for x, y in points)]
+    taken = list(obstacles)
+    for x, y in points:
+        taken.append((x - 7, y - 7, x + 7, y + 7))
+
+    def hidden(box: Box) -> float:
+        """How much of a label in that place cannot be read."""
+        return sum(overlap(box, other) for other in taken) + _outside(box, frame)
+
     placed = []
     for width, (x, y) in zip(widths, points, strict=True):
-        places = [(x + dx + width * share, y + dy) for dx, dy, share in OFFSETS]
-        boxes = [(px, py, px + width, py + LINE) for px, py in places]
-        best = min(boxes, key=lambda box: sum(overlap(box, other) for other in taken) + _outside(box, frame))
+        boxes = []
+        for dx, dy, share in OFFSETS:
+            left, top = x + dx + width * share, y + dy
+            boxes.append((left, top, left + width, top + LINE))
+        best = min(boxes, key=hidden)
         taken.append(best)
         placed.append(best)
     return placed
@@ -95,24 +114,30 @@ def place_labels(
 def point_labels(names: Sequence[str], points: Sequence[Point], frame: Box, obstacles: Sequence[Box] = ()) -> list[str]:
     """The name of each point beside it, with a line to it where that is not near; see `place_labels`."""
     names = [shorten(name, 30) for name in names]
-    boxes = place_labels([LETTER * len(name) for name in names], points, frame, obstacles)
+    widths = [LETTER * len(name) for name in names]
+    boxes = place_labels(widths, points, frame, obstacles)
     parts = []
-    for name, (x, y), (x0, y0, x1, y1) in zip(names, points, boxes, strict=True):
-        if not y0 - 12 <= y <= y1 + 12:
-            parts.append(tag("line", x1=x, y1=y, x2=(x0 + x1) / 2, y2=y1 if y1 < y else y0, cls="leader"))
-        parts.append(text(name, (x0 + x1) / 2, y1 - 3, cls="label", text_anchor="middle"))
+    for name, (x, y), (left, top, right, bottom) in zip(names, points, boxes, strict=True):
+        middle = (left + right) / 2
+        is_near = top - 12 <= y <= bottom + 12
+        if not is_near:
+            facing = bottom if bottom < y else top
+            parts.append(tag("line", x1=x, y1=y, x2=middle, y2=facing, cls="leader"))
+        parts.append(text(name, middle, bottom - 3, cls="label", text_anchor="middle"))
     return parts
 
 
 def overlap(a: Box, b: Box) -> float:
     """Area that two boxes share."""
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    return max(0.0, width) * max(0.0, height)
 
 
 def _outside(box: Box, frame: Box) -> float:
     """A penalty above any overlap for what lies outside the frame."""
     beyond = (frame[0] - box[0], frame[1] - box[1], box[2] - frame[2], box[3] - frame[3])
-    return 1000.0 * sum(max(0.0, b) for b in beyond)
+    return 1000.0 * sum(max(0.0, length) for length in beyond)
 
 
 def shorten(name: str, length: int) -> str:
@@ -122,9 +147,13 @@ def shorten(name: str, length: int) -> str:
 
 def number(value: float) -> str:
     """A tick with a true minus."""
-    return f"{value:.10g}".replace("-", "−") if abs(value) > 1e-9 else "0"
+    if abs(value) <= 1e-9:
+        return "0"
+    return f"{value:.10g}".replace("-", "−")
 
 
 def plain(value: object) -> str:
     """An attribute: two decimals at most, escaped."""
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else html.escape(str(value))
+    if isinstance(value, float):
+        return f"{value:.2f}".rstrip("0").rstrip(".")
+    return html.escape(str(value))

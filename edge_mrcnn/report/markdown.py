@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edge_mrcnn.evaluation.breakdown import KINDS, ErrorCost
-from edge_mrcnn.report.rows import Comparison, ReportRow, Score
+from edge_mrcnn.evaluation.breakdown import KINDS
+from edge_mrcnn.evaluation.drop import Drop
+from edge_mrcnn.evaluation.metrics import ApSummary
+from edge_mrcnn.report.rows import Comparison, ReportRow
 from edge_mrcnn.report.variants import Variant, group_variants
 from edge_mrcnn.report.wording import (
     KIND_WORDS,
@@ -67,25 +69,37 @@ def _sections(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
 def _headline_cells(comparison: Comparison, row: ReportRow) -> list[str]:
     score = row.score
     cells = [row.name, row.target, row.precision, megabytes(row.size_bytes)]
-    cells += [points(score.box.ap), delta(score.box_drop), points(score.mask.ap), delta(score.mask_drop)]
-    cells += [share(score.agreement.found) if score.agreement else NONE]
-    cells += [f"{row.latency_ms:.1f}", times(comparison.speed_up(row))]
-    for other in list(row.scores.values())[1:]:
+    cells += [points(score.box.ap), delta(score.box_drop)]
+    cells += [points(score.mask.ap), delta(score.mask_drop)]
+    cells.append(share(score.agreement.found) if score.agreement else NONE)
+    cells.append(f"{row.latency_ms:.1f}")
+    cells.append(times(comparison.speed_up(row)))
+    _, *other_scores = row.scores.values()
+    for other in other_scores:
         cells += [points(other.mask.ap), delta(other.mask_drop)]
     return cells
 
 
 def _variant_table(comparison: Comparison, variants: Sequence[Variant]) -> list[str]:
     targets = list(dict.fromkeys(row.target for row in comparison.rows))
-    header = ["variant", "mask AP", "box AP", "worst Δ", "GMAC", "M weights", "MB", *(f"ms {t}" for t in targets)]
-    body = []
-    for variant in variants:
-        cells = [variant.name, *(span([100 * ap for ap in aps]) for aps in (variant.mask_ap, variant.box_ap))]
-        cells += [NONE if variant.worst_drop is None else signed_loss(variant.worst_drop), giga(variant.macs)]
-        cells += [millions(variant.parameters), span(variant.size_mb)]
-        latency = variant.latency_ms
-        body.append([*cells, *(f"{latency[t]:.1f}" if t in latency else NONE for t in targets)])
+    header = ["variant", "mask AP", "box AP", "worst Δ", "GMAC", "M weights", "MB"]
+    header += [f"ms {target}" for target in targets]
+    body = [_variant_cells(variant, targets) for variant in variants]
     return _table(header, body, text_columns=1)
+
+
+def _variant_cells(variant: Variant, targets: Sequence[str]) -> list[str]:
+    cells = [variant.name]
+    for aps in (variant.mask_ap, variant.box_ap):
+        cells.append(span([100 * ap for ap in aps]))
+    cells.append(NONE if variant.worst_drop is None else signed_loss(variant.worst_drop))
+    cells.append(giga(variant.macs))
+    cells.append(millions(variant.parameters))
+    cells.append(span(variant.size_mb))
+    for target in targets:
+        latency_ms = variant.latency_ms.get(target)
+        cells.append(NONE if latency_ms is None else f"{latency_ms:.1f}")
+    return cells
 
 
 def _accuracy_table(comparison: Comparison, label: str) -> list[str]:
@@ -93,26 +107,33 @@ def _accuracy_table(comparison: Comparison, label: str) -> list[str]:
     body = []
     for row in comparison.rows:
         score = row.scores[label]
-        body += [[row.name, *_accuracy_cells(score, "box")], ["", *_accuracy_cells(score, "mask")]]
+        body.append([row.name, "box", *_accuracy_cells(score.box, score.box_drop)])
+        body.append(["", "mask", *_accuracy_cells(score.mask, score.mask_drop)])
     return _table(header, body, text_columns=2)
 
 
-def _accuracy_cells(score: Score, metric: str) -> list[str]:
-    summary, drop = getattr(score, metric), getattr(score, f"{metric}_drop")
-    aps = (summary.ap50, summary.ap75, summary.ap_small, summary.ap_medium, summary.ap_large, summary.ar100)
-    return [metric, points(summary.ap), delta(drop), interval(drop), *map(points, aps)]
+def _accuracy_cells(summary: ApSummary, drop: Drop | None) -> list[str]:
+    cells = [points(summary.ap), delta(drop), interval(drop)]
+    cells += [points(summary.ap50), points(summary.ap75)]
+    cells += [points(summary.ap_small), points(summary.ap_medium), points(summary.ap_large)]
+    cells.append(points(summary.ar100))
+    return cells
 
 
 def _cost_table(comparison: Comparison) -> list[str]:
-    first = comparison.reference.score.mask_costs
-    body = [[comparison.reference.name, *(points(first[kind].ap) for kind in KINDS)]]
-    body += [[row.name, *_cost_changes(row.score.mask_costs, first)] for row in comparison.candidates]
-    return _table(["model", *(KIND_WORDS[kind] for kind in KINDS)], body, text_columns=1)
-
-
-def _cost_changes(costs: dict[str, ErrorCost], first: dict[str, ErrorCost]) -> list[str]:
-    """What more each kind costs, as a change in AP."""
-    return [signed_loss(costs[kind].ap - first[kind].ap) for kind in KINDS]
+    """The reference's costs, and what more each kind costs the others, as a change in AP."""
+    reference = comparison.reference
+    first = reference.score.mask_costs
+    body = [[reference.name]]
+    for kind in KINDS:
+        body[0].append(points(first[kind].ap))
+    for row in comparison.candidates:
+        cells = [row.name]
+        for kind in KINDS:
+            cells.append(signed_loss(row.score.mask_costs[kind].ap - first[kind].ap))
+        body.append(cells)
+    header = ["model", *(KIND_WORDS[kind] for kind in KINDS)]
+    return _table(header, body, text_columns=1)
 
 
 def _pair_table(comparison: Comparison) -> list[str]:
@@ -122,8 +143,10 @@ def _pair_table(comparison: Comparison) -> list[str]:
         if row.score.pairing is None:
             continue
         total = row.score.pairing.total
-        counts = [f"{total.found} of {total.objects}", f"{total.lost}", f"{total.gained}", signed_count(total.extra)]
-        body.append([row.name, *counts, *map(signed_points, (total.box_iou, total.mask_iou, total.score))])
+        cells = [row.name, f"{total.found} of {total.objects}", f"{total.lost}", f"{total.gained}"]
+        cells.append(signed_count(total.extra))
+        cells += [signed_points(total.box_iou), signed_points(total.mask_iou), signed_points(total.score)]
+        body.append(cells)
     return _table(header, body, text_columns=1)
 
 
@@ -132,16 +155,28 @@ def _resource_table(comparison: Comparison) -> list[str]:
     header = ["model", *(f"{stage}, ms" for stage in stages), "90 %", "GMAC", "M weights", "memory, MB"]
     body = []
     for row in comparison.rows:
-        cells = [f"{row.latency[stage].p50:.1f}" if stage in row.latency else NONE for stage in stages]
-        cells += [f"{row.latency['total'].p90:.1f}", giga(row.macs), millions(row.parameters)]
-        body.append([row.name, *cells, f"{row.memory.peak / 1e6:.0f}" if row.memory else NONE])
+        cells = [row.name]
+        for stage in stages:
+            cells.append(f"{row.latency[stage].p50:.1f}" if stage in row.latency else NONE)
+        cells.append(f"{row.latency['total'].p90:.1f}")
+        cells += [giga(row.macs), millions(row.parameters)]
+        cells.append(f"{row.memory.peak / 1e6:.0f}" if row.memory else NONE)
+        body.append(cells)
     return _table(header, body, text_columns=1)
 
 
 def _layer_table(comparison: Comparison) -> list[str]:
     rows = [row for row in comparison.rows if row.layers]
-    parts = list(dict.fromkeys(part for row in rows for part in row.layers))
-    body = [[part, *("{} + {}".format(*row.layers.get(part, (0, 0))) for row in rows)] for part in parts]
+    parts: dict[str, None] = {}  # in the order in which they are met
+    for row in rows:
+        parts.update(dict.fromkeys(row.layers))
+    body = []
+    for part in parts:
+        cells = [part]
+        for row in rows:
+            integer, floating = row.layers.get(part, (0, 0))
+            cells.append(f"{integer} + {floating}")
+        body.append(cells)
     return _table(["part", *(row.name for row in rows)], body, text_columns=1)
 
 
@@ -149,12 +184,17 @@ def _provenance(comparison: Comparison) -> list[str]:
     lines = []
     for row in comparison.rows:
         lines.append(f"- {row.name}: sha256 `{row.sha256}`; {describe_run(row)}")
-        if manifest := row.card.get("calibration", {}).get("manifest_sha256"):
-            lines.append(f"  calibrated on {row.card['calibration'].get('images', '?')} images, manifest `{manifest}`")
-    lines += [f"- {data.label}: sha256 `{data.sha256}`" for data in comparison.data_sets]
+        calibration = row.card.get("calibration", {})
+        manifest = calibration.get("manifest_sha256")
+        if manifest:
+            lines.append(f"  calibrated on {calibration.get('images', '?')} images, manifest `{manifest}`")
+    for data in comparison.data_sets:
+        lines.append(f"- {data.label}: sha256 `{data.sha256}`")
     packages = ", ".join(f"{name} {version}" for name, version in comparison.packages.items())
-    return [*lines, f"- measured {comparison.created} with {packages}"]
+    lines.append(f"- measured {comparison.created} with {packages}")
+    return lines
 
 
 def _table(header: Sequence[str], body: Sequence[Sequence[str]], *, text_columns: int) -> list[str]:
-    return Table(tuple(header), tuple(map(tuple, body)), text_columns).markdown()
+    rows = tuple(tuple(cells) for cells in body)
+    return Table(tuple(header), rows, text_columns).markdown()

@@ -119,11 +119,15 @@ def read_reference(path: Path) -> RecordedModel:
         memory = record["facts"].pop("memory")
         facts = ModelFacts(**record["facts"], memory=Footprint(**memory) if memory else None)
         card = ModelCard.from_json(json.dumps(record["card"]))
-        return RecordedModel(path, card, facts, {d["annotations_sha256"]: _record(d) for d in record["data_sets"]})
+        recordings = {}
+        for data_set in record["data_sets"]:
+            recordings[data_set["annotations_sha256"]] = _record(data_set)
+        return RecordedModel(path, card, facts, recordings)
 
 
 def _describe(label: str, data: CocoData, evaluation: Evaluation) -> dict[str, Any]:
-    images = {image.id: image for image in data.images}
+    wanted = set(evaluation.image_ids)
+    by_id = {image.id: image for image in data.images if image.id in wanted}
     return {
         "label": label,
         "file": data.path.name,
@@ -132,25 +136,29 @@ def _describe(label: str, data: CocoData, evaluation: Evaluation) -> dict[str, A
         "box": evaluation.box.by_name(),
         "mask": evaluation.mask.by_name(),
         "latency": {stage: asdict(time) for stage, time in evaluation.latency.items()},
-        "images": [
-            {
-                "id": image_id,
-                "file": images[image_id].path.name,
-                "sha256": _hash(images[image_id]),
-                "results": [_without_image(result) for result in evaluation.answers[image_id]],
-            }
-            for image_id in evaluation.image_ids
-        ],
+        "images": [_describe_image(by_id[image_id], evaluation) for image_id in evaluation.image_ids],
+    }
+
+
+def _describe_image(image: CocoImage, evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "id": image.id,
+        "file": image.path.name,
+        "sha256": _hash(image),
+        "results": [_without_image(result) for result in evaluation.answers[image.id]],
     }
 
 
 def _record(data_set: dict[str, Any]) -> Recording:
     answers = Answers()
+    image_sha256 = {}
     for image in data_set["images"]:
-        answers.add(image["id"], [{"image_id": image["id"], **result} for result in image["results"]])
+        image_sha256[image["id"]] = image["sha256"]
+        results = [{"image_id": image["id"], **result} for result in image["results"]]
+        answers.add(image["id"], results)
     return Recording(
         label=data_set["label"],
-        image_sha256={image["id"]: image["sha256"] for image in data_set["images"]},
+        image_sha256=image_sha256,
         categories=tuple(data_set["categories"]),
         latency={stage: Percentiles(**time) for stage, time in data_set["latency"].items()},
         answers=answers,

@@ -50,6 +50,8 @@ CLASS_FACTOR = 5
 """A single class varies more than their mean: it turns red at this many times the limit."""
 MANY_CLASSES = 12
 """Above so many classes, the tables of classes show those that changed most."""
+PLOT_FRAME = "svg { background: #fff; font: 11px system-ui, sans-serif; } .axis, .tick { font-size: 10.5px; }"
+"""Style of a chart that stands alone."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,14 @@ def to_html(comparison: Comparison, strips: Sequence[Strip] = ()) -> str:
         reasons=make_reasons(comparison),
         strips=strips,
         per_class=per_class,
-        columns=lambda count: math.ceil(count / math.ceil(count / 5)),
+        columns=_columns,
     )
+
+
+def _columns(count: int) -> int:
+    """How many of so many pictures stand beside each other: at most five, and rows of about one length."""
+    rows = math.ceil(count / 5)
+    return math.ceil(count / rows)
 
 
 def draw_charts(comparison: Comparison) -> dict[str, str]:
@@ -106,13 +114,20 @@ def draw_charts(comparison: Comparison) -> dict[str, str]:
 
 def to_plots(comparison: Comparison) -> dict[str, str]:
     """File name to a chart that stands alone, on white in any viewer."""
-    style = _read("charts.css").partition("@media")[0] + _read("charts.css").partition("}\n}\n")[2]
-    frame = "svg { background: #fff; font: 11px system-ui, sans-serif; } .axis, .tick { font-size: 10.5px; }"
-    head = f"<style>{style}{frame}</style>"
-    return {
-        f"{name}.svg": chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{head}", 1)
-        for name, chart in draw_charts(comparison).items()
-    }
+    head = f"<style>{_light_style()}{PLOT_FRAME}</style>"
+    plots = {}
+    for name, chart in draw_charts(comparison).items():
+        alone = chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+        plots[f"{name}.svg"] = alone.replace(">", f">{head}", 1)
+    return plots
+
+
+def _light_style() -> str:
+    """The style of the charts without the rules for a dark page."""
+    style = _read("charts.css")
+    before, _, _ = style.partition("@media")
+    _, _, after = style.partition("}\n}\n")
+    return before + after
 
 
 def to_json(comparison: Comparison) -> str:
@@ -131,31 +146,38 @@ def to_json(comparison: Comparison) -> str:
 def make_tiles(comparison: Comparison) -> list[Tile]:
     """The reference's AP, and the largest change, the smallest file and the fastest model of the others."""
     reference = comparison.reference
-    first = Tile(
-        "Reference, mask AP",
-        points(reference.score.mask.ap),
-        "",
-        f"box {points(reference.score.box.ap)} · {reference.name}",
-    )
+    box_ap = points(reference.score.box.ap)
+    first = Tile("Reference, mask AP", points(reference.score.mask.ap), "", f"box {box_ap} · {reference.name}")
     if not comparison.candidates:
         return [first]
     lossy, drop = largest_drop(comparison)
     small = min(comparison.candidates, key=lambda row: row.size_bytes)
     ratio = f"{reference.size_bytes / small.size_bytes:.1f}× smaller"
-    fast = min((row for row in comparison.candidates if comparison.speed_up(row)), key=lambda row: row.latency_ms)
+    timed = [row for row in comparison.candidates if comparison.speed_up(row)]
+    fast = min(timed, key=lambda row: row.latency_ms)
+    speed_up = times(comparison.speed_up(fast))
     return [
         first,
         Tile("Worst change", delta(drop), "AP", lossy.name),
         Tile("Smallest file", megabytes(small.size_bytes), "MB", f"{ratio} · {small.name}"),
-        Tile("Fastest", f"{fast.latency_ms:.1f}", "ms", f"{times(comparison.speed_up(fast))} as fast · {fast.name}"),
+        Tile("Fastest", f"{fast.latency_ms:.1f}", "ms", f"{speed_up} as fast · {fast.name}"),
     ]
 
 
 def per_class(comparison: Comparison, label: str, metric: str) -> list[tuple[str, list[float | None]]]:
     """Class name to the AP of each row, in [0, 1]; the largest losses come first."""
     columns = [getattr(row.scores[label], f"{metric}_per_class") for row in comparison.rows]
-    table = [(name, [column[name] for column in columns]) for name, ap in columns[0].items() if not math.isnan(ap)]
-    return sorted(table, key=lambda entry: min(entry[1]) - entry[1][0])
+    reference = columns[0]
+    table = []
+    for name, ap in reference.items():
+        if not math.isnan(ap):
+            table.append((name, [column[name] for column in columns]))
+    return sorted(table, key=_worst_change)
+
+
+def _worst_change(entry: tuple[str, list[float]]) -> float:
+    _, aps = entry
+    return min(aps) - aps[0]
 
 
 def make_groups(comparison: Comparison) -> list[tuple[str, list[tuple[str, list[Change]]]]]:
@@ -178,9 +200,18 @@ def make_groups(comparison: Comparison) -> list[tuple[str, list[tuple[str, list[
 
 def make_layers(comparison: Comparison) -> tuple[list[ReportRow], list[tuple[str, list[tuple[int, int]]]]]:
     """Models with integer layers; each part of the net to its integer and float layers in each of them."""
-    rows = [row for row in comparison.rows if any(integer for integer, _ in row.layers.values())]
-    parts = dict.fromkeys(part for row in rows for part in row.layers)
-    return rows, [(part, [row.layers.get(part, (0, 0)) for row in rows]) for part in parts]
+    rows = [row for row in comparison.rows if _integer_layers(row)]
+    parts: dict[str, None] = {}  # in the order in which they are met
+    for row in rows:
+        parts.update(dict.fromkeys(row.layers))
+    table = []
+    for part in parts:
+        table.append((part, [row.layers.get(part, (0, 0)) for row in rows]))
+    return rows, table
+
+
+def _integer_layers(row: ReportRow) -> int:
+    return sum(integer for integer, _ in row.layers.values())
 
 
 def make_reasons(comparison: Comparison) -> list[tuple[str, str, list[str]]]:
@@ -216,7 +247,9 @@ def _read(name: str) -> str:
 
 def _pretty(record: dict[str, Any]) -> str:
     """JSON with one line per entry."""
-    lines = (f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in without_nan(record).items())
+    lines = []
+    for key, value in without_nan(record).items():
+        lines.append(f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
     return "{\n" + ",\n".join(lines) + "\n}"
 
 

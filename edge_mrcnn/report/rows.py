@@ -91,9 +91,13 @@ class ReportRow(ModelFacts):
     @property
     def variant(self) -> str:
         """How it was compressed: "base", or what was done: "pruned", "sparse", "INT8", joined with " + "."""
-        steps = ["pruned"] if self.is_pruned else []
-        steps += ["sparse"] if self.card.get("training", {}).get("sparse") else []
-        steps += [] if self.precision == "fp32" else [self.precision.upper()]
+        steps = []
+        if self.is_pruned:
+            steps.append("pruned")
+        if self.card.get("training", {}).get("sparse"):
+            steps.append("sparse")
+        if self.precision != "fp32":
+            steps.append(self.precision.upper())
         return " + ".join(steps) or "base"
 
     @property
@@ -152,19 +156,25 @@ class Comparison:
     @property
     def too_lossy(self) -> tuple[ReportRow, ...]:
         """Candidates that fail the gate; none without a gate."""
-        limit = self.max_drop
-        return () if limit is None else tuple(row for row in self.candidates if row.score.exceeds(limit))
+        if self.max_drop is None:
+            return ()
+        return tuple(row for row in self.candidates if row.score.exceeds(self.max_drop))
 
     @property
     def speed_base(self) -> ReportRow:
         """Speed-ups are counted from the reference, or, if it ran elsewhere, from the first float model of the rest."""
         here = [row for row in self.rows if self._ran_beside(row, self.rows[-1])]
-        return next((row for row in here if row.precision == "fp32"), here[0])
+        for row in here:
+            if row.precision == "fp32":
+                return row
+        return here[0]
 
     def speed_up(self, row: ReportRow) -> float | None:
         """How many times as fast as `speed_base`; None on another device."""
         base = self.speed_base
-        return base.latency_ms / row.latency_ms if self._ran_beside(row, base) else None
+        if not self._ran_beside(row, base):
+            return None
+        return base.latency_ms / row.latency_ms
 
     @staticmethod
     def _ran_beside(row: ReportRow, other: ReportRow) -> bool:
@@ -175,7 +185,9 @@ class Comparison:
 def without_nan(value: Any) -> Any:
     """A JSON-ready copy in which nan is None."""
     if isinstance(value, dict):
-        return {str(k): without_nan(v) for k, v in value.items()}
+        return {str(key): without_nan(member) for key, member in value.items()}
     if isinstance(value, (list, tuple)):
-        return [without_nan(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return [without_nan(member) for member in value]
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,19 +37,22 @@ def group_variants(comparison: Comparison) -> list[Variant]:
 
 
 def _summarize(name: str, rows: Sequence[ReportRow], comparison: Comparison) -> Variant:
-    scores = [row.score for row in rows]
-    drops = [drop.value for s in scores for drop in (s.box_drop, s.mask_drop) if drop is not None]
+    drops = []
     latency: dict[str, float] = {}
     for row in rows:
+        for drop in (row.score.box_drop, row.score.mask_drop):
+            if drop is not None:
+                drops.append(drop.value)
         if comparison.speed_up(row) is not None:
-            latency[row.target] = min(row.latency_ms, latency.get(row.target, row.latency_ms))
+            latency[row.target] = min(row.latency_ms, latency.get(row.target, math.inf))
+    known_macs = [row.macs for row in rows if row.macs]
     return Variant(
         name=name,
         parameters=rows[0].parameters,
-        macs=next((row.macs for row in rows if row.macs), None),
+        macs=known_macs[0] if known_macs else None,
         size_mb=tuple(row.size_bytes / 1e6 for row in rows),
-        box_ap=tuple(s.box.ap for s in scores),
-        mask_ap=tuple(s.mask.ap for s in scores),
+        box_ap=tuple(row.score.box.ap for row in rows),
+        mask_ap=tuple(row.score.mask.ap for row in rows),
         worst_drop=max(drops, default=None),
         latency_ms=latency,
     )

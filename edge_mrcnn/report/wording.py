@@ -23,21 +23,29 @@ KIND_WORDS = {
 
 def verdict(comparison: Comparison) -> str:
     """The result in one sentence."""
-    count, failing = len(comparison.candidates), comparison.too_lossy
-    if not count:
+    if not comparison.candidates:
         return f"{comparison.reference.name} alone: nothing to compare."
     worst_row, worst = largest_drop(comparison)
     if math.isnan(worst.value):
         return f"The drop of {worst_row.name} cannot be measured."
-    if comparison.max_drop is None and worst.value < 0:
-        return f"No loss among {_models(count)}: {worst_row.name} gained least, {-100 * worst.value:.2f} AP."
-    if comparison.max_drop is None:
-        return f"Largest loss among {_models(count)}: {100 * worst.value:.2f} AP ({worst_row.name})."
-    limit = f"{100 * comparison.max_drop:g} AP"
+    if comparison.max_drop is not None:
+        return _gate_verdict(comparison, comparison.max_drop)
+    models = _models(len(comparison.candidates))
+    if worst.value < 0:
+        return f"No loss among {models}: {worst_row.name} gained least, {-100 * worst.value:.2f} AP."
+    return f"Largest loss among {models}: {100 * worst.value:.2f} AP ({worst_row.name})."
+
+
+def _gate_verdict(comparison: Comparison, max_drop: float) -> str:
+    limit = f"{100 * max_drop:g} AP"
+    count = len(comparison.candidates)
+    failing = comparison.too_lossy
+    worst_row, worst = largest_drop(comparison)
     if failing and count == 1:
         return f"{worst_row.name} lost {100 * worst.value:.2f} AP, more than {limit}."
     if failing:
-        return f"{len(failing)} of {_models(count)} lost more than {limit}: {', '.join(row.name for row in failing)}."
+        names = ", ".join(row.name for row in failing)
+        return f"{len(failing)} of {_models(count)} lost more than {limit}: {names}."
     if count == 1:
         return f"{worst_row.name} is within {limit} of {comparison.reference.name}."
     return f"All {_models(count)} are within {limit} of {comparison.reference.name}."
@@ -62,14 +70,20 @@ def timing_note(comparison: Comparison) -> str:
 
 def describe_run(row: ReportRow) -> str:
     """Where and how a model ran: device, threads, the precision that was really used."""
-    how = ", ".join(f"{key} {value}" for key, value in row.runs_as.items())
-    when = f"; recorded {row.recorded}" if row.recorded else ""
-    return f"ran on {row.device}{f' ({how})' if how else ''}{when}"
+    text = f"ran on {row.device}"
+    if row.runs_as:
+        how = ", ".join(f"{key} {value}" for key, value in row.runs_as.items())
+        text += f" ({how})"
+    if row.recorded:
+        text += f"; recorded {row.recorded}"
+    return text
 
 
 def points(ap: float | None, digits: int = 1) -> str:
     """AP in [0, 1] as points."""
-    return NONE if ap is None or math.isnan(ap) else f"{100 * ap:.{digits}f}"
+    if ap is None or math.isnan(ap):
+        return NONE
+    return f"{100 * ap:.{digits}f}"
 
 
 def delta(drop: Drop | None) -> str:
@@ -89,7 +103,8 @@ def interval(drop: Drop | None) -> str:
 
 def megabytes(size_bytes: int) -> str:
     """Millions of bytes."""
-    return f"{size_bytes / 1e6:.2f}" if size_bytes < 1e7 else f"{size_bytes / 1e6:.1f}"
+    digits = 2 if size_bytes < 1e7 else 1
+    return f"{size_bytes / 1e6:.{digits}f}"
 
 
 def times(factor: float | None) -> str:
@@ -108,9 +123,17 @@ def _models(count: int) -> str:
 
 def largest_drop(comparison: Comparison) -> tuple[ReportRow, Drop]:
     """Where the candidates lost most, of box and mask AP on the first data set; nan counts most."""
-    scores = [(row, row.score) for row in comparison.candidates]
-    drops = [(row, drop) for row, score in scores for drop in (score.box_drop, score.mask_drop) if drop is not None]
-    return max(drops, key=lambda pair: math.inf if math.isnan(pair[1].value) else pair[1].value)
+    drops = []
+    for row in comparison.candidates:
+        for drop in (row.score.box_drop, row.score.mask_drop):
+            if drop is not None:
+                drops.append((row, drop))
+
+    def lost(found: tuple[ReportRow, Drop]) -> float:
+        _, drop = found
+        return math.inf if math.isnan(drop.value) else drop.value
+
+    return max(drops, key=lost)
 
 
 def signed_loss(lost: float) -> str:
@@ -118,12 +141,12 @@ def signed_loss(lost: float) -> str:
     if math.isnan(lost):
         return NONE
     rounded = round(-100 * lost, 2)
-    return "0.00" if rounded == 0 else f"{rounded:+.2f}".replace("-", "−")
+    return _with_sign(f"{rounded:+.2f}") if rounded else "0.00"
 
 
 def signed_count(count: int) -> str:
     """A difference of counts with a true sign."""
-    return f"{count:+d}".replace("-", "−") if count else "0"
+    return _with_sign(f"{count:+d}") if count else "0"
 
 
 def signed_points(change: float) -> str:
@@ -131,20 +154,29 @@ def signed_points(change: float) -> str:
     if math.isnan(change):
         return NONE
     rounded = round(100 * change, 1)
-    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
+    return _with_sign(f"{rounded:+.1f}") if rounded else "0.0"
+
+
+def _with_sign(number: str) -> str:
+    """With a minus as long as the plus."""
+    return number.replace("-", "−")
 
 
 def giga(count: int | None) -> str:
     """Thousand millions."""
-    return NONE if not count else f"{count / 1e9:.2f}"
+    return f"{count / 1e9:.2f}" if count else NONE
 
 
 def millions(count: float) -> str:
     """Millions, of parameters or bytes."""
-    return NONE if not count else f"{count / 1e6:.2f}" if count < 1e8 else f"{count / 1e6:.0f}"
+    if not count:
+        return NONE
+    digits = 2 if count < 1e8 else 0
+    return f"{count / 1e6:.{digits}f}"
 
 
 def span(values: Sequence[float], digits: int = 1) -> str:
     """One number, or the range from the least to the largest if they differ as printed."""
-    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+    low = f"{min(values):.{digits}f}"
+    high = f"{max(values):.{digits}f}"
     return low if low == high else f"{low}–{high}"
