@@ -22,12 +22,10 @@ from typing import Any
 
 from runtimes.errors import MissingFileError, ModelFileError, UnknownFormatError
 from runtimes.formats import files_of
-from runtimes.formats.base import SEAL_KEY, Frame
+from runtimes.formats.base import ZIP_SEAL
 from runtimes.seal import check_seal, write_seal
 
 SUFFIX = ".embundle"
-SEAL = Frame(f"{SEAL_KEY} ".encode())
-"""The comment of the archive."""
 MANIFEST = "manifest.json"
 MODEL_FOLDER = "model/"
 MAX_BYTES = 2_000_000_000
@@ -92,8 +90,8 @@ def write_bundle(model: str | Path, output: str | Path, extras: Mapping[str, byt
     with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as archive:
         for name, data in {MANIFEST: manifest.to_json().encode(), **contents}.items():
             archive.writestr(zipfile.ZipInfo(name, _YEAR_ZERO), data)
-        archive.comment = SEAL.blank
-    write_seal(output, SEAL)
+        archive.comment = ZIP_SEAL.blank
+    write_seal(output, ZIP_SEAL)
     return manifest
 
 
@@ -183,7 +181,7 @@ def _check_file(path: Path) -> None:
         raise MissingFileError(f"{path}: no such bundle")
     if path.stat().st_size > MAX_BYTES:
         raise ModelFileError(f"{path}: a bundle of more than {MAX_BYTES:,} bytes is not read")
-    check_seal(path, SEAL)
+    check_seal(path, ZIP_SEAL)
 
 
 def _opened(path: Path) -> zipfile.ZipFile:

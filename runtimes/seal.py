@@ -12,11 +12,11 @@ from pathlib import Path
 
 from runtimes.errors import MissingFileError, ModelFileError
 from runtimes.formats import companions_of, format_of
-from runtimes.formats.base import Frame
+from runtimes.formats.base import SealFrame
 from runtimes.model_card import missing_card
 
 
-def write_seal(path: str | Path, frame: Frame | None = None) -> None:
+def write_seal(path: str | Path, frame: SealFrame | None = None) -> None:
     """Seal a file, in place of the seal that it may have; the last step of whatever writes one.
 
     Args:
@@ -33,7 +33,7 @@ def write_seal(path: str | Path, frame: Frame | None = None) -> None:
     path.write_bytes(body + frame.wrap(_digest(body, path)))
 
 
-def check_seal(path: str | Path, frame: Frame | None = None, *, name: object = None) -> bytes:
+def check_seal(path: str | Path, frame: SealFrame | None = None, *, name: object = None) -> bytes:
     """Read a file that is as it was when it was sealed.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("runtimes", "quantize", "edge_mrcnn")
-PENDING = {"Frame", "Output", "Picture", "Scene", "MIN_VISIBLE_PX", "QUEUE"}
+PENDING = {"Output", "Picture", "Scene", "MIN_VISIBLE_PX", "QUEUE"}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from runtimes.errors import UnknownFormatError
-from runtimes.formats.base import Format, Frame, Notes, Options
+from runtimes.formats.base import Format, Notes, Options, SealFrame
 from runtimes.formats.onnx_format import ONNX, OnnxOptions
 from runtimes.formats.openvino_format import OPENVINO, OpenVinoOptions
 from runtimes.formats.tflite_format import TFLITE, TfliteOptions
@@ -64,7 +64,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
 __all__ = [
     "FORMATS",
     "Format",
-    "Frame",
+    "SealFrame",
     "Notes",
     "OnnxOptions",
     "OpenVinoOptions",

@@ -16,7 +16,7 @@ SEAL_KEY = f"{CARD_KEY}_sha256"
 """What every seal is named."""
 
 
-class Frame(NamedTuple):
+class SealFrame(NamedTuple):
     """The bytes around the hexadecimal digest of a seal, see `runtimes.seal`."""
 
     before: bytes
@@ -39,6 +39,10 @@ class Frame(NamedTuple):
     def blank(self) -> bytes:
         """A seal that holds the place of one."""
         return self.wrap("0" * DIGEST_LENGTH)
+
+
+ZIP_SEAL = SealFrame(f"{SEAL_KEY} ".encode())
+"""Of a file that ends in a ZIP archive: the archive's comment."""
 
 
 class Notes(NamedTuple):
@@ -84,7 +88,7 @@ class Format:
     """Options that it alone has."""
     backend: str
     """Module that imports the SDK and has `open_model(file, threads=, device=, options=)`."""
-    seal: Frame
+    seal: SealFrame
     """What its seal looks like."""
     read_notes: Callable[[bytes], Notes]
     """From the content of a file to its notes. Raises anything at all where the file is damaged."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtimes.errors import UsageError
-from runtimes.formats.base import DIGEST_LENGTH, SEAL_KEY, Format, Frame, Notes, Options
+from runtimes.formats.base import DIGEST_LENGTH, SEAL_KEY, Format, Notes, Options, SealFrame
 from runtimes.formats.protobuf import Field, scan_fields, write_bytes
 from runtimes.model_card import CARD_KEY, GOLDEN_KEY
 
@@ -79,10 +79,10 @@ def _write_property(key: str, value: bytes) -> bytes:
     return write_bytes(METADATA_PROPS, write_bytes(KEY, key.encode()) + write_bytes(VALUE, value))
 
 
-def _seal_frame() -> Frame:
+def _seal_frame() -> SealFrame:
     """The seal is a property of its own, the last field of the file."""
     blank = _write_property(SEAL_KEY, bytes(DIGEST_LENGTH))
-    return Frame(blank[:-DIGEST_LENGTH])
+    return SealFrame(blank[:-DIGEST_LENGTH])
 
 
 ONNX = Format(

@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from runtimes.errors import UsageError
-from runtimes.formats.base import SEAL_KEY, Format, Frame, Notes, Options
+from runtimes.formats.base import SEAL_KEY, Format, Notes, Options, SealFrame
 from runtimes.model_card import CARD_KEY
 
 CARD, GOLDEN = "card", "golden"
@@ -20,7 +20,7 @@ CARD, GOLDEN = "card", "golden"
 PRECISIONS = ("f32", "f16", "bf16", "auto")
 """What float layers may be computed in."""
 OPEN, CLOSE, END = b"<rt_info>", b"</rt_info>", b"</net>"
-SEAL = Frame(f"<!-- {SEAL_KEY} ".encode(), b" -->\n")
+SEAL = SealFrame(f"<!-- {SEAL_KEY} ".encode(), b" -->\n")
 """A comment behind everything else."""
 
 

@@ -10,12 +10,11 @@ import io
 import zipfile
 from dataclasses import dataclass
 
-from runtimes.formats.base import SEAL_KEY, Format, Frame, Notes, Options
+from runtimes.formats.base import ZIP_SEAL, Format, Notes, Options
 from runtimes.model_card import CARD_KEY, GOLDEN_KEY
 
 CARD_FILE = f"{CARD_KEY}.json"
 GOLDEN_FILE = f"{GOLDEN_KEY}.npz"
-SEAL = Frame(f"{SEAL_KEY} ".encode())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ def write_notes(data: bytes, notes: Notes) -> bytes:
             archive.writestr(CARD_FILE, notes.card)
         if notes.golden is not None:
             archive.writestr(GOLDEN_FILE, notes.golden)
-        archive.comment = SEAL.blank  # the archive tells how long its comment is
+        archive.comment = ZIP_SEAL.blank  # the archive tells how long its comment is
     return buffer.getvalue()
 
 
@@ -62,7 +61,7 @@ TFLITE = Format(
     extra="tflite",
     options=TfliteOptions,
     backend="runtimes.tflite_backend",
-    seal=SEAL,
+    seal=ZIP_SEAL,
     read_notes=read_notes,
     write_notes=write_notes,
 )

@@ -11,8 +11,9 @@ import pytest
 
 import runtimes
 from runtimes import MissingFileError, ModelFileError
-from runtimes.bundle import MANIFEST, SEAL, Manifest, model_file, read_entry, read_manifest, write_bundle
+from runtimes.bundle import MANIFEST, Manifest, model_file, read_entry, read_manifest, write_bundle
 from runtimes.formats import suffixes
+from runtimes.formats.base import ZIP_SEAL
 from runtimes.seal import write_seal
 
 EXTRAS = {"card.json": b"{}", "report/report.html": b"<p>hello</p>"}
@@ -163,5 +164,5 @@ def forge(path: Path, manifest: object, files: dict[str, bytes], kind: int = zip
         archive.writestr(MANIFEST, manifest if isinstance(manifest, bytes) else json.dumps(manifest))
         for name, content in files.items():
             archive.writestr(name, content)
-        archive.comment = SEAL.blank
-    write_seal(path, SEAL)
+        archive.comment = ZIP_SEAL.blank
+    write_seal(path, ZIP_SEAL)

@@ -186,7 +186,7 @@ def convert(path: Path, state: Mapping[str, Any], config: dict[str, Any] | None)
     Raises:
         ModelFileError: If a part of it has no counterpart here, or the configuration is of another model.
     """
-    settings = Settings(path, config or {})
+    settings = Detectron2Settings(path, config or {})
     settings.check()
     tensors = {key: as_tensor(value) for key, value in state.items() if not key.startswith(CONSTANTS)}
     _refuse_parts(path, tensors)
@@ -233,7 +233,7 @@ def _refuse_parts(path: Path, state: State) -> None:
             refuse(path, PROJECT, f"{found} {name}")
 
 
-class Settings:
+class Detectron2Settings:
     """What a configuration says, with Detectron2's defaults for an FPN where it says nothing."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:

@@ -140,7 +140,7 @@ def convert(
     Raises:
         ModelFileError: If a part of it has no counterpart here, or the configuration is of another model.
     """
-    settings = Settings(path, config or {})
+    settings = MmdetectionSettings(path, config or {})
     settings.check()
     tensors = {key: value for key, value in state.items() if not key.startswith(CONSTANTS)}
     _refuse_parts(path, tensors)
@@ -186,7 +186,7 @@ def _refuse_parts(path: Path, state: State) -> None:
         refuse(path, PROJECT, "no mask head (a Faster R-CNN)")
 
 
-class Settings:
+class MmdetectionSettings:
     """What a configuration says, with MMDetection's defaults where it says nothing."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
