@@ -128,7 +128,8 @@ def make_pairs(model: str, names: tuple[str, ...], calib: str | None, images: in
 
 def export_checkpoint(weights: str, names: tuple[str, ...], folder: Path) -> None:
     """Write the FP32 files that are not there."""
-    from edge_mrcnn.export.pipeline import ExportConfig, export
+    from edge_mrcnn.export.pipeline import export
+    from edge_mrcnn.export.settings import ExportConfig
 
     stem = Path(weights).stem
     if missing := tuple(name for name in names if not (folder / f"{stem}{SUFFIXES[name]}").is_file()):

@@ -83,7 +83,8 @@ def measure(
 
 def export_crowded(weights: str, folder: Path, proposals: int) -> list[Path]:
     """Files of every target that can hold 100 detections."""
-    from edge_mrcnn.export.pipeline import ExportConfig, export
+    from edge_mrcnn.export.pipeline import export
+    from edge_mrcnn.export.settings import ExportConfig
 
     return export(weights, folder, ExportConfig(max_detections=100, proposals=proposals), say=click.echo)
 

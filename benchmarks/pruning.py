@@ -24,7 +24,8 @@ from edge_mrcnn.data import load
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.evaluation.evaluate import evaluate
 from edge_mrcnn.export.cost import Cost, measure_cost
-from edge_mrcnn.export.pipeline import ExportConfig, export
+from edge_mrcnn.export.pipeline import export
+from edge_mrcnn.export.settings import ExportConfig
 from edge_mrcnn.measure.latency import measure_latency
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint
 from edge_mrcnn.prune.latency import equal_threshold

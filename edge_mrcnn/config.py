@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from edge_mrcnn.settings import Flag, Range, check
 from runtimes.errors import ModelFileError, UsageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -18,32 +19,32 @@ class ModelConfig:
 
     name: str = "nano"
     """Preset that this started from."""
-    image_size_hw: tuple[int, int] = (320, 320)
-    """Height and width of the letterboxed input in pixels, multiples of 64."""
+    image_size_hw: Annotated[tuple[int, int], Flag("--imgsz")] = (320, 320)
+    """Size of the letterboxed input in pixels, S or HxW, multiples of 64."""
     backbone: str = "mobilenet_v3_large"
-    """Name in `edge_mrcnn.model.backbones.BACKBONES`, or "timm:<name>"."""
+    """A name that `edge-mrcnn models` lists, or "timm:NAME"."""
     image_mean: tuple[float, float, float] | None = None
-    """Mean of RGB in [0, 1] that images are normalised by; None: that of the backbone's published weights. A trained
-    model states its own."""
+    """Mean of RGB in [0, 1] that images are normalised by; without one that of the backbone's published weights. A
+    trained model states its own."""
     image_std: tuple[float, float, float] | None = None
     """Deviation of RGB that images are normalised by, in the same way."""
-    fpn_channels: int = 96
+    fpn_channels: Annotated[int, Range(1)] = 96
     """Width of the feature pyramid."""
-    anchor_scale: float = 3.0
+    anchor_scale: Annotated[float, Range(0, without_least=True)] = 3.0
     """Side of an anchor as a multiple of its level's stride."""
-    box_hidden: tuple[int, ...] = (256,)
+    box_hidden: Annotated[tuple[int, ...], Range(1)] = (256,)
     """Widths of the fully connected layers of the box head."""
     class_agnostic_boxes: bool = True
     """One box regression for all classes, instead of one per class."""
-    mask_hidden: tuple[int, ...] = (64, 64, 64)
+    mask_hidden: Annotated[tuple[int, ...], Range(1)] = (64, 64, 64)
     """Widths of the 3x3 convolutions of the mask head."""
-    mask_levels: int = 1
+    mask_levels: Annotated[int, Range(0)] = 1
     """How many of the finest pyramid maps the mask head reads; 0 is all that the box head reads.
 
     In a small input the level rule leaves a large object a few cells. On people at 320 px masks of the finest map
     alone came out better (docs/people.md), and RoIAlign without levels costs less.
     """
-    roi_samples: int = 1
+    roi_samples: Annotated[int, Range(0)] = 1
     """Samples per bin and axis of RoIAlign at inference; training takes at least two. 0 is as many as cells in a bin.
 
     On people, whose model was trained with two, one gave 0.3 points more box AP and 0.1 less mask AP; RoIAlign, which
@@ -53,24 +54,24 @@ class ModelConfig:
     """RoIAlign half a cell to the upper left, as Detectron2 trains (ROIAlignV2); masks then fill their boxes."""
     stride_in_1x1: bool = False
     """ResNets halve their maps in the first 1x1 convolution of a stage, as MSRA's weights do, not in the 3x3."""
-    anchor_sizes: tuple[float, ...] = ()
+    anchor_sizes: Annotated[tuple[float, ...], Range(0, without_least=True)] = ()
     """Sides in pixels of the anchors of torchvision's ResNet pyramid, finest level first; () for its own, 32 to 512."""
-    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    anchor_ratios: Annotated[tuple[float, ...], Range(0, without_least=True)] = (0.5, 1.0, 2.0)
     """Heights of anchors relative to their widths."""
     anchors_rounded: bool = True
     """Corners of anchors lie on whole pixels, as torchvision's do and Detectron2's do not."""
-    proposals: int = 64
+    proposals: Annotated[int, Range(1)] = 64
     """P: region proposals that reach the box head at inference."""
-    proposals_per_level: int = 200
+    proposals_per_level: Annotated[int, Range(1)] = 200
     """Candidates that each pyramid level hands to the proposal NMS at inference."""
-    max_detections: int = 20
+    max_detections: Annotated[int, Range(1), Flag("--max-det")] = 20
     """D: detections at most in one image."""
-    score_threshold: float = 0.05
-    """Detections below this score are not produced, in [0, 1]."""
-    proposal_iou: float = 0.7
-    """IoU above which the lower-scored of two proposals is suppressed, in [0, 1]."""
-    iou_threshold: float = 0.6
-    """IoU above which the lower-scored box of a class is suppressed, in [0, 1].
+    score_threshold: Annotated[float, Range(0, 1, without_most=True), Flag("--conf")] = 0.05
+    """Detections below this score are not produced."""
+    proposal_iou: Annotated[float, Range(0, 1, without_least=True)] = 0.7
+    """IoU above which the lower-scored of two proposals is suppressed."""
+    iou_threshold: Annotated[float, Range(0, 1, without_least=True), Flag("--iou")] = 0.6
+    """IoU above which the lower-scored box of a class is suppressed.
 
     On pedestrians, who overlap, 0.6 gives 0.3 points more box AP than torchvision's 0.5, elsewhere as much.
     """
@@ -78,10 +79,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if any(side < 64 or side % 64 for side in self.image_size_hw):
             raise UsageError(f"image size {self.image_size_hw}: expected positive multiples of 64")
-        if not (0 <= self.score_threshold < 1 and 0 < self.iou_threshold <= 1):
-            raise UsageError(f"thresholds must lie in [0, 1], got {self.score_threshold} and {self.iou_threshold}")
-        if min(self.proposals, self.proposals_per_level, self.max_detections) < 1 or self.roi_samples < 0:
-            raise UsageError("proposals and max_detections must be at least 1, roi_samples at least 0")
+        check(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
@@ -177,105 +175,72 @@ STAGES = 5
 class TrainConfig:
     """How a model is trained."""
 
-    epochs: int = 12
+    epochs: Annotated[int, Range(0)] = 12
     """Passes over the training images."""
-    batch: int = 8
+    batch: Annotated[int, Range(1)] = 8
     """Images in one step on one device."""
-    lr: float = 0.0
+    lr: Annotated[float, Range(0)] = 0.0
     """Peak learning rate; 0 takes the optimizer's usual one for this batch (SGD: 0.02 for 16 images)."""
-    optimizer: str = "sgd"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     """"sgd" (momentum 0.9) or "adamw"."""
-    weight_decay: float = 1e-4
+    weight_decay: Annotated[float, Range(0)] = 1e-4
     """Decay of convolution and linear weights; normalisation and biases have none."""
-    warmup_steps: int = 100
+    warmup_steps: Annotated[int, Range(0)] = 100
     """Steps of linear warm-up."""
-    schedule: str = "cosine"
+    schedule: Literal["cosine", "step"] = "cosine"
     """How the learning rate falls: "cosine", or "step" to a tenth at 2/3 and again at 8/9 of the steps."""
-    clip_norm: float = 10.0
+    clip_norm: Annotated[float, Range(0)] = 10.0
     """Length to which longer gradients are cut; 0 cuts none."""
-    ema: float = 0.998
+    ema: Annotated[float, Range(0, 1, without_most=True)] = 0.998
     """Decay of the moving average of the weights that is evaluated and saved; 0 turns it off."""
-    freeze_stages: int | None = None
+    freeze_stages: Annotated[int | None, Range(-1, STAGES)] = None
     """Leading backbone stages that are not trained: 1 the stem, 2 to 5 also what leads to strides 4, 8, 16 and 32; -1
-    freezes the whole backbone; None: as in the checkpoint's earlier training, else 0."""
+    freezes the whole backbone; without a number as in the checkpoint's earlier training, else 0."""
     freeze_norm: bool | None = None
-    """Keep the BatchNorm statistics of the backbone, as suits published weights and small batches; None: as in the
-    checkpoint's earlier training, else they are trained."""
-    backbone_lr_factor: float = 1.0
+    """Keep the BatchNorm statistics of the backbone, as suits published weights and small batches; unless said, as in
+    the checkpoint's earlier training, else they are trained."""
+    backbone_lr_factor: Annotated[float, Range(0)] = 1.0
     """Learning rate of the backbone relative to the rest."""
-    precision: str = "auto"
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
     """"32", "bf16", "16" or "auto" (bf16 where the device multiplies it natively, else 32)."""
     channels_last: bool = False
     """Lay out feature maps with channels last, which suits tensor cores; on CUDA devices only."""
     compile: bool = False
     """Compile the backbone and the pyramid, where a compiler for the device is installed."""
-    rois: int = 128
+    rois: Annotated[int, Range(4)] = 128
     """Regions per image on which the box head is trained, a quarter of them objects, which train the mask head."""
     learn_crowds: bool = False
     """Take crowd regions (`iscrowd=1`) as single objects; tools with brushes mark those so."""
-    workers: int = 2
+    workers: Annotated[int, Range(0)] = 2
     """Processes that load data."""
-    seed: int = 0
+    seed: Annotated[int, Range(0)] = 0
     """Seed of weights, order and augmentation."""
-    eval_every: int = 1
+    eval_every: Annotated[int, Range(1)] = 1
     """Epochs between two evaluations on the validation split."""
-    eval_limit: int = 500
+    eval_limit: Annotated[int, Range(1)] = 500
     """Validation images at most in the evaluations during training."""
-    patience: int = 0
+    patience: Annotated[int, Range(0)] = 0
     """Evaluations without a better mask AP after which training stops; 0 never stops early."""
-    distill_maps: float = 0.0
+    distill_maps: Annotated[float, Range(0)] = 0.0
     """Weight of the loss between the pyramids of student and teacher, for a backbone without published weights."""
-    distill_features: float = 1.0
+    distill_features: Annotated[float, Range(0)] = 1.0
     """Weight of the loss between the region features of student and teacher, where there is a teacher."""
-    distill_classes: float = 1.0
+    distill_classes: Annotated[float, Range(0)] = 1.0
     """Weight of the loss between their class probabilities."""
-    distill_boxes: float = 1.0
+    distill_boxes: Annotated[float, Range(0)] = 1.0
     """Weight of the loss between their box regressions."""
-    distill_masks: float = 1.0
+    distill_masks: Annotated[float, Range(0)] = 1.0
     """Weight of the loss between their masks."""
-    scale_jitter: tuple[float, float] = (0.6, 1.5)
+    scale_jitter: Annotated[tuple[float, float], Range(0, without_least=True)] = (0.6, 1.5)
     """Range of the random scale relative to the letterboxed size."""
-    flip: float = 0.5
+    flip: Annotated[float, Range(0, 1)] = 0.5
     """Probability of a horizontal flip."""
-    color_jitter: float = 0.25
-    """Strength of the random brightness, contrast and saturation, in [0, 1]."""
-    copy_paste: float = 0.0
-    """Share of images onto which objects of another training image are pasted, in [0, 1]."""
+    color_jitter: Annotated[float, Range(0, 1)] = 0.25
+    """Strength of the random brightness, contrast and saturation."""
+    copy_paste: Annotated[float, Range(0, 1)] = 0.0
+    """Share of images onto which objects of another training image are pasted."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 0 or self.batch < 1:
-            raise UsageError(f"epochs {self.epochs} and batch {self.batch}: expected at least 0 and 1")
-        if self.rois < 4:
-            raise UsageError(f"rois {self.rois}: expected at least 4")
-        if self.eval_every < 1 or self.workers < 0:
-            raise UsageError(f"eval_every {self.eval_every} and workers {self.workers}: expected at least 1 and 0")
-        if self.freeze_stages not in (None, *range(-1, STAGES + 1)):
-            raise UsageError(
-                f"freeze_stages {self.freeze_stages}: expected 0 to {STAGES}, the stem and one stage for each of the "
-                "strides 4, 8, 16 and 32, or -1 for the whole backbone"
-            )
-        if self.lr < 0 or not 0 <= self.ema < 1:
-            raise UsageError(f"lr {self.lr} and ema {self.ema}: expected at least 0, and from 0 to below 1")
-        if not all(0 <= share <= 1 for share in (self.flip, self.color_jitter, self.copy_paste)):
-            raise UsageError(
-                f"flip {self.flip}, color_jitter {self.color_jitter} and copy_paste {self.copy_paste}: "
-                "expected shares from 0 to 1"
-            )
-        if self.optimizer not in ("sgd", "adamw"):
-            raise UsageError(f"optimizer {self.optimizer!r}: expected sgd or adamw")
-        if self.schedule not in ("cosine", "step"):
-            raise UsageError(f"schedule {self.schedule!r}: expected cosine or step")
-        weights = (
-            self.distill_maps,
-            self.distill_features,
-            self.distill_classes,
-            self.distill_boxes,
-            self.distill_masks,
-        )
-        if min(self.clip_norm, self.patience, *weights) < 0:
-            raise UsageError(
-                f"clip_norm {self.clip_norm}, patience {self.patience} and weights of distillation {weights}: "
-                "expected at least 0"
-            )
-        if self.precision not in ("auto", "32", "bf16", "16"):
-            raise UsageError(f"precision {self.precision!r}: expected auto, 32, bf16 or 16")
+        check(self)
+        if self.scale_jitter[0] > self.scale_jitter[1]:
+            raise UsageError(f"scale_jitter {self.scale_jitter}: expected the smaller scale first")

@@ -87,7 +87,8 @@ def is_made(file: Path, digest: str) -> bool:
 
 def load_trained(file: Path, size: int) -> Any:
     """A checkpoint with the input size and the settings that all contenders have."""
-    from edge_mrcnn.export.pipeline import ExportConfig, adapt
+    from edge_mrcnn.export.pipeline import adapt
+    from edge_mrcnn.export.settings import ExportConfig
     from edge_mrcnn.model.checkpoint import load_checkpoint
 
     settings = ExportConfig(

@@ -61,11 +61,12 @@ def match_options(values: Mapping[str, Any], command: click.Command, where: str)
         UsageError: If a key is no option, or a value no text, number, truth value or list of them.
     """
     options = find_options(command)
+    by_name = {str(option.name): option for option in options.values()}
     matched = {}
     for key, value in values.items():
-        option = options.get(key.replace("_", "-"))
+        option = options.get(key.replace("_", "-")) or by_name.get(key)
         if option is None:
-            close = difflib.get_close_matches(key, options, 1)
+            close = difflib.get_close_matches(key.replace("_", "-"), options, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise UsageError(f"{where}: {command.name} has no option {key!r}{hint}")
         if isinstance(value, dict):

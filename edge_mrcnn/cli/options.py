@@ -27,12 +27,13 @@ def image_size(ctx: click.Context, parameter: click.Parameter, value: str | None
     return sides[0], sides[-1]
 
 
-def class_names(
-    ctx: click.Context, parameter: click.Parameter, value: str | None
-) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
-    """Read names and category ids of classes: one name per line, numbered from 1, or the categories of a COCO file."""
-    if value is None:
-        return None
+def read_class_names(value: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and category ids of classes: one name per line, numbered from 1, or the categories of a COCO file.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        DataError: If it is JSON without categories.
+    """
     try:
         text = Path(value).read_text(encoding="utf-8")
     except FileNotFoundError as error:

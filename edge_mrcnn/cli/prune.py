@@ -2,91 +2,92 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edge_mrcnn.cli.fields import SectionedCommand, given, setting_options, write_options
 from edge_mrcnn.cli.options import load_split, name_next, val_split
 from edge_mrcnn.config import TrainConfig
+from edge_mrcnn.prune.settings import PruneConfig
 
 FINE_TUNING_LR = 0.5
 """Fine-tuning starts at this share of the learning rate that the model was trained with."""
+FINE_TUNING: dict[str, Any] = {"epochs": 4, "warmup_steps": 20}
+"""What is other than the defaults of a training."""
+KEPT = ("batch", "optimizer", "backbone_lr_factor", "freeze_norm", "rois", "learn_crowds")
+"""What stays as in the training of the model."""
+UNSET = {
+    **dict.fromkeys(KEPT, "as in training"),
+    "lr": "half of the training's",
+    "epochs": "4, of all steps together",
+    "warmup_steps": "20",
+}
+"""What holds where nothing is asked for, in words."""
+
+SECTIONS = {
+    "Options": (
+        "weights", "data", "val", "macs", "ratio", "latency_ms", "runtime", "threads", "sparsity", "epochs", "batch",
+        "lr", "teacher", "iterations", "workers", "device", "resume", "output",
+    ),
+    "Choice of channels": ("images", "least", "round_to"),
+    "Fine-tuning": ("optimizer", "schedule", "warmup_steps", "freeze_norm", "backbone_lr_factor", "rois", "eval_every"),
+}  # fmt: skip
 
 
-@click.command()
+@click.command(cls=SectionedCommand, sections=SECTIONS)
 @click.option("--weights", required=True, type=click.Path(path_type=Path), help="Checkpoint of `train`.")
 @click.option("--data", required=True, help="COCO JSON or folder: its train split ranks channels and fine-tunes.")
-@click.option("--val", help="COCO JSON for the AP of each epoch [default: the folder's val split, if it has one].")
-@click.option("--macs", type=float, help="Budget: share of the multiply-accumulates that remains, in (0, 1].")
-@click.option("--ratio", type=float, help="Budget: share of the channels that goes, in [0, 1).")
-@click.option("--target-latency-ms", "latency_ms", type=float, help="Budget: time of one image on --runtime.")
-@click.option(
-    "--sparsity", help="Zero single weights: a share such as 0.5, or 2:4. Changes the zipped file, no latency."
-)
-@click.option(
-    "--runtime", type=click.Choice(["onnx", "openvino", "tflite"]), default="openvino", show_default=True,
-    help="Where --target-latency-ms is measured, here and now.",
-)  # fmt: skip
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of that runtime [default: its own choice].")
+@click.option("--val", help="COCO JSON for the AP of each epoch  [default: the folder's val split, if it has one]")
 @click.option("--iterations", type=int, default=1, show_default=True, help="Steps in which channels go.")
-@click.option("--epochs", type=int, default=4, show_default=True, help="Epochs of fine-tuning, of all steps together.")
-@click.option("--teacher", type=click.Path(path_type=Path), help="Whose answers are learnt [default: --weights].")
-@click.option("--batch", type=int, help="Images in a step [default: as in training].")
-@click.option("--lr", type=float, help="Peak learning rate [default: half of the training's].")
-@click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), help="[default: as in training]")
-@click.option("--backbone-lr-factor", type=float, help="[default: as in training]")
-@click.option(
-    "--freeze-norm/--no-freeze-norm", default=None, help="Keep BatchNorm statistics [default: as in training]."
-)
-@click.option("--rois", type=int, help="Regions per image for the heads [default: as in training].")
-@click.option("--precision", type=click.Choice(["auto", "32", "bf16", "16"]), default="auto", show_default=True)
-@click.option("--workers", type=int, default=2, show_default=True, help="Processes that load data.")
-@click.option("--eval-every", type=int, default=1, show_default=True, help="Epochs between two evaluations.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--teacher", type=click.Path(path_type=Path), help="Whose answers are learnt  [default: --weights]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run in the output folder.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/prune"), show_default=True)
+@setting_options(PruneConfig, TrainConfig, unset=UNSET)
 def command(
-    weights: Path, data: str, val: str | None, macs: float | None, ratio: float | None, latency_ms: float | None,
-    sparsity: str | None, runtime: str, threads: int | None, iterations: int, teacher: Path | None, seed: int,
-    device: str, resume: bool, output: Path, **settings: Any,
+    weights: Path, data: str, val: str | None, iterations: int, teacher: Path | None, device: str,
+    resume: bool, output: Path, **values: Any,
 ) -> None:  # fmt: skip
     """Make a trained model cheaper: remove channels to a budget, fine-tune with the unpruned model as the teacher.
+
+    The command line wins over the file of --config, and that over the settings that the model was trained with. The
+    output folder keeps what was used as config.toml.
 
     \b
     edge-mrcnn prune --weights best.pt --data DIR --macs 0.65 --epochs 5
     """
-    from edge_mrcnn.prune.budget import PruneConfig
-
-    config = PruneConfig(
-        macs=macs, ratio=ratio, latency_ms=latency_ms, sparsity=sparsity, runtime=runtime, threads=threads, seed=seed
-    )
+    ctx = click.get_current_context()
+    config = PruneConfig(**given(values, PruneConfig))
     from edge_mrcnn.model.checkpoint import load_checkpoint
     from edge_mrcnn.prune.tuning import prune_and_train
 
     checkpoint = load_checkpoint(weights)
-    learn_crowds = bool(checkpoint.training.get("settings", {}).get("learn_crowds", False))
-    training = load_split(data, "train", learn_crowds=learn_crowds)
+    settings = fine_tuning(checkpoint.training.get("settings", {}), config.seed, **given(values, TrainConfig))
+    training = load_split(data, "train", learn_crowds=settings.learn_crowds)
+    used = {**ctx.params, **asdict(settings), **asdict(config)}
+    write_options(output / "config.toml", ctx, used, "edge-mrcnn prune --config config.toml --output NEW_FOLDER")
     best = prune_and_train(
-        checkpoint, training, output, config, fine_tuning(checkpoint.training.get("settings", {}), seed, **settings),
+        checkpoint, training, output, config, settings,
         teacher=load_checkpoint(teacher) if teacher else None,
-        validation=val_split(data, val, learn_crowds=learn_crowds),
+        validation=val_split(data, val, learn_crowds=settings.learn_crowds),
         iterations=iterations, resume=resume, device=device, say=lambda line: click.echo(line, err=True),
     )  # fmt: skip
     click.echo(f"wrote {best}")
     name_next("export", "--weights", best, "--target", "onnx,openvino,tflite", "--int8", "--calib", data)
 
 
-def fine_tuning(trained: dict[str, Any], seed: int, **given: Any) -> TrainConfig:
+def fine_tuning(trained: dict[str, Any], seed: int, **asked: Any) -> TrainConfig:
     """What was asked for; else as the model was trained, at half the learning rate.
 
     Args:
         trained: Settings of the training, as the checkpoint records them.
         seed: Of order and views.
-        given: Fields of `TrainConfig`; None where nothing was asked for.
+        asked: Fields of `TrainConfig`; None where nothing was asked for.
     """
-    kept = ("batch", "optimizer", "backbone_lr_factor", "freeze_norm", "rois")
-    settings = {name: trained[name] for name in kept if name in trained}
-    settings |= {"lr": FINE_TUNING_LR * trained.get("lr", 0.0), "warmup_steps": 20, "seed": seed}
-    return TrainConfig(**settings | {name: value for name, value in given.items() if value is not None})
+    kept = {name: trained[name] for name in KEPT if name in trained}
+    own = {**FINE_TUNING, "lr": FINE_TUNING_LR * trained.get("lr", 0.0), "seed": seed}
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    return TrainConfig(**kept | own | wanted)

@@ -3,101 +3,86 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edge_mrcnn.cli.options import DATA_HELP, image_size, load_split, make_progress, name_next, val_split
-from edge_mrcnn.config import PRESETS, TrainConfig, preset
+from edge_mrcnn.cli.fields import SectionedCommand, drop_from_file, given, is_typed, setting_options, write_options
+from edge_mrcnn.cli.options import DATA_HELP, load_split, make_progress, name_next, val_split
+from edge_mrcnn.config import PRESETS, ModelConfig, TrainConfig, preset
 from runtimes.errors import UsageError
 from runtimes.progress import silent
 
-DEFAULTS = TrainConfig()
+PARTS = tuple(field.name for field in fields(ModelConfig) if field.name != "name")
+"""Settings of the model, which a preset or a checkpoint gives and each of which can be named alone."""
+START = ("model", "weights", "pretrained", "backbone_weights")
+"""Where the weights come from."""
+
+SECTIONS = {
+    "Options": (
+        "data", "val", "model", "weights", "backbone", "pretrained", "backbone_weights", "image_size_hw", "epochs",
+        "batch", "lr", "teacher", "workers", "device", "resume", "output",
+    ),
+    "Optimizer and schedule": (
+        "optimizer", "schedule", "warmup_steps", "weight_decay", "clip_norm", "ema", "freeze_stages", "freeze_norm",
+        "backbone_lr_factor", "rois", "learn_crowds", "seed",
+    ),
+    "Augmentation": ("scale_jitter", "flip", "color_jitter", "copy_paste"),
+    "Distillation, with --teacher": (
+        "distill_maps", "distill_features", "distill_classes", "distill_boxes", "distill_masks",
+    ),
+    "Evaluation": ("eval_every", "eval_limit", "patience"),
+    "Machine": ("precision", "channels_last", "compile", "devices", "nodes"),
+    "Parts of the model, else the preset's or the checkpoint's": tuple(
+        name for name in PARTS if name not in ("image_size_hw", "backbone")
+    ),
+}  # fmt: skip
 
 
-@click.command()
+@click.command(cls=SectionedCommand, sections=SECTIONS)
 @click.option("--data", required=True, help=DATA_HELP)
-@click.option("--val", help="Data for the AP of each epoch [default: the folder's val split, if it has one].")
+@click.option("--val", help="Data for the AP of each epoch  [default: the folder's val split, if it has one]")
 @click.option("--model", type=click.Choice(list(PRESETS)), default="nano", show_default=True, help="Preset.")
-@click.option("--backbone", help="Another backbone, for --weights too: see `edge-mrcnn models`.")
 @click.option("--backbone-weights", type=click.Path(), help="Local state dict of the backbone.")
 @click.option("--pretrained", is_flag=True, help="Download ImageNet weights of the backbone.")
 @click.option("--weights", type=click.Path(), help="Start from this checkpoint instead of a preset.")
-@click.option("--imgsz", callback=image_size, help="Input size, S or HxW, in multiples of 64.")
-@click.option("--epochs", type=int, default=DEFAULTS.epochs, show_default=True)
-@click.option("--batch", type=int, default=DEFAULTS.batch, show_default=True, help="Images in a step on one device.")
-@click.option("--lr", type=float, default=DEFAULTS.lr, help="Peak learning rate [default: by optimizer and batch].")
-@click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), default=DEFAULTS.optimizer, show_default=True)
-@click.option("--schedule", type=click.Choice(["cosine", "step"]), default=DEFAULTS.schedule, show_default=True)
-@click.option(
-    "--clip-norm", type=float, default=DEFAULTS.clip_norm, show_default=True, help="Longest gradient; 0: any."
-)
-@click.option(
-    "--freeze-stages",
-    type=int,
-    help="1: the stem; 2 to 5: strides 4 to 32 too; -1: the whole backbone [default: as --weights was trained, or 0].",
-)
-@click.option(
-    "--freeze-norm/--no-freeze-norm",
-    default=None,
-    help="Keep the backbone's BatchNorm statistics [default: as --weights was trained, else no].",
-)
-@click.option("--backbone-lr-factor", type=float, default=1.0, show_default=True)
-@click.option("--precision", type=click.Choice(["auto", "32", "bf16", "16"]), default="auto", show_default=True)
-@click.option("--channels-last", is_flag=True, help="Feature maps with channels last, for tensor cores (CUDA).")
-@click.option("--compile", is_flag=True, help="Compile the backbone, where that is possible.")
 @click.option("--teacher", type=click.Path(), help="Learn from the answers of this larger checkpoint too.")
-@click.option(
-    "--distill-maps",
-    type=float,
-    default=DEFAULTS.distill_maps,
-    show_default=True,
-    help="Weight of imitating the teacher's whole pyramid, for a backbone without published weights.",
-)
-@click.option("--rois", type=int, default=DEFAULTS.rois, show_default=True, help="Regions per image for the heads.")
-@click.option(
-    "--copy-paste", type=float, default=0.0, show_default=True, help="Share of images with objects of others."
-)
-@click.option("--learn-crowds", is_flag=True, help="Crowd regions are single objects, as brush tools mark them.")
-@click.option("--workers", type=int, default=DEFAULTS.workers, show_default=True, help="Processes that load data.")
-@click.option("--eval-every", type=int, default=1, show_default=True, help="Epochs between two evaluations.")
-@click.option("--patience", type=int, default=0, help="Stop after so many evaluations without a better mask AP.")
-@click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--devices", type=int, default=1, show_default=True, help="Processes on each node, one device each.")
 @click.option("--nodes", type=int, default=1, show_default=True, help="Machines.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted training in the output folder.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/train"), show_default=True)
+@setting_options(TrainConfig, ModelConfig, leave_out=("name",), unset=dict.fromkeys(PARTS, ""))
 def command(
-    data: str, val: str | None, weights: str | None, output: Path, device: str, devices: int, nodes: int,
-    resume: bool, model: str, backbone: str | None, backbone_weights: str | None, pretrained: bool,
-    imgsz: tuple[int, int] | None, teacher: str | None, **settings: Any,
+    data: str, val: str | None, device: str, devices: int, nodes: int, resume: bool,
+    teacher: str | None, output: Path, **values: Any,
 ) -> None:  # fmt: skip
-    """Train a Mask R-CNN on COCO-format data."""
-    config = TrainConfig(**settings)
-    if pretrained and backbone_weights:
-        raise UsageError("--pretrained and --backbone-weights exclude each other")
-    if weights and not backbone and (pretrained or backbone_weights):
-        raise UsageError("--weights keeps its own backbone: name another with --backbone, or give no weights for one")
+    """Train a Mask R-CNN on COCO-format data.
+
+    Of two values for one option the first of these counts: the command line, the file of --config, the checkpoint of
+    --weights or the preset of --model. Another --model or --weights on the command line than in the file sets aside
+    the parts of the model that the file names. The output folder keeps what was used as config.toml.
+    """
+    ctx = click.get_current_context()
+    values |= {"teacher": teacher}
+    _set_aside_parts(ctx, values)
+    config = TrainConfig(**given(values, TrainConfig))
+    _check_start(values)
     from edge_mrcnn.model.checkpoint import load_checkpoint
     from edge_mrcnn.train.loop import train
-    from edge_mrcnn.train.start import continue_from, describe_frozen, exchange_backbone, keep_frozen, start_fresh
+    from edge_mrcnn.train.start import describe_frozen, keep_frozen
 
     training = load_split(data, "train", learn_crowds=config.learn_crowds)
     validation = val_split(data, val, learn_crowds=config.learn_crowds)
-    if weights:
-        checkpoint = continue_from(weights, training, imgsz)
-        if backbone:
-            checkpoint = exchange_backbone(
-                checkpoint, backbone, seed=config.seed, pretrained=pretrained, backbone_weights=backbone_weights
-            )
-    else:
-        parts = preset(model).updated(backbone=backbone, image_size_hw=imgsz)
-        checkpoint = start_fresh(parts, training, config.seed, pretrained, backbone_weights)
+    checkpoint = _start(values, training, config.seed)
+    config = keep_frozen(config, checkpoint)
     if _is_first_process():
-        frozen = describe_frozen(keep_frozen(config, checkpoint))
-        click.echo(f"{_headline(checkpoint, training, validation)}; {frozen}", err=True)
+        click.echo(f"{_headline(checkpoint, training, validation)}; {describe_frozen(config)}", err=True)
+        used = {**ctx.params, **values, **asdict(config), **checkpoint.config.to_dict()}
+        used["model"] = None if values["weights"] else used["model"]
+        write_options(output / "config.toml", ctx, used, "edge-mrcnn train --config config.toml --output NEW_FOLDER")
     best = train(
         checkpoint, training, output, config,
         validation=validation, device=device, devices=devices, nodes=nodes, resume=resume,
@@ -108,6 +93,49 @@ def command(
         return
     click.echo(f"wrote {best}")
     name_next("export", "--weights", best, "--target", "onnx,openvino,tflite")
+
+
+def _set_aside_parts(ctx: click.Context, values: dict[str, Any]) -> None:
+    """The parts in a file belong to the model that the file starts from, not to one that is typed in its place."""
+    file = ctx.default_map or {}
+    if not (file.keys() & {"model", "weights"} and (is_typed(ctx, "model") or is_typed(ctx, "weights"))):
+        return
+    names = [name for name in (*START, *PARTS) if name in file]
+    dropped = drop_from_file(ctx, values, names)
+    values["pretrained"] = bool(values["pretrained"])
+    if dropped:
+        click.echo("--config: the model is another one, so the parts that the file names are set aside", err=True)
+
+
+def _check_start(values: dict[str, Any]) -> None:
+    """Refuse ways to start that exclude each other.
+
+    Raises:
+        UsageError: If there are such.
+    """
+    pretrained, backbone_weights = values["pretrained"], values["backbone_weights"]
+    if pretrained and backbone_weights:
+        raise UsageError("--pretrained and --backbone-weights exclude each other")
+    if values["weights"] and not values["backbone"] and (pretrained or backbone_weights):
+        raise UsageError("--weights keeps its own backbone: name another with --backbone, or give no weights for one")
+
+
+def _start(values: dict[str, Any], training: Any, seed: int) -> Any:
+    """The checkpoint that the training starts from."""
+    from edge_mrcnn.train.start import continue_from, exchange_backbone, start_fresh
+
+    parts = given(values, ModelConfig)
+    pretrained, backbone_weights = bool(values["pretrained"]), values["backbone_weights"]
+    if not values["weights"]:
+        config = preset(values["model"] or "nano").updated(**parts)
+        return start_fresh(config, training, seed, pretrained, backbone_weights)
+    backbone = parts.pop("backbone", None)
+    checkpoint = continue_from(values["weights"], training, **parts)
+    if backbone and (backbone != checkpoint.config.backbone or pretrained or backbone_weights):
+        checkpoint = exchange_backbone(
+            checkpoint, backbone, seed=seed, pretrained=pretrained, backbone_weights=backbone_weights
+        )
+    return checkpoint
 
 
 def _is_first_process() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import runtimes
 from edge_mrcnn.export import TARGETS, verify
 from edge_mrcnn.export.graph import DeployGraph
 from edge_mrcnn.export.half import halve
+from edge_mrcnn.export.settings import ExportConfig
 from edge_mrcnn.measure.surroundings import describe_packages, runtime_packages
 from edge_mrcnn.model.checkpoint import Checkpoint, file_sha256, load_checkpoint, rename_classes
 from edge_mrcnn.model.mask_rcnn import apply_inference_settings
@@ -28,9 +29,6 @@ from runtimes.parity import Tolerance
 from runtimes.progress import Say
 from runtimes.quiet import quiet_stderr
 
-OPSETS = range(18, 22)
-"""ONNX opsets that can be asked for: the graph is written in 18, and ONNX Runtime has no RoiAlign of 22."""
-
 MAKERS = ("edge-mrcnn", "torch", "torchvision", "onnx", "nncf", "litert-torch", "ai-edge-quantizer")
 """Packages that make artefacts, beside those that run them."""
 
@@ -39,58 +37,6 @@ PICTURES = 6
 
 WriteInt8 = Callable[[Path, Path, quantize.CalibrationSet, quantize.QuantizeConfig], object]
 """From an FP32 file to an INT8 file; arguments as of `quantize.quantize`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """What to write, and what to change in the graph."""
-
-    targets: tuple[str, ...] = tuple(TARGETS)
-    """Keys of `TARGETS`."""
-    int8: bool = False
-    """Write an INT8 file beside each FP32 file."""
-    proposals: int | None = None
-    """P, if not the checkpoint's own."""
-    max_detections: int | None = None
-    """D, if not the checkpoint's own."""
-    score_threshold: float | None = None
-    """Lowest score that is produced, if not the checkpoint's own."""
-    iou_threshold: float | None = None
-    """IoU of the class-wise NMS, if not the checkpoint's own."""
-    image_size_hw: tuple[int, int] | None = None
-    """Input size, if not the checkpoint's own."""
-    roi_samples: int | None = None
-    """Samples per bin and axis of RoIAlign, if not the checkpoint's own."""
-    classes: tuple[str, ...] | None = None
-    """Names of the classes, if not the checkpoint's own."""
-    category_ids: tuple[int, ...] | None = None
-    """The data set's own ids of `classes`."""
-    batch: int = 1
-    """N: images that one run takes; not TFLite."""
-    static: bool = False
-    """D rows for each image and no shape that depends on the data, for TensorRT and NPUs; ONNX and OpenVINO."""
-    opset: int = OPSETS[0]
-    """Opset of the ONNX file."""
-    fp16: bool = False
-    """Write a file with learned layers in half precision beside each FP32 file."""
-
-    def __post_init__(self) -> None:
-        unknown = set(self.targets) - set(TARGETS)
-        if unknown or not self.targets:
-            raise UsageError(f"target {', '.join(sorted(unknown)) or 'missing'}: expected {', '.join(TARGETS)}")
-        if self.batch < 1:
-            raise UsageError(f"batch {self.batch}: expected at least 1")
-        single = [name for name in self.targets if TARGETS[name].is_static]
-        if self.batch > 1 and single:
-            others = ",".join(name for name in TARGETS if not TARGETS[name].is_static)
-            raise UsageError(f"target {single[0]} takes one image at a time: choose --target {others} for a batch")
-        if self.opset not in OPSETS:
-            raise UsageError(f"opset {self.opset}: expected {OPSETS[0]} to {OPSETS[-1]}, which ONNX Runtime runs")
-
-    @property
-    def variant(self) -> str:
-        """What is put behind a file's name so that it tells the contract."""
-        return "-static" * self.static + f"-b{self.batch}" * (self.batch > 1)
 
 
 def export(

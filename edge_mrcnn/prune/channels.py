@@ -13,11 +13,12 @@ from typing import Any
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.export.cost import measure_cost
 from edge_mrcnn.model.checkpoint import Checkpoint
-from edge_mrcnn.prune.budget import Budget, PruneConfig, make_budget
+from edge_mrcnn.prune.budget import Budget, make_budget
 from edge_mrcnn.prune.costs import Widths, describe_layers
 from edge_mrcnn.prune.groups import ChannelGroup, find_groups
 from edge_mrcnn.prune.importance import Importance, measure_importance
 from edge_mrcnn.prune.selection import choose_channels
+from edge_mrcnn.prune.settings import PruneConfig
 from edge_mrcnn.prune.surgery import Removal, cut
 from edge_mrcnn.train.task import Batch
 

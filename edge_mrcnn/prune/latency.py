@@ -23,7 +23,8 @@ import numpy as np
 
 import runtimes
 from edge_mrcnn.export.graph import MASK_BATCH
-from edge_mrcnn.export.pipeline import ExportConfig, adapt, export
+from edge_mrcnn.export.pipeline import adapt, export
+from edge_mrcnn.export.settings import ExportConfig
 from edge_mrcnn.measure.latency import measure_latency
 from edge_mrcnn.model.checkpoint import Checkpoint, save_checkpoint
 from edge_mrcnn.prune.budget import Budget

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from edge_mrcnn.config import TrainConfig
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from edge_mrcnn.prune.budget import Budget, PruneConfig, make_budget
+from edge_mrcnn.prune.budget import Budget, make_budget
 from edge_mrcnn.prune.channels import narrow, rank_channels, training_batches
 from edge_mrcnn.prune.importance import Importance
+from edge_mrcnn.prune.settings import PruneConfig
 from edge_mrcnn.prune.sparsity import KeepZeros, Pattern, sparsify
 from edge_mrcnn.train.checks import check_data
 from edge_mrcnn.train.loop import RESUME_FILE, train

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -47,19 +48,39 @@ def describe_frozen(config: TrainConfig) -> str:
     return f"{count} of {STAGES} backbone stages frozen, {norms}"
 
 
-def continue_from(path: str | Path, data: CocoData, image_size_hw: tuple[int, int] | None = None) -> Checkpoint:
+def continue_from(path: str | Path, data: CocoData, **parts: Any) -> Checkpoint:
     """An earlier checkpoint, for further training.
 
     Classes that differ from the data's get fresh predictors; everything below them is kept.
+
+    Args:
+        path: As of `load_checkpoint`.
+        data: What it is trained on next.
+        parts: Fields of `ModelConfig` to change; None leaves one as it is.
+
+    Raises:
+        UsageError: If one of them decides on the shape of trained weights.
     """
     checkpoint = load_checkpoint(path)
-    if image_size_hw:
-        config = checkpoint.config.updated(image_size_hw=image_size_hw)
+    config = checkpoint.config.updated(**parts)
+    if config != checkpoint.config:
+        _refuse_other_shapes(checkpoint.config, config)
         model = restore_model(config, len(checkpoint.classes), checkpoint.model.state_dict())
         checkpoint = replace(checkpoint, config=config, model=model)
     if checkpoint.classes != data.classes:
         _replace_predictors(checkpoint.model, len(data.classes) + 1)
     return replace(checkpoint, classes=data.classes, category_ids=data.category_ids)
+
+
+def _refuse_other_shapes(trained: ModelConfig, asked: ModelConfig) -> None:
+    for name in OF_WEIGHTS:
+        old, new = getattr(trained, name), getattr(asked, name)
+        if old != new:
+            raise UsageError(f"{name} {new}: the weights that this starts from are made for {old}; leave it so")
+
+
+OF_WEIGHTS = ("fpn_channels", "box_hidden", "class_agnostic_boxes", "mask_hidden")
+"""Parts that decide on the shape of weights, the backbone apart."""
 
 
 def exchange_backbone(

@@ -16,7 +16,8 @@ pytest.importorskip("openvino", reason="pip install 'edge-mrcnn[openvino]'")
 
 import runtimes  # noqa: E402
 from edge_mrcnn.export import verify  # noqa: E402
-from edge_mrcnn.export.pipeline import ExportConfig, adapt, export  # noqa: E402
+from edge_mrcnn.export.pipeline import adapt, export  # noqa: E402
+from edge_mrcnn.export.settings import ExportConfig  # noqa: E402
 from edge_mrcnn.model.checkpoint import file_sha256, load_checkpoint  # noqa: E402
 from edge_mrcnn.reference import TorchRuntime, load_reference  # noqa: E402
 from quantize.parts import PARTS, part_of  # noqa: E402

@@ -15,8 +15,9 @@ for package in ("onnxscript", "onnxruntime", "openvino", "nncf"):
     pytest.importorskip(package, reason="pip install 'edge-mrcnn[export]'")
 
 import runtimes  # noqa: E402
-from edge_mrcnn.cli.options import class_names  # noqa: E402
-from edge_mrcnn.export.pipeline import ExportConfig, adapt, export  # noqa: E402
+from edge_mrcnn.cli.options import read_class_names  # noqa: E402
+from edge_mrcnn.export.pipeline import adapt, export  # noqa: E402
+from edge_mrcnn.export.settings import ExportConfig  # noqa: E402
 from edge_mrcnn.export.tensorrt import find_violations  # noqa: E402
 from edge_mrcnn.model.checkpoint import load_checkpoint  # noqa: E402
 from edge_mrcnn.reference import load_reference  # noqa: E402
@@ -189,7 +190,7 @@ class TestClasses:
         self, toy_checkpoint: Path, tmp_path: Path, name: str, text: str, ids: tuple[int, ...]
     ) -> None:
         (tmp_path / name).write_text(text)
-        names = class_names(None, None, str(tmp_path / name))
+        names = read_class_names(str(tmp_path / name))
         assert names == (("a", "b b"), ids)
         renamed = adapt(load_checkpoint(toy_checkpoint), ExportConfig(classes=names[0], category_ids=names[1]))
         assert (renamed.classes, renamed.category_ids) == names

@@ -78,7 +78,8 @@ def test_timm_backbone_learns(backbone: str) -> None:
 def test_timm_backbone_is_exported(make_lively: Callable, tmp_path: Path, backbone: str) -> None:
     pytest.importorskip("onnxscript", reason="pip install 'edge-mrcnn[export]'")
     pytest.importorskip("onnxruntime", reason="pip install 'edge-mrcnn[onnx]'")
-    from edge_mrcnn.export.pipeline import ExportConfig, export
+    from edge_mrcnn.export.pipeline import export
+    from edge_mrcnn.export.settings import ExportConfig
 
     config = shrink(preset("nano").updated(backbone=backbone, fpn_channels=16))
     checkpoint = Checkpoint(

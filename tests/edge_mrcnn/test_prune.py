@@ -19,12 +19,12 @@ from edge_mrcnn.export.graph import DeployGraph  # noqa: E402
 from edge_mrcnn.model.backbones import BACKBONES  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
 from edge_mrcnn.model.mask_rcnn import build_model  # noqa: E402
-from edge_mrcnn.prune.budget import PruneConfig  # noqa: E402
 from edge_mrcnn.prune.channels import prune, training_batches  # noqa: E402
 from edge_mrcnn.prune.costs import MacCost, Widths, describe_layers  # noqa: E402
 from edge_mrcnn.prune.groups import ChannelGroup, find_groups  # noqa: E402
 from edge_mrcnn.prune.importance import measure_importance  # noqa: E402
 from edge_mrcnn.prune.selection import choose_channels  # noqa: E402
+from edge_mrcnn.prune.settings import PruneConfig  # noqa: E402
 from edge_mrcnn.prune.surgery import cut, mask  # noqa: E402
 from edge_mrcnn.prune.surrogate import Surrogate  # noqa: E402
 from edge_mrcnn.train.task import Batch  # noqa: E402
@@ -125,7 +125,8 @@ def test_reaches_its_budget(name: str) -> None:
 def test_pruned_checkpoint_exports_and_answers_as_torch_does(name: str, tmp_path: Path) -> None:
     for package in ("onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="pip install 'edge-mrcnn[export]'")
-    from edge_mrcnn.export.pipeline import ExportConfig, export
+    from edge_mrcnn.export.pipeline import export
+    from edge_mrcnn.export.settings import ExportConfig
 
     save_checkpoint(tmp_path / "pruned.pt", prune(make_checkpoint(PARTS[name]), make_batches(), PruneConfig(macs=0.6)))
     (file,) = export(tmp_path / "pruned.pt", tmp_path, ExportConfig(targets=("onnx",)))

@@ -15,8 +15,8 @@ from edge_mrcnn.config import TrainConfig  # noqa: E402
 from edge_mrcnn.data import load  # noqa: E402
 from edge_mrcnn.export.cost import measure_cost  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
-from edge_mrcnn.prune.budget import PruneConfig  # noqa: E402
 from edge_mrcnn.prune.groups import input_axis  # noqa: E402
+from edge_mrcnn.prune.settings import PruneConfig  # noqa: E402
 from edge_mrcnn.prune.sparsity import Pattern, sparse_layers, sparsify  # noqa: E402
 from edge_mrcnn.prune.tuning import describe, prune_and_train  # noqa: E402
 from runtimes.errors import UsageError  # noqa: E402

@@ -19,15 +19,17 @@ from edge_mrcnn.config import TrainConfig  # noqa: E402
 from edge_mrcnn.data import load  # noqa: E402
 from edge_mrcnn.data.coco import CocoData  # noqa: E402
 from edge_mrcnn.export.cost import measure_cost  # noqa: E402
-from edge_mrcnn.export.pipeline import ExportConfig, adapt  # noqa: E402
+from edge_mrcnn.export.pipeline import adapt  # noqa: E402
+from edge_mrcnn.export.settings import ExportConfig  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
 from edge_mrcnn.prune import tuning  # noqa: E402
-from edge_mrcnn.prune.budget import Budget, PruneConfig  # noqa: E402
+from edge_mrcnn.prune.budget import Budget  # noqa: E402
 from edge_mrcnn.prune.channels import narrow  # noqa: E402
 from edge_mrcnn.prune.costs import Widths, describe_layers  # noqa: E402
 from edge_mrcnn.prune.groups import find_groups  # noqa: E402
 from edge_mrcnn.prune.latency import LatencyCost, corrected, equal_threshold, fit_terms  # noqa: E402
 from edge_mrcnn.prune.probes import LayerProbe, time_probes  # noqa: E402
+from edge_mrcnn.prune.settings import PruneConfig  # noqa: E402
 from edge_mrcnn.prune.tuning import prune_and_train  # noqa: E402
 from edge_mrcnn.reference import TorchRuntime  # noqa: E402
 from runtimes.errors import DataError, UsageError  # noqa: E402

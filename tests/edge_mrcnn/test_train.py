@@ -314,7 +314,7 @@ class TestStart:
         assert torch.equal(again.state_dict()[body], start.model.state_dict()[body])
 
     def test_another_size_is_what_the_saved_checkpoint_has(self, toy_checkpoint, data, tmp_path) -> None:
-        grown = continue_from(toy_checkpoint, data, (256, 256))
+        grown = continue_from(toy_checkpoint, data, image_size_hw=(256, 256))
         save_checkpoint(tmp_path / "grown.pt", grown)
         again = load_checkpoint(tmp_path / "grown.pt")
         pools = [c.model.roi_heads.box_roi_pool.canonical_scale for c in (grown, again)]

@@ -1,0 +1,252 @@
+"""Options of a command made from the fields of settings dataclasses, and the file that holds them.
+
+    @click.command(cls=SectionedCommand, sections={"Options": ("data", "epochs"), "Optimizer": ("lr",)})
+    @click.option("--data", required=True)
+    @setting_options(TrainConfig)
+    def command(data, **given): ...
+
+A field that nobody asked for arrives as None, so that the command can tell it from one that was. `--config FILE.toml`
+holds any of the options, each a key; the command line wins. `write_options` writes such a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edge_mrcnn.cli.config_file import load_config
+from edge_mrcnn.settings import Range, Setting, describe
+from runtimes.errors import UsageError
+
+if TYPE_CHECKING:
+    ValueType = click.ParamType[Any]
+else:
+    ValueType = click.ParamType  # generic since click 8.4 alone
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+ADVANCED = "Advanced options"
+"""Heading of what no section names."""
+NOT_WRITTEN = ("config", "output", "resume", "help")
+"""Options that a file of a run leaves out: with them in it, passing it back would write over that run."""
+NOT_NEGATIVE = Range(0)
+"""A range that goes without saying in `--help`."""
+PLAIN_TYPES: dict[Any, Any] = {int: click.INT, float: click.FLOAT, str: click.STRING}
+
+
+class SectionedCommand(click.Command):
+    """A command whose help and whose file of options have headings, what people set daily first."""
+
+    def __init__(self, *args: Any, sections: Mapping[str, Collection[str]], **settings: Any) -> None:
+        """
+        Args:
+            args: Of `click.Command`.
+            sections: Heading -> names of parameters; those that are in none come last, under `ADVANCED`.
+            settings: Of `click.Command`.
+        """
+        super().__init__(*args, **settings)
+        self.sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of each section under its heading."""
+        for heading, parameters in self.sorted_params(ctx).items():
+            records = [record for parameter in parameters if (record := parameter.get_help_record(ctx))]
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+    def sorted_params(self, ctx: click.Context) -> dict[str, list[click.Parameter]]:
+        """Heading -> parameters, in the order of the sections."""
+        by_flag = {parameter.opts[-1]: parameter for parameter in self.get_params(ctx)}
+        last = [by_flag.pop(flag) for flag in ("--config", "--help") if flag in by_flag]
+        rest = {str(parameter.name): parameter for parameter in by_flag.values()}
+        sections = {}
+        for number, (heading, names) in enumerate(self.sections.items()):
+            sections[heading] = [rest.pop(name) for name in names]
+            if number == 0:
+                sections[heading] += last
+        sections[ADVANCED] = list(rest.values())
+        return sections
+
+
+class NumberList(ValueType):
+    """Numbers, texts or sizes with commas between them; a file may hold them as a list."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.name = ",".join(["VALUE"] * (setting.length or 1)) + ("" if setting.length else ",...")
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """What `--help` shows behind the flag."""
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Parse "1,2" or [1, 2] into (1, 2)."""
+        parts = value.split(",") if isinstance(value, str) else value
+        parts = parts if isinstance(parts, (list, tuple)) else [parts]
+        texts = [part.strip() if isinstance(part, str) else part for part in parts]
+        item = PLAIN_TYPES[self.setting.item]
+        values = tuple(item.convert(text, param, ctx) for text in texts if text != "")
+        if self.setting.length not in (None, len(values)):
+            self.fail(f"{value!r}: expected {self.setting.length} values with commas between them", param, ctx)
+        return values
+
+
+class SizeHW(ValueType):
+    """Height and width in pixels as S or HxW."""
+
+    name = "S|HxW"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """What `--help` shows behind the flag."""
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Parse "320", "320x448", 320 or [320, 448] into (height, width)."""
+        parts = list(value) if isinstance(value, (list, tuple)) else str(value).lower().split("x")
+        if len(parts) not in (1, 2) or not all(str(part).isdecimal() for part in parts):
+            flag = param.opts[0] if param else "size"
+            raise UsageError(f"{flag} {value}: expected S or HxW, such as 320 or 320x448")
+        return int(parts[0]), int(parts[-1])
+
+
+def setting_options(
+    *configs: type,
+    leave_out: Collection[str] = (),
+    flags: Mapping[str, str] | None = None,
+    unset: Mapping[str, str] | None = None,
+    with_file: bool = True,
+) -> Callable[[Command], Command]:
+    """Give a command an option for each field of dataclasses, and `--config`.
+
+    Args:
+        configs: The dataclasses; of fields of one name the first counts.
+        leave_out: Fields that get no option.
+        flags: Field -> flag, where neither the field's name nor its `Flag` suits this command.
+        unset: Field -> what holds if it is not given, in words, where that is not the field's default.
+        with_file: Whether `--config` is added.
+    """
+    flags, unset = flags or {}, unset or {}
+    settings: dict[str, Setting] = {}
+    for setting in (setting for config in configs for setting in describe(config)):
+        if setting.name not in leave_out:
+            settings.setdefault(setting.name, setting)
+
+    def decorate(command: Command) -> Command:
+        options = [make_option(one, flags.get(one.name, one.flag), unset.get(one.name)) for one in settings.values()]
+        for option in reversed([*options, *([CONFIG_OPTION] if with_file else [])]):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def make_option(setting: Setting, flag: str, unset: str | None = None) -> Callable[[Command], Command]:
+    """The option of one field; None where it is not given."""
+    if setting.kind is bool:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
+    return click.option(flag, setting.name, type=_option_type(setting), default=None, help=_option_help(setting, unset))
+
+
+def _option_type(setting: Setting) -> Any:
+    if setting.kind is bool:
+        return None
+    if setting.choices:
+        return click.Choice(setting.choices)
+    if setting.name.endswith("_hw"):
+        return SizeHW()
+    return NumberList(setting) if setting.item else PLAIN_TYPES[setting.kind]
+
+
+def _option_help(setting: Setting, unset: str | None) -> str:
+    """The field's sentence, its range, and what holds where nobody asks for anything."""
+    facts = []
+    if setting.range and setting.range != NOT_NEGATIVE:
+        facts.append(str(setting.range))
+    default = unset if unset is not None else _show_default(setting)
+    if default:
+        facts.append(f"default: {default}")
+    return f"{setting.help}  [{'; '.join(facts)}]" if facts else setting.help
+
+
+def _show_default(setting: Setting) -> str:
+    if setting.default is dataclasses.MISSING or setting.default is None or setting.default == ():
+        return ""
+    if isinstance(setting.default, bool):
+        return "yes" if setting.default else "no"
+    if setting.name.endswith("_hw"):
+        return "x".join(map(str, setting.default))
+    return ",".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in _as_tuple(setting.default))
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+CONFIG_OPTION = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=load_config,
+    help="TOML file with any of these options, each a key: epochs = 12. The command line wins.",
+)
+
+
+def given(values: Mapping[str, Any], config: type) -> dict[str, Any]:
+    """Of the values of a command, those of a dataclass's fields that were asked for."""
+    names = {setting.name for setting in describe(config)}
+    return {name: value for name, value in values.items() if name in names and value is not None}
+
+
+def is_typed(ctx: click.Context, name: str) -> bool:
+    """Whether a parameter was given on the command line itself, not by a file."""
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def drop_from_file(ctx: click.Context, values: dict[str, Any], names: Collection[str]) -> list[str]:
+    """Forget, in place, what a file said of some parameters; the names of those that it had said something of."""
+    from_file = click.core.ParameterSource.DEFAULT_MAP
+    dropped = [name for name in names if ctx.get_parameter_source(name) is from_file]
+    values.update(dict.fromkeys(dropped))
+    return dropped
+
+
+def write_options(path: Path, ctx: click.Context, values: Mapping[str, Any], remark: str) -> None:
+    """Write every option of a command, with its sentence, as a file that `--config` takes.
+
+    Args:
+        path: Where; its folder is made.
+        ctx: Of the command, a `SectionedCommand`.
+        values: Name of a parameter -> the value that was used; None or absent is written as a comment.
+        remark: First line of the file.
+    """
+    assert isinstance(ctx.command, SectionedCommand)
+    lines = [f"# {remark}"]
+    for heading, parameters in ctx.command.sorted_params(ctx).items():
+        options = [one for one in parameters if isinstance(one, click.Option) and one.name not in NOT_WRITTEN]
+        if options:
+            lines += ["", f"# ---- {heading} ----"]
+        for option in options:
+            lines += _write_option(option, values.get(str(option.name)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_option(option: click.Option, value: Any) -> list[str]:
+    key = next(flag for flag in option.opts if flag.startswith("--")).removeprefix("--")
+    sentence = (option.help or "").partition("  [")[0]
+    line = f"# {key} =" if value is None else f"{key} = {_to_toml(value)}"
+    return ["", *([f"# {sentence}"] if sentence else []), line]
+
+
+def _to_toml(value: Any) -> str:
+    """Texts, numbers, truth values and lists of TOML are those of JSON."""
+    if isinstance(value, Path):
+        value = str(value)
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

@@ -1,0 +1,59 @@
+"""Settings of pruning, without torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from edge_mrcnn.settings import Flag, Range, check
+from runtimes.errors import UsageError
+from runtimes.formats import FORMATS
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneConfig:
+    """How much to remove, by one of the first three, and how to choose it; a sparsity may come with it or alone."""
+
+    macs: Annotated[float | None, Range(0, 1, without_least=True)] = None
+    """Budget: share of the multiply-accumulates that remains."""
+    ratio: Annotated[float | None, Range(0, 1, without_most=True)] = None
+    """Budget: share of the channels that goes."""
+    latency_ms: Annotated[float | None, Range(0, without_least=True), Flag("--target-latency-ms")] = None
+    """Budget: time of one image on `runtime`, in milliseconds."""
+    sparsity: str | None = None
+    """Single weights to set to zero: 2:4, or a share such as 0.5; changes the zipped file, no latency."""
+    runtime: str = "openvino"
+    """Format whose runtime measures the time of a latency budget, here and now: onnx, openvino or tflite."""
+    threads: Annotated[int | None, Range(1)] = None
+    """CPU threads of that runtime; without a number its own choice."""
+    round_to: Annotated[int, Range(1)] = 8
+    """Channel counts step to multiples of this, which kernels prefer."""
+    least: Annotated[float, Range(0, 1, without_most=True), Flag("--least-channels")] = 0.33
+    """Share of its channels that each group keeps: Fisher information, being local, undervalues the last ones."""
+    images: Annotated[int, Range(1), Flag("--ranking-images")] = 96
+    """Training images that tell which channels matter."""
+    seed: Annotated[int, Range(0)] = 0
+    """Seed of the proposals and regions that the losses are sampled from."""
+
+    def __post_init__(self) -> None:
+        budgets = sum(value is not None for value in (self.macs, self.ratio, self.latency_ms))
+        if budgets > 1 or not (budgets or self.sparsity):
+            raise UsageError("expected exactly one budget: --macs, --ratio or --target-latency-ms")
+        if self.sparsity not in (None, "2:4") and not 0 < _number(self.sparsity) < 1:
+            raise UsageError(f"--sparsity {self.sparsity}: expected 2:4, or a share such as 0.5")
+        if self.runtime not in FORMATS:
+            raise UsageError(f"--runtime {self.runtime}: expected {', '.join(FORMATS)}")
+        check(self)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all channels stay."""
+        return self.macs is None and self.ratio is None and self.latency_ms is None
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
