@@ -93,7 +93,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Window:
+class SustainedWindow:
     """A stretch of a sustained run."""
 
     end_s: float
@@ -111,7 +111,7 @@ class Sustained:
 
     name: str
     place: str
-    windows: tuple[Window, ...]
+    windows: tuple[SustainedWindow, ...]
 
     @property
     def span_s(self) -> float:
@@ -206,12 +206,12 @@ def summarize(
     )
 
 
-def make_window(turn: Turn, end_s: float) -> Window:
+def make_window(turn: Turn, end_s: float) -> SustainedWindow:
     """A window from what was timed in it."""
     times = _times([turn], TOTAL)
     condition = turn.condition
     fps = 1e3 / statistics.fmean(times)
-    return Window(end_s, len(times), fps, condition.temperature_c, condition.frequency_mhz, turn.throttling)
+    return SustainedWindow(end_s, len(times), fps, condition.temperature_c, condition.frequency_mhz, turn.throttling)
 
 
 def compare_rounds(base: CandidateTrial, trial: CandidateTrial, stage: str) -> Ratio:
@@ -285,6 +285,6 @@ def _times(turns: Sequence[Turn], stage: str) -> list[float]:
     return [sample[stage] for turn in turns for sample in turn.samples]
 
 
-def _mean_fps(windows: Sequence[Window]) -> float:
+def _mean_fps(windows: Sequence[SustainedWindow]) -> float:
     """Pictures over the time that they took."""
     return sum(w.pictures for w in windows) / sum(w.pictures / w.fps for w in windows)

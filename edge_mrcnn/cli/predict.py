@@ -10,6 +10,7 @@ import click
 
 import runtimes
 from edge_mrcnn.cli.options import name_next
+from edge_mrcnn.measure.files import file_number
 from edge_mrcnn.tune.choice import resolve_model
 from runtimes import UsageError
 from runtimes.draw import draw_detections
@@ -59,10 +60,11 @@ def relative_names(paths: list[Path]) -> list[str]:
 
 def image_ids(names: list[str]) -> dict[str, int | str]:
     """COCO image ids: the number that each file is named by, where all are, or else the names themselves."""
-    stems = [Path(name).stem for name in names]
-    if all(stem.isdecimal() for stem in stems) and len(set(map(int, stems))) == len(stems):
-        return dict(zip(names, map(int, stems), strict=True))
-    return {name: name for name in names}
+    numbers = [file_number(Path(name)) for name in names]
+    distinct = {number for number in numbers if number is not None}
+    if len(distinct) < len(names):
+        return {name: name for name in names}
+    return {name: number for name, number in zip(names, numbers, strict=True) if number is not None}
 
 
 def summarize(labels: list[int], names: tuple[str, ...]) -> str:

@@ -22,6 +22,8 @@ except ModuleNotFoundError as error:
 RunLengths = dict[str, Any]
 """Compressed RLE as pycocotools has it: `size`, height and width, and `counts`, bytes or text."""
 
+MIN_VISIBLE_PX = 16
+"""Objects that have fewer pixels than this at the input size, once they are augmented, are not trained on."""
 FARTHEST = 10.0
 """How far outside of its picture an outline may reach, in widths and heights of the picture; memory follows it."""
 LONGEST_RUN_DIGITS = 8

@@ -12,10 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge_mrcnn.data.outlines import Part
-
-MIN_VISIBLE_PX = 16
-"""Objects of which augmentation leaves fewer pixels than this are not trained on."""
+from edge_mrcnn.data.outlines import MIN_VISIBLE_PX, Part
 
 Target = dict[str, Tensor]
 """`boxes` (N, 4) float32 xyxy in pixels of the view, at whole pixels; `labels` (N,) int64 from 1; `masks` (P,)

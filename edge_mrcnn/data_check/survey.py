@@ -12,13 +12,12 @@ from edge_mrcnn.data.faults import Finding, Findings, Place
 from edge_mrcnn.data.files import inspect_files
 from edge_mrcnn.data.layouts import SplitSource
 from edge_mrcnn.data.loading import find_source, has_split
+from edge_mrcnn.data.outlines import MIN_VISIBLE_PX
 from edge_mrcnn.data.plausibility import count_objects, settle
 from edge_mrcnn.data.records import Records, read_records
 from runtimes.errors import UsageError
 from runtimes.progress import Progress, silent
 
-MIN_VISIBLE_PX = 16
-"""Area at the input size below which training leaves an object out."""
 RARE = 20
 """A class with fewer objects is told."""
 SIMILAR_LIMIT = 20_000

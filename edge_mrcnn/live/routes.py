@@ -67,7 +67,7 @@ class RequestError(Exception):
         self.status = status
 
 
-class Connection(Protocol):
+class HttpExchange(Protocol):
     """What a route may know of a request and do for its answer; the server's handler has this face."""
 
     path: str
@@ -106,26 +106,26 @@ class Connection(Protocol):
 class Route:
     """What is done for one path."""
 
-    answer: Callable[[Connection, dict[str, Any]], None]
+    answer: Callable[[HttpExchange, dict[str, Any]], None]
     """Takes the connection, and the query of a GET or the body of a POST."""
     is_public: bool = False
     """Whether it is open without the token."""
 
 
-def send_page(connection: Connection, query: dict[str, Any]) -> None:
+def send_page(connection: HttpExchange, query: dict[str, Any]) -> None:
     """The page itself; it holds nothing secret and asks for the token where one is needed."""
     name, kind = PAGE[urlsplit(connection.path).path]
     connection.send_body((resources.files("edge_mrcnn.live") / "page" / name).read_bytes(), kind)
 
 
-def send_state(connection: Connection, query: dict[str, Any]) -> None:
+def send_state(connection: HttpExchange, query: dict[str, Any]) -> None:
     """What the page shows."""
     site = connection.site
     state = describe_state(site.card, site.monitor, site.controls, site.scenes)
     connection.send_json({**state, "viewers": site.viewers.count})
 
 
-def send_health(connection: Connection, query: dict[str, Any]) -> None:
+def send_health(connection: HttpExchange, query: dict[str, Any]) -> None:
     """200 while frames are processed, else 503; the reason only for those who may see the page."""
     health = connection.site.monitor.health()
     details = {"why": health.reason} if connection.is_known() else {}
@@ -133,13 +133,13 @@ def send_health(connection: Connection, query: dict[str, Any]) -> None:
     connection.send_json({"ok": health.is_ok, **details}, status)
 
 
-def send_metrics(connection: Connection, query: dict[str, Any]) -> None:
+def send_metrics(connection: HttpExchange, query: dict[str, Any]) -> None:
     """Prometheus text."""
     site = connection.site
     connection.send_body(render_metrics(site.monitor, site.card, site.tallies()).encode(), CONTENT_TYPE)
 
 
-def send_picture(connection: Connection, query: dict[str, Any]) -> None:
+def send_picture(connection: HttpExchange, query: dict[str, Any]) -> None:
     """The next picture of a source, as soon as there is one; 204 when there is none for a while."""
     source = connection.site.source_name(query.get("source", "0"))
     _admit(connection, _viewer(connection, query))
@@ -152,7 +152,7 @@ def send_picture(connection: Connection, query: dict[str, Any]) -> None:
     connection.send_body(picture.jpeg, "image/jpeg", headers=[("X-Number", str(picture.number))])
 
 
-def send_mjpeg(connection: Connection, query: dict[str, Any]) -> None:
+def send_mjpeg(connection: HttpExchange, query: dict[str, Any]) -> None:
     """Pictures without end, for programs that know MJPEG; one that is slow gets fewer, one that stops is dropped."""
     source = connection.site.source_name(query.get("source", "0"))
     viewer = f"{connection.client} {connection.client_address[1]}"
@@ -178,18 +178,18 @@ def _size(query: dict[str, Any]) -> str:
     return "small" if query.get("size") == "small" else "large"
 
 
-def _viewer(connection: Connection, query: dict[str, Any]) -> str:
+def _viewer(connection: HttpExchange, query: dict[str, Any]) -> str:
     """Who asks: a page names itself, so that two of one machine are two."""
     name = query.get("viewer", "")
     return f"{connection.client} {name if re.fullmatch('[a-z0-9]{1,32}', name) else ''}"
 
 
-def _admit(connection: Connection, viewer: str) -> None:
+def _admit(connection: HttpExchange, viewer: str) -> None:
     if not connection.site.viewers.admit(viewer):
         raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "as many viewers as there may be watch already")
 
 
-def change_conf(connection: Connection, change: dict[str, Any]) -> None:
+def change_conf(connection: HttpExchange, change: dict[str, Any]) -> None:
     """Set the score threshold."""
     value = change.get("conf")
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
@@ -198,7 +198,7 @@ def change_conf(connection: Connection, change: dict[str, Any]) -> None:
     connection.send_json({"conf": connection.site.controls.conf})
 
 
-def change_pause(connection: Connection, change: dict[str, Any]) -> None:
+def change_pause(connection: HttpExchange, change: dict[str, Any]) -> None:
     """Pause a source, or let it go on."""
     source, is_paused = connection.site.source_name(str(change.get("source"))), change.get("paused")
     if not isinstance(is_paused, bool):
@@ -207,7 +207,7 @@ def change_pause(connection: Connection, change: dict[str, Any]) -> None:
     connection.send_json({"paused": is_paused})
 
 
-def log_in(connection: Connection, change: dict[str, Any]) -> None:
+def log_in(connection: HttpExchange, change: dict[str, Any]) -> None:
     """Exchange the token for a session."""
     access = connection.site.access
     is_right = access.is_token(str(change.get("token", "")), connection.client) if access.needs_token else True

@@ -19,6 +19,11 @@ def file_sha256(path: Path) -> str:
     return hash_files(files_of(path))
 
 
+def file_number(path: Path) -> int | None:
+    """The number that a file is named by, as "0007.png" is by 7; None where it has another name."""
+    return int(path.stem) if path.stem.isdecimal() else None
+
+
 def unique_names(paths: Sequence[Path]) -> list[str]:
     """File names, with as many parent folders as it takes to tell them apart."""
     for depth in range(1, max(len(path.parts) for path in paths) + 1):

@@ -29,7 +29,7 @@ FORMAT = "edge-mrcnn-reference-1"
 
 
 @dataclass(frozen=True)
-class Recording:
+class RecordedDataSet:
     """One data set as the model saw it."""
 
     label: str
@@ -50,7 +50,7 @@ class RecordedModel:
     card: ModelCard
     facts: ModelFacts
     """What was known of it where it ran."""
-    recordings: dict[str, Recording] = field(repr=False)
+    recordings: dict[str, RecordedDataSet] = field(repr=False)
     """Hash of the annotation file to what was seen of it."""
 
     def evaluate(self, data: CocoData, *, limit: int | None = None, progress: Progress = silent) -> Evaluation:
@@ -71,7 +71,7 @@ class RecordedModel:
             progress("images", done, len(images))
         return evaluator.finish(recording.latency)
 
-    def _find(self, data: CocoData) -> Recording:
+    def _find(self, data: CocoData) -> RecordedDataSet:
         recording = self.recordings.get(file_sha256(data.path))
         if recording is None:
             held = ", ".join(r.label for r in self.recordings.values())
@@ -149,14 +149,14 @@ def _describe_image(image: CocoImage, evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _record(data_set: dict[str, Any]) -> Recording:
+def _record(data_set: dict[str, Any]) -> RecordedDataSet:
     answers = Answers()
     image_sha256 = {}
     for image in data_set["images"]:
         image_sha256[image["id"]] = image["sha256"]
         results = [{"image_id": image["id"], **result} for result in image["results"]]
         answers.add(image["id"], results)
-    return Recording(
+    return RecordedDataSet(
         label=data_set["label"],
         image_sha256=image_sha256,
         categories=tuple(data_set["categories"]),

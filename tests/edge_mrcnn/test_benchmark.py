@@ -26,7 +26,7 @@ from edge_mrcnn.benchmark.rows import (
     Benchmark,
     Surroundings,
     Sustained,
-    Window,
+    SustainedWindow,
     compare_rounds,
     dropped_share,
     summarize,
@@ -186,7 +186,7 @@ class TestArithmetic:
 class TestSustained:
     RUN = Sustained(
         name="a.tflite", place="4 threads",
-        windows=tuple(Window(10.0 * n, 100, 30 - n, 40.0 + n, 2400 - n, ()) for n in range(1, 19)),
+        windows=tuple(SustainedWindow(10.0 * n, 100, 30 - n, 40.0 + n, 2400 - n, ()) for n in range(1, 19)),
     )  # fmt: skip
 
     def test_first_minute_is_compared_with_the_last(self):

@@ -18,6 +18,9 @@ from edge_mrcnn.live.scenes import Happening, Scenes
 from runtimes import ModelCard
 from runtimes.sources import Source
 
+QUEUE = 100
+"""Events that may wait for a server or broker; further ones are dropped and counted."""
+
 P = ParamSpec("P")
 Tally = tuple[str, str, Samples]
 """A counter for the metrics: name without prefix and `_total`, help line, samples."""

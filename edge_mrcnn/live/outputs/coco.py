@@ -12,6 +12,7 @@ from edge_mrcnn.live.option_spec import option
 from edge_mrcnn.live.outputs.base import LoopContext, Output
 from edge_mrcnn.live.outputs.text_file import TextFile
 from edge_mrcnn.live.result import LiveResult
+from edge_mrcnn.measure.files import file_number
 from runtimes.sources import Frame, ImageSource, Source
 
 ImageId = int | str
@@ -84,7 +85,8 @@ def name_images(sources: Mapping[str, Source]) -> dict[tuple[str, str], ImageId]
 
 
 def _id_of(path: Path) -> ImageId:
-    return int(path.stem) if path.stem.isdecimal() else path.name
+    number = file_number(path)
+    return path.name if number is None else number
 
 
 def name_image(frame: Frame, *, names: Mapping[tuple[str, str], ImageId], is_alone: bool) -> ImageId:

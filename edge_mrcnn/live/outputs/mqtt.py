@@ -23,7 +23,7 @@ from urllib.parse import unquote
 from edge_mrcnn import __version__
 from edge_mrcnn.live.names import name_publicly
 from edge_mrcnn.live.option_spec import option
-from edge_mrcnn.live.outputs.base import LoopContext, Output, Tally
+from edge_mrcnn.live.outputs.base import QUEUE, LoopContext, Output, Tally
 from edge_mrcnn.live.scenes import Happening
 from edge_mrcnn.live.state import describe_sources
 from runtimes import ModelCard
@@ -36,8 +36,6 @@ CONNECT_S = 3.0
 """Seconds that a connection may take."""
 CLOSE_S = 0.5
 """Seconds that the end may wait for the broker, twice."""
-QUEUE = 100
-"""Events that may wait for the broker; further ones are dropped and counted."""
 MAX_CLASSES = 20
 """Models with more classes announce a class to Home Assistant when it is first seen."""
 USER, PASSWORD = "EDGE_MRCNN_MQTT_USER", "EDGE_MRCNN_MQTT_PASSWORD"

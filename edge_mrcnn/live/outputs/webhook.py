@@ -18,13 +18,11 @@ from urllib.parse import unquote, urlsplit
 
 from edge_mrcnn import __version__
 from edge_mrcnn.live.option_spec import option
-from edge_mrcnn.live.outputs.base import LoopContext, Output, Tally
+from edge_mrcnn.live.outputs.base import QUEUE, LoopContext, Output, Tally
 from edge_mrcnn.live.scenes import Happening
 from runtimes.errors import UsageError
 from runtimes.redaction import find_secrets, hide
 
-QUEUE = 100
-"""Events that may wait; further ones are dropped and counted."""
 TIMEOUT_S = 5.0
 """Seconds that the server may take."""
 PAUSES_S = (1.0, 3.0, 10.0)
