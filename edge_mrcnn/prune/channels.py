@@ -50,13 +50,17 @@ def narrow(checkpoint: Checkpoint, importance: Importance, config: PruneConfig, 
     """Come down to a budget; `checkpoint` may be the model that it was made of, or narrower already."""
     groups, layers = find_groups(checkpoint), describe_layers(checkpoint)
     floors = {group.name: round(config.least * group.width) for group in groups}
+    widths = Widths(layers, groups)
     removal = choose_channels(
-        groups, importance, Widths(layers, groups), budget.cost, budget.goal, round_to=config.round_to, floors=floors
+        groups, importance, widths, budget.cost, budget.goal, round_to=config.round_to, floors=floors
     )
     model = copy.deepcopy(checkpoint.model)
     cut(model, groups, removal)
     pruned = replace(checkpoint, model=model.eval())
     record = {"ratio": config.ratio, **_costs(checkpoint, pruned), "widths": _new_widths(groups, removal)}
+    if config.latency_ms is None:  # a latency is measured, and not what the widths say
+        record["asked"] = budget.goal / budget.full
+        record["reached"] = widths.total(budget.cost) / budget.full
     return replace(pruned, training={**checkpoint.training, "pruned": record})
 
 

@@ -32,16 +32,21 @@ class Layer:
     """Channels, or features."""
     outputs: int
     kernel: int
-    """Side of its kernel, in pixels."""
+    """Longer side of its kernel, in pixels."""
     stride: int
     positions: int
     """How often its kernel is applied."""
     calls: tuple[Size, ...]
     """Sizes of its inputs; a layer that pyramid levels share has several."""
+    area: int = 1
+    """Pixels of its kernel, which may be longer than wide."""
+    groups: int = 1
+    """Into how many groups a convolution that is not depthwise divides its channels."""
 
     def macs(self, outputs: int, inputs: int) -> int:
         """Multiply-accumulates at these widths."""
-        return self.positions * self.kernel**2 * outputs * (1 if self.kind == "depthwise" else inputs)
+        per_output = 1 if self.kind == "depthwise" else inputs // self.groups
+        return self.positions * self.area * outputs * per_output
 
 
 class CostModel(Protocol):
@@ -167,7 +172,24 @@ def _describe(module: nn.Module, name: str) -> Layer:
     if isinstance(module, nn.Linear):
         return Layer("linear", module.in_features, module.out_features, 1, 1, 0, ())
     assert isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
-    is_last = name.endswith("mask_fcn_logits")  # of which the deploy graph computes the row of the object's own class
-    outputs = 1 if is_last else module.out_channels
-    kind = "deconv" if isinstance(module, nn.ConvTranspose2d) else "depthwise" if is_depthwise(module) else "conv"
-    return Layer(kind, module.in_channels, outputs, module.kernel_size[0], module.stride[0], 0, ())
+    kind = _kind_of(module)
+    # Of the mask logits the deploy graph computes the row of the object's own class.
+    outputs = 1 if name.endswith("mask_fcn_logits") else module.out_channels
+    height, width = module.kernel_size
+    return Layer(
+        kind,
+        module.in_channels,
+        outputs,
+        max(height, width),
+        module.stride[0],
+        0,
+        (),
+        area=height * width,
+        groups=module.groups if kind == "conv" else 1,
+    )
+
+
+def _kind_of(module: nn.Conv2d | nn.ConvTranspose2d) -> str:
+    if isinstance(module, nn.ConvTranspose2d):
+        return "deconv"
+    return "depthwise" if is_depthwise(module) else "conv"

@@ -105,9 +105,89 @@ def _describe(graph: Any, group: Any, names: dict[nn.Module, str]) -> ChannelGro
         keeps_channels = isinstance(module, nn.BatchNorm2d) or is_depthwise(module)
         is_writer = keeps_channels or graph.is_out_channel_pruning_fn(item.dep.handler)
         side = writers if is_writer else readers
-        side[names[module]] = Links(torch.tensor(item.root_idxs), torch.tensor(item.idxs))
+        pairs = torch.tensor([item.root_idxs, item.idxs])
+        name = names[module]
+        if name in side:  # reached on several ways
+            known = torch.stack([side[name].channels, side[name].features])
+            pairs = torch.cat([known, pairs], 1).unique(dim=1)
+        side[name] = Links(*pairs)
     first_writer = next(iter(writers))
-    return ChannelGroup(first_writer, len(group[0].idxs), writers, readers)
+    found = ChannelGroup(first_writer, len(group[0].idxs), writers, readers)
+    return _merged(found, _bound_pairs(graph, found, names))
+
+
+def _bound_pairs(graph: Any, group: ChannelGroup, names: dict[nn.Module, str]) -> list[tuple[int, int]]:
+    """Channels of which none may go alone: a layer has one feature for both, or makes one of them out of the other.
+
+    Ghost modules (arXiv 1911.11907) put what they are given beside what a depthwise convolution makes of it. A
+    dependency graph says so of either half, and not that the halves belong together.
+    """
+    modules = {name: module for module, name in names.items()}
+    pairs: list[tuple[int, int]] = []
+    for links in (*group.writers.values(), *group.readers.values()):
+        pairs += _disagreements(links, links)
+    for name, made in group.writers.items():
+        if is_depthwise(modules[name]):
+            source = group.writers.get(_source_of(graph, modules[name], names))
+            if source is not None:
+                pairs += _disagreements(source, made) + _lost_halves(source, made, group.width)
+    return pairs
+
+
+def _lost_halves(source: Links, made: Links, width: int) -> list[tuple[int, int]]:
+    """Channels that only a depthwise convolution can have made, each with the one that it was made of.
+
+    Where the graph reaches the convolution by its source first, it forgets which channels its results are. They come in
+    the same order.
+    """
+    known = {*source.channels.tolist(), *made.channels.tolist()}
+    lost = [channel for channel in range(width) if channel not in known]
+    if len(lost) != len(made.channels):
+        return []
+    in_order = made.channels[made.features.argsort()]
+    return list(zip(in_order.tolist(), lost, strict=True))
+
+
+def _disagreements(one: Links, other: Links) -> list[tuple[int, int]]:
+    """Pairs of channels that have the same feature."""
+    channel_of = dict(zip(one.features.tolist(), one.channels.tolist(), strict=True))
+    pairs = []
+    for feature, channel in zip(other.features.tolist(), other.channels.tolist(), strict=True):
+        known = channel_of.get(feature, channel)
+        if known != channel:
+            pairs.append((channel, known))
+    return pairs
+
+
+def _source_of(graph: Any, layer: nn.Module, names: dict[nn.Module, str]) -> str:
+    """The name of the layer whose outputs a depthwise convolution reads, or "" where it reads more than one."""
+    node = graph.module2node[layer]
+    while len(node.inputs) == 1:
+        node = node.inputs[0]
+        if node.module in names and isinstance(node.module, KNOWN):
+            return names[node.module]
+    return ""
+
+
+def _merged(group: ChannelGroup, pairs: list[tuple[int, int]]) -> ChannelGroup:
+    """A group in which channels that are bound together count as one."""
+    if not pairs:
+        return group
+    leader = list(range(group.width))
+    for first, second in pairs:
+        one, other = leader[first], leader[second]
+        leader = [min(one, other) if known in (one, other) else known for known in leader]
+    number = {channel: index for index, channel in enumerate(sorted(set(leader)))}
+    renamed = torch.tensor([number[channel] for channel in leader])
+
+    def rename(side: dict[str, Links]) -> dict[str, Links]:
+        found = {}
+        for name, links in side.items():
+            pairs = torch.stack([renamed[links.channels], links.features])
+            found[name] = Links(*pairs.unique(dim=1))
+        return found
+
+    return ChannelGroup(group.name, len(number), rename(group.writers), rename(group.readers))
 
 
 def _can_be_cut(module: nn.Module) -> bool:

@@ -34,6 +34,8 @@ TIMED_IMAGES = 8
 """Pictures that a latency is measured on."""
 TRIALS = 4
 """How many choices are exported and timed at most, each corrected by the one before."""
+TOLERANCE = 0.05
+"""A budget of multiply-accumulates or channels is met from below, by at most this share of it."""
 REACHED = (0.96, 1.02)
 """A time between these multiples of the goal is good enough; what is below has lost more than it had to."""
 
@@ -259,11 +261,25 @@ def _is_done(folder: Path, epochs: int) -> bool:
     return last.is_file() and load_checkpoint(last).training.get("epoch") == epochs
 
 
+def _describe_miss(asked: float | None, reached: float | None) -> list[str]:
+    """A line where a budget was not met, or more was removed than it took; nothing of earlier versions' records."""
+    if asked is None or reached is None or asked * (1 - TOLERANCE) <= reached <= asked:
+        return []
+    if reached > asked:
+        return [
+            f"{100 * asked:.0f} % are out of reach, {100 * reached:.0f} % are left: each group of channels keeps its "
+            "least share, and layers whose channels are tied to their places are not narrowed"
+        ]
+    return [f"asked for {100 * asked:.0f} %, {100 * reached:.0f} % are left: one step of a group is that large"]
+
+
 def describe(pruned: Checkpoint) -> list[str]:
     """What was removed, and what that changes, a line each."""
     lines = []
     if "pruned" in pruned.training:
         lines.append(_describe_channels(pruned))
+        record = pruned.training["pruned"]
+        lines += _describe_miss(record.get("asked"), record.get("reached"))
     if "sparse" in pruned.training:
         lines.append(_describe_zeros(pruned))
     return lines

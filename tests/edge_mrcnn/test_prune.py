@@ -27,6 +27,7 @@ from edge_mrcnn.prune.selection import choose_channels  # noqa: E402
 from edge_mrcnn.prune.settings import PruneConfig  # noqa: E402
 from edge_mrcnn.prune.surgery import cut, mask  # noqa: E402
 from edge_mrcnn.prune.surrogate import Surrogate  # noqa: E402
+from edge_mrcnn.prune.tuning import TOLERANCE, describe  # noqa: E402
 from edge_mrcnn.train.task import Batch  # noqa: E402
 from runtimes.errors import UsageError  # noqa: E402
 
@@ -72,8 +73,8 @@ def random_removal(groups: Iterable[ChannelGroup]) -> dict[str, torch.Tensor]:
     return {g.name: torch.randperm(g.width, generator=generator)[: g.width // 3] for g in groups}
 
 
-TIMM = ("mobilenetv3_small_050", "repvgg_a0", "mobileone_s0")
-"""Nets with gates, and with branches."""
+TIMM = ("mobilenetv3_small_050", "repvgg_a0", "mobileone_s0", "regnetx_002", "ghostnetv2_100")
+"""Nets with gates, branches, grouped convolutions, and channels made out of others."""
 
 PARTS = {
     **{f"preset {name}": replace(preset(name), image_size_hw=SIZE) for name in PRESETS},
@@ -110,13 +111,18 @@ def test_a_cut_model_answers_as_the_masked_original_and_runs(name: str, tmp_path
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("name", ["preset nano", "preset small-dense", "preset resnet50", "timm:mobilenetv3_small_050"])
+@pytest.mark.parametrize(
+    "name",
+    ["preset nano", "preset small-dense", "preset resnet50", *(f"timm:{net}" for net in TIMM if net != "mobileone_s0")],
+)
 def test_reaches_its_budget(name: str) -> None:
     checkpoint = make_checkpoint(PARTS[name])
     parameters = count(checkpoint)
     pruned = prune(checkpoint, make_batches(), PruneConfig(macs=0.6))
     macs, left = (measure_cost(c.model, c.config).macs for c in (checkpoint, pruned))
+    is_close = (1 - TOLERANCE) * 0.6 * macs < left
     assert 0.5 * macs < left <= 0.6 * macs and pruned.training["pruned"]["macs"] == [macs, left]
+    assert is_close or any("asked for 60 %" in line for line in describe(pruned))
     assert pruned.training["pruned"]["parameters"] == [parameters, count(pruned)]
     assert count(pruned) < parameters == count(checkpoint)
 
@@ -169,6 +175,7 @@ def test_no_group_vanishes() -> None:
     pruned = prune(checkpoint, make_batches(), PruneConfig(macs=0.01))
     for before, after in zip(find_groups(checkpoint), find_groups(pruned), strict=True):
         assert after.width >= min(before.width, max(8, before.width // 8))
+    assert any("1 % are out of reach" in line for line in describe(pruned))
 
 
 def test_predictors_keep_their_outputs() -> None:
