@@ -42,7 +42,7 @@ def write_onnx(graph: DeployGraph, card: ModelCard, path: Path, *, opset: int = 
 
 
 @lru_cache(maxsize=1)  # OpenVINO's file is made from the same conversion, which takes most of the time
-def convert(graph: DeployGraph, opset: int = OPSET) -> onnx.ModelProto:
+def convert(graph: DeployGraph, opset: int) -> onnx.ModelProto:
     """The graph as an ONNX model with named nodes and, unless it is static, dynamic rows. Not to be changed."""
     image = torch.zeros(graph.batch, *graph.config.image_size_hw, 3, dtype=torch.uint8)
     names = (*RawOutputs._fields, BATCH_OUTPUT)[: 4 if graph.batch == 1 or graph.static else 5]

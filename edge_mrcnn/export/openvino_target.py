@@ -12,7 +12,7 @@ from openvino import opset13
 
 from edge_mrcnn.export import model_api
 from edge_mrcnn.export.graph import DeployGraph
-from edge_mrcnn.export.onnx_target import convert
+from edge_mrcnn.export.onnx_target import OPSET, convert
 from runtimes.model_card import ModelCard
 from runtimes.model_file import ModelFile
 
@@ -25,7 +25,7 @@ def write_openvino(graph: DeployGraph, card: ModelCard, path: Path) -> None:
         card: Stored as runtime information, beside the `model_info` that OpenVINO's own tools read.
         path: The .xml to write.
     """
-    model = simplified(convert(graph))
+    model = simplified(convert(graph, OPSET))
     for name, value in model_api.describe(card).items():
         model.set_rt_info(value, ["model_info", name])
     openvino.save_model(model, path, compress_to_fp16=False)

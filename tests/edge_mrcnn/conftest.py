@@ -77,6 +77,19 @@ def _annotation(number: int, image_id: int, category: int, outline: np.ndarray) 
 
 
 @pytest.fixture(scope="session")
+def toy_files(toy_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Target to the FP32 file that `export` made of the toy checkpoint, for every test that only reads it."""
+    for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        pytest.importorskip(package, reason="pip install 'edge-mrcnn[export]'")
+    from edge_mrcnn.export.pipeline import export
+    from edge_mrcnn.export.settings import ExportConfig
+
+    targets = ("onnx", "openvino")
+    files = export(toy_checkpoint, tmp_path_factory.mktemp("toy files"), ExportConfig(targets=targets))
+    return dict(zip(targets, files, strict=True))
+
+
+@pytest.fixture(scope="session")
 def noise_tensors(toy_config: ModelConfig) -> list[np.ndarray]:
     """Three inputs (1, H, W, 3) uint8: noise, noise that fades, and a plain gray."""
     height, width = toy_config.image_size_hw

@@ -15,23 +15,14 @@ openvino = pytest.importorskip("openvino", reason="pip install 'edge-mrcnn[openv
 
 import runtimes  # noqa: E402
 from edge_mrcnn.export import model_api  # noqa: E402
-from edge_mrcnn.export.graph import DeployGraph  # noqa: E402
-from edge_mrcnn.export.onnx_target import write_onnx  # noqa: E402
-from edge_mrcnn.export.openvino_target import write_openvino  # noqa: E402
-from edge_mrcnn.model.checkpoint import load_checkpoint  # noqa: E402
-from edge_mrcnn.reference import make_card  # noqa: E402
 
 SUFFIXES = (".onnx", ".xml")
 
 
 @pytest.fixture(scope="module")
-def files(toy_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def files(toy_files: dict[str, Path]) -> dict[str, Path]:
     """Suffix to file."""
-    checkpoint, folder = load_checkpoint(toy_checkpoint), tmp_path_factory.mktemp("model_api")
-    graph, card = DeployGraph(checkpoint.model, checkpoint.config), make_card(checkpoint)
-    write_onnx(graph, card.updated(target="onnx"), folder / "toy.onnx")
-    write_openvino(graph, card.updated(target="openvino"), folder / "toy.xml")
-    return {suffix: folder / f"toy{suffix}" for suffix in SUFFIXES}
+    return {path.suffix: path for path in toy_files.values()}
 
 
 def read_description(path: Path) -> dict[str, str]:

@@ -22,7 +22,7 @@ from edge_mrcnn.export.cost import measure_cost  # noqa: E402
 from edge_mrcnn.export.pipeline import adapt  # noqa: E402
 from edge_mrcnn.export.settings import ExportConfig  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
-from edge_mrcnn.prune import tuning  # noqa: E402
+from edge_mrcnn.prune import latency, probes, tuning  # noqa: E402
 from edge_mrcnn.prune.budget import Budget  # noqa: E402
 from edge_mrcnn.prune.channels import narrow  # noqa: E402
 from edge_mrcnn.prune.costs import Widths, describe_layers  # noqa: E402
@@ -56,6 +56,14 @@ def whole(toy_checkpoint: Path, toy_data: Path, tmp_path_factory: pytest.TempPat
     data = load(toy_data, "train")
     prune_and_train(load_checkpoint(toy_checkpoint), data, folder, HALF, TOY, iterations=2, device="cpu")
     return folder
+
+
+@pytest.fixture
+def one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are taken once: whatever busy moment spoils them does not matter where no time is compared."""
+    monkeypatch.setattr(latency, "TURNS", 1)
+    monkeypatch.setattr(probes, "ROUNDS", 1)
+    monkeypatch.setattr(tuning, "TIMED_IMAGES", 2)
 
 
 def macs(checkpoint: Checkpoint) -> int:
@@ -107,6 +115,7 @@ def test_a_finished_run_resumes_to_itself(trained: Checkpoint, data: CocoData, t
     assert best.stat().st_mtime_ns == written
 
 
+@pytest.mark.usefixtures("one_turn")
 def test_reaches_a_latency_as_an_exported_file(
     trained: Checkpoint, data: CocoData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +154,7 @@ def test_a_correction_keeps_the_original_and_explains_what_was_measured(trained:
     assert Widths(layers, groups).total(after.cost) == pytest.approx(full) and after.goal == budget.goal
 
 
+@pytest.mark.usefixtures("one_turn")
 def test_latency_that_the_model_has_already_is_refused(trained: Checkpoint, data: CocoData, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="pip install 'edge-mrcnn[openvino]'")
     config = PruneConfig(latency_ms=1e6, runtime="openvino", threads=1, images=4)
@@ -182,9 +192,9 @@ def test_single_layers_run_on_every_runtime(runtime: str) -> None:
     pytest.importorskip("onnx", reason="pip install 'edge-mrcnn[export]'")
     pytest.importorskip({"onnx": "onnxruntime", "tflite": "ai_edge_litert"}.get(runtime, runtime))
     kinds = {"conv": (3, 2), "depthwise": (3, 1), "deconv": (2, 2), "linear": (1, 1)}
-    probes = [LayerProbe(kind, 8, 8, kernel, stride, 2, 6, 6) for kind, (kernel, stride) in kinds.items()]
-    times = time_probes(probes, runtime, 1)
-    assert list(times) == probes and all(0 < took < 1000 for took in times.values())
+    layers = [LayerProbe(kind, 8, 8, kernel, stride, 2, 6, 6) for kind, (kernel, stride) in kinds.items()]
+    times = time_probes(layers, runtime, 1)
+    assert list(times) == layers and all(0 < took < 1000 for took in times.values())
 
 
 def test_time_between_measured_widths_is_bilinear() -> None:
