@@ -146,9 +146,12 @@ def _is_first_process() -> bool:
 def _headline(checkpoint: Any, training: Any, validation: Any) -> str:
     parameters = sum(p.numel() for p in checkpoint.model.parameters())
     objects = sum(training.count_objects().values())
+    boxes = training.count_boxes()
+    kinds = f" ({objects - boxes} with a mask, {boxes} with a box only, which train no mask)" if boxes else ""
     held_out = f"{len(validation.images)} for validation" if validation else "none for validation"
     size = "x".join(map(str, checkpoint.config.image_size_hw))
     return (
         f"{checkpoint.config.name} ({checkpoint.config.backbone}, {parameters / 1e6:.2f} M parameters, {size}) on "
-        f"{len(training.images)} images with {objects} objects of {len(training.classes)} classes; {held_out}"
+        f"{len(training.images)} images with {objects} objects{kinds} of "
+        f"{len(training.classes)} classes; {held_out}"
     )

@@ -156,6 +156,7 @@ def paste_objects(
     source: np.ndarray,
     source_parts: Sequence[Part],
     rng: np.random.Generator,
+    has_mask: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[Part], np.ndarray]:
     """Lay some objects of another picture over a picture ("simple copy-paste", arXiv 2012.07177, section 3).
 
@@ -165,13 +166,15 @@ def paste_objects(
         source: (H, W, 3) uint8 RGB, the view of another picture.
         source_parts: Masks of its M objects.
         rng: Chooses which of them, one at least.
+        has_mask: (M,) bool, false for what is never pasted since only its box is known; all true if None.
 
     Returns:
         The picture, the N masks of what is still seen of its own objects and K of the pasted ones, and the indices (K,)
         of those in `source_parts`.
     """
-    count = len(source_parts)
-    chosen = rng.permutation(count)[: rng.integers(1, count + 1)] if count else np.zeros(0, np.int64)
+    candidates = np.arange(len(source_parts)) if has_mask is None else np.flatnonzero(has_mask)
+    count = len(candidates)
+    chosen = candidates[rng.permutation(count)[: rng.integers(1, count + 1)]] if count else np.zeros(0, np.int64)
     covered = np.zeros(image.shape[:2], np.uint8)
     laid = [source_parts[index] for index in chosen]
     for part in laid:

@@ -71,6 +71,13 @@ class CocoData:
                 counts[annotation["category_id"]] += not annotation["iscrowd"]
         return counts
 
+    def count_boxes(self) -> int:
+        """Objects that have a box and no outline; crowds are none."""
+        alone = 0
+        for objects in self.by_image.values():
+            alone += sum(a["segmentation"] is None and not a["iscrowd"] for a in objects)
+        return alone
+
     def front(self, limit: int) -> CocoData:
         """The same data with objects in some of the first `limit` images, where it has any objects at all."""
         if any(self.annotations(image.id) for image in self.images[:limit]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,8 @@ Sample = tuple[Tensor, Target]
 class InstanceDataset:
     """Samples of a data set: a random view per index and epoch, the same on every run of a seed.
 
-    Crowd regions are left out of the targets; they have no single outline. So are objects that have only a box.
+    Crowd regions are left out of the targets; they have no single outline. Of an object that has only a box the box is
+    seen as scaled and cut as a mask of that shape would be, and its target says that it is no mask.
     """
 
     def __init__(
@@ -43,29 +46,43 @@ class InstanceDataset:
     def view(self, epoch: int, index: int) -> Sample:
         """Image (3, H, W) uint8 RGB and what is in it; memory follows the picture and the view."""
         rng = np.random.default_rng((self.config.seed, epoch, index))
-        image, parts, labels = self._see(index, rng)
+        image, parts, labels, has_mask = self._see(index, rng)
         if self.config.copy_paste and rng.random() < self.config.copy_paste:
-            source, source_parts, source_labels = self._see(int(rng.integers(len(self))), rng)
-            image, parts, chosen = paste_objects(image, parts, source, source_parts, rng)
+            source, source_parts, source_labels, is_outlined = self._see(int(rng.integers(len(self))), rng)
+            image, parts, chosen = paste_objects(image, parts, source, source_parts, rng, is_outlined)
             labels = np.concatenate([labels, source_labels[chosen]])
+            has_mask = np.concatenate([has_mask, is_outlined[chosen]])
         image = jitter_color(image, self.config.color_jitter, rng)
         channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
-        return torch.from_numpy(channels_first), make_target(parts, labels)
+        return torch.from_numpy(channels_first), make_target(parts, labels, has_mask)
 
-    def _see(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Part], np.ndarray]:
-        """A random view of an image: canvas (H, W, 3), the N masks that are seen, and their labels (N,)."""
+    def _see(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Part], np.ndarray, np.ndarray]:
+        """A random view of an image: canvas (H, W, 3), the N masks that are seen, their labels (N,), and whether each
+        is a mask, not only a box (N,)."""
         record = self.data.images[index]
         placing = Placing.choose((record.height, record.width), self.image_size_hw, self.config, rng)
         image = _read(record, placing)
-        parts, labels = [], []
-        for annotation in self.data.annotations(record.id):
+        parts, labels, has_mask = [], [], []
+        for annotation in self.data.objects(record.id):
             if annotation["iscrowd"]:
                 continue
-            part = placing.place_mask(cut_mask(annotation["segmentation"]))
+            outline = annotation["segmentation"]
+            whole = fill_box(annotation["bbox"], record) if outline is None else cut_mask(outline)
+            part = placing.place_mask(whole) if whole.mask.size else None
             if part is not None:
                 parts.append(part)
                 labels.append(self._labels[annotation["category_id"]])
-        return placing.place_image(image, self.pad_rgb), parts, np.array(labels, np.int64)
+                has_mask.append(outline is not None)
+        canvas = placing.place_image(image, self.pad_rgb)
+        return canvas, parts, np.array(labels, np.int64), np.array(has_mask, bool)
+
+
+def fill_box(box_xywh: Sequence[float], record: CocoImage) -> Part:
+    """The pixels of its picture that a box touches, all 1."""
+    x, y, width, height = box_xywh
+    left, top = max(0, math.floor(x)), max(0, math.floor(y))
+    right, bottom = min(record.width, math.ceil(x + width)), min(record.height, math.ceil(y + height))
+    return Part(left, top, np.ones((max(0, bottom - top), max(0, right - left)), np.uint8))
 
 
 def _read(record: CocoImage, placing: Placing) -> np.ndarray:

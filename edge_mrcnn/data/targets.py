@@ -16,16 +16,19 @@ from edge_mrcnn.data.outlines import MIN_VISIBLE_PX, Part
 
 Target = dict[str, Tensor]
 """`boxes` (N, 4) float32 xyxy in pixels of the view, at whole pixels; `labels` (N,) int64 from 1; `masks` (P,)
-uint8 of 0 and 1: the pixels of each box, row by row, one box after another."""
+uint8 of 0 and 1: the pixels of each box, row by row, one box after another; `has_mask` (N,) bool: false for an object
+of which only the box is known, whose pixels are all 1 and train no mask."""
 
 
-def make_target(parts: Sequence[Part], labels: np.ndarray) -> Target:
+def make_target(parts: Sequence[Part], labels: np.ndarray, has_mask: np.ndarray | None = None) -> Target:
     """Boxes around masks; objects that are hardly visible are dropped.
 
     Args:
         parts: N masks.
         labels: (N,) int64.
+        has_mask: (N,) bool, false where a mask is only its box; all true if None.
     """
+    outlined = np.ones(len(parts), bool) if has_mask is None else has_mask
     boxes, pixels, kept = [], [], []
     for index, part in enumerate(parts):
         if np.count_nonzero(part.mask) < MIN_VISIBLE_PX:
@@ -40,6 +43,7 @@ def make_target(parts: Sequence[Part], labels: np.ndarray) -> Target:
         "boxes": torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4)),
         "labels": torch.from_numpy(labels[kept]),
         "masks": torch.from_numpy(packed),
+        "has_mask": torch.from_numpy(outlined[kept]),
     }
 
 

@@ -19,7 +19,7 @@ from edge_mrcnn.model.region_pool import is_aligned
 
 @dataclass(frozen=True)
 class Regions:
-    """What the two heads made of the sampled regions of a batch: K of them, of which Q are objects."""
+    """What the two heads made of the sampled regions of a batch: K of them, of which Q are objects with a mask."""
 
     maps: list[Tensor]
     """(B, C, H / s, W / s), the pyramid that they were pooled from, finest first."""
@@ -59,7 +59,10 @@ def compute_losses(model: MaskRCNN, images: Tensor, targets: list[Target]) -> tu
     pooled = heads.box_roi_pool(features, boxes, batch.image_sizes)
     class_logits, deltas = heads.box_predictor(heads.box_head(pooled))
     classifier, box_reg = fastrcnn_loss(class_logits, deltas, labels, regressions)
-    objects = [torch.where(label > 0)[0] for label in labels]
+    objects = [
+        torch.where((label > 0) & _are_outlined(target, owner))[0]
+        for label, target, owner in zip(labels, targets, matches, strict=True)
+    ]
     object_boxes, object_labels, owners = (
         [values[rows] for values, rows in zip(lists, objects, strict=True)] for lists in (boxes, labels, matches)
     )
@@ -78,6 +81,13 @@ def compute_losses(model: MaskRCNN, images: Tensor, targets: list[Target]) -> tu
         list(features.values()), boxes, torch.cat(labels), pooled, class_logits, deltas,
         object_boxes, torch.cat(object_labels), mask_features, mask_logits,
     )  # fmt: skip
+
+
+def _are_outlined(target: Target, rows: Tensor) -> Tensor:
+    """(K,) bool, whether the object of each region has a mask; one with a box alone teaches no mask."""
+    if not len(target["labels"]):
+        return torch.zeros_like(rows, dtype=torch.bool)
+    return target["has_mask"][rows] if "has_mask" in target else torch.ones_like(rows, dtype=torch.bool)
 
 
 def _true_objects(
