@@ -19,6 +19,8 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from runtimes.formats import files_of, format_of
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
@@ -32,15 +34,17 @@ def main(files: tuple[Path, ...], rounds: int, alone: str | None) -> None:
         click.echo(json.dumps(open_once(files[0], json.loads(alone))))
         return
     with TemporaryDirectory() as cache:
-        ways = [(file, options) for file in files
-                for options in ([{}, {"cache_dir": cache}] if file.suffix == ".xml" else [{}])]  # fmt: skip
+        ways: list[tuple[Path, dict[str, str]]] = []
+        for file in files:
+            ways.append((file, {}))
+            if format_of(file).name == "openvino":
+                ways.append((file, {"cache_dir": cache}))
         turns = [[start_process(*way) for way in ways] for _ in range(rounds + 1)][1:]
     click.echo("| file | file MB | peak memory MB | s from start | s from load |")
     click.echo("|---|---:|---:|---:|---:|")
     for (file, options), *found in zip(ways, *turns, strict=True):
         total, load, peak = (statistics.median(column) for column in zip(*found, strict=True))
-        parts = [file, file.with_suffix(".bin")] if file.suffix == ".xml" else [file]
-        size = sum(part.stat().st_size for part in parts) / 1e6
+        size = sum(part.stat().st_size for part in files_of(file)) / 1e6
         name = f"{file.name}, cached" if options else file.name
         click.echo(f"| {name} | {size:.1f} | {peak:.0f} | {total:.2f} | {load:.2f} |")
 

@@ -31,6 +31,7 @@ from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint
 from edge_mrcnn.prune.latency import equal_threshold
 from edge_mrcnn.reference import TorchRuntime
 from edge_mrcnn.tables import Table
+from runtimes.formats import files_of
 from runtimes.preprocess import read_image
 
 
@@ -118,10 +119,7 @@ def seen_cost(model: Model, found: float) -> Cost:
 
 def file_mb(path: Path) -> tuple[float, float]:
     """Megabytes of a file with its weights, and of the same compressed."""
-    content = path.read_bytes()
-    weights = path.with_suffix(".bin")
-    if path.suffix == ".xml":
-        content += weights.read_bytes()
+    content = b"".join(file.read_bytes() for file in files_of(path))
     return len(content) / 1e6, len(zlib.compress(content, 6)) / 1e6
 
 

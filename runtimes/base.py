@@ -74,7 +74,7 @@ class Runtime(ABC):
         """Runtimes that answer at the same time, each for a thread of its own; together they use the same threads.
 
         This one is the first of them, and closes the others with itself. It is to be idle meanwhile, since it may be
-        opened again for its share. Calling it again closes the lanes of the last call.
+        opened again for its share. Another number closes the lanes of the last call.
 
         Args:
             count: Frames in flight at once.
@@ -84,17 +84,18 @@ class Runtime(ABC):
         """
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise UsageError(f"lanes {count!r}: expected a whole number of at least 1")
+        if count == 1 + len(self._others):
+            return [self, *self._others]
         for lane in self._others:
             lane.close()
-        self._others = self.split(count) if count > 1 else []
+        self._others = self.split(count)
         lanes = [self, *self._others]
-        if count > 1:
-            for lane in lanes:
-                warm_up(self.card.name, lane)
+        for lane in lanes:
+            warm_up(self.card.name, lane)
         return lanes
 
     def split(self, count: int) -> list[Runtime]:
-        """What suits the SDK for `lanes`: take this runtime's share of the threads and give `count - 1` others."""
+        """What suits the SDK for `lanes`: take one share of `count` of the threads, and give `count - 1` others."""
         raise UsageError(f"lanes {count}: a {type(self).__name__} takes one frame at a time")
 
     def describe(self) -> dict[str, str]:

@@ -54,9 +54,9 @@ class OnnxRuntime(BatchRuntime):
 
     def split(self, count: int) -> list[Runtime]:
         """See `Runtime.split`: a session each, with a share of the threads."""
-        self._threads = max(1, self._threads // count)
-        self._session = self._open_session(self._threads)
-        return [OnnxRuntime(self.card, self._open_session, self._threads) for _ in range(count - 1)]
+        share = max(1, self._threads // count)
+        self._session = self._open_session(share)
+        return [OnnxRuntime(self.card, self._open_session, share) for _ in range(count - 1)]
 
     def close(self) -> None:
         super().close()

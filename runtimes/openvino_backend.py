@@ -82,7 +82,7 @@ class OpenVinoRuntime(BatchRuntime):
 
         Models that are opened one by one would share OpenVINO's executor, and take turns.
         """
-        if count > self._streams:
+        if count != self._streams:
             self._streams = count
             self._take(self._compile_for(count))
         one = self._compiled

@@ -43,6 +43,7 @@ class TfliteRuntime(Runtime):
         """
         super().__init__(card)
         self._open_interpreter = open_interpreter
+        self._threads = threads
         self._detect: Any = None
         self._mask: Any = None
         self._take(threads)
@@ -56,8 +57,9 @@ class TfliteRuntime(Runtime):
 
     def split(self, count: int) -> list[Runtime]:
         """See `Runtime.split`: an interpreter each, with a share of the threads."""
-        self._take(max(1, self._threads // count))
-        return [TfliteRuntime(self.card, self._open_interpreter, self._threads) for _ in range(count - 1)]
+        share = max(1, self._threads // count)
+        self._take(share)
+        return [TfliteRuntime(self.card, self._open_interpreter, share) for _ in range(count - 1)]
 
     def close(self) -> None:
         super().close()
@@ -65,7 +67,6 @@ class TfliteRuntime(Runtime):
 
     def _take(self, threads: int) -> None:
         """Answer by an interpreter of so many threads from now on."""
-        self._threads = threads
         interpreter = self._open_interpreter(threads)
         self._detect = interpreter.get_signature_runner("detect")
         self._mask = interpreter.get_signature_runner("mask")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.yolo import open_session
+from runtimes.formats import format_of
 
 PYRAMID = "pyramid.fpn.inner_blocks"
 """What reads the maps of a backbone: nodes whose name begins so."""
@@ -19,7 +20,7 @@ def cut_backbone(file: Path) -> Path:
     """Write what computes the backbone's maps from the image to a file beside this one."""
     output = file.with_name(f"{file.stem}-backbone{file.suffix}")
     if not output.is_file():
-        _CUTTERS[file.suffix](file, output)
+        _CUTTERS[format_of(file).name](file, output)
     return output
 
 
@@ -89,4 +90,4 @@ def needed_for(results: Sequence[Any], operators: Sequence[tuple[Any, Sequence[A
     return needed
 
 
-_CUTTERS = {".onnx": _cut_onnx, ".xml": _cut_openvino, ".tflite": _cut_tflite}
+_CUTTERS = {"onnx": _cut_onnx, "openvino": _cut_openvino, "tflite": _cut_tflite}

@@ -21,10 +21,10 @@ from benchmarks.peers.scene import CLASSES, Objects, draw_disc, draw_frame
 from benchmarks.peers.timing import Clock, Stages
 from edge_mrcnn.config import PRESETS
 from runtimes.base import FakeRuntime, RawOutputs
+from runtimes.formats import FORMATS, files_of
 from runtimes.preprocess import letterbox
 from runtimes.seal import write_seal
 
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "tflite": ".tflite"}
 THRESHOLD = 0.0503
 """Score threshold of the files: a number whose bytes occur in them as this threshold alone."""
 CALIBRATION_IMAGES = 8
@@ -53,7 +53,7 @@ def enter_checkpoint(file: Path) -> str:
 
 def file_of(folder: Path, preset: str, size: int, runtime: str, precision: str) -> Path:
     """Where a file lies."""
-    return folder / f"{preset}-{size}{'-int8' * (precision == 'int8')}{SUFFIXES[runtime]}"
+    return folder / f"{preset}-{size}{'-int8' * (precision == 'int8')}{FORMATS[runtime].suffix}"
 
 
 def make_files(folder: Path, name: str, size: int, targets: Sequence[str]) -> None:
@@ -73,9 +73,9 @@ def make_files(folder: Path, name: str, size: int, targets: Sequence[str]) -> No
     calibration = quantize.CalibrationSet.load(write_frames(folder / "frames"))
     settings = quantize.QuantizeConfig(images=CALIBRATION_IMAGES)
     for target in missing:
-        rows = "static" if target == "tflite" else "dynamic"
+        rows = "static" if TARGETS[target].is_static else "dynamic"
         plain, small = (file_of(folder, name, size, target, precision) for precision in ("fp32", "int8"))
-        pkgutil.resolve_name(TARGETS[target][0])(graph, card.updated(target=target, rows=rows), plain)
+        pkgutil.resolve_name(TARGETS[target].writer)(graph, card.updated(target=target, rows=rows), plain)
         # A draft leaves out bias correction, which changes numbers and no operator.
         quantize.open_quantizer(plain, calibration, settings).write(small, frozenset(), is_draft=True)
 
@@ -198,7 +198,7 @@ def find_frame(file: Path, count: int) -> tuple[int, float]:
 def set_threshold(file: Path, threshold: float, folder: Path) -> Path:
     """A copy of a model file with another score threshold."""
     before, after = struct.pack("<f", THRESHOLD), struct.pack("<f", threshold)
-    parts = [file, file.with_suffix(".bin")] if file.suffix == ".xml" else [file]
+    parts = files_of(file)
     copies = [folder / part.name for part in parts]
     data = [part.read_bytes() for part in parts]
     assert sum(content.count(before) for content in data) >= 1, f"{file}: has no threshold of {THRESHOLD}"

@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peers.ours import SUFFIXES, THRESHOLD, set_threshold, settle
+from benchmarks.peers.ours import THRESHOLD, set_threshold, settle
 from benchmarks.peers.scene import CLASSES, SIZE_HW, draw_frame
 from benchmarks.peers.yolo import open_session
+from runtimes.formats import FORMATS
 
 NAME = "torchvision"
 ANCHOR_SIDES = ((32, 64, 128, 256, 512),) * 3
@@ -24,7 +25,7 @@ ANCHOR_SIDES = ((32, 64, 128, 256, 512),) * 3
 
 def file_of(folder: Path, name: str, size: int, runtime: str, precision: str) -> Path:
     """Where a file lies."""
-    return folder / f"{name}-{size}{SUFFIXES[runtime]}"
+    return folder / f"{name}-{size}{FORMATS[runtime].suffix}"
 
 
 def is_possible(runtime: str, precision: str) -> bool:

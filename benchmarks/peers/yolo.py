@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.peers.ours import write_frames
 from benchmarks.peers.scene import CLASSES, SIZE_HW, Objects, draw_disc, draw_frame
 from benchmarks.peers.timing import Clock, Stages
+from runtimes.formats import format_of
 
 FORMATS = {"onnx": "onnx", "openvino": "openvino", "tflite": "litert"}
 """Our name of a runtime -> theirs of a format."""
@@ -132,31 +133,29 @@ def prescribe(objects: Objects, size: int) -> tuple[NDArray[np.float32], NDArray
 
 def open_session(file: Path, threads: int) -> Callable[[NDArray[np.float32]], Any]:
     """A function that runs a file of any runtime, with the options that our own runtimes use."""
-    return {".onnx": _open_onnx, ".xml": _open_openvino, ".tflite": _open_tflite}[file.suffix](file, threads)
+    return OPENERS[format_of(file).name](file, threads)
 
 
 def _open_onnx(file: Path, threads: int) -> Callable[[NDArray[Any]], Any]:
-    import onnxruntime
+    from runtimes.onnx_backend import make_session
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    session = make_session(file, threads)
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x})
 
 
 def _open_openvino(file: Path, threads: int) -> Callable[[NDArray[Any]], Any]:
-    import openvino
+    from runtimes.openvino_backend import compile_plainly
 
-    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    request = openvino.Core().compile_model(str(file), "CPU", config).create_infer_request()
+    request = compile_plainly(file, threads).create_infer_request()
     return lambda x: list(request.infer([x], share_inputs=True, share_outputs=True).values())
 
 
 def _open_tflite(file: Path, threads: int) -> Callable[[NDArray[Any]], Any]:
-    from ai_edge_litert.interpreter import Interpreter
+    from runtimes.formats.tflite_format import strip_notes
+    from runtimes.tflite_backend import make_interpreter
 
-    interpreter = Interpreter(str(file), num_threads=threads)
+    interpreter = make_interpreter(strip_notes(file.read_bytes()), threads)
     interpreter.allocate_tensors()
     place = interpreter.get_input_details()[0]["index"]
     outputs = [output["index"] for output in interpreter.get_output_details()]
@@ -167,3 +166,7 @@ def _open_tflite(file: Path, threads: int) -> Callable[[NDArray[Any]], Any]:
         return [interpreter.get_tensor(index) for index in outputs]
 
     return run
+
+
+OPENERS = {"onnx": _open_onnx, "openvino": _open_openvino, "tflite": _open_tflite}
+"""Format -> what opens a file of it as our own backends open theirs."""

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from edge_mrcnn.doctor.facts import Facts, parse_version
 from edge_mrcnn.doctor.rules import FIX, RULES
 from edge_mrcnn.doctor.wheels import EXTRAS, fitting_wheels, is_limited
-
-RUNTIMES = ("onnxruntime", "openvino", "ai-edge-litert")
+from runtimes.formats import FORMATS
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,8 @@ def diagnose(facts: Facts) -> Diagnosis:
 
 def missing_runtimes(facts: Facts) -> list[str]:
     """Packages of runtimes that fit this machine and are not there."""
-    stand_ins = {"onnxruntime": "onnxruntime-gpu", "ai-edge-litert": "tflite-runtime"}
     wheels = fitting_wheels(facts.system)
-    absent = [name for name in RUNTIMES if not facts.has(name) and not facts.has(stand_ins.get(name, name))]
+    absent = [format_.packages[0] for format_ in FORMATS.values() if not any(map(facts.has, format_.packages))]
     return [name for name in absent if name in wheels]
 
 

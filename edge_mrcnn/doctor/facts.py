@@ -12,33 +12,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_mrcnn.measure.surroundings import describe_packages, describe_system
+from edge_mrcnn.measure.surroundings import describe_packages, describe_system, runtime_packages
 from runtimes.board import Board, Condition, read_board, read_condition
 from runtimes.board.files import ROOT, read_text
 from runtimes.errors import one_line
+from runtimes.formats import FORMATS
 
+OPENCVS = (
+    "opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless",
+)  # fmt: skip
 PACKAGES = (
-    "numpy", "opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless",
-    "onnxruntime", "onnxruntime-gpu", "openvino", "ai-edge-litert", "tflite-runtime", "onnx", "torch", "av",
-    "pycocotools", "picamera2", "runtimes", "quantize", "edge-mrcnn",
+    "numpy", *OPENCVS, *runtime_packages(), "onnx", "torch", "av", "pycocotools", "picamera2", "runtimes", "quantize",
+    "edge-mrcnn",
 )  # fmt: skip
 """Whose presence and versions matter."""
 
-PROBES = {  # name -> Python that prints what the package says of itself as JSON
+PROBES = {  # "opencv" or a format -> Python that prints what the package says of itself as JSON
     "opencv": "import cv2, json, re; found = re.search(r'GStreamer:\\s+(\\w+)', cv2.getBuildInformation());"
     " print(json.dumps({'gstreamer': bool(found) and found[1] == 'YES'}))",
-    "onnxruntime": "import onnxruntime, json; print(json.dumps({'providers': onnxruntime.get_available_providers()}))",
+    "onnx": "import onnxruntime, json; print(json.dumps({'providers': onnxruntime.get_available_providers()}))",
     "openvino": "import openvino, json; core = openvino.Core(); print(json.dumps({'devices': {d:"
     " core.get_property(d, 'FULL_DEVICE_NAME') for d in core.available_devices}}))",
     "tflite": "import json\ntry: from ai_edge_litert.interpreter import Interpreter\n"
     "except ModuleNotFoundError: from tflite_runtime.interpreter import Interpreter\nprint(json.dumps({}))",
 }
-PROBED = {
-    "opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"),
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
-    "openvino": ("openvino",),
-    "tflite": ("ai-edge-litert", "tflite-runtime"),
-}
+PROBED = {"opencv": OPENCVS, **{name: format_.packages for name, format_ in FORMATS.items() if name in PROBES}}
 """Probe -> the packages that bring what it tries; it runs if one of them is there."""
 
 ACCELERATORS = {  # pattern of a device file -> what it is

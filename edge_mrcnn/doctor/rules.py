@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_mrcnn.doctor.facts import Facts
+from edge_mrcnn.doctor.facts import OPENCVS, Facts
 from edge_mrcnn.doctor.wheels import PYTHONS, fitting_wheels
+from edge_mrcnn.measure.surroundings import runtime_packages
+from runtimes.formats import FORMATS
 from runtimes.known_faults import WRONG_ON_ARM
 
 FIX, NOTE = "fix", "note"
 SMALL_MEMORY = 1.5e9
-OPENCVS = (
-    "opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +68,17 @@ def _untried_python(facts: Facts) -> str:
 
 
 def _no_runtime(facts: Facts) -> str:
-    names = ("onnxruntime", "onnxruntime-gpu", "openvino", "ai-edge-litert", "tflite-runtime")
-    return "" if any(facts.has(name) for name in names) else "No runtime is installed, so no model can be opened"
+    is_there = any(facts.has(name) for name in runtime_packages())
+    return "" if is_there else "No runtime is installed, so no model can be opened"
 
 
 def _broken_import(facts: Facts) -> str:
-    return "; ".join(
-        f"{name} is installed but does not start: {p.error}" for name, p in facts.probes.items() if p.error
-    )
+    broken = []
+    for name, probe in facts.probes.items():
+        if probe.error:
+            title = FORMATS[name].title if name in FORMATS else name
+            broken.append(f"{title} is installed but does not start: {probe.error}")
+    return "; ".join(broken)
 
 
 def _wrong_openvino(facts: Facts) -> str:
@@ -184,7 +186,7 @@ def _no_gstreamer(facts: Facts) -> str:
 def _no_gpu_provider(facts: Facts) -> str:
     if not facts.jetpack or not facts.has("onnxruntime"):
         return ""
-    providers = facts.probes["onnxruntime"].answer.get("providers", []) if "onnxruntime" in facts.probes else []
+    providers = facts.probes["onnx"].answer.get("providers", []) if "onnx" in facts.probes else []
     if any(name.startswith(("CUDA", "Tensorrt")) for name in providers):
         return ""
     return "This ONNX Runtime does not use the Jetson's GPU"
@@ -218,7 +220,7 @@ RULES = (
     ),
     Rule(
         name="no runtime", severity=FIX, find=_no_runtime,
-        advice="install one of the extras onnx, openvino, tflite",
+        advice=f"install one of the extras {', '.join(format_.extra for format_ in FORMATS.values())}",
         source="README",
     ),
     Rule(

@@ -12,15 +12,16 @@ from edge_mrcnn.doctor.facts import Facts
 from edge_mrcnn.doctor.rules import FIX
 from edge_mrcnn.doctor.wheels import WHEELS
 from edge_mrcnn.tables import NONE, WIDTH, Table
+from runtimes.formats import FORMATS
 
 LABEL = 16
 """Width of the words at the left."""
-SHOWN = ("onnxruntime", "openvino", "ai-edge-litert", "numpy", "opencv-python-headless", "av", "pycocotools", "torch")
+RUNNERS = {format_.packages[0]: f"runs {format_.suffix}" for format_ in FORMATS.values()}
+"""First choice of package for each format -> what it does."""
+SHOWN = (*RUNNERS, "numpy", "opencv-python-headless", "av", "pycocotools", "torch")
 """Packages that are listed even where they are not there."""
 JOBS = {
-    "onnxruntime": "runs .onnx",
-    "openvino": "runs .xml",
-    "ai-edge-litert": "runs .tflite",
+    **RUNNERS,
     "av": "network cameras",
     "pycocotools": "report, tune",
     "torch": "training; a device needs none",

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from edge_mrcnn.doctor.facts import System, parse_version
+from runtimes.formats import FORMATS
 
 OLDEST = {"openvino": (2024, 4), "onnxruntime": (1, 19), "ai-edge-litert": (2, 1), "opencv-python-headless": (4, 8)}
 """The oldest releases that edge-mrcnn works with."""
-EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino", "ai-edge-litert": "tflite", "av": "stream"}
+EXTRAS = {**{format_.packages[0]: format_.extra for format_ in FORMATS.values()}, "av": "stream"}
 """Package -> extra of edge-mrcnn that brings it."""
 
 

@@ -64,12 +64,9 @@ def _shortest(run: Run) -> float:
 
 
 def _open_onnx(probe: LayerProbe, threads: int | None) -> Run:
-    import onnxruntime
+    from runtimes.onnx_backend import make_session
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads or 0
-    session = onnxruntime.InferenceSession(to_onnx(probe), options, providers=["CPUExecutionProvider"])
+    session = make_session(to_onnx(probe), threads)
     x = np.zeros(session.get_inputs()[0].shape, np.float32)
     return partial(session.run, None, {"x": x})
 
@@ -77,26 +74,21 @@ def _open_onnx(probe: LayerProbe, threads: int | None) -> Run:
 def _open_openvino(probe: LayerProbe, threads: int | None) -> Run:
     import openvino
 
-    from runtimes.openvino_backend import shared_core
+    from runtimes.openvino_backend import compile_plainly
 
-    core = shared_core()
-    model = core.read_model(to_onnx(probe))
-    hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    if threads:
-        hints["INFERENCE_NUM_THREADS"] = threads
-    request = core.compile_model(model, "CPU", hints).create_infer_request()
+    model = compile_plainly(to_onnx(probe), threads)
+    request = model.create_infer_request()
     blank = np.zeros(tuple(model.input().shape), np.float32)
     request.set_input_tensor(openvino.Tensor(blank))
     return partial(request.infer)
 
 
 def _open_tflite(probe: LayerProbe, threads: int | None) -> Run:
-    from ai_edge_litert.interpreter import Interpreter
-
     from runtimes.quiet import quiet_stderr
+    from runtimes.tflite_backend import make_interpreter
 
     with quiet_stderr():
-        interpreter = Interpreter(model_content=to_tflite(probe), num_threads=threads)
+        interpreter = make_interpreter(to_tflite(probe), threads)
         interpreter.allocate_tensors()
     return partial(interpreter.invoke)
 
@@ -106,6 +98,7 @@ OPENERS: dict[str, Callable[[LayerProbe, int | None], Run]] = {
     "openvino": _open_openvino,
     "tflite": _open_tflite,
 }
+"""Format -> what opens a layer in its runtime, as `runtimes` opens a whole model."""
 
 
 def to_onnx(probe: LayerProbe) -> bytes:

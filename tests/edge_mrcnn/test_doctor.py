@@ -22,7 +22,7 @@ GOOD = {
 }  # fmt: skip
 PROBES = {
     "opencv": Probe({"gstreamer": False}),
-    "onnxruntime": Probe({"providers": ["CPUExecutionProvider"]}),
+    "onnx": Probe({"providers": ["CPUExecutionProvider"]}),
     "openvino": Probe({"devices": {"CPU": "ARM CPU"}}),
     "tflite": Probe(),
 }
@@ -172,7 +172,7 @@ class TestCombinations:
         facts = read_facts(plant_board("pi4"), system=make_system(), packages=GOOD, probes=probes)
         finding = diagnose(facts).findings[0]
         assert (
-            finding.severity == FIX and "openvino is installed but does not start: crashes with SIGILL" in finding.what
+            finding.severity == FIX and "OpenVINO is installed but does not start: crashes with SIGILL" in finding.what
         )
 
     def test_every_rule_has_advice_and_source(self):

@@ -1,0 +1,132 @@
+"""`load` says what is wrong and what is right; runtimes share their threads; both ways to infer take the same."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import runtimes
+from runtimes import FakeRuntime, OnnxOptions, OpenVinoOptions, Runtime, TfliteOptions, UsageError
+from runtimes.formats import suffixes
+from runtimes.model_card import ModelCard
+
+WRONG = [
+    (".onnx", {"thread": 2}, "thread: no such option, did you mean threads"),
+    (".onnx", {"nonsense": 2}, "takes threads, device, spinning, providers, cache_dir"),
+    (".onnx", {"precision": "f32"}, r"precision: is an option of OpenVINO \(OpenVinoOptions\)"),
+    (".xml", {"presicion": "f32"}, "did you mean precision"),
+    (".tflite", {"spinning": True}, "spinning: is an option of ONNX Runtime"),
+    (".onnx", {"options": OpenVinoOptions()}, r"take OnnxOptions\(\.\.\.\), got OpenVinoOptions"),
+    (".xml", {"options": "fast"}, r"take OpenVinoOptions\(\.\.\.\), got str"),
+    (".tflite", {"device": "gpu"}, r"device 'gpu': \.tflite files are run by TFLite, on cpu"),
+    (".onnx", {"device": "npu"}, "on cpu, cuda, tensorrt"),
+    (".xml", {"device": "xpu"}, "on cpu, gpu, npu, auto"),
+    (".onnx", {"device": 3}, "device 3"),
+    (".onnx", {"threads": 0}, "threads 0: expected a whole number of at least 1"),
+    (".onnx", {"threads": "2"}, "threads '2'"),
+    (".onnx", {"providers": "CPUExecutionProvider"}, "expected a list"),
+]
+
+
+@pytest.mark.parametrize(("suffix", "arguments", "words"), WRONG)
+def test_wrong_argument_is_a_usage_error_that_names_the_right_one(suffix, arguments, words, model_files):
+    with pytest.raises(UsageError, match=words):
+        runtimes.load(model_files[suffix], **arguments)
+
+
+@pytest.mark.parametrize("suffix", suffixes())
+@pytest.mark.parametrize("device", ["cpu", "CPU", None])
+def test_the_cpu_goes_by_one_name(suffix, device, model_files):
+    with runtimes.load(model_files[suffix], threads=1, device=device) as model:
+        assert len(model.infer(red(2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options", "single"),
+    [
+        (".onnx", OnnxOptions(spinning=True), {"spinning": True}),
+        (".xml", OpenVinoOptions(precision="auto"), {"precision": "auto"}),
+        (".tflite", TfliteOptions(), {}),
+    ],
+)
+def test_options_come_together_or_one_by_one(suffix, options, single, model_files):
+    for arguments in ({"options": options}, single):
+        with runtimes.load(model_files[suffix], threads=1, **arguments) as model:
+            assert len(model.infer(red(1))) == 1
+
+
+def test_single_option_goes_before_the_others(model_files):
+    options = OpenVinoOptions(precision="auto", streams=2)
+    with runtimes.load(model_files[".xml"], options=options, precision="f32") as model:
+        assert model.describe()["float layers"] == "f32"
+        assert model._compiled.get_property("NUM_STREAMS") == 2
+
+
+class TestLanes:
+    @pytest.mark.parametrize("suffix", suffixes())
+    def test_all_answer_at_once(self, suffix, model_files):
+        with runtimes.load(model_files[suffix], threads=2) as model, ThreadPoolExecutor(3) as pool:
+            lanes = model.lanes(3)
+            assert lanes[0] is model and len(set(map(id, lanes))) == 3
+            counts = [list(pool.map(lambda r, n: len(r.infer(red(n))), lanes, (1, 3, 5))) for _ in range(10)]
+            assert counts == [[1, 3, 5]] * 10
+            assert model.lanes(1) == [model] and len(model.infer(red(4))) == 4
+
+    def test_openvino_has_streams_of_one_model(self, model_files):
+        with runtimes.load(model_files[".xml"], threads=2) as model:
+            lanes = model.lanes(2)
+            assert model._compiled.get_property("NUM_STREAMS") == 2
+            assert lanes[1]._compiled is model._compiled
+
+    def test_onnx_has_sessions_with_a_share_of_the_threads(self, model_files):
+        with runtimes.load(model_files[".onnx"], threads=4) as model:
+            threads = [lane._session.get_session_options().intra_op_num_threads for lane in model.lanes(2)]
+        assert threads == [2, 2]
+
+    def test_threads_are_shared_anew_each_time(self, model_files):
+        with runtimes.load(model_files[".onnx"], threads=4) as model:
+            for count, share in ((4, 1), (2, 2), (5, 1), (1, 4)):
+                first, *_ = model.lanes(count)
+                assert first._session.get_session_options().intra_op_num_threads == share
+
+    def test_closing_the_first_closes_all(self):
+        first, second = FakeRuntime().lanes(2)
+        first.close()
+        assert second.is_closed
+
+    @pytest.mark.parametrize("count", [0, -1, 1.5, True])
+    def test_impossible_number(self, count):
+        with pytest.raises(UsageError, match="expected a whole number"):
+            FakeRuntime().lanes(count)
+
+    def test_runtime_of_one_lane_says_so(self):
+        class Single(Runtime):
+            run = FakeRuntime.run
+
+            def close(self) -> None: ...
+
+        card: ModelCard = FakeRuntime().card
+        assert len(Single(card).lanes(1)) == 1
+        with pytest.raises(UsageError, match="a Single takes one frame at a time"):
+            Single(card).lanes(2)
+
+
+class TestInfer:
+    @pytest.mark.parametrize("suffix", suffixes())
+    def test_one_and_many_take_the_same_arguments(self, suffix, model_files):
+        blue_of_bgr = red(4)[..., ::-1]
+        with runtimes.load(model_files[suffix], threads=1) as model:
+            assert len(model.infer(blue_of_bgr, order="bgr", conf=0.75)) == 2  # scores 0.9, 0.8, 0.7, 0.6
+            assert [len(d) for d in model.infer_batch([blue_of_bgr] * 2, order="bgr", conf=0.75)] == [2, 2]
+            assert [len(d) for d in model.infer_batch([blue_of_bgr] * 2, order="bgr")] == [4, 4]
+            with pytest.raises(UsageError, match="order 'gbr'"):
+                model.infer_batch([red(1)], order="gbr")
+
+
+def red(count: int) -> np.ndarray:
+    """A picture in which the toy models find `count` objects."""
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[..., 0] = count
+    return image
