@@ -9,8 +9,10 @@ from pathlib import Path
 
 from quantize.base import Quantizer
 from quantize.calibration import CalibrationSet
+from quantize.doubts import check_pictures
 from quantize.settings import QuantizeConfig
 from runtimes import golden
+from runtimes.errors import UsageError
 from runtimes.formats.jobs import find_job
 from runtimes.model_file import ModelFile
 
@@ -43,7 +45,8 @@ def quantize(
         MissingFileError: If the model is not there.
         UnknownFormatError: If its format is not in `TARGETS`.
         MissingExtraError: If the packages that quantize this format are not installed.
-        UsageError: If a block that is to stay in float is not there.
+        UsageError: If a block that is to stay in float is not there, or the model is not FP32.
+        DataError: If no calibration picture is a photograph.
     """
     model, output = ModelFile(model), Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -60,8 +63,14 @@ def open_quantizer(
     Arguments and errors are those of `quantize`.
     """
     file = ModelFile(model)
+    settings = config or QuantizeConfig()
+    if file.card.precision != "fp32":
+        raise UsageError(
+            f"{file}: is {file.card.precision.upper()} already; quantize the FP32 file that it was made from"
+        )
+    check_pictures(calibration, settings.images, settings.seed)
     kind = find_job(TARGETS, file.format.name, "quantizing", name=file, install="'edge-mrcnn[export]'")
-    quantizer: Quantizer = kind(file, calibration, config or QuantizeConfig())
+    quantizer: Quantizer = kind(file, calibration, settings)
     return quantizer
 
 

@@ -8,9 +8,13 @@ from pathlib import Path
 import runtimes
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.evaluation.evaluate import Evaluation, evaluate
+from runtimes.errors import DataError
 from runtimes.progress import Progress, named
 
 Interval = tuple[float, float]
+
+USABLE_AP = 0.05
+"""AP, in [0, 1], below which a model finds almost nothing, so that no drop from it means anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,19 @@ class Drop:
         return not self.value <= limit + 1e-9
 
 
+def is_usable(box_ap: float, mask_ap: float) -> bool:
+    """Whether a drop can be counted from a model of this AP."""
+    return max(box_ap, mask_ap) >= USABLE_AP
+
+
+def say_unusable(name: object, box_ap: float, mask_ap: float) -> str:
+    """Why no drop can be counted from a model, in words."""
+    return (
+        f"{name} finds almost nothing (box AP {100 * box_ap:.1f}, mask AP {100 * mask_ap:.1f}), so no drop from it can "
+        "be judged: train it longer, or check that the data shows its classes"
+    )
+
+
 class DropMeter:
     """Evaluates the FP32 model once and then whatever is compared with it."""
 
@@ -38,11 +55,17 @@ class DropMeter:
             data: Images and truth.
             limit: Images at most.
             progress: Told after each image, under the name of the artefact.
+
+        Raises:
+            DataError: If it finds almost nothing.
         """
         self._data = data
         self._limit = limit
         self._progress = progress
         self._reference = self._evaluate(reference)
+        box_ap, mask_ap = self._reference.box.ap, self._reference.mask.ap
+        if not is_usable(box_ap, mask_ap):
+            raise DataError(say_unusable(reference, box_ap, mask_ap))
 
     def measure(self, path: Path) -> float:
         """AP that an artefact loses, the larger of boxes and masks, from 0 to 1; below 0 where it gains."""

@@ -67,15 +67,21 @@ class Tile:
 def to_html(comparison: Comparison, strips: Sequence[Strip] = ()) -> str:
     """The report as one page that needs no other file and no script."""
     limit = charts.limit_of(comparison)
+    is_judged = comparison.has_usable_reference
+
+    def level(lost: float, factor: float = 1.0) -> str:
+        """No colour for drops from a reference that finds nothing."""
+        return charts.level_of(lost, factor * limit) if is_judged else "none"
+
     return _open_template().render(
         report=comparison,
         version=__version__,
         verdict=verdict(comparison),
-        passed=not comparison.too_lossy,
+        verdict_class=_verdict_class(comparison),
         tiles=make_tiles(comparison),
-        level=lambda drop: charts.level_of(drop.value, limit),
-        loss_level=lambda lost: charts.level_of(lost, limit),
-        class_level=lambda lost: charts.level_of(lost, CLASS_FACTOR * limit),
+        level=lambda drop: level(drop.value),
+        loss_level=level,
+        class_level=lambda lost: level(lost, CLASS_FACTOR),
         targets=list(dict.fromkeys(row.target for row in comparison.rows)),
         charts={name: Markup(chart) for name, chart in draw_charts(comparison).items()},
         chart_style=Markup(_read("charts.css")),
@@ -94,6 +100,15 @@ def _columns(count: int) -> int:
     """How many of so many pictures stand beside each other: at most five, and rows of about one length."""
     rows = math.ceil(count / 5)
     return math.ceil(count / rows)
+
+
+def _verdict_class(comparison: Comparison) -> str:
+    """CSS class of the verdict; "" where nothing was asked of the models."""
+    if not comparison.has_usable_reference:
+        return "bad"
+    if comparison.max_drop is None:
+        return ""
+    return "bad" if comparison.too_lossy else "good"
 
 
 def draw_charts(comparison: Comparison) -> dict[str, str]:

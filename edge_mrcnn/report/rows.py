@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_mrcnn.evaluation.agreement import Agreement
 from edge_mrcnn.evaluation.breakdown import ErrorCost
-from edge_mrcnn.evaluation.drop import Drop
+from edge_mrcnn.evaluation.drop import Drop, is_usable
 from edge_mrcnn.evaluation.metrics import ApSummary
 from edge_mrcnn.evaluation.pairing import Pairing
 from edge_mrcnn.measure.latency import Percentiles
@@ -154,11 +154,20 @@ class Comparison:
         return self.rows[1:]
 
     @property
+    def has_usable_reference(self) -> bool:
+        """Whether the reference finds enough for a drop from it to mean anything."""
+        score = self.reference.score
+        return is_usable(score.box.ap, score.mask.ap)
+
+    @property
     def too_lossy(self) -> tuple[ReportRow, ...]:
-        """Candidates that fail the gate; none without a gate."""
-        if self.max_drop is None:
+        """Candidates that fail the gate; none without a gate, all with a reference that finds nothing."""
+        limit = self.max_drop
+        if limit is None:
             return ()
-        return tuple(row for row in self.candidates if row.score.exceeds(self.max_drop))
+        if not self.has_usable_reference:
+            return self.candidates
+        return tuple(row for row in self.candidates if row.score.exceeds(limit))
 
     @property
     def speed_base(self) -> ReportRow:

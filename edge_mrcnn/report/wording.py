@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from edge_mrcnn.evaluation.drop import Drop
+from edge_mrcnn.evaluation.drop import Drop, say_unusable
 from edge_mrcnn.report.rows import Comparison, DataSet, ReportRow
 from edge_mrcnn.tables import NONE
 
@@ -25,6 +25,9 @@ def verdict(comparison: Comparison) -> str:
     """The result in one sentence."""
     if not comparison.candidates:
         return f"{comparison.reference.name} alone: nothing to compare."
+    if not comparison.has_usable_reference:
+        score = comparison.reference.score
+        return f"{say_unusable(comparison.reference.name, score.box.ap, score.mask.ap)}."
     worst_row, worst = largest_drop(comparison)
     if math.isnan(worst.value):
         return f"The drop of {worst_row.name} cannot be measured."

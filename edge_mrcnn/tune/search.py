@@ -13,7 +13,7 @@ from edge_mrcnn.benchmark.rows import TOTAL, Benchmark, Row
 from edge_mrcnn.benchmark.run import BenchmarkConfig, run_benchmark
 from edge_mrcnn.benchmark.session import Plan
 from edge_mrcnn.data.coco import CocoData
-from edge_mrcnn.evaluation.drop import Drop
+from edge_mrcnn.evaluation.drop import Drop, is_usable, say_unusable
 from edge_mrcnn.evaluation.evaluate import Evaluation, evaluate
 from edge_mrcnn.evaluation.metrics import drop_interval
 from edge_mrcnn.measure.files import file_sha256
@@ -120,11 +120,13 @@ def tune(
 
     Raises:
         UsageError: If no reference is given and there is no FP32 model.
-        DataError: If a model and the reference know different classes of the data.
+        DataError: If a model and the reference know different classes of the data, or the reference finds nothing.
         ModelFileError: If not one of the models can be timed.
     """
     reference = reference or find_reference(models)
     base = evaluate_reference(reference, data, config.limit, progress)
+    if not is_usable(base.box.ap, base.mask.ap):
+        raise DataError(say_unusable(reference, base.box.ap, base.mask.ap))
     benchmark = run_benchmark(models, _timing(config, data), progress=progress)
     rows = sorted(benchmark.rows, key=lambda row: row.latency[TOTAL].p50)
     return Tuning(

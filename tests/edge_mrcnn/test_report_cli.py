@@ -126,6 +126,21 @@ def test_gate_ends_the_command_with_code_3_and_one_line(cli, folder, tmp_path):
     assert "AP, more than 0.5 AP. The report is" in outcome.err.splitlines()[-1]
 
 
+def test_gate_fails_where_the_reference_finds_nothing(folder, tmp_path, cli):
+    """Two models that find nothing agree perfectly; that is no proof of anything."""
+    elsewhere = BOXES[:, [0, 1, 0, 1]] + np.array([0, 0, 2, 2], np.float32)
+    blind = write_model(tmp_path / "blind.onnx", elsewhere)
+    same = write_model(tmp_path / "same.onnx", elsewhere)
+    arguments = ["report", "--reference", blind, "--models", same, "--data", folder / "set", "--no-memory"]
+    result = cli(*arguments, "--max-drop", 0.5, "-o", tmp_path / "out")
+    assert result.code == 3
+    assert "blind.onnx finds almost nothing (box AP 0.0, mask AP 0.0)" in result.err
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert 'class="verdict bad"' in page and 'class="delta good"' not in page
+    assert cli(*arguments, "-o", tmp_path / "again").code == 0  # without a gate it is said, and no more
+    assert "finds almost nothing" in (tmp_path / "again" / "report.md").read_text()
+
+
 def test_gate_passes_within_the_limit(folder, tmp_path):
     result = run(folder, "--models", str(folder / "same.onnx"), "--max-drop", "0.01", "-o", str(tmp_path))
     assert "same.onnx is within 1 AP of float.onnx." in result.stdout
