@@ -14,6 +14,7 @@ import warnings
 import click
 
 from edge_mrcnn import __version__
+from edge_mrcnn.cli.extras import explain_missing
 from edge_mrcnn.live.logs import LEVELS, set_up_logs
 from runtimes.errors import EdgeError
 from runtimes.redaction import redact
@@ -78,6 +79,12 @@ def main() -> None:
     except EdgeError as error:
         click.echo(redact(f"error: {error}"), err=True)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:  # a device has no torch
+        message = explain_missing(error, next((word for word in sys.argv[1:] if word in COMMANDS), ""))
+        if message is None:
+            raise
+        click.echo(f"error: {message}", err=True)
+        sys.exit(1)
     except click.exceptions.Abort:
         click.echo("stopped", err=True)
         sys.exit(130)

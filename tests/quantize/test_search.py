@@ -14,17 +14,17 @@ from quantize.calibration import CalibrationSet
 
 
 @pytest.fixture
-def truth(pictures: CalibrationSet, tmp_path: Path) -> Path:
-    """COCO data that calls the middle of each picture an object."""
-    shape = {"bbox": [4, 4, 8, 40], "area": 320, "iscrowd": 0, "segmentation": [[4, 4, 12, 4, 12, 44, 4, 44]]}
-    files = enumerate(pictures.files)
-    record = {
-        "images": [{"id": i, "file_name": str(file.resolve()), "width": 16, "height": 64} for i, file in files],
-        "annotations": [{"id": i, "image_id": i, "category_id": 1, **shape} for i in range(len(pictures))],
-        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
-    }
+def truth(pictures: CalibrationSet, float_files: dict[str, Path], tmp_path: Path) -> Path:
+    """COCO data that says what the FP32 model finds, so that it is a reference to count drops from."""
+    images, annotations = [], []
+    with runtimes.load(float_files[".onnx"]) as model:
+        for index, file in enumerate(pictures.files):
+            images.append({"id": index, "file_name": str(file.resolve()), "width": 16, "height": 64})
+            for found in model.infer(runtimes.read_image(file)).to_coco(index):
+                annotations.append({**found, "id": len(annotations) + 1, "iscrowd": 0})
+    categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
     path = tmp_path / "truth.json"
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return path
 
 

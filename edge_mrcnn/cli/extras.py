@@ -1,0 +1,31 @@
+"""Which extra brings a package that is not installed, for one clear line in place of a traceback."""
+
+from __future__ import annotations
+
+EXTRAS = {
+    "train": ("torch", "torchvision", "lightning", "timm", "tensorboard", "rich", "matplotlib"),
+    "prune": ("torch_pruning",),
+    "export": ("onnx", "onnxscript", "nncf", "litert_torch", "ai_edge_quantizer"),
+    "report": ("pycocotools", "jinja2", "yaml"),
+    "stream": ("av",),
+    "live": ("paho",),
+    "onnx": ("onnxruntime",),
+    "openvino": ("openvino",),
+    "tflite": ("ai_edge_litert",),
+    "demo": ("skimage",),
+}
+"""Extra of our package -> top-level modules that it brings."""
+
+VERBS = {"prune": "prune", "export": "export", "quantize": "export", "demo": "all"}
+"""Verb -> the extra that brings all that it needs, where that is more than the first missing package tells."""
+
+
+def explain_missing(error: ModuleNotFoundError, verb: str) -> str | None:
+    """What to install, in one line; None where the missing module is none that an extra brings."""
+    module = (error.name or "").partition(".")[0]
+    extra = next((name for name, modules in EXTRAS.items() if module in modules), None)
+    if extra is None:
+        return None
+    return (
+        f"{verb or 'this'} needs {module}, which is not installed: pip install 'edge-mrcnn[{VERBS.get(verb, extra)}]'"
+    )
