@@ -13,7 +13,7 @@ from typing import Any
 
 from runtimes.base import refusing
 from runtimes.bundle import is_bundle, model_file
-from runtimes.errors import MissingExtraError, MissingFileError, UnknownFormatError, UsageError
+from runtimes.errors import MissingExtraError, MissingFileError, ModelFileError, UnknownFormatError, UsageError
 from runtimes.formats import files_of, format_of, suffixes
 from runtimes.formats.base import Notes
 from runtimes.model_card import ModelCard, missing_card
@@ -118,6 +118,11 @@ class ModelFile:
         Raises as `write_card` and `card` do.
         """
         self._write(Notes(self.card.to_json(), data))
+
+    def expect(self, sha256: str) -> None:
+        """Raise ModelFileError if the files are no longer those of this hash: another model was copied over them."""
+        if self.sha256 != sha256:
+            raise ModelFileError(f"{self}: it changed since it was opened: load it again")
 
     def read(self) -> bytes:
         """The content of the model file. Raises as `card` does."""

@@ -78,8 +78,10 @@ def open_model(file: ModelFile, *, threads: int | None, device: str, options: On
     """
     providers = choose_providers(device, options.providers, options.cache_dir)
     card = file.card
+    opened = file.sha256
 
     def open_session(count: int) -> Any:
+        file.expect(opened)
         return make_session(file.path, count, providers, spinning=options.spinning)
 
     with refusing(file, COMPLAINT):

@@ -118,8 +118,10 @@ def open_model(file: ModelFile, *, threads: int | None, device: str, options: Op
     core = shared_core()
     check_device(core, device)
     card = file.card
+    opened = file.sha256
 
     def compile_for(streams: int) -> Any:
+        file.expect(opened)
         model = core.read_model(str(file.path))
         check_model(model, card, file)
         return core.compile_model(model, device.upper(), make_config(threads, device, options, streams))
@@ -135,8 +137,12 @@ def shared_core() -> Any:
     OpenVINO's CPU plugin gives the thread that loads it another stack for signals, and puts back the former one when
     it is unloaded. Of two cores that go in the order in which they came, the second puts back the stack of the first,
     which is gone: the next signal that Python handles, Ctrl-C for one, would end the process (OpenVINO 2026.4).
+
+    Weights are read, not mapped: a new model that is copied over the one in use would end the process (SIGBUS).
     """
-    return openvino.Core()
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})
+    return core
 
 
 def make_config(threads: int | None, device: str, options: OpenVinoOptions, streams: int = 1) -> dict[str, Any]:

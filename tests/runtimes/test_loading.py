@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import runtimes
 from runtimes import FakeRuntime, OnnxOptions, OpenVinoOptions, Runtime, TfliteOptions, UsageError
-from runtimes.formats import suffixes
+from runtimes.formats import files_of, suffixes
 from runtimes.model_card import ModelCard
+
+ROOT = Path(__file__).parents[2]
 
 WRONG = [
     (".onnx", {"thread": 2}, "thread: no such option, did you mean threads"),
@@ -130,3 +136,36 @@ def red(count: int) -> np.ndarray:
     image = np.zeros((64, 96, 3), np.uint8)
     image[..., 0] = count
     return image
+
+
+COPY_OVER = """
+import sys
+import numpy as np
+import runtimes
+from runtimes.formats import files_of
+from pathlib import Path
+
+path = Path(sys.argv[1])
+image = np.full((64, 96, 3), (3, 0, 0), np.uint8)
+with runtimes.load(path, threads=1) as model:
+    before = len(model.infer(image))
+    for file in files_of(path):
+        file.write_bytes(b"")
+    print(before, len(model.infer(image)), flush=True)
+    try:
+        model.lanes(2)
+    except runtimes.ModelFileError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".tflite"])
+def test_model_that_is_copied_over_while_it_runs_goes_on(suffix, model_files, tmp_path):
+    for file in files_of(model_files[suffix]):
+        shutil.copy(file, tmp_path / file.name)
+    path = tmp_path / model_files[suffix].name
+    result = subprocess.run([sys.executable, "-c", COPY_OVER, path], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    first, *rest = result.stdout.splitlines()
+    assert first == "3 3"
+    assert not rest or "changed since it was opened: load it again" in rest[0]
