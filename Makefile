@@ -10,8 +10,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_OUT ?= demo_out
+TEST_JOBS ?= 2
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)  # GNU Make 3 has none
 
-.PHONY: demo test test-pi test-streams docs check setup clean
+.PHONY: demo test test-edge_mrcnn test-quantize test-runtimes test-packaging test-pi test-streams docs check setup clean
 
 setup: $(STAMP)
 
@@ -27,12 +29,24 @@ $(STAMP): requirements.txt pyproject.toml
 demo: $(STAMP)
 	$(BIN)/edge-mrcnn demo --output $(DEMO_OUT)
 
-# One process per package, as on a device: none has every converter and runtime in one.
+# One process per package, as on a device: none has every converter and runtime in one. Two run side by side, the longest
+# first; each prints when it has ended. On one core: make test TEST_JOBS=1
 test: $(STAMP)
-	$(BIN)/python -m pytest tests/runtimes
-	$(BIN)/python -m pytest tests/quantize
+	@echo "tests of four packages, $(TEST_JOBS) at a time; each prints when it has ended"
+	@$(MAKE) --no-print-directory --jobs $(TEST_JOBS) $(SYNC) --keep-going \
+		test-edge_mrcnn test-quantize test-runtimes test-packaging
+
+test-edge_mrcnn: $(STAMP)
 	$(BIN)/python -m pytest tests/edge_mrcnn tests/test_imports.py tests/test_names.py
-	$(BIN)/python -m pytest tests/test_packaging.py tests/test_typing.py tests/test_docs.py
+
+test-quantize: $(STAMP)
+	$(BIN)/python -m pytest tests/quantize
+
+test-runtimes: $(STAMP)
+	$(BIN)/python -m pytest tests/runtimes
+
+test-packaging: $(STAMP)
+	$(BIN)/python -m pytest tests/test_packaging.py tests/test_typing.py tests/test_docs.py tests/test_architecture.py
 
 # On an emulated Raspberry Pi 4 and 5; says so and ends well where no emulator can be installed.
 test-pi: $(STAMP)

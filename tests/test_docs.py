@@ -18,7 +18,7 @@ from edge_mrcnn.cli import group
 from runtimes.errors import MissingFileError
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```(?:sh|console|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^(?:\$ |sudo )*(?:\S*/)?(edge-mrcnn .*)$", re.MULTILINE)
 INLINE = re.compile(r"(?<!`)`(edge-mrcnn [^`\n]+)`(?!`)")
