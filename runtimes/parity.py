@@ -14,6 +14,10 @@ from runtimes.base import Array, RawOutputs
 from runtimes.model_card import ModelCard
 
 
+FEW = 10
+"""Of fewer detections all must be found."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
     """How far an answer may be from the expected one."""
@@ -28,13 +32,23 @@ class Tolerance:
     """Smallest share of the expected detections that must be found, in [0, 1].
 
     Not all of a hundred: where the best P proposals are kept, rounding decides between equal scores for the last place.
+    So one may be missing, and one be found in its place, of `FEW` or more.
     """
     surplus: float = 0.01
-    """How many may be found beside them, as a share of the expected, at least of one."""
+    """How many may be found beside them, as a share of the expected."""
     margin: float = 1e-4
     """Detections whose score is this close to where the graph cuts do not count: rounding decides on them."""
     quantile: float = 1.0
     """Which of the differences is held against the limits: 1 is the largest, 0.5 the median."""
+
+    def __str__(self) -> str:
+        limits = (
+            ("boxes", self.box_px, " px"),
+            ("scores", self.score, ""),
+            ("masks", self.mask, ""),
+        )
+        within = [f"{what} within {limit:g}{unit}" for what, limit, unit in limits if np.isfinite(limit)]
+        return ", ".join([f"{self.matched:.0%} matched", *within])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +72,10 @@ class Parity:
 
     def passes(self, tolerance: Tolerance) -> bool:
         """Whether every figure is inside."""
-        same = self.matched >= tolerance.matched * self.detections
-        same = same and self.surplus <= tolerance.surplus * max(self.detections, 1)
+        spare = 1 if self.detections >= FEW else 0
+        may_miss = max(spare, (1 - tolerance.matched) * self.detections)
+        may_add = max(spare, tolerance.surplus * max(self.detections, 1))
+        same = self.detections - self.matched <= may_miss + 1e-9 and self.surplus <= may_add
         return (
             same and self.box_px <= tolerance.box_px and self.score <= tolerance.score and self.mask <= tolerance.mask
         )

@@ -182,7 +182,10 @@ def _check(
     say(f"{path.name}: {parity}")
     if not parity.passes(tolerance):
         failed = _set_aside(path)
-        raise GateError(f"{path.name} differs from torch ({parity}); expected {tolerance}; kept as {failed.name}")
+        raise GateError(
+            f"{path.name} differs from torch: {parity}; expected {tolerance}. It is kept as {failed.name}. Equal scores, "
+            "which rounding orders anew, are usual in a model that was hardly trained: train it longer"
+        )
     if card.rows == "static" and TARGETS[card.target].check_static:
         _check_static(path, TARGETS[card.target].check_static, say)
 

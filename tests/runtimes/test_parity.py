@@ -117,3 +117,17 @@ def test_a_detection_is_matched_once() -> None:
 def test_both_answers_may_hold_fewer_masks_than_boxes() -> None:
     few = answer()._replace(masks=answer().masks[:2])
     assert compare(few, few).passes(EXACT) and compare(few, few).detections == 4
+
+
+@pytest.mark.parametrize(("count", "gone", "passes"), [(28, 1, True), (28, 2, False), (9, 1, False), (300, 3, True)])
+def test_one_of_ten_or_more_may_be_missing_since_rounding_orders_equal_scores(count, gone, passes) -> None:
+    card = CARD.updated(max_detections=1000)
+    parity = compare_answers([answer(count)], [rows(answer(count), slice(gone, None))], card, EXACT)
+    assert (parity.detections, parity.matched) == (count, count - gone)
+    assert parity.passes(EXACT) == passes
+
+
+def test_tolerance_reads_as_a_sentence() -> None:
+    words = "99% matched, boxes within 0.05 px, scores within 0.0001, masks within 0.001"
+    assert str(Tolerance()) == words
+    assert str(Tolerance(box_px=np.inf, score=np.inf, mask=np.inf, matched=0.8)) == "80% matched"
