@@ -13,7 +13,6 @@ import numpy as np
 from runtimes.base import Array, RawOutputs
 from runtimes.model_card import ModelCard
 
-
 FEW = 10
 """Of fewer detections all must be found."""
 

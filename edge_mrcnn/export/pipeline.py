@@ -183,8 +183,8 @@ def _check(
     if not parity.passes(tolerance):
         failed = _set_aside(path)
         raise GateError(
-            f"{path.name} differs from torch: {parity}; expected {tolerance}. It is kept as {failed.name}. Equal scores, "
-            "which rounding orders anew, are usual in a model that was hardly trained: train it longer"
+            f"{path.name} differs from torch: {parity}; expected {tolerance}. It is kept as {failed.name}. In a model "
+            "that was hardly trained many scores are equal, and rounding orders them anew: train it longer"
         )
     if card.rows == "static" and TARGETS[card.target].check_static:
         _check_static(path, TARGETS[card.target].check_static, say)
