@@ -70,6 +70,8 @@ class RequestError(Exception):
 class HttpExchange(Protocol):
     """What a route may know of a request and do for its answer; the server's handler has this face."""
 
+    command: str
+    """"GET", "HEAD" or "POST"."""
     path: str
     """Path and query, as they were asked for."""
     client_address: Any
@@ -161,6 +163,8 @@ def send_mjpeg(connection: HttpExchange, query: dict[str, Any]) -> None:
     connection.start(HTTPStatus.OK, [("Content-Type", "multipart/x-mixed-replace; boundary=frame")])
     number = 0
     try:
+        if connection.command == "HEAD":
+            return
         while connection.site.viewers.admit(viewer):
             picture = connection.site.encoder.wait(source, _size(query), number, PICTURE_WAIT_S)
             if picture is None:

@@ -1,8 +1,9 @@
 """The server of the web page: `edge_mrcnn.live.routes` says what it answers, this who gets an answer.
 
 The standard library's server, so that the page needs nothing more on the device: a thread per connection, few
-connections, a time limit on every read and write. A change is a POST with a header that no form of another site can
-send.
+connections, a time limit on every request as a whole and on every write. When all places are taken, whoever has been
+longest at sending a request makes room, so that connections that say nothing lock nobody out. A change is a POST with a
+header that no form of another site can send.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import socket
 import threading
+import time
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,10 +22,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from edge_mrcnn.live.access import Address
 from edge_mrcnn.live.routes import COOKIE, GET_ROUTES, POST_ROUTES, Headers, RequestError, Route, Site
-from runtimes.errors import UsageError
+from runtimes.errors import UnavailableError
 
 IO_TIMEOUT_S = 5.0
-"""Seconds that a client may take to send a request or to accept an answer."""
+"""Seconds that a client may be silent, or take to accept an answer."""
+REQUEST_S = 10.0
+"""Seconds that a client may take for a request as a whole; a browser rests on an open connection that long."""
 MAX_CONNECTIONS = 32
 MAX_BODY = 1024
 """Bytes of the body of a request."""
@@ -55,16 +59,19 @@ class PageServer(ThreadingHTTPServer):
         """Bind the address and begin to answer.
 
         Raises:
-            UsageError: If the address cannot be had.
+            UnavailableError: If the address cannot be had.
         """
         self.site = site
         self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._connections: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._reading_s: dict[socket.socket, float | None] = {}
+        """Connection -> since when it has been sending a request, by the monotonic clock; None while it is answered."""
         try:
             super().__init__((address.host, address.port), PageHandler)
         except OSError as error:
-            raise UsageError(f"--web {address.host}:{address.port}: {error.strerror}; choose another port") from None
+            raise UnavailableError(
+                f"--web {address.host}:{address.port}: {error.strerror}; choose another port"
+            ) from None
         self.address = Address(address.host, self.server_address[1])
         self._thread = threading.Thread(target=self.serve_forever, args=(0.2,), name="page", daemon=True)
         self._thread.start()
@@ -76,20 +83,49 @@ class PageServer(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, or hang up when there are too many."""
-        if not self._places.acquire(blocking=False):
+        """Answer in a thread; hang up when so many are being answered that nobody can make room."""
+        if not self._admit(request):
             self.shutdown_request(request)
             return
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Free the place whatever happens."""
-        self._connections.add(request)
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._connections.discard(request)
-            self._places.release()
+            with self._lock:
+                self._reading_s.pop(request, None)
+
+    def service_actions(self) -> None:
+        """Several times a second: hang up on those who take too long for a request."""
+        now = time.monotonic()
+        with self._lock:
+            late = [one for one, since in self._reading_s.items() if since is not None and now - since > REQUEST_S]
+            for connection in late:
+                self._hang_up(connection)
+
+    def note(self, connection: socket.socket, *, is_reading: bool) -> None:
+        """A connection begins to send a request, or has sent it."""
+        with self._lock:
+            if connection in self._reading_s:
+                self._reading_s[connection] = time.monotonic() if is_reading else None
+
+    def _admit(self, request: socket.socket) -> bool:
+        with self._lock:
+            if len(self._reading_s) >= MAX_CONNECTIONS:
+                reading = {one: since for one, since in self._reading_s.items() if since is not None}
+                if not reading:
+                    return False
+                self._hang_up(min(reading, key=lambda one: reading[one]))
+            self._reading_s[request] = time.monotonic()
+            return True
+
+    def _hang_up(self, connection: socket.socket) -> None:
+        """End a connection, under the lock; its thread notices and closes it."""
+        del self._reading_s[connection]
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A viewer that is gone or too slow is no error."""
@@ -99,9 +135,9 @@ class PageServer(ThreadingHTTPServer):
         """Stop answering, those too who are connected already."""
         self.shutdown()
         self.server_close()
-        for connection in list(self._connections):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            for connection in list(self._reading_s):
+                self._hang_up(connection)
 
 
 class PageHandler(BaseHTTPRequestHandler):
@@ -111,6 +147,14 @@ class PageHandler(BaseHTTPRequestHandler):
     timeout = IO_TIMEOUT_S
     disable_nagle_algorithm = True
     server: PageServer
+
+    def handle_one_request(self) -> None:
+        """Read a request and answer it; from here on the client has so many seconds to send it."""
+        self.server.note(self.connection, is_reading=True)
+        super().handle_one_request()
+
+    def do_HEAD(self) -> None:
+        self._answer(GET_ROUTES, POST_ROUTES)
 
     def do_GET(self) -> None:
         self._answer(GET_ROUTES, POST_ROUTES)
@@ -149,7 +193,9 @@ class PageHandler(BaseHTTPRequestHandler):
                 raise RequestError(status, status.phrase.lower())
             if not route.is_public and not self.is_known():
                 raise RequestError(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong")
-            route.answer(self, self._read_change() if routes is POST_ROUTES else query)
+            given = self._read_change() if routes is POST_ROUTES else query
+            self.server.note(self.connection, is_reading=False)
+            route.answer(self, given)
         except RequestError as error:
             self.close_connection = True  # a body that was not read must not be taken for the next request
             self.send_json({"error": str(error)}, error.status)
@@ -197,7 +243,8 @@ class PageHandler(BaseHTTPRequestHandler):
     def send_body(self, body: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK, headers: Headers = ()) -> None:
         """Answer with a body of a content type."""
         self.start(status, [("Content-Type", kind), ("Content-Length", str(len(body))), *headers])
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def start(self, status: HTTPStatus, headers: Headers) -> None:
         """Send the head of an answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -17,7 +18,9 @@ from live_site import SIZE_HW, Moving, running
 from edge_mrcnn.live import access
 from edge_mrcnn.live.access import Access, Address, Viewers, parse_address
 from edge_mrcnn.live.pictures import encode
+from edge_mrcnn.live.web import MAX_CONNECTIONS
 from runtimes import UsageError
+from runtimes.errors import UnavailableError
 
 TOKEN = "correct horse"
 GUARD = {"X-Edge-MRCNN": "1", "Content-Type": "application/json"}
@@ -239,7 +242,7 @@ class TestAccess:
             parse_address(text)
 
     def test_a_port_in_use_is_a_usage_error(self, run):
-        with pytest.raises(UsageError, match="choose another port"), running() as other:
+        with pytest.raises(UnavailableError, match="choose another port"), running() as other:
             type(other.server)(run.server.address, other.site)
 
 
@@ -293,3 +296,60 @@ class TestManyAndSlowViewers:
         for connection in flood:
             connection.close()
         wait_for(lambda: call(run, "/healthz")[0] == 200)
+
+    def test_connections_that_send_a_byte_at_a_time_lock_nobody_out(self, run):
+        slow = [socket.create_connection(("127.0.0.1", run.server.address.port)) for _ in range(MAX_CONNECTIONS + 8)]
+        for path in ("/healthz", "/", "/api/state"):
+            for connection in slow:
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"G")
+            start = time.monotonic()
+            assert call(run, path)[0] == 200
+            assert time.monotonic() - start < 2
+        for connection in slow:
+            connection.close()
+
+    def test_a_request_as_a_whole_has_a_limit(self, run, monkeypatch):
+        monkeypatch.setattr("edge_mrcnn.live.web.REQUEST_S", 1.0)
+        slow = socket.create_connection(("127.0.0.1", run.server.address.port))
+        slow.settimeout(0.2)
+        start = time.monotonic()
+        while time.monotonic() - start < 8:
+            try:
+                slow.sendall(b"G")
+                if slow.recv(100) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        assert 0.8 < time.monotonic() - start < 4
+        slow.close()
+
+    def test_a_viewer_without_end_is_not_taken_for_slow(self, run, monkeypatch):
+        monkeypatch.setattr("edge_mrcnn.live.web.REQUEST_S", 0.5)
+        with socket.create_connection(("127.0.0.1", run.server.address.port)) as viewer:
+            viewer.settimeout(3)
+            viewer.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                assert viewer.recv(65536)
+        run.site.viewers._seen_s.clear()
+
+
+class TestHead:
+    @pytest.mark.parametrize("path", ["/", "/healthz", "/metrics", "/api/state", "/stream.mjpg"])
+    def test_has_the_head_of_the_answer_and_no_body(self, run, path):
+        connection = http.client.HTTPConnection("127.0.0.1", run.server.address.port, timeout=5)
+        connection.request("HEAD", path)
+        answer = connection.getresponse()
+        assert answer.status == 200 and answer.read() == b"" and answer.headers["Content-Type"]
+        connection.close()
+        run.site.viewers._seen_s.clear()
+
+    def test_is_refused_where_get_is(self, run):
+        for path, status in (("/none", 404), ("/api/conf", 405)):
+            connection = http.client.HTTPConnection("127.0.0.1", run.server.address.port, timeout=5)
+            connection.request("HEAD", path)
+            assert connection.getresponse().status == status
+            connection.close()
