@@ -187,3 +187,26 @@ def test_urls_of_brokers(monkeypatch):
 def test_other_urls_are_usage_errors(url):
     with pytest.raises(UsageError, match="mqtt://HOST"):
         parse_broker(url)
+
+
+class TestAway:
+    @pytest.mark.parametrize("case", ["refused", "silent", "unknown host", "no host name"])
+    def test_a_broker_that_cannot_be_reached_is_said_once_and_at_the_end(self, case, monkeypatch, caplog):
+        monkeypatch.setattr("edge_mrcnn.live.outputs.mqtt.AWAY_S", 0.3)
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+            if case == "silent":
+                server.listen()
+            port = server.getsockname()[1]
+            host = {"unknown host": "no-such-host.invalid", "no host name": "a" * 70}.get(case, "127.0.0.1")
+            output = Mqtt(parse_broker(f"mqtt://{host}:{port}"), CARD, NAMES, lambda: [])
+            end = time.monotonic() + 1.5
+            while time.monotonic() < end:
+                output.tick()
+                time.sleep(0.05)
+            output.close()
+        lines = [record.getMessage() for record in caplog.records if "cannot be reached" in record.getMessage()]
+        assert len(lines) == 1 and f"MQTT broker {host}:{port}: cannot be reached, trying again: " in lines[0]
+        assert "was never reached" in output.failure and output.error is None
+        if case == "refused":
+            assert "refused" in lines[0]

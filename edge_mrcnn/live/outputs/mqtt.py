@@ -12,12 +12,13 @@ import json
 import logging
 import os
 import re
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from edge_mrcnn import __version__
@@ -27,7 +28,7 @@ from edge_mrcnn.live.outputs.base import QUEUE, LoopContext, Output, Tally
 from edge_mrcnn.live.scenes import Happening
 from edge_mrcnn.live.state import describe_sources
 from runtimes import ModelCard
-from runtimes.errors import MissingExtraError, UsageError
+from runtimes.errors import MissingExtraError, UsageError, one_line
 from runtimes.redaction import find_secrets, hide
 
 KEEPALIVE_S = 10
@@ -36,11 +37,15 @@ CONNECT_S = 3.0
 """Seconds that a connection may take."""
 CLOSE_S = 0.5
 """Seconds that the end may wait for the broker, twice."""
+AWAY_S = 5.0
+"""Seconds without the broker after which that is said, once until it is there again."""
 MAX_CLASSES = 20
 """Models with more classes announce a class to Home Assistant when it is first seen."""
 USER, PASSWORD = "EDGE_MRCNN_MQTT_USER", "EDGE_MRCNN_MQTT_PASSWORD"
 """Environment variables for those who keep them out of the URL."""
 DISCOVERY = "homeassistant"
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 Describe = Callable[[], Iterable[tuple[str, dict[str, Any]]]]
@@ -122,6 +127,9 @@ class Mqtt(Output):
         self._names = names
         self._describe = describe
         self._counts = {"sent": 0, "dropped": 0}
+        self._reason = "no answer"
+        self._is_met = False
+        self._away_since: float | None = time.monotonic()
         self._announced: set[tuple[str, str]] = set()
         self._status_topic = f"{broker.prefix}/status"
         self._client = client = paho.Client(CallbackAPIVersion.VERSION2)
@@ -133,8 +141,10 @@ class Mqtt(Output):
         client.max_queued_messages_set(QUEUE)
         client.reconnect_delay_set(1, 30)
         client.connect_timeout = CONNECT_S
+        client.on_connect_fail = self.guarded(self._note_failure)
         client.on_connect = self.guarded(self._greet)
         client.on_disconnect = self.guarded(self._note_loss)
+        client.reconnect = _as_os_error(client.reconnect)  # type: ignore[method-assign]  # its thread survives these
         client.connect_async(broker.host, broker.port, KEEPALIVE_S)
         client.loop_start()
 
@@ -154,6 +164,7 @@ class Mqtt(Output):
     def tick(self) -> None:
         """Publish the state of each source, and announce what Home Assistant was not told yet."""
         if not self._client.is_connected():
+            self._complain()
             return
         for label, state in self._describe():
             name, entities = self._names[label], list(self._entities(state))
@@ -169,6 +180,8 @@ class Mqtt(Output):
 
     def close(self) -> None:
         """Say "stopped" and leave; a broker that does not listen is not waited for."""
+        if not self._is_met:
+            self.failure = f"the broker at {self._place} was never reached: {self._reason}"
         with contextlib.suppress(RuntimeError, ValueError):  # the connection was lost just now
             self._publish(self._status_topic, "stopped").wait_for_publish(CLOSE_S)
         # Not loop_stop, which waits for a broker that is frozen; the thread ends by itself once this is sent.
@@ -180,11 +193,28 @@ class Mqtt(Output):
     def _greet(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         """Say who we are after each connection: the broker may have lost everything."""
         if reason.is_failure:
+            self._reason = f"refused: {reason}"
             logger.warning("MQTT broker %s: refused: %s", self._broker.host, reason)
             return
+        self._is_met, self._away_since = True, None
         logger.info("MQTT broker %s: connected", self._broker.host)
         self._announced.clear()
         self._publish(self._status_topic, "online")
+
+    @property
+    def _place(self) -> str:
+        return f"{self._broker.host}:{self._broker.port}"
+
+    def _note_failure(self, client: Any, data: Any) -> None:
+        """Note why no connection could be made; the client calls this while it handles the error."""
+        error = sys.exc_info()[1]
+        self._reason = one_line(error) if error else "no answer"
+
+    def _complain(self) -> None:
+        """Say once that the broker is away."""
+        if self._away_since is not None and time.monotonic() - self._away_since > AWAY_S:
+            self._away_since = None
+            logger.warning("MQTT broker %s: cannot be reached, trying again: %s", self._place, self._reason)
 
     def _note_loss(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
@@ -230,6 +260,20 @@ class Mqtt(Output):
             },
         }
         self._publish(f"{DISCOVERY}/sensor/{node}/{number}/config", json.dumps(config))
+
+
+def _as_os_error(connect: Callable[[], T]) -> Callable[[], T]:
+    """The same, but what else it raises (a name that is no host's, a broken certificate store) is an OSError too."""
+
+    def connect_or_fail() -> T:
+        try:
+            return connect()
+        except OSError:
+            raise
+        except Exception as error:
+            raise OSError(one_line(error)) from error
+
+    return connect_or_fail
 
 
 _QUEUE_IS_FULL = 15
