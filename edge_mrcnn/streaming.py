@@ -24,6 +24,7 @@ class ModelStream(Stream):
     ) -> None:
         super().__init__(runtime, sources, is_patient=is_patient)
         self._model = runtime
+        self._is_patient = is_patient
         self._settings = settings
         self._controls = Controls(settings.conf, self.pause)
 
@@ -37,8 +38,11 @@ class ModelStream(Stream):
         self._controls.conf = value
 
     def __iter__(self) -> Generator[tuple[Frame, Detections], None, None]:
-        with self._model, Session(self._settings, self._model.card, self, controls=self._controls) as session:
-            yield from run_loop(super().__iter__(), session)
+        card = self._model.card
+        with self._model:
+            session = Session(self._settings, card, self, controls=self._controls, is_patient=self._is_patient)
+            with session:
+                yield from run_loop(super().__iter__(), session)
 
 
 def stream(

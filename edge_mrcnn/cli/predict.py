@@ -14,6 +14,8 @@ from edge_mrcnn.measure.files import file_number
 from edge_mrcnn.tune.choice import resolve_model
 from runtimes import UsageError
 from runtimes.draw import draw_detections
+from runtimes.model_file import ModelFile
+from runtimes.output_paths import expect_apart, expect_writable, free_path
 from runtimes.sinks import write_image
 from runtimes.sources import ImageSource, open_source
 
@@ -36,9 +38,11 @@ def command(
         raise UsageError(f"--source {source}: expected images; for a camera or a video: edge-mrcnn run")
     names = relative_names(images.paths)
     ids = image_ids(names)
-    output.mkdir(parents=True, exist_ok=True)
-    records: list[dict[str, object]] = []
     path, options = resolve_model(model, threads=threads, device=device)
+    expect_apart([("-o", output)], [*images.reads(), path, *ModelFile(path).files])
+    expect_writable(output)
+    output = free_path(output)
+    records: list[dict[str, object]] = []
     with runtimes.load(path, **options) as runtime:
         for frame in images:
             found = runtime.infer(frame.image)
@@ -47,6 +51,7 @@ def command(
             write_image(output / name, draw_detections(frame.image, found))
             records += found.to_coco(ids[name])
             click.echo(f"{name}: {summarize(found.labels.tolist(), found.names)}")
+    output.mkdir(parents=True, exist_ok=True)  # where not one image could be read
     (output / RESULTS).write_text(json.dumps(records))
     click.echo(f"wrote {output / RESULTS}: {len(records)} detections in {len(names)} images, drawn beside it")
     name_next("run", "--model", model, "--source", 0)

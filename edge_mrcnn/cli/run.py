@@ -45,7 +45,7 @@ def run(
     with catch_signals() as signals, ExitStack() as stack:
         runtime = stack.enter_context(runtimes.load(path, **options))
         stream = Stream(runtime.lanes(parallel), opened, is_patient=wait)
-        session = Session(settings, runtime.card, stream, shares_frames=False, inputs=list_read(path))
+        session = Session(settings, runtime.card, stream, shares_frames=False, is_patient=wait, inputs=list_read(path))
         live = stack.enter_context(finished(session, signals))
         for line in (f"{describe(runtime.card)} on {', '.join(opened)}", *live.outputs.greetings()):
             click.echo(line, err=True)

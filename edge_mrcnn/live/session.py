@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -24,13 +25,16 @@ from edge_mrcnn.live.result import LiveResult
 from edge_mrcnn.live.scenes import Happening, Scenes
 from edge_mrcnn.live.settings import LiveSettings
 from runtimes import Detections, ModelCard
-from runtimes.errors import EdgeError
+from runtimes.errors import EdgeError, UnavailableError, one_line
 from runtimes.output_paths import expect_apart
-from runtimes.sources import Frame, ImageSource, Source
+from runtimes.redaction import redact
+from runtimes.sources import Frame
 from runtimes.stream import Stream
 
 TICK_S = 1.0
 """Seconds between two looks at the sources."""
+RETRY_S = 30.0
+"""Seconds between two tries to open an output that could not be had."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +50,7 @@ class Session:
         *,
         controls: Controls | None = None,
         shares_frames: bool = True,
+        is_patient: bool = False,
         inputs: Iterable[Path] = (),
     ) -> None:
         """Open everything.
@@ -56,21 +61,28 @@ class Session:
             stream: What is iterated; its sources are known already.
             controls: What may change while the loop runs; made of the settings by default.
             shares_frames: Whether the caller looks at frames after `put`, so that nothing is drawn into them.
+            is_patient: Whether the loop begins without an output whose disk or port cannot be had; it is tried again.
             inputs: Files that are read besides those of the sources; no output may write one of them.
 
         Raises:
             UsageError: If an address, URL or file cannot work, or an output is an input.
-            UnavailableError: If a disk, file or port cannot be had at present.
+            UnavailableError: If a disk, file or port cannot be had at present, and nobody is patient.
             MissingExtraError: If a package for an output is not installed.
         """
-        expect_apart(list_outgoing(settings, stream.sources), [*inputs, *list_incoming(stream.sources.values())])
+        reads = [path for source in stream.sources.values() for path in source.reads()]
+        expect_apart(list_outgoing(settings, stream.sources), [*inputs, *reads])
         self.controls = controls or Controls(settings.conf, stream.pause)
         self.scenes = Scenes(self.controls, is_tracked=settings.is_tracked, lines=settings.lines, zones=settings.zones)
         self.monitor = Monitor(stream.status)
         self.meter = Meter()
         self.outputs = Outputs()
         self._sources = stream.sources
+        self._settings = settings
         self._shares_frames = shares_frames
+        self._is_patient = is_patient
+        self._missing: dict[str, type[Output]] = {}
+        """Outputs that could not be had yet, by name."""
+        self._tried_s = time.monotonic()
         self._model = describe(card)
         self._notifier = Notifier()
         self._states: dict[str, str] = {}
@@ -81,7 +93,7 @@ class Session:
         )  # fmt: skip
         try:
             for name, output in OUTPUTS.items():
-                self._open(name, output, settings)
+                self._open(name, output)
         except BaseException:
             self.outputs.close(0.0)
             raise
@@ -131,18 +143,41 @@ class Session:
         self._ticker.join(timeout=TICK_S)
         self.outputs.close(limit_s)
 
-    def _open(self, name: str, output: type[Output], settings: LiveSettings) -> None:
+    def _open(self, name: str, output: type[Output]) -> None:
         """Open one output; what it raises that is no error of ours switches it off."""
-        wanted = settings.outputs.get(name)
+        wanted = self._settings.outputs.get(name)
         try:
             opened = output.open(output.settings_type() if wanted is None else wanted, self._context)
+        except UnavailableError as error:
+            if not self._is_patient:
+                raise
+            if name not in self._missing:
+                logger.error("%s; everything else goes on, it is tried again", redact(one_line(error)))
+            self._missing[name] = output
+            self.outputs.failures[name] = redact(one_line(error))
         except (EdgeError, KeyboardInterrupt):
             raise
         except BaseException as error:  # a panic of foreign code is no Exception
+            self._missing.pop(name, None)
             self.outputs.switch_off(name, error)
+        else:
+            self.outputs.failures.pop(name, None)
+            if self._missing.pop(name, None) is not None:
+                logger.warning("%s: is there now", name)
+            if opened is not None:
+                self.outputs.add(opened)
+
+    def _retry(self) -> None:
+        """Try again, from time to time, to open what could not be had."""
+        if not self._missing or time.monotonic() - self._tried_s < RETRY_S:
             return
-        if opened is not None:
-            self.outputs.add(opened)
+        self._tried_s = time.monotonic()
+        for name, output in list(self._missing.items()):
+            try:
+                self._open(name, output)
+            except EdgeError as error:
+                del self._missing[name]
+                self.outputs.switch_off(name, error)
 
     def _wrap(self, frame: Frame, found: Detections) -> LiveResult:
         panel = f"{self.meter.fps:.0f} FPS   {found.speed_ms.get('inference', 0.0):.1f} ms", self._model
@@ -162,6 +197,7 @@ class Session:
                 self._notifier.alive(health.reason)
             self._watch_states()
             self.outputs.tick()
+            self._retry()
 
     def _watch_states(self) -> None:
         """Report sources whose state changed."""
@@ -185,18 +221,6 @@ def list_outgoing(settings: LiveSettings, labels: Iterable[str]) -> list[tuple[s
     """Flag and path of everything that outputs would write."""
     wanted = [(OUTPUTS[name], own) for name, own in settings.outputs.items()]
     return [outgoing for output, own in wanted for outgoing in output.outgoing_paths(own, labels)]
-
-
-def list_incoming(sources: Iterable[Source]) -> list[Path]:
-    """Files that sources read, and the folders that hold them."""
-    paths: list[Path] = []
-    for source in sources:
-        if isinstance(source, ImageSource):
-            paths += source.paths
-            paths += {folder for path in source.paths for folder in path.parents if folder.is_relative_to(source.root)}
-        elif Path(source.name).exists():
-            paths.append(Path(source.name))
-    return paths
 
 
 def describe(card: ModelCard) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -70,6 +71,10 @@ class Source(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def reads(self) -> list[Path]:
+        """Files and folders that it reads, which no output may be."""
+        return [Path(self.name)] if Path(self.name).exists() else []
 
     def abort(self) -> None:  # noqa: B027  # most sources never block for long
         """Break off a read that blocks; from any thread."""

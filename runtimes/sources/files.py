@@ -42,6 +42,11 @@ class ImageSource(Source):
         """The folder that holds them all."""
         return Path(os.path.commonpath([path.parent for path in self.paths]))
 
+    def reads(self) -> list[Path]:
+        """The files, and the folders that hold them."""
+        folders = {folder for path in self.paths for folder in path.parents if folder.is_relative_to(self.root)}
+        return [*self.paths, *folders]
+
     def __iter__(self) -> Generator[Frame, None, None]:
         for index, path in enumerate(self.paths):
             try:

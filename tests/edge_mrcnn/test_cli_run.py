@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from click.testing import CliRunner
 
 from edge_mrcnn.cli import predict, run
 from runtimes import ImageError, SourceError, UsageError
+from runtimes.errors import UnavailableError
 from runtimes.sources import open_source
 
 
@@ -170,3 +173,112 @@ class TestPredict:
         for source, kind in (("0", UsageError), (tmp_path / "broken.png", ImageError)):
             arguments = ("--model", model_files[".onnx"], "--source", source, "-o", tmp_path / "out")
             assert isinstance(invoke_error(predict.command, *arguments), kind)
+
+
+class TestTheUsersFiles:
+    """No output harms what is there: neither an input nor the results of an earlier run."""
+
+    @pytest.fixture
+    def video(self, tmp_path):
+        return make_video(tmp_path / "clip.avi", 4)
+
+    @pytest.fixture
+    def model(self, model_files, tmp_path):
+        return shutil.copy(model_files[".onnx"], tmp_path / "toy.onnx")
+
+    @pytest.mark.parametrize("flag", ["--save", "--json", "--coco"])
+    @pytest.mark.parametrize("target", ["source", "model", "link to the source", "config"])
+    def test_an_output_that_is_an_input_is_wrong_usage(self, model, tmp_path, flag, target):
+        video = make_video(tmp_path / "clip.mp4", 4)
+        link = tmp_path / "link.mp4"
+        link.symlink_to(video)
+        config = tmp_path / "cam.toml"
+        config.write_text(f'{flag.removeprefix("--")} = "{config}"\noverwrite = true\n')
+        path = {"source": video, "model": model, "link to the source": link, "config": config}[target]
+        before = path.read_bytes() if isinstance(path, Path) else Path(path).read_bytes()
+        arguments = ["--model", model, "--source", video, flag, path, "--overwrite"]
+        if target == "config":
+            arguments = ["--model", model, "--source", video, "--config", config]
+        error = invoke_error(run.command, *arguments)
+        assert isinstance(error, UsageError) and error.exit_code == 2
+        assert Path(path).read_bytes() == before
+
+    @pytest.mark.parametrize("pattern", ["", "*.png"])
+    def test_drawn_images_do_not_go_where_the_images_are(self, model, folder, pattern):
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        for command, flag in ((run.command, "--save"), (predict.command, "-o")):
+            error = invoke_error(command, "--model", model, "--source", folder / pattern, flag, folder)
+            assert isinstance(error, UsageError) and "is read" in str(error)
+        assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+    def test_old_recordings_that_are_a_source_are_not_deleted(self, model, tmp_path):
+        old = make_video(tmp_path / "out-20261121-140000.mp4", 4)
+        arguments = ("--source", old, "--save", tmp_path / "out.mp4", "--split", 1, "--keep", 0.001)
+        assert isinstance(invoke_error(run.command, "--model", model, *arguments), UsageError)
+        assert old.exists()
+
+    def test_a_second_run_numbers_its_files_and_says_so(self, model, video, tmp_path):
+        names = ("out.mp4", "out.jsonl", "out.json")
+        flags = ["--save", tmp_path / names[0], "--json", tmp_path / names[1], "--coco", tmp_path / names[2]]
+        invoke(run.command, "--model", model, "--source", video, *flags)
+        before = {name: (tmp_path / name).read_bytes() for name in names}
+        output = invoke(run.command, "--model", model, "--source", video, *flags)
+        for name in names:
+            assert (tmp_path / name).read_bytes() == before[name]
+            numbered = (tmp_path / name).with_stem("out-2")
+            assert numbered.stat().st_size and f"wrote {numbered}\n" in output
+        invoke(run.command, "--model", model, "--source", video, *flags, "--overwrite")
+        assert not list(tmp_path.glob("out-3*"))
+
+    def test_predict_numbers_its_folder(self, model, folder, tmp_path):
+        for _ in range(2):
+            output = invoke(predict.command, "--model", model, "--source", folder, "-o", tmp_path / "out")
+        assert "out-2" in output and len(list((tmp_path / "out").iterdir())) == 3
+        assert len(list((tmp_path / "out-2").iterdir())) == 3
+
+    @pytest.mark.parametrize("fault", ["no such source", "no such model", "another option", "no frame"])
+    def test_a_run_that_fails_makes_and_empties_nothing(self, model, video, tmp_path, fault):
+        saved, lines, results = tmp_path / "rec.mp4", tmp_path / "new" / "log.jsonl", tmp_path / "coco.json"
+        results.write_text("[1]")
+        arguments = ["--save", saved, "--json", lines, "--coco", results, "--overwrite"]
+        arguments += ["--model", tmp_path / "none.onnx" if fault == "no such model" else model]
+        arguments += ["--source", {"no such source": "none.mp4", "no frame": "http://127.0.0.1:1/"}.get(fault, video)]
+        arguments += ["--web", "nonsense"] if fault == "another option" else []
+        invoke_error(run.command, *arguments)
+        assert not saved.exists() and not lines.parent.exists() and results.read_text() == "[1]"
+
+    def test_sources_whose_names_become_one_have_files_of_their_own(self, model, tmp_path):
+        sources = [f"{name}={make_video(tmp_path / f'{i}.avi', 3)}" for i, name in enumerate(("door 1", "door-1"))]
+        output = invoke(
+            run.command, "--model", model, "--source", sources[0], "--source", sources[1], "--save", tmp_path / "o.mp4"
+        )
+        for name in ("o-door-1.mp4", "o-door-1-2.mp4"):
+            assert len(list(open_source(tmp_path / name))) == 3 and name in output
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+    @pytest.mark.parametrize("flag", ["--json", "--coco"])
+    def test_a_full_disk_is_an_error_and_nothing_is_said_to_be_written(self, model, video, flag):
+        done = CliRunner().invoke(
+            run.command, ["--model", str(model), "--source", str(video), "--conf", "0", flag, "/dev/full"]
+        )
+        assert done.exit_code == 1 and "4 frames in" in done.output and "wrote" not in done.output
+        assert f"error: {flag} /dev/full is not complete: " in done.output
+
+    def test_a_port_that_is_taken_is_tried_again_or_exit_code_1(self, model, video, monkeypatch):
+        monkeypatch.setattr("edge_mrcnn.live.session.RETRY_S", 0.1)
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            page = ("--web", other.getsockname()[1])
+            error = invoke_error(run.command, "--model", model, "--source", video, *page)
+            assert isinstance(error, UnavailableError) and error.exit_code == 1
+            arguments = ["--model", model, "--source", video, *page, "--wait"]
+            done = CliRunner().invoke(run.command, [str(a) for a in arguments])
+            assert "4 frames in" in done.output and done.exit_code == 1
+
+    def test_a_nearly_full_disk_is_exit_code_1_and_no_end_of_a_service(self, model, video, tmp_path):
+        arguments = ["--model", model, "--source", video, "--save", tmp_path / "o.mp4", "--keep-free", 10**12]
+        error = invoke_error(run.command, *arguments)
+        assert isinstance(error, UnavailableError) and error.exit_code == 1 and "nearly full" in str(error)
+        done = CliRunner().invoke(run.command, [str(a) for a in (*arguments, "--wait")])
+        assert "4 frames in" in done.output and done.exit_code == 1

@@ -136,7 +136,7 @@ class TestMessages:
             import sys, time
             sys.path[:0] = sys.argv[2:]
             from live_site import CARD
-            from edge_mrcnn.live import mqtt
+            from edge_mrcnn.live.outputs import mqtt
             mqtt.KEEPALIVE_S = 2
             output = mqtt.Mqtt(mqtt.parse_broker(sys.argv[1]), CARD, {}, lambda: [])
             time.sleep(60)

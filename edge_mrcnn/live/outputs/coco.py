@@ -67,9 +67,11 @@ class CocoResults(Output):
         return self._file.written()
 
     def close(self) -> None:
-        if self._file.is_open:
-            self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
-        self._file.close()
+        try:
+            if self._file.is_open:
+                self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
+        finally:
+            self._file.close()
 
 
 def name_images(sources: Mapping[str, Source]) -> dict[tuple[str, str], ImageId]:
