@@ -162,7 +162,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, shrink: int = 
     Args:
         path: PNG, JPEG, WebP, BMP or TIFF.
         max_pixels: Largest image, in pixels; checked in the header, before anything is decoded.
-        shrink: 2, 4 or 8 for so many times smaller sides, rounded up, which costs a JPEG less time and memory.
+        shrink: 2, 4 or 8 for so many times smaller sides, rounded, which costs a JPEG less time and memory.
 
     Returns:
         (h, w, 3) uint8 RGB.

@@ -78,10 +78,15 @@ def split_paths(given: Sequence[str], option: str = "--models") -> list[Path]:
 DATA_HELP = "COCO JSON, or a folder as COCO, Roboflow, CVAT, FiftyOne, YOLO, labelme or Pascal VOC lay it out."
 
 
-def load_split(data: str, split: str, *, learn_crowds: bool = False) -> CocoData:
-    """A split of --data; says which layout a folder has."""
+def say_layout(data: str) -> None:
+    """Say which layout a folder has."""
     if Path(data).is_dir():
         click.echo(f"{data}: {describe_layout(data)}", err=True)
+
+
+def load_split(data: str, split: str, *, learn_crowds: bool = False) -> CocoData:
+    """A split of --data; says which layout a folder has."""
+    say_layout(data)
     return load(data, split, learn_crowds=learn_crowds)
 
 

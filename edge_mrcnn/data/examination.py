@@ -10,6 +10,7 @@ from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.data.copies import CheckedImage, find_leaks
 from edge_mrcnn.data.faults import FAULTS, Place
 from edge_mrcnn.data.files import inspect_files
+from edge_mrcnn.data.loading import tell_mended
 from runtimes.errors import DataError
 from runtimes.progress import Progress, silent
 
@@ -32,6 +33,7 @@ def examine_split(data: CocoData, split: str, progress: Progress = silent) -> li
             faults[file.fault].append(picture.place(file.detail))
         progress(f"files of {split}", len(pictures), len(data.images))
     _refuse(data, faults)
+    tell_mended(data.path, [(name, place) for name, places in faults.items() for place in places])
     return pictures
 
 

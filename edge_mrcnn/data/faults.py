@@ -52,7 +52,8 @@ _ERRORS = (
     Fault("size-mismatch", "error", "file of another size than annotated", "annotate the file that is there"),
     Fault(
         "exif-mismatch", "error", "file that is shown turned, but was annotated unturned",
-        "remove its EXIF orientation (exiftool -Orientation= FILE)",
+        "remove its EXIF orientation (exiftool -Orientation= FILE); where its outlines fit the picture as it is shown, "
+        "swap width and height instead",
     ),
     Fault("nothing-to-learn", "error", "no object with a usable outline", "annotate objects with outlines"),
     Fault("no-common-class", "error", "no category is common to the splits", "name the categories alike"),
@@ -114,6 +115,10 @@ _WARNINGS = (
         "swap width and height, or let `edge-mrcnn data check --fix` do it; leave the EXIF orientation", "swapped",
     ),
     Fault("no-size", "warning", "image without width and height", "write them", "read from the file"),
+    Fault(
+        "deep-file", "warning", "file of 16 bits",
+        "scale it to all of them where it is dark, as 12 bits in 16 are", "its upper 8 bits are read",
+    ),
     Fault(
         "exif-unclear", "warning", "file that is shown turned or mirrored, of a size that fits both ways",
         "look at its outlines; where they are off, remove its EXIF orientation",

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoImage
-from edge_mrcnn.data.orientation import read_orientation
+from edge_mrcnn.data.orientation import read_orientation, read_sample_format
 from runtimes.errors import EdgeError
 from runtimes.image_header import Size, read_size
 from runtimes.preprocess import MAX_PIXELS, read_image
@@ -67,6 +67,8 @@ def inspect_file(image: CocoImage, *, decode: bool = False, thumbs: bool = False
     except (OSError, EdgeError) as error:
         return ImageFile("unreadable-file", str(error))
     name, detail = compare_size(image, header.stored_hw, header.orientation)
+    if not name and header.bits == 16:
+        name, detail = "deep-file", ""
     return ImageFile(name, detail, header.length, thumb)
 
 
@@ -78,6 +80,10 @@ class Header:
     """Height and width before the picture is turned; (0, 0) where the header cannot be read."""
     orientation: int
     """EXIF's, as the decoder follows it: 1 is upright, 5 to 8 swap the sides."""
+    bits: int
+    """Of a sample; 8 for most files."""
+    is_float: bool
+    """Whether samples are no whole numbers."""
     length: int
     """Of the file, in bytes."""
     head: bytes = field(repr=False)
@@ -106,7 +112,8 @@ def read_header(path: Path) -> Header:
         file.seek(max(0, count - TAIL_BYTES))
         tail = file.read()
         orientation = read_orientation(file) if size is not None else 1
-    return Header(size or (0, 0), orientation, count, head, tail)
+        bits, is_float = read_sample_format(file)
+    return Header(size or (0, 0), orientation, bits, is_float, count, head, tail)
 
 
 def read_shown_size(path: Path) -> Size | None:
@@ -126,6 +133,9 @@ def _find_damage(path: Path, header: Header) -> ImageFile | None:
         return ImageFile("unreadable-file", what)
     if height * width > MAX_PIXELS:
         return ImageFile("unreadable-file", f"{width} x {height} pixels exceed the limit of {MAX_PIXELS:,}")
+    if header.is_float or header.bits > 16:
+        kind = "float" if header.is_float else f"{header.bits}-bit"
+        return ImageFile("unreadable-file", f"{kind} samples, which have no colours of their own: write 8 or 16 bits")
     if not _is_whole(path, header.head, header.tail):
         return ImageFile("truncated-file", f"after {header.length:,} bytes")
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.data.faults import FAULTS, Place
-from edge_mrcnn.data.layouts import EXPECTED, WHOLE, SplitSource, find_layout
+from edge_mrcnn.data.layouts import EXPECTED, SYNONYMS, WHOLE, SplitSource, find_layout
 from edge_mrcnn.data.layouts.coco_json import json_source
 from runtimes.errors import DataError, MissingFileError
 
@@ -81,7 +81,11 @@ def has_split(path: str | Path, split: str) -> bool:
 def describe_layout(path: str | Path) -> str:
     """The layout of a data set in words."""
     path = Path(path)
-    return file_source(path, "train").title if path.is_file() else str(find_layout(path).TITLE)
+    if path.is_file():
+        return file_source(path, "train").title
+    layout = find_layout(path)
+    found = (layout.find(path, split) for split in (*SYNONYMS, "test", WHOLE))
+    return str(next(source.title for source in found if source))
 
 
 def refuse_errors(path: Path, faults: Iterable[tuple[str, Place]]) -> None:

@@ -15,6 +15,12 @@ import cv2
 import numpy as np
 
 ORIENTATION_TAG = 0x0112
+BITS_TAG, FORMAT_TAG = 258, 339
+UNSIGNED, FLOAT = 1, 3
+"""Formats of samples in TIFF."""
+SHORT = 3
+"""TIFF's type of 16-bit numbers."""
+TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*")
 HEAD_BYTES = 1 << 17
 """A JPEG's EXIF segment is among its first, and at most 64 KB long."""
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -45,6 +51,38 @@ def parse_orientation(block: bytes) -> int:
     except struct.error:
         return 1
     return 1
+
+
+def read_sample_format(file: BinaryIO) -> tuple[int, bool]:
+    """Bits of a sample of an open PNG or TIFF, and whether it is no whole number; (8, False) for other kinds."""
+    file.seek(0)
+    head = file.read(32)
+    if head.startswith(PNG_SIGNATURE):
+        return head[24], False
+    if head[:4] not in TIFF_SIGNATURES:
+        return 8, False
+    bits = _first_short(file, BITS_TAG, 8)
+    return bits, _first_short(file, FORMAT_TAG, UNSIGNED) == FLOAT
+
+
+def _first_short(file: BinaryIO, wanted: int, default: int) -> int:
+    """The first number of a tag of a TIFF, which stands elsewhere where there are more than two."""
+    block = _find_tiff(file)
+    order = "<" if block[:2] == b"II" else ">"
+    try:
+        (count,) = struct.unpack_from(order + "H", block, 8)
+        for entry in range(10, 10 + 12 * count, 12):
+            tag, kind, length, value = struct.unpack_from(order + "HHIH", block, entry)
+            if tag == wanted and kind == SHORT and length <= 2:
+                return int(value)
+            if tag == wanted and kind == SHORT:
+                (offset,) = struct.unpack_from(order + "I", block, entry + 8)
+                file.seek(offset)
+                (first,) = struct.unpack(order + "H", file.read(2))
+                return int(first)
+    except struct.error:
+        pass
+    return default
 
 
 @cache
@@ -98,7 +136,7 @@ _KINDS: dict[str, tuple[Callable[[bytes], bool], Callable[[BinaryIO], bytes]]] =
     "jpeg": (lambda head: head.startswith(b"\xff\xd8"), _find_jpeg),
     "png": (lambda head: head.startswith(PNG_SIGNATURE), _find_png),
     "webp": (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", _find_webp),
-    "tiff": (lambda head: head[:4] in (b"II*\x00", b"MM\x00*"), _find_tiff),
+    "tiff": (lambda head: head[:4] in TIFF_SIGNATURES, _find_tiff),
 }
 """Kind of file to how it begins, and to what finds its block of tags."""
 

@@ -130,10 +130,10 @@ def check_polygons(polygons: Sequence[Sequence[Any]], size_hw: tuple[int, int]) 
     """
     checked = []
     for polygon in polygons:
-        if len(polygon) < 6:
-            continue
         if len(polygon) % 2:
             raise BrokenOutlineError(f"a polygon has an odd count of numbers, {len(polygon)}")
+        if len(polygon) < 6:
+            continue
         try:
             values = np.array(polygon, dtype=np.float64)
         except (TypeError, ValueError) as error:

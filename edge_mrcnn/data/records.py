@@ -206,7 +206,7 @@ def _fits_only_swapped(row: Any, images: dict[int, CocoImage]) -> bool:
 
 
 def _read_instances(records: Records, learn_crowds: bool) -> None:
-    in_shares = _are_shares(records.annotations)
+    in_shares = are_shares(records.annotations)
     ids: set[Any] = set()
     for row, annotation in enumerate(records.annotations):
         number = annotation.get("id", f"#{row + 1}") if isinstance(annotation, dict) else f"#{row + 1}"
@@ -219,7 +219,7 @@ def _read_instances(records: Records, learn_crowds: bool) -> None:
             records.instances.append(instance)
 
 
-def _are_shares(rows: list[Any]) -> bool:
+def are_shares(rows: list[Any]) -> bool:
     """Whether most outlines have coordinates in [0, 1] only, which in pixels would be nothing."""
     outlines = shares = 0
     for row in rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ coco_mask = pytest.importorskip("pycocotools.mask", reason="pip install 'edge-mr
 from edge_mrcnn.config import TrainConfig  # noqa: E402
 from edge_mrcnn.data import load  # noqa: E402
 from edge_mrcnn.data.augment import Placing, Span, fit_mask, jitter_color, paste_objects  # noqa: E402
+from edge_mrcnn.data.coco import CocoData, CocoImage  # noqa: E402
 from edge_mrcnn.data.dataset import InstanceDataset  # noqa: E402
 from edge_mrcnn.data.loader import EpochSampler, train_loader  # noqa: E402
 from edge_mrcnn.data.outlines import BrokenOutlineError, Part, cut_mask, paste_part, read_counts  # noqa: E402
@@ -270,6 +272,40 @@ class TestDataset:
         wrong = InstanceDataset(load(path), (64, 64), PAD, TrainConfig())
         with pytest.raises(DataError, match=r"0\.png: the annotation says 130x96 pixels, the file has 128x96"):
             wrong.view(0, 0)
+
+
+class TestMemory:
+    def test_view_of_a_crowded_picture_costs_the_picture_and_the_view(self, tmp_path: Path) -> None:
+        """One mask of the whole picture for each object would be 5.4 GB."""
+        cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((3000, 4000, 3), np.uint8))
+        corners = [(130 * column, 190 * row) for column in range(30) for row in range(15)]
+        annotations = []
+        for x, y in corners:
+            outline = [[x, y, x + 100, y, x + 100, y + 150, x, y + 150]]
+            annotations.append({"id": len(annotations), "image_id": 1, "category_id": 1, "segmentation": outline})
+        images = [{"id": 1, "file_name": "a.jpg", "height": 3000, "width": 4000}]
+        record = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cell"}]}
+        (tmp_path / "data.json").write_text(json.dumps(record))
+        config = TrainConfig(scale_jitter=(1.0, 1.0))
+        crowded = InstanceDataset(load(tmp_path / "data.json", "train"), (640, 640), PAD, config)
+        tracemalloc.start()
+        _, target = crowded.view(0, 0)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(target["labels"]) == 450
+        assert peak < 3 * 3000 * 4000 * 3
+
+    def test_very_large_picture_is_decoded_smaller(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        image, _ = draw_ellipse()
+        cv2.imwrite(str(tmp_path / "a.png"), cv2.resize(image, (481, 361)))
+        picture = CocoImage(1, tmp_path / "a.png", 481, 361)
+        data = CocoData(tmp_path, (picture,), {1: "cell"}, {})
+        config = TrainConfig(scale_jitter=(1.0, 1.0), color_jitter=0.0)
+        plain = InstanceDataset(data, (90, 120), PAD, config).view(0, 0)[0]
+        monkeypatch.setattr("edge_mrcnn.data.dataset.LARGE_PX", 10_000)
+        shrunk = InstanceDataset(data, (90, 120), PAD, config).view(0, 0)[0]
+        assert shrunk.shape == plain.shape == (3, 90, 120)
+        assert (shrunk.int() - plain.int()).abs().float().mean() < 3
 
 
 class TestLoader:

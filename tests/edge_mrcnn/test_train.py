@@ -22,6 +22,7 @@ from edge_mrcnn.data.coco import CocoData  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
 from edge_mrcnn.reference import load_reference  # noqa: E402
 from edge_mrcnn.train.callbacks import MovingAverage  # noqa: E402
+from edge_mrcnn.train.checks import check_data  # noqa: E402
 from edge_mrcnn.train.compiling import compile_backbone  # noqa: E402
 from edge_mrcnn.train.curves import draw_curves  # noqa: E402
 from edge_mrcnn.train.loop import train  # noqa: E402
@@ -152,10 +153,62 @@ class TestResume:
         with pytest.raises(UsageError, match="another model"):
             train(other, data, tmp_path, TOY, device="cpu", resume=True)
 
+    def test_of_classes_in_another_order(self, fresh, data, tmp_path) -> None:
+        train(fresh(), data, tmp_path, replace(TOY, epochs=1), device="cpu")
+        turned = replace(data, categories={3: "disc", 7: "square"})
+        other = replace(fresh(), classes=turned.classes)
+        with pytest.raises(UsageError, match="trained on the classes square, disc, the data has disc, square"):
+            train(other, turned, tmp_path, TOY, device="cpu", resume=True)
+
     def test_of_a_damaged_file(self, fresh, data, tmp_path) -> None:
         (tmp_path / "last.ckpt").write_bytes(b"PK\x03\x04 cut")
         with pytest.raises(ModelFileError, match="last.ckpt"):
             train(fresh(), data, tmp_path, TOY, device="cpu", resume=True)
+
+
+class TestData:
+    """What is seen before the first step."""
+
+    def test_validation_without_objects_gives_checkpoints_and_no_ap(
+        self, fresh, data, validation, tmp_path, caplog
+    ) -> None:
+        validation.by_image.clear()
+        best = train(fresh(), data, tmp_path, replace(TOY, epochs=1), validation=validation, device="cpu")
+        assert best.is_file() and (tmp_path / "last.pt").is_file()
+        assert not read_metrics(tmp_path)[0]["val/mask_ap"]
+        assert "no object to validate on" in caplog.text
+
+    def test_validation_whose_first_images_are_empty_is_measured_on_others(
+        self, fresh, data, validation, tmp_path
+    ) -> None:
+        last_first = replace(validation, images=validation.images[::-1])
+        config = replace(TOY, epochs=1, eval_limit=1)
+        train(fresh(), data, tmp_path, config, validation=last_first, device="cpu")
+        assert 0 <= float(read_metrics(tmp_path)[0]["val/mask_ap"]) <= 1
+
+    @pytest.mark.parametrize("split", ["train", "val"])
+    def test_last_picture_of_another_size_is_found_before_the_first_step(
+        self, fresh, data, validation, tmp_path, split: str
+    ) -> None:
+        sets = {"train": data, "val": validation}
+        last = replace(sets[split].images[-1], width=130)
+        sets[split] = replace(sets[split], images=(*sets[split].images[:-1], last))
+        with pytest.raises(DataError, match=rf"1 x file of another size .* {split}: .* annotated 130 x 96, file 128"):
+            train(fresh(), sets["train"], tmp_path / "out", TOY, validation=sets["val"], device="cpu")
+        assert not (tmp_path / "out").exists()
+
+    def test_picture_of_both_splits_is_left_out_of_validation(self, fresh, data, validation, tmp_path, caplog) -> None:
+        checkpoint = fresh()
+        leaked = replace(validation.images[0], path=data.images[0].path)
+        images = (leaked, *validation.images[1:])
+        kept = check_data(checkpoint, data, replace(validation, images=images))
+        assert [image.id for image in kept.images] == [image.id for image in validation.images[1:]]
+        assert "1 pictures are in the training split, too" in caplog.text
+
+    def test_progress_is_told_for_every_file(self, fresh, data, validation) -> None:
+        told: list[tuple[str, int, int]] = []
+        check_data(fresh(), data, validation, progress=lambda *what: told.append(what))
+        assert told[5] == ("files of train", 6, 6) and told[-1] == ("files of val", 3, 3)
 
 
 class TestRefusal:

@@ -14,6 +14,8 @@ from edge_mrcnn.data.layouts.pictures import category_rows, image_row, list_pict
 from runtimes.errors import DataError, MissingExtraError, one_line
 
 TITLE = "YOLO ({})"
+LINE_SHOWN = 40
+"""Characters of a line that cannot be read, in messages."""
 FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
@@ -116,7 +118,7 @@ def read_labels(file: Path, image: dict[str, Any]) -> list[dict[str, Any]]:
             label, *shares = map(float, line.split())
             row |= {"category_id": int(label) + 1, **_shape_of(shares, sides)}
         except ValueError:
-            row["category_id"] = line.split()[0]
+            row["category_id"] = line[:LINE_SHOWN]
         rows.append(row)
     return rows
 

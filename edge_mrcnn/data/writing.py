@@ -1,0 +1,165 @@
+"""A data set written as COCO: what was read and mended, without what could not be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_mrcnn.data.coco import CocoImage
+from edge_mrcnn.data.files import hash_file
+from edge_mrcnn.data.loading import find_source, has_split, refuse_errors, tell_mended
+from edge_mrcnn.data.outlines import understand_polygons
+from edge_mrcnn.data.plausibility import settle
+from edge_mrcnn.data.records import Instance, Records, are_shares, read_records
+from runtimes.errors import DataError, MissingFileError, UsageError
+from runtimes.progress import Progress, silent
+
+SPLITS = ("train", "val", "test")
+NOT_MENDABLE = ("duplicate-image-id", "duplicate-category-id")
+"""Faults after which nobody knows which object belongs to what."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that was written."""
+
+    path: Path
+    images: int
+    objects: int
+    removed: int
+    """Annotations that could not be used."""
+
+
+def convert(
+    source: str | Path, target: str | Path, *, learn_crowds: bool = False, progress: Progress = silent
+) -> list[Written]:
+    """Write every split of a data set as COCO JSON, with its pictures beside it.
+
+    Pictures are linked where the file system can, which costs no space, and copied elsewhere.
+
+    Args:
+        source: Anything that `load` reads.
+        target: Folder that is not there yet, or empty.
+        learn_crowds: Write crowd regions as single objects.
+        progress: Told after each picture.
+
+    Raises:
+        UsageError: If the folder has something in it.
+        MissingFileError: If there is no such data set, or a picture is missing.
+        DataError: If the data has a fault that must be fixed.
+    """
+    target = Path(target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"-o {target}: expected a new or an empty folder")
+    names = [name for name in SPLITS if has_split(source, name)] or ["train"]
+    splits = []
+    for name in names:
+        found = find_source(source, name)
+        records = settle(read_records(found, name, learn_crowds=learn_crowds), is_training=False)
+        refuse_errors(found.path, records.faults)
+        tell_mended(found.path, records.faults)
+        splits.append(records)
+    return [_write_split(records, target, progress) for records in splits]
+
+
+def _write_split(records: Records, target: Path, progress: Progress) -> Written:
+    folder = target / "images" / records.split
+    folder.mkdir(parents=True, exist_ok=True)
+    names: dict[int, str] = {}
+    for image in records.images.values():
+        if not image.path.is_file():
+            raise MissingFileError(f"{image.path}: no such picture, though {records.path} lists it")
+        names[image.id] = free_name(image.path, set(names.values()))
+        _link(image.path, folder / names[image.id])
+        progress(f"pictures of {records.split}", len(names), len(records.images))
+    path = target / "annotations" / f"instances_{records.split}.json"
+    return write_records(records, path, lambda image: names[image.id])
+
+
+def free_name(path: Path, taken: set[str]) -> str:
+    """The name of a file, with the folders around it in front as long as another file has it."""
+    parts = list(path.parts)
+    name = parts.pop()
+    while name in taken and parts:
+        name = f"{parts.pop().strip(os.sep)}_{name}"
+    return name
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+        if hash_file(source) != hash_file(target):
+            raise DataError(f"{target}: the copy differs from {source}") from None
+
+
+def fix(records: Records, path: Path) -> Written:
+    """Write what was read and mended of a split to a file of its own.
+
+    Args:
+        records: Settled ones.
+        path: JSON that is not there yet; names of pictures are relative to its folder.
+
+    Raises:
+        UsageError: If the file is there.
+        DataError: If image or category ids stand for two things.
+    """
+    if path.exists():
+        raise UsageError(f"--fix {path}: it is there already; name a new file")
+    for name, place in records.faults:
+        if name in NOT_MENDABLE:
+            raise DataError(f"--fix: {place}: an id that stands for two things cannot be mended; number them anew")
+    folder = path.absolute().parent
+    return write_records(records, path, lambda image: os.path.relpath(image.path.absolute(), folder))
+
+
+def write_records(records: Records, path: Path, name_of: Callable[[CocoImage], str]) -> Written:
+    """Write a split as COCO JSON.
+
+    Args:
+        records: Settled ones.
+        path: Where to.
+        name_of: Gives `file_name`.
+    """
+    images = [
+        {"id": image.id, "file_name": name_of(image), "width": image.width, "height": image.height}
+        for image in records.images.values()
+    ]
+    categories = [{"id": number, "name": name} for number, name in records.categories.items()]
+    record = {"images": images, "annotations": annotation_rows(records), "categories": categories}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+    return Written(path, len(images), len(records.instances), len(records.annotations) - len(records.instances))
+
+
+def annotation_rows(records: Records) -> list[dict[str, Any]]:
+    """COCO's annotations, with polygons where there were polygons, and ids that are given once."""
+    ids = Counter(instance.annotation["id"] for instance in records.instances)
+    is_numbered = all(count == 1 and number > 0 for number, count in ids.items())
+    in_shares = are_shares(records.annotations)
+    rows = []
+    for number, instance in enumerate(records.instances, start=1):
+        segmentation = _segmentation_of(records, instance, in_shares)
+        row = {**instance.annotation, "segmentation": segmentation}
+        rows.append(row if is_numbered else {**row, "id": number})
+    return rows
+
+
+def _segmentation_of(records: Records, instance: Instance, in_shares: bool) -> Any:
+    outline = instance.annotation["segmentation"]
+    if outline is None:
+        return []
+    written = records.annotations[instance.row]["segmentation"]
+    if isinstance(written, dict):
+        counts = outline["counts"]
+        return {"size": outline["size"], "counts": counts.decode() if isinstance(counts, bytes) else counts}
+    image = records.images[instance.image_id]
+    polygons = understand_polygons(written, (image.height, image.width), in_shares)
+    return [polygon.round(2).tolist() for polygon in polygons.corners]
