@@ -6,8 +6,10 @@ ordinary checkpoint: layers take the widths that the file has.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,11 @@ def rename_classes(
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; a file that is there is replaced only when the new one is complete."""
+    """Write a checkpoint; a file that is there is replaced only when the new one is complete.
+
+    Raises:
+        OSError: If it cannot be written; what was written of it is removed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -78,7 +84,12 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "training": checkpoint.training,
         "state_dict": {k: v.detach().cpu() for k, v in checkpoint.model.state_dict().items()},
     }
-    torch.save(record, partial)
+    try:
+        torch.save(record, partial)
+    except (OSError, RuntimeError) as error:  # torch has an error of its own for a full disk
+        partial.unlink(missing_ok=True)
+        number = getattr(error, "errno", None) or errno.ENOSPC
+        raise OSError(number, f"cannot be written: {os.strerror(number)}", str(path)) from error
     partial.replace(path)
 
 
