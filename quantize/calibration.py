@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -83,6 +83,20 @@ class CalibrationSet:
         if path.is_dir():
             path = _find_list(path)
         return _from_folder(path) if path.is_dir() else _from_list(path)
+
+    @classmethod
+    def of_files(cls, folder: Path, files: Sequence[Path]) -> CalibrationSet:
+        """A set of pictures that were chosen elsewhere.
+
+        Args:
+            folder: Their data set, for messages; the hash knows their names relative to it.
+            files: The pictures.
+
+        Raises:
+            MissingFileError: If one does not exist.
+            DataError: If there are none.
+        """
+        return _from_files(folder, list(files), folder)
 
     def __len__(self) -> int:
         return len(self.files)

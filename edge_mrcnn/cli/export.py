@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edge_mrcnn.cli.fields import SectionedCommand, given, setting_options, write_options
-from edge_mrcnn.cli.int8 import int8_options, search
+from edge_mrcnn.cli.int8 import int8_options, load_calibration, search
 from edge_mrcnn.cli.options import comma_list, name_next, read_class_names
 from edge_mrcnn.export.settings import ExportConfig
 from edge_mrcnn.measure.files import file_size
@@ -47,7 +47,7 @@ def command(
     """
     ctx = click.get_current_context()
     from edge_mrcnn.export.pipeline import export
-    from quantize import CalibrationSet, QuantizeConfig, quantize
+    from quantize import QuantizeConfig, quantize
 
     names, ids = read_class_names(classes) if classes else (None, None)
     config = ExportConfig(**given(values, ExportConfig), classes=names, category_ids=ids)
@@ -56,7 +56,7 @@ def command(
     folder = output or Path(weights).parent
     files = export(
         weights, folder, config,
-        calibration=CalibrationSet.load(calib) if calib else None,
+        calibration=load_calibration(calib) if calib else None,
         quantization=QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float), reduce_range=reduce_range),
         write_int8=quantize if max_drop is None or data is None else make_searcher(max_drop, data, limit),
         say=lambda line: click.echo(line, err=True),

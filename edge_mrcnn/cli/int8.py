@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_mrcnn.cli.options import load_split, make_progress
+from edge_mrcnn.data.loading import is_data_set
+
+if TYPE_CHECKING:
+    from quantize.calibration import CalibrationSet
 
 _OPTIONS = (
     click.option("--calib-images", type=int, default=128, show_default=True, help="Calibration images at most."),
@@ -30,6 +34,19 @@ def int8_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def load_calibration(path: str) -> CalibrationSet:
+    """The set of --calib; of a data set in a layout of a labelling tool, the pictures to train on."""
+    from quantize.calibration import MANIFEST_NAME, CalibrationSet
+
+    folder = Path(path)
+    own_lists = (folder / MANIFEST_NAME, folder / "annotations" / "instances_train.json")
+    is_listed = any(file.is_file() for file in own_lists)
+    if is_listed or not folder.is_dir() or not is_data_set(folder):
+        return CalibrationSet.load(path)
+    data = load_split(path, "train")
+    return CalibrationSet.of_files(folder, [image.path for image in data.images])
 
 
 def search(

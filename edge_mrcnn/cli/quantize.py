@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_mrcnn.cli.int8 import int8_options, search
+from edge_mrcnn.cli.int8 import int8_options, load_calibration, search
 from edge_mrcnn.cli.options import comma_list, name_next
 from runtimes.errors import UsageError
 from runtimes.model_file import ModelFile
@@ -24,18 +24,16 @@ def command(
     data: str | None, limit: int | None, output: Path | None,
 ) -> None:  # fmt: skip
     """Turn an exported FP32 file into INT8. Needs no torch."""
-    from quantize import CalibrationSet, QuantizeConfig, quantize
+    from quantize import QuantizeConfig, quantize
 
     if (max_drop is None) != (data is None):
         raise UsageError("--max-drop and --data belong together: the drop is measured on that data")
     output = output or ModelFile(model).beside("-int8")
     config = QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float), reduce_range=reduce_range)
     if max_drop is None or data is None:
-        quantize(model, output, CalibrationSet.load(calib), config)
+        quantize(model, output, load_calibration(calib), config)
     else:
-        for line in search(
-            model, output, CalibrationSet.load(calib), config, max_drop=max_drop, data=data, limit=limit
-        ):
+        for line in search(model, output, load_calibration(calib), config, max_drop=max_drop, data=data, limit=limit):
             click.echo(line)
     click.echo(f"wrote {output}")
     name_next("report", "--reference", model, "--models", output, "--data", data or "VAL.json")

@@ -78,6 +78,15 @@ def has_split(path: str | Path, split: str) -> bool:
         return False
 
 
+def is_data_set(folder: Path) -> bool:
+    """Whether a folder is in a layout that is known here."""
+    try:
+        find_layout(folder)
+    except MissingFileError:
+        return False
+    return True
+
+
 def describe_layout(path: str | Path) -> str:
     """The layout of a data set in words."""
     path = Path(path)

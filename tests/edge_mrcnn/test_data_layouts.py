@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("pycocotools", reason="pip install 'edge-mrcnn[report]'")
 
+from edge_mrcnn.cli.int8 import load_calibration  # noqa: E402
 from edge_mrcnn.data import load  # noqa: E402
 from edge_mrcnn.data.coco import decode_mask  # noqa: E402
 from edge_mrcnn.data.layouts import LAYOUTS, find_layout  # noqa: E402
@@ -289,6 +290,18 @@ class TestNothing:
         (tmp_path / "annotations" / "instances_val.json").unlink()
         with pytest.raises(MissingFileError, match="without a val split"):
             load(tmp_path, "val")
+
+
+class TestCalibration:
+    @pytest.mark.parametrize("name", WRITERS)
+    def test_pictures_to_train_on_are_taken(self, tmp_path: Path, name: str) -> None:
+        WRITERS[name][0](tmp_path)
+        files = load_calibration(str(tmp_path)).files
+        assert files == tuple(image.path for image in load(tmp_path, "train").images)
+
+    def test_folder_of_pictures_is_taken_whole(self, tmp_path: Path) -> None:
+        pictures = [draw(tmp_path / "one" / "a.jpg"), draw(tmp_path / "two" / "b.jpg")]
+        assert load_calibration(str(tmp_path)).files == tuple(pictures)
 
 
 class TestConvert:
