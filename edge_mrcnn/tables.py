@@ -24,14 +24,15 @@ class Table:
 
     def text(self, gap: str = "  ") -> list[str]:
         """Lines for a terminal, header first; bars and other words in the last columns stay at the left."""
-        widths = self._widths()
-        return [gap.join(self._padded(row, widths)).rstrip() for row in (self.header, *self.rows)]
+        return [gap.join(cells).rstrip() for cells in self._aligned()]
 
     def markdown(self) -> list[str]:
         """Lines of GitHub Markdown, which also align in a terminal."""
-        widths = self._widths()
-        header, *body = (f"| {' | '.join(self._padded(row, widths))} |" for row in (self.header, *self.rows))
-        rule = ["-" * (w + 2) if i < self.text_columns else "-" * (w + 1) + ":" for i, w in enumerate(widths)]
+        header, *body = [f"| {' | '.join(cells)} |" for cells in self._aligned()]
+        rule = []
+        for column, width in enumerate(self._widths()):
+            is_text = column < self.text_columns
+            rule.append("-" * (width + 2) if is_text else "-" * (width + 1) + ":")
         return [header, f"|{'|'.join(rule)}|", *body]
 
     def with_column(self, title: str, cells: Sequence[str]) -> Table:
@@ -40,11 +41,22 @@ class Table:
         return Table((*self.header, title), rows, self.text_columns)
 
     def _widths(self) -> list[int]:
-        return [max(map(len, column)) for column in zip(self.header, *self.rows, strict=True)]
+        widths = []
+        for column in zip(self.header, *self.rows, strict=True):
+            widths.append(max(len(cell) for cell in column))
+        return widths
 
-    def _padded(self, row: Sequence[str], widths: Sequence[int]) -> list[str]:
-        pairs = enumerate(zip(row, widths, strict=True))
-        return [cell.ljust(width) if i < self.text_columns else cell.rjust(width) for i, (cell, width) in pairs]
+    def _aligned(self) -> list[list[str]]:
+        """All rows, the header first, with the cells of a column equally wide."""
+        widths = self._widths()
+        rows = []
+        for row in (self.header, *self.rows):
+            cells = []
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+                is_text = column < self.text_columns
+                cells.append(cell.ljust(width) if is_text else cell.rjust(width))
+            rows.append(cells)
+        return rows
 
 
 def draw_bars(values: Sequence[float], width: int) -> list[str]:
@@ -59,9 +71,17 @@ def draw_curve(values: Sequence[float | None], lowest: float | None = None) -> s
     low = min(known, default=0.0) if lowest is None else lowest
     span = max(known, default=0.0) - low or 1.0
     top = len(LEVELS) - 1
-    return "".join("·" if v is None else LEVELS[min(top, max(0, round((v - low) / span * top)))] for v in values)
+    curve = ""
+    for value in values:
+        if value is None:
+            curve += "·"
+        else:
+            level = round((value - low) / span * top)
+            curve += LEVELS[min(top, max(0, level))]
+    return curve
 
 
 def _bar(length: float) -> str:
-    whole, part = divmod(round(length * 8), 8)
-    return EIGHTHS[8] * whole + (EIGHTHS[part] if part else "")
+    whole, eighths = divmod(round(length * 8), 8)
+    last = EIGHTHS[eighths] if eighths else ""
+    return EIGHTHS[8] * whole + last

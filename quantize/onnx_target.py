@@ -83,19 +83,29 @@ class OnnxQuantizer(Quantizer):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(block for name in self._nodes if (block := block_of(name))))
+        found: dict[str, None] = {}  # in the order in which they are met
+        for name in self._nodes:
+            block = block_of(name)
+            if block:
+                found[block] = None
+        return tuple(found)
 
     def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
         nodes = [name for name in self._nodes if is_quantized(name, keep_float)]
         is_stem_integer = not self._float_stem and self._stem.name in nodes
         plain = self._settled if is_stem_integer else self._float
+        activations = SYMMETRIC if self.card.rows == "static" else ASYMMETRIC
         tool = QDQQuantizer(
-            copy.deepcopy(plain), per_channel=True, weight_qType=QuantType.QInt8,
+            copy.deepcopy(plain),
+            per_channel=True,
+            weight_qType=QuantType.QInt8,
             reduce_range=self.config.weight_bits == 7,
-            tensors_range=self._ranges, nodes_to_quantize=nodes, nodes_to_exclude=[],
+            tensors_range=self._ranges,
+            nodes_to_quantize=nodes,
+            nodes_to_exclude=[],
             op_types_to_quantize=KNOWN_TYPES if nodes else [],
-            **(SYMMETRIC if self.card.rows == "static" else ASYMMETRIC),
-        )  # fmt: skip
+            **activations,
+        )
         tool.quantize_model()
         if is_stem_integer:
             feed_bytes(tool.model.graph())
@@ -114,7 +124,8 @@ class OnnxQuantizer(Quantizer):
     def _settle(self) -> onnx.ModelProto:
         """The float model with weights of the first convolution that 8 bits hold."""
         model: onnx.ModelProto = copy.deepcopy(self._float)
-        weights = next(tensor for tensor in model.graph.initializer if tensor.name == self._stem.input[1])
+        weights = find_constant(model.graph, self._stem.input[1])
+        assert weights is not None, "the weights of a convolution are a constant"
         settled = self.settle_stem(onnx.numpy_helper.to_array(weights))
         weights.CopyFrom(onnx.numpy_helper.from_array(settled, weights.name))
         return model
@@ -147,9 +158,18 @@ def find_stem(graph: onnx.GraphProto) -> onnx.NodeProto:
     return stem
 
 
+def find_constant(graph: onnx.GraphProto, name: str) -> onnx.TensorProto | None:
+    """A constant by its name; None for what is computed."""
+    constants: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
+    return constants.get(name)
+
+
 def nodes_before(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
     """The nodes that lead from the picture to a tensor, the last one first."""
-    makers = {output: node for node in graph.node for output in node.output}
+    makers = {}
+    for node in graph.node:
+        for output in node.output:
+            makers[output] = node
     found = []
     while name in makers:
         found.append(makers[name])
@@ -162,17 +182,21 @@ def reads_pixels(graph: onnx.GraphProto) -> bool:
     before = nodes_before(graph, find_stem(graph).input[0])
     if [node.op_type for node in before] != ["Mul", "Transpose", "Cast"]:
         return False
-    factor = next((tensor for tensor in graph.initializer if tensor.name == before[0].input[1]), None)
-    return factor is not None and np.allclose(onnx.numpy_helper.to_array(factor), PIXEL, rtol=1e-6, atol=0)
+    scale = before[0]
+    factor = find_constant(graph, scale.input[1])
+    if factor is None:
+        return False
+    return np.allclose(onnx.numpy_helper.to_array(factor), PIXEL, rtol=1e-6, atol=0)
 
 
 def feed_bytes(graph: onnx.GraphProto) -> None:
     """Let the quantized first convolution read the picture, in place, and not a float copy that is rounded to bytes."""
     _, quantize, scale, transpose, cast = nodes_before(graph, find_stem(graph).input[0])
-    transpose.input[0], transpose.output[0] = cast.input[0], quantize.output[0]
+    transpose.input[0] = cast.input[0]
+    transpose.output[0] = quantize.output[0]
     for node in (cast, scale, quantize):
         graph.node.remove(node)
-    graph.initializer.remove(next(tensor for tensor in graph.initializer if tensor.name == scale.input[1]))
+    graph.initializer.remove(find_constant(graph, scale.input[1]))
 
 
 def slim(path: Path) -> None:

@@ -47,24 +47,36 @@ class OpenvinoQuantizer(Quantizer):
         self._model = model.path
         self._tensors = list(calibration.tensors_with_objects(model, config.images, config.seed))
         plain = openvino.Core().read_model(model.path)
-        nodes = [node for node in plain.get_ordered_ops() if node.get_type_name() not in _PASSIVE]
+        self._nodes = []
+        for node in plain.get_ordered_ops():
+            if node.get_type_name() not in _PASSIVE:
+                self._nodes.append((node.get_friendly_name(), node.get_type_name()))
         stem = find_stem(plain)
         self._stem = stem.get_friendly_name()
-        self._float_stem = None if reads_pixels(stem) else self._stem
-        weights = stem.input_value(1).get_node()
-        self._settled = None if self._float_stem else self.settle_stem(np.array(weights.get_data()))
-        self._nodes = [(node.get_friendly_name(), node.get_type_name()) for node in nodes]
+        self._float_stem = None
+        self._settled = None
+        if reads_pixels(stem):
+            weights = stem.input_value(1).get_node()
+            self._settled = self.settle_stem(np.array(weights.get_data()))
+        else:
+            self._float_stem = self._stem
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        names = (block_of(name) for name, kind in self._nodes if kind in _LEARNED and name != self._float_stem)
-        return tuple(dict.fromkeys(filter(None, names)))
+        found: dict[str, None] = {}  # in the order in which they are met
+        for name, kind in self._nodes:
+            block = block_of(name)
+            if kind in _LEARNED and name != self._float_stem and block:
+                found[block] = None
+        return tuple(found)
 
     def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
         nncf.set_log_level(logging.ERROR)
-        model, floats = openvino.Core().read_model(self._model), self._float_nodes(keep_float)
+        model = openvino.Core().read_model(self._model)
+        floats = self._float_nodes(keep_float)
         if self._settled is not None and self._stem not in floats:
-            find_stem(model).input(1).replace_source_output(opset13.constant(self._settled).output(0))
+            weights = opset13.constant(self._settled)
+            find_stem(model).input(1).replace_source_output(weights.output(0))
         with redirect_stdout(sys.stderr):  # where progress bars belong
             quantized = nncf.quantize(
                 model,
@@ -88,7 +100,11 @@ class OpenvinoQuantizer(Quantizer):
         ModelFile(output).write_card(self.card.updated(precision="int8", calibration=said))
 
     def _float_nodes(self, keep_float: Collection[str]) -> list[str]:
-        return [name for name, _ in self._nodes if name == self._float_stem or not is_quantized(name, keep_float)]
+        names = []
+        for name, _ in self._nodes:
+            if name == self._float_stem or not is_quantized(name, keep_float):
+                names.append(name)
+        return names
 
 
 def find_stem(model: openvino.Model) -> openvino.Node:

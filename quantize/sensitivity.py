@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,10 @@ class Journal:
         """
         self._path = path
         self._record: dict[str, Any] = {"key": json.loads(json.dumps(key)), "blocks": {}, "drops": {}}
-        if path.is_file() and (found := json.loads(path.read_text()))["key"] == self._record["key"]:
-            self._record = found
+        if path.is_file():
+            earlier = json.loads(path.read_text())
+            if earlier["key"] == self._record["key"]:
+                self._record = earlier
 
     def block(self, name: str, measure: Callable[[], Sensitivity]) -> Sensitivity:
         """The sensitivity of a block, measured unless it is known."""
@@ -119,10 +122,16 @@ def rank_blocks(
     with tempfile.TemporaryDirectory() as folder, runtimes.load(model, threads=1) as exact:
         drafts = Drafts(quantizer, Path(folder), ModelFile(model).format.suffix)
         with drafts.open("all", quantizer.asked_float) as rounded:
-            for index, block in enumerate(blocks):
-                found.append(journal.block(block, lambda: _measure(drafts, block, exact, rounded, tensors)))  # noqa: B023
-                progress("blocks", index + 1, len(blocks))
-    return sorted(found, key=lambda one: one.error / max(one.cost_ms, _LEAST_COST_MS), reverse=True)
+            for done, block in enumerate(blocks, start=1):
+                measure = partial(_measure, drafts, block, exact, rounded, tensors)
+                found.append(journal.block(block, measure))
+                progress("blocks", done, len(blocks))
+    return sorted(found, key=_worth_keeping, reverse=True)
+
+
+def _worth_keeping(one: Sensitivity) -> float:
+    """Error that float saves for each millisecond that it costs."""
+    return one.error / max(one.cost_ms, _LEAST_COST_MS)
 
 
 _LEAST_COST_MS = 0.05
@@ -146,8 +155,11 @@ class Drafts:
 
 def _measure(drafts: Drafts, block: str, exact: Runtime, rounded: Runtime, tensors: Sequence[Tensor]) -> Sensitivity:
     quantizer = drafts.quantizer
-    with drafts.open("one", [other for other in quantizer.blocks if other != block]) as one:
-        errors = [answer_error(*(live_rows(runtime.run(x)) for runtime in (exact, one))) for x in tensors]
+    others = [other for other in quantizer.blocks if other != block]
+    errors = []
+    with drafts.open("one", others) as one:
+        for tensor in tensors:
+            errors.append(answer_error(live_rows(exact.run(tensor)), live_rows(one.run(tensor))))
     with drafts.open("rest", {*quantizer.asked_float, block}) as rest:
         kept_ms, all_ms = best_times_ms([rest, rounded], tensors)
     return Sensitivity(block=block, error=float(np.mean(errors)), cost_ms=kept_ms - all_ms)
@@ -155,14 +167,15 @@ def _measure(drafts: Drafts, block: str, exact: Runtime, rounded: Runtime, tenso
 
 def best_times_ms(models: Sequence[Runtime], tensors: Sequence[Tensor]) -> list[float]:
     """The mean time of a run of each model, of every tensor the best of `ROUNDS` interleaved runs."""
-    times = np.full((len(models), len(tensors), ROUNDS), np.inf)
-    for turn in range(ROUNDS):
+    best_ms = np.full((len(models), len(tensors)), np.inf)
+    for _ in range(ROUNDS):
         for column, tensor in enumerate(tensors):
             for row, model in enumerate(models):
                 start = time.perf_counter()
                 model.run(tensor)
-                times[row, column, turn] = 1e3 * (time.perf_counter() - start)
-    return [float(value) for value in times.min(2).mean(1)]
+                took_ms = 1e3 * (time.perf_counter() - start)
+                best_ms[row, column] = min(best_ms[row, column], took_ms)
+    return [float(value) for value in best_ms.mean(axis=1)]
 
 
 def answer_error(exact: RawOutputs, rounded: RawOutputs) -> float:
@@ -172,19 +185,25 @@ def answer_error(exact: RawOutputs, rounded: RawOutputs) -> float:
     the boxes and the mean difference of the mask probabilities. An object that only one of the two finds changes by its
     score. The sum is relative to the scores of the exact answer.
     """
-    pairs = match(exact, rounded)
-    rows, columns = {row for row, _ in pairs}, {column for _, column in pairs}
-    changed = sum(_pair_error(exact, rounded, row, column) for row, column in pairs)
-    changed += sum(float(score) for row, score in enumerate(exact.scores) if row not in rows)
-    changed += sum(float(score) for column, score in enumerate(rounded.scores) if column not in columns)
+    changed = 0.0
+    alone_in_exact = np.ones(len(exact.scores), dtype=bool)
+    alone_in_rounded = np.ones(len(rounded.scores), dtype=bool)
+    for row, column in match(exact, rounded):
+        changed += _pair_error(exact, rounded, row, column)
+        alone_in_exact[row] = False
+        alone_in_rounded[column] = False
+    changed += float(exact.scores[alone_in_exact].sum(dtype=np.float64))
+    changed += float(rounded.scores[alone_in_rounded].sum(dtype=np.float64))
     return changed / max(float(exact.scores.sum()), 1e-6)
 
 
 def _pair_error(exact: RawOutputs, rounded: RawOutputs, row: int, column: int) -> float:
     score = float(exact.scores[row])
-    overlap = float(box_iou(exact.boxes[row : row + 1], rounded.boxes[column : column + 1])[0, 0])
-    mask = float(np.abs(exact.masks[row] - rounded.masks[column]).mean())
-    return abs(score - float(rounded.scores[column])) + score * (1 - overlap + mask)
+    score_change = abs(score - float(rounded.scores[column]))
+    ious = box_iou(exact.boxes[row : row + 1], rounded.boxes[column : column + 1])
+    box_change = 1 - float(ious[0, 0])
+    mask_change = float(np.abs(exact.masks[row] - rounded.masks[column]).mean())
+    return score_change + score * (box_change + mask_change)
 
 
 def keep_within(
@@ -234,17 +253,21 @@ def keep_within(
     quantizer.save(output, best.kept)
     if best.drop > max_drop:
         raise GateError(f"{output}: loses {best.drop:.4f} AP with every block in float; expected at most {max_drop:g}")
-    return [*(trial for trial in trials if trial != best), best]
+    others = [trial for trial in trials if trial != best]
+    return [*others, best]
 
 
 def fewest(total: int, fits: Callable[[int], bool]) -> int:
     """The smallest count from 0 to `total` that fits, if whatever fits also fits with more; `total` if none does."""
     if fits(0):
         return 0
-    low, high = 0, total
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if fits(middle) else (middle, high)
-    if high == total:
+    too_few, enough = 0, total
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        if fits(middle):
+            enough = middle
+        else:
+            too_few = middle
+    if enough == total:
         fits(total)
-    return high
+    return enough

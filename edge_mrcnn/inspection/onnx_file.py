@@ -35,39 +35,53 @@ class _OnnxGraph:
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.nodes = list(graph.node)
         self.constants = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
-        self.maker = {name: index for index, node in enumerate(self.nodes) for name in node.output}
-        self.readers: dict[str, list[str]] = {}
-        for node in self.nodes:
+        self.maker: dict[str, int] = {}
+        self.readers: dict[str, set[str]] = {}
+        for index, node in enumerate(self.nodes):
+            for name in node.output:
+                self.maker[name] = index
             for name in node.input:
-                self.readers.setdefault(name, []).append(node.op_type)
+                self.readers.setdefault(name, set()).add(node.op_type)
 
     def read(self) -> list[Operator]:
         return [self._operator(node) for node in self.nodes]
 
     def _operator(self, node: onnx.NodeProto) -> Operator:
-        learned = node.op_type in LEARNED and self._count(node.input[1]) > 0
+        sources: dict[int, None] = {}  # each once, in order
+        for name in node.input:
+            if name in self.maker:
+                sources[self.maker[name]] = None
         return Operator(
             kind=node.op_type,
             name=node.name,
-            weights=sum(map(self._count, node.input[1:])) if learned else 0,
+            weights=self._count_weights(node),
             is_integer=node.op_type not in BRIDGES and self._is_integer(node),
             is_wiring=node.op_type in BRIDGES + MOVES,
-            sources=tuple(dict.fromkeys(self.maker[name] for name in node.input if name in self.maker)),
+            sources=tuple(sources),
         )
+
+    def _count_weights(self, node: onnx.NodeProto) -> int:
+        """Numbers that a learned layer multiplies with and adds; 0 for other nodes."""
+        if node.op_type not in LEARNED or not self._count(node.input[1]):
+            return 0
+        return sum(self._count(name) for name in node.input[1:])
 
     def _count(self, name: str) -> int:
         """Numbers in a constant, dequantized or not; 0 for what is computed."""
-        if name in self.maker:
-            node = self.nodes[self.maker[name]]
-            return self._count(node.input[0]) if node.op_type == "DequantizeLinear" else 0
-        return self.constants.get(name, 0)
+        if name not in self.maker:
+            return self.constants.get(name, 0)
+        node = self.nodes[self.maker[name]]
+        return self._count(node.input[0]) if node.op_type == "DequantizeLinear" else 0
 
     def _is_integer(self, node: onnx.NodeProto) -> bool:
         operands = [name for name in node.input[:2] if name in self.maker or node.op_type in LEARNED]
-        if not operands or not all(map(self._is_dequantized, operands)):
+        if not operands or not all(self._is_dequantized(name) for name in operands):
             return False
-        requantized = all(set(self.readers.get(name, ["end"])) == {"QuantizeLinear"} for name in node.output)
-        return requantized or node.op_type in LEARNED
+        return node.op_type in LEARNED or all(self._is_requantized(name) for name in node.output)
+
+    def _is_requantized(self, name: str) -> bool:
+        """Whether whatever reads a result turns it into integers again."""
+        return self.readers.get(name) == {"QuantizeLinear"}
 
     def _is_dequantized(self, name: str) -> bool:
         return name in self.maker and self.nodes[self.maker[name]].op_type == "DequantizeLinear"

@@ -30,7 +30,10 @@ def read_operators(path: Path) -> list[Operator]:
         model = openvino.Core().read_model(path)
     except RuntimeError as error:
         raise ModelFileError(f"{path}: OpenVINO cannot read it: {one_line(error)}") from error
-    nodes = [n for n in model.get_ordered_ops() if n.get_type_name() not in PASSIVE and not _is_scaling(n)]
+    nodes = []
+    for node in model.get_ordered_ops():
+        if node.get_type_name() not in PASSIVE and not _is_scaling(node):
+            nodes.append(node)
     places = {node.get_friendly_name(): index for index, node in enumerate(nodes)}
     return [_operator(node, places) for node in nodes]
 
@@ -43,14 +46,18 @@ def _is_scaling(node: Any) -> bool:
 def _operator(node: Any, places: dict[str, int]) -> Operator:
     kind = node.get_type_name()
     weights = _count_weights(node) if kind in LEARNED else 0
-    inputs = [value.get_node().get_friendly_name() for value in node.input_values()]
+    sources: dict[int, None] = {}  # each once, in order
+    for value in node.input_values():
+        name = value.get_node().get_friendly_name()
+        if name in places:
+            sources[places[name]] = None
     return Operator(
         kind=kind,
         name=node.get_friendly_name(),
         weights=weights,
         is_integer=_is_integer_layer(node) if weights else _is_between_integers(node),
         is_wiring=kind in ("FakeQuantize", "Convert", *MOVES, *FUSED),
-        sources=tuple(dict.fromkeys(places[name] for name in inputs if name in places)),
+        sources=tuple(sources),
     )
 
 
@@ -59,9 +66,15 @@ def _count_weights(node: Any) -> int:
     constant = _constant(node.input_value(1).get_node())
     if constant is None:
         return 0
-    followers = [target.get_node() for target in node.output(0).get_target_inputs()]
-    biases = [_constant(f.input_value(1).get_node()) for f in followers if f.get_type_name() == "Add"]
-    return _size(constant) + sum(_size(bias) for bias in biases if bias is not None)
+    count = _size(constant)
+    for target in node.output(0).get_target_inputs():
+        follower = target.get_node()
+        if follower.get_type_name() != "Add":
+            continue
+        bias = _constant(follower.input_value(1).get_node())
+        if bias is not None:
+            count += _size(bias)
+    return count
 
 
 def _size(constant: Any) -> int:
@@ -80,7 +93,10 @@ def _constant(node: Any) -> Any | None:
 
 def _is_integer_layer(node: Any) -> bool:
     constant = _constant(node.input_value(1).get_node())
-    return _source(node) == "FakeQuantize" and constant is not None and constant.get_output_element_type(0).size == 1
+    if constant is None or _source(node) != "FakeQuantize":
+        return False
+    bytes_of_weight: int = constant.get_output_element_type(0).size
+    return bytes_of_weight == 1
 
 
 def _is_between_integers(node: Any) -> bool:

@@ -53,7 +53,10 @@ class Operator:
 
     @property
     def _named_part(self) -> str | None:
-        return next((part for part, prefixes in PARTS.items() if self.name.startswith(prefixes)), None)
+        for part, prefixes in PARTS.items():
+            if self.name.startswith(prefixes):
+                return part
+        return None
 
     @property
     def module(self) -> str:

@@ -75,7 +75,8 @@ class Summary:
     def integer_share(self) -> float:
         """Share of the weights that are multiplied in integers, in [0, 1]."""
         integer = sum(part.integer_weights for part in self.parts)
-        return integer / max(1, integer + sum(part.float_weights for part in self.parts))
+        floating = sum(part.float_weights for part in self.parts)
+        return integer / max(1, integer + floating)
 
 
 def summarize(operators: list[Operator], reasons: dict[str, str]) -> Summary:
@@ -85,21 +86,34 @@ def summarize(operators: list[Operator], reasons: dict[str, str]) -> Summary:
         operators: From `list_operators`.
         reasons: What stays in float, and why: "float" of the card's calibration.
     """
-    parts = [summarize_part(part, [o for o in operators if o.part == part]) for part in PARTS]
+    parts = []
+    for name in PARTS:
+        of_part = [operator for operator in operators if operator.part == name]
+        if of_part:
+            parts.append(summarize_part(name, of_part))
     return Summary(
-        parts=tuple(part for part in parts if part.operators),
+        parts=tuple(parts),
         exits=tuple(find_exits(operators, reasons)),
-        kinds=dict(Counter(operator.kind for operator in operators).most_common()),
+        kinds=_count_kinds(operators),
     )
+
+
+def _count_kinds(operators: list[Operator]) -> dict[str, int]:
+    """Operators by kind, the commonest first."""
+    counts = Counter(operator.kind for operator in operators)
+    return dict(counts.most_common())
 
 
 def summarize_part(name: str, operators: list[Operator]) -> PartSummary:
     """Count the operators of one part."""
-    learned = [operator for operator in operators if operator.is_learned]
-    layers = Counter(operator.is_integer for operator in learned)
-    shared = {(operator.module, operator.is_integer): operator.weights for operator in learned}
+    layers = Counter[bool]()
+    weights_of: dict[tuple[str, bool], int] = {}  # layers of one module share their weights
+    for operator in operators:
+        if operator.is_learned:
+            layers[operator.is_integer] += 1
+            weights_of[operator.module, operator.is_integer] = operator.weights
     weights = Counter[bool]()
-    for (_, is_integer), count in shared.items():
+    for (_, is_integer), count in weights_of.items():
         weights[is_integer] += count
     return PartSummary(
         name=name,
@@ -108,26 +122,33 @@ def summarize_part(name: str, operators: list[Operator]) -> PartSummary:
         float_layers=layers[False],
         integer_weights=weights[True],
         float_weights=weights[False],
-        kinds=dict(Counter(operator.kind for operator in operators).most_common()),
+        kinds=_count_kinds(operators),
     )
 
 
 def find_exits(operators: list[Operator], reasons: dict[str, str]) -> list[Exit]:
     """Where values go from integer operators to float ones, past what only converts or moves them."""
+    readers = _readers(operators)
+    found: Counter[tuple[str, str, str, str]] = Counter()
+    for index, operator in enumerate(operators):
+        if not operator.is_integer or operator.is_wiring:
+            continue
+        for target in _float_readers(index, operators, readers):
+            why = explain(operator, target, reasons)
+            found[operator.part, target.part, target.kind, why] += 1
+    exits = []
+    for (source, target_part, kind, why), count in found.most_common():
+        exits.append(Exit(count=count, source=source, target=target_part, kind=kind, why=why))
+    return exits
+
+
+def _readers(operators: list[Operator]) -> list[list[int]]:
+    """For each operator, the places of those that read its result."""
     readers: list[list[int]] = [[] for _ in operators]
     for index, operator in enumerate(operators):
         for source in operator.sources:
             readers[source].append(index)
-    found: Counter[tuple[str, str, str, str]] = Counter()
-    for index, operator in enumerate(operators):
-        if operator.is_integer and not operator.is_wiring:
-            for target in _float_readers(index, operators, readers):
-                why = explain(operator, target, reasons)
-                found[operator.part, target.part, target.kind, why] += 1
-    return [
-        Exit(count=count, source=source, target=target, kind=kind, why=why)
-        for (source, target, kind, why), count in found.most_common()
-    ]
+    return readers
 
 
 def _float_readers(start: int, operators: list[Operator], readers: list[list[int]]) -> list[Operator]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,35 +37,51 @@ class _TfliteGraph:
     def __init__(self, model: schema.ModelT, graph: schema.SubGraphT, offset: int) -> None:
         self.graph = graph
         self.tensors = graph.tensors
-        self.constants = {
-            index: int(np.prod(tensor.shape))
-            for index, tensor in enumerate(graph.tensors)
-            if model.buffers[tensor.buffer].data is not None
-        }
-        self.maker = {tensor: offset + index for index, node in enumerate(graph.operators) for tensor in node.outputs}
+        self.constants: dict[int, int] = {}
+        for index, tensor in enumerate(graph.tensors):
+            if model.buffers[tensor.buffer].data is not None:
+                self.constants[index] = int(np.prod(tensor.shape))
+        self.maker: dict[int, int] = {}
+        for index, node in enumerate(graph.operators, start=offset):
+            for output in node.outputs:
+                self.maker[output] = index
 
     def read(self, codes: list[str]) -> list[Operator]:
         return [self._operator(codes[node.opcodeIndex], node) for node in self.graph.operators]
 
     def _operator(self, kind: str, node: schema.OperatorT) -> Operator:
-        operands = [index for index in node.inputs if index >= 0]
-        weights = [self.constants[i] for i in operands if i in self.constants and self._is_number(i)]
-        ends = [index for index in (*operands, node.outputs[0]) if index not in self.constants]
+        operands = [index for index in node.inputs if index >= 0]  # -1 is one that is left out
+        sources: dict[int, None] = {}  # each once, in order
+        for index in operands:
+            if index in self.maker:
+                sources[self.maker[index]] = None
         return Operator(
             kind=kind,
             name=_module_path(self.tensors[node.outputs[0]].name.decode()),
-            weights=sum(weights) if kind in LEARNED else 0,
-            is_integer=kind not in BRIDGES and any(self.tensors[i].type == schema.TensorType.INT8 for i in ends),
+            weights=self._count_weights(operands) if kind in LEARNED else 0,
+            is_integer=kind not in BRIDGES and self._has_int8([*operands, node.outputs[0]]),
             is_wiring=kind in BRIDGES + MOVES,
-            sources=tuple(dict.fromkeys(self.maker[index] for index in operands if index in self.maker)),
+            sources=tuple(sources),
         )
+
+    def _count_weights(self, operands: Sequence[int]) -> int:
+        count = 0
+        for index in operands:
+            if index in self.constants and self._is_number(index):
+                count += self.constants[index]
+        return count
+
+    def _has_int8(self, ends: Sequence[int]) -> bool:
+        """Whether one of the operands or results that are computed is int8."""
+        computed = [self.tensors[index] for index in ends if index not in self.constants]
+        return any(tensor.type == schema.TensorType.INT8 for tensor in computed)
 
     def _is_number(self, index: int) -> bool:
         """Whether a constant is more than a shape: a weight, or a bias, which is int32 for int8 weights."""
         tensor = self.tensors[index]
-        return (
-            tensor.type != schema.TensorType.INT32 or tensor.quantization is not None and len(self._scales(index)) > 0
-        )
+        if tensor.type != schema.TensorType.INT32:
+            return True
+        return tensor.quantization is not None and len(self._scales(index)) > 0
 
     def _scales(self, index: int) -> list[float]:
         scale = self.tensors[index].quantization.scale
@@ -77,10 +94,15 @@ def _module_path(name: str) -> str:
     A layer whose activation is fused carries the names of both; the first that is a module's counts. The pyramid's
     last layers carry the names of the outputs.
     """
-    if level := re.search(r"(?:^|;|_)detect_p(\d+)_output", name):
+    level = re.search(r"(?:^|;|_)detect_p(\d+)_output", name)
+    if level:
         return f"pyramid.fpn.layer_blocks.{level[1]}"
-    paths = (".".join(_module(scope) for scope in part.split("/")[1:]) for part in name.split(";"))
-    return next((path for path in paths if path and path != "relu"), "deploy")
+    for part in name.split(";"):
+        _, *scopes = part.split("/")
+        path = ".".join(_module(scope) for scope in scopes)
+        if path and path != "relu":
+            return path
+    return "deploy"
 
 
 def _module(scope: str) -> str:

@@ -24,7 +24,12 @@ class Percentiles:
     @classmethod
     def of(cls, times_ms: Sequence[float]) -> Percentiles:
         """Median, 90th and 99th percentile of at least one time."""
-        return cls(*map(float, np.percentile(times_ms, (50, 90, 99))))
+        p50, p90, p99 = np.percentile(times_ms, (50, 90, 99)).tolist()
+        return cls(p50, p90, p99)
+
+
+Stages = dict[str, float]
+"""Stage to milliseconds."""
 
 
 def measure_latency(
@@ -50,16 +55,24 @@ def measure_latency(
     for runtime in runtimes:
         for _ in range(warm_up):
             runtime.infer(images[0])
-    times: list[list[dict[str, float]]] = [[] for _ in runtimes]
+    times: list[list[Stages]] = [[] for _ in runtimes]
     for done, image in enumerate(images, start=1):
-        trials: list[list[dict[str, float]]] = [[] for _ in runtimes]
+        trials: list[list[Stages]] = [[] for _ in runtimes]
         for round_ in range(rounds):
             for index in rotated(len(runtimes), by=done + round_):
                 trials[index].append(_time(runtimes[index], image))
         for index, trial in enumerate(trials):
-            times[index].append({stage: statistics.median(t[stage] for t in trial) for stage in trial[0]})
+            times[index].append(_median(trial))
         progress("latency", done, len(images))
-    return [summarize_stages(t) for t in times]
+    return [summarize_stages(of_one) for of_one in times]
+
+
+def _median(trials: Sequence[Stages]) -> Stages:
+    """The median of each stage."""
+    medians = {}
+    for stage in trials[0]:
+        medians[stage] = statistics.median(trial[stage] for trial in trials)
+    return medians
 
 
 def rotated(count: int, *, by: int) -> list[int]:
@@ -67,22 +80,26 @@ def rotated(count: int, *, by: int) -> list[int]:
     return [(index + by) % count for index in range(count)]
 
 
-def summarize_latency(times: Sequence[dict[str, float]]) -> dict[str, Percentiles]:
+def summarize_latency(times: Sequence[Stages]) -> dict[str, Percentiles]:
     """Percentiles of each stage and of their sum.
 
     Args:
         times: One image's stages in milliseconds each, at least one image.
     """
-    return summarize_stages([{**stages, "total": sum(stages.values())} for stages in times])
+    with_total = [{**stages, "total": sum(stages.values())} for stages in times]
+    return summarize_stages(with_total)
 
 
-def summarize_stages(times: Sequence[dict[str, float]]) -> dict[str, Percentiles]:
+def summarize_stages(times: Sequence[Stages]) -> dict[str, Percentiles]:
     """Percentiles of each stage; all records, at least one, have the same stages."""
-    return {stage: Percentiles.of([record[stage] for record in times]) for stage in times[0]}
+    percentiles = {}
+    for stage in times[0]:
+        percentiles[stage] = Percentiles.of([record[stage] for record in times])
+    return percentiles
 
 
-def _time(runtime: Any, image: np.ndarray) -> dict[str, float]:
+def _time(runtime: Any, image: np.ndarray) -> Stages:
     start = time.perf_counter()
     detections = runtime.infer(image)
-    wall = (time.perf_counter() - start) * 1000.0
-    return {**detections.speed_ms, "total": wall}
+    wall_ms = (time.perf_counter() - start) * 1000.0
+    return {**detections.speed_ms, "total": wall_ms}
