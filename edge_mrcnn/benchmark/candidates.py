@@ -61,8 +61,12 @@ def find_models(given: Sequence[Path]) -> list[Path]:
 
 def default_threads(cores: int) -> tuple[int, ...]:
     """Powers of two up to the number of cores, and that number: 1, 2, 4 on a Raspberry Pi."""
-    powers = [1 << exponent for exponent in range(cores.bit_length()) if 1 << exponent < cores]
-    return (*powers, cores)
+    threads = []
+    power = 1
+    while power < cores:
+        threads.append(power)
+        power *= 2
+    return (*threads, cores)
 
 
 def check_threads(threads: Sequence[int], cores: Sequence[Core]) -> None:
@@ -91,8 +95,9 @@ def parse_devices(text: str) -> tuple[str, ...]:
         UsageError: If there is another word.
     """
     names = tuple(part.strip().lower() for part in text.split(","))
-    if unknown := [name for name in names if name not in DEVICE_NAMES]:
-        raise UsageError(f"--device {unknown[0]}: expected {', '.join(DEVICE_NAMES)}")
+    for name in names:
+        if name not in DEVICE_NAMES:
+            raise UsageError(f"--device {name}: expected {', '.join(DEVICE_NAMES)}")
     return names
 
 
@@ -111,10 +116,15 @@ def list_candidates(
     candidates = []
     for path in models:
         format_ = ModelFile(path).format
-        has_precision = "precision" in format_.options.names()
-        variants = [{"precision": p} for p in openvino_precisions] if has_precision else [{}]
+        variants: list[dict[str, Any]] = [{}]
+        if "precision" in format_.options.names():
+            variants = [{"precision": precision} for precision in openvino_precisions]
         if "cpu" in devices:
-            candidates += [Candidate(path, count, options) for options in variants for count in threads]
-        others = [name for name in devices if name in format_.devices and name != "cpu"]
-        candidates += [Candidate(path, 0, {**options, "device": name}) for name in others for options in variants]
-    return candidates + [Candidate(path, count, is_peer=True) for path in peers for count in threads]
+            for options in variants:
+                candidates += [Candidate(path, count, options) for count in threads]
+        for device in devices:
+            if device in format_.devices and device != "cpu":
+                candidates += [Candidate(path, 0, {**options, "device": device}) for options in variants]
+    for path in peers:
+        candidates += [Candidate(path, count, is_peer=True) for count in threads]
+    return candidates

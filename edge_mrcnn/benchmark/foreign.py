@@ -61,13 +61,14 @@ class OnnxNet(Net):
         from runtimes.onnx_backend import make_session
 
         self._session = make_session(path, threads)
-        self.ports = [
-            Port(i.name, tuple(d if isinstance(d, int) else None for d in i.shape), ONNX_TYPES[i.type])
-            for i in self._session.get_inputs()
-        ]
+        self.ports = []
+        for given in self._session.get_inputs():
+            shape = tuple(side if isinstance(side, int) else None for side in given.shape)
+            self.ports.append(Port(given.name, shape, ONNX_TYPES[given.type]))
 
     def run(self, tensors: list[Array]) -> None:
-        self._session.run(None, dict(zip((port.name for port in self.ports), tensors, strict=True)))
+        names = [port.name for port in self.ports]
+        self._session.run(None, dict(zip(names, tensors, strict=True)))
 
 
 class OpenVinoNet(Net):
@@ -78,14 +79,11 @@ class OpenVinoNet(Net):
 
         model = compile_plainly(path, threads)
         self._request = model.create_infer_request()
-        self.ports = [
-            Port(
-                str(index),
-                tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape()),
-                np.dtype(port.get_element_type().to_dtype()).name,
-            )
-            for index, port in enumerate(model.inputs)
-        ]
+        self.ports = []
+        for index, given in enumerate(model.inputs):
+            shape = tuple(side.get_length() if side.is_static else None for side in given.get_partial_shape())
+            dtype = np.dtype(given.get_element_type().to_dtype()).name
+            self.ports.append(Port(str(index), shape, dtype))
 
     def run(self, tensors: list[Array]) -> None:
         self._request.infer(dict(enumerate(tensors)), share_inputs=True, share_outputs=True)
@@ -103,7 +101,10 @@ class TfliteNet(Net):
             self._interpreter.allocate_tensors()
         self._inputs = self._interpreter.get_input_details()
         self._outputs = [output["index"] for output in self._interpreter.get_output_details()]
-        self.ports = [Port(i["name"], tuple(map(int, i["shape"])), np.dtype(i["dtype"]).name) for i in self._inputs]
+        self.ports = []
+        for given in self._inputs:
+            shape = tuple(int(side) for side in given["shape"])
+            self.ports.append(Port(given["name"], shape, np.dtype(given["dtype"]).name))
 
     def run(self, tensors: list[Array]) -> None:
         for port, tensor in zip(self._inputs, tensors, strict=True):
@@ -148,22 +149,27 @@ def fill_ports(ports: Sequence[Port], picture: Array, size_hw: tuple[int, int]) 
     Raises:
         UsageError: If no input takes a picture.
     """
-    tensors = [_fill_port(port, picture, size_hw) for port in ports]
-    if not any(_channel_axis(port.shape) is not None for port in ports):
+    if all(_channel_axis(port.shape) is None for port in ports):
         shapes = ", ".join(str(port.shape) for port in ports)
         raise UsageError(f"expected a model with an input of three colours, got inputs of shape {shapes}")
-    return tensors
+    return [_fill_port(port, picture, size_hw) for port in ports]
 
 
 def _fill_port(port: Port, picture: Array, size_hw: tuple[int, int]) -> Array:
     axis = _channel_axis(port.shape)
     if axis is None:
-        return np.zeros([d or 1 for d in port.shape], port.dtype)
-    height, width = (port.shape[i] or free for i, free in zip(_size_axes(port.shape, axis), size_hw, strict=True))
+        shape = [side or 1 for side in port.shape]
+        return np.zeros(shape, port.dtype)
+    height_axis, width_axis = _size_axes(port.shape, axis)
+    free_height, free_width = size_hw
+    height = port.shape[height_axis] or free_height
+    width = port.shape[width_axis] or free_width
     pixels, _ = letterbox_image(picture, (height, width), GREY)
-    x = pixels if axis == len(port.shape) - 1 else pixels.transpose(2, 0, 1)
+    is_channels_last = axis == len(port.shape) - 1
+    x = pixels if is_channels_last else pixels.transpose(2, 0, 1)
     if len(port.shape) == 4:
-        x = np.broadcast_to(x, (port.shape[0] or 1, *x.shape))
+        batch = port.shape[0] or 1
+        x = np.broadcast_to(x, (batch, *x.shape))
     return np.ascontiguousarray(_scale(x, port.dtype))
 
 
@@ -171,8 +177,10 @@ def _channel_axis(shape: tuple[int | None, ...]) -> int | None:
     """Which axis of an image tensor holds the colours; None for a tensor of another kind."""
     if len(shape) not in (3, 4):
         return None
-    first, last = len(shape) - 3, len(shape) - 1
-    return first if shape[first] == 3 else last if shape[last] == 3 else None
+    for axis in (len(shape) - 3, len(shape) - 1):
+        if shape[axis] == 3:
+            return axis
+    return None
 
 
 def _size_axes(shape: tuple[int | None, ...], channel_axis: int) -> tuple[int, int]:

@@ -121,13 +121,16 @@ class Sustained:
     @property
     def first_fps(self) -> float:
         """Pictures per second at the start."""
-        return _mean_fps([w for w in self.windows if w.end_s <= self.span_s * 1.01] or self.windows[:1])
+        limit = self.span_s * 1.01
+        first = [window for window in self.windows if window.end_s <= limit]
+        return _mean_fps(first or self.windows[:1])
 
     @property
     def last_fps(self) -> float:
         """Pictures per second at the end."""
-        limit = self.windows[-1].end_s - self.span_s * 1.01
-        return _mean_fps([w for w in self.windows if w.end_s > limit + self.windows[0].end_s] or self.windows[-1:])
+        limit = self.windows[-1].end_s - self.span_s * 1.01 + self.windows[0].end_s
+        last = [window for window in self.windows if window.end_s > limit]
+        return _mean_fps(last or self.windows[-1:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,9 +192,14 @@ def summarize(
     trials: Sequence[CandidateTrial], surroundings: Surroundings, *, camera_fps: float | None = None
 ) -> Benchmark:
     """Records from raw times; ratios are counted from the first candidate that could be timed."""
-    timed = [trial for trial in trials if trial.turns and not trial.error]
     names = _names(trials)
-    shares = [turn.others_share for trial in timed for turn in trial.turns if turn.others_share is not None]
+    timed = [trial for trial in trials if trial.turns and not trial.error]
+    rows, failures = [], []
+    for trial in timed:
+        rows.append(_make_row(trial, names[trial.candidate.path], timed[0], camera_fps))
+    for trial in trials:
+        if trial.error:
+            failures.append(Failure(names[trial.candidate.path], trial.candidate.place, trial.error))
     return Benchmark(
         created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         board=surroundings.board,
@@ -199,11 +207,21 @@ def summarize(
         packages=describe_packages(),
         conditions=surroundings.conditions,
         settings=surroundings.settings,
-        rows=tuple(_make_row(trial, names[trial.candidate.path], timed[0], camera_fps) for trial in timed),
-        failures=tuple(Failure(names[t.candidate.path], t.candidate.place, t.error) for t in trials if t.error),
-        others_share=statistics.fmean(shares) if shares else None,
+        rows=tuple(rows),
+        failures=tuple(failures),
+        others_share=_others_share(timed),
         sustained=surroundings.sustained,
     )
+
+
+def _others_share(timed: Sequence[CandidateTrial]) -> float | None:
+    """Share of the processors that other processes used, as a mean over all turns; None where nobody knows it."""
+    shares = []
+    for trial in timed:
+        for turn in trial.turns:
+            if turn.others_share is not None:
+                shares.append(turn.others_share)
+    return statistics.fmean(shares) if shares else None
 
 
 def make_window(turn: Turn, end_s: float) -> SustainedWindow:
@@ -216,8 +234,11 @@ def make_window(turn: Turn, end_s: float) -> SustainedWindow:
 
 def compare_rounds(base: CandidateTrial, trial: CandidateTrial, stage: str) -> Ratio:
     """Speed-up of the median of each round over the base's in the same round."""
-    pairs = zip(base.turns, trial.turns, strict=False)
-    ratios = [statistics.median(_times([b], stage)) / statistics.median(_times([t], stage)) for b, t in pairs]
+    ratios = []
+    for base_turn, turn in zip(base.turns, trial.turns, strict=False):
+        base_ms = statistics.median(_times([base_turn], stage))
+        took_ms = statistics.median(_times([turn], stage))
+        ratios.append(base_ms / took_ms)
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
@@ -287,4 +308,6 @@ def _times(turns: Sequence[Turn], stage: str) -> list[float]:
 
 def _mean_fps(windows: Sequence[SustainedWindow]) -> float:
     """Pictures over the time that they took."""
-    return sum(w.pictures for w in windows) / sum(w.pictures / w.fps for w in windows)
+    pictures = sum(window.pictures for window in windows)
+    seconds = sum(window.pictures / window.fps for window in windows)
+    return pictures / seconds

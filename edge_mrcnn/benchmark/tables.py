@@ -21,6 +21,9 @@ PEERS = (
 )
 """What must be known of rows of peers."""
 
+Column = tuple[str, Callable[[Row], str]]
+"""Title, and what stands in it for a row."""
+
 
 def to_text(benchmark: Benchmark) -> str:
     """For a terminal: titles are bold, the fastest row is green, warnings are yellow."""
@@ -35,7 +38,8 @@ def to_text(benchmark: Benchmark) -> str:
         lines += ["", click.style(title, bold=True), *body]
     cautions = warnings(benchmark)
     for note in notes(benchmark):
-        lines += ["", click.style(textwrap.fill(note, WIDTH), fg="yellow" if note in cautions else None)]
+        colour = "yellow" if note in cautions else None
+        lines += ["", click.style(textwrap.fill(note, WIDTH), fg=colour)]
     return "\n".join([*lines, ""])
 
 
@@ -49,22 +53,24 @@ def to_markdown(benchmark: Benchmark) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in benchmark.packages.items())
     files = {row.path: f"`{row.name}` sha256 `{row.sha256}`" for row in benchmark.rows}
     lines += ["", "## Notes", ""]
-    lines += [f"- {note}" for note in (*notes(benchmark), f"Packages: {packages}.", *files.values())]
+    for note in (*notes(benchmark), f"Packages: {packages}.", *files.values()):
+        lines.append(f"- {note}")
     return "\n".join(lines) + "\n"
 
 
 def speed_table(benchmark: Benchmark) -> Table:
     """From end to end, our files."""
-    fps = benchmark.settings["camera_fps"]
-    columns: list[tuple[str, Callable[[Row], str]]] = [
+    columns: list[Column] = [
         ("p50 ms", lambda row: _ms(row.latency[TOTAL].p50)),
         ("p90", lambda row: _ms(row.latency[TOTAL].p90)),
         ("p99", lambda row: _ms(row.latency[TOTAL].p99)),
         ("FPS", lambda row: f"{row.fps:.1f}"),
-        *([(f"dropped at {fps:g}", lambda row: _percent(row.dropped))] if fps else []),
-        ("speed-up", lambda row: _times(row.ratio)),
-        ("spread", lambda row: _spread(row.ratio)),
     ]
+    camera_fps = benchmark.settings["camera_fps"]
+    if camera_fps:
+        columns.append((f"dropped at {camera_fps:g}", lambda row: _percent(row.dropped)))
+    columns.append(("speed-up", lambda row: _times(row.ratio)))
+    columns.append(("spread", lambda row: _spread(row.ratio)))
     return _table(benchmark.own, columns)
 
 
@@ -105,9 +111,9 @@ def cost_table(benchmark: Benchmark) -> Table:
 
 def sustained_lines(run: Sustained) -> list[str]:
     """Curves over time, and the first minute against the last."""
-    fps, degrees, clock = (
-        [getattr(w, name) for w in run.windows] for name in ("fps", "temperature_c", "frequency_mhz")
-    )
+    fps = [window.fps for window in run.windows]
+    degrees = [window.temperature_c for window in run.windows]
+    clock = [window.frequency_mhz for window in run.windows]
     minutes = run.windows[-1].end_s / 60
     change = f"{100 * (run.last_fps / run.first_fps - 1):+.0f} %".replace("-", "−")
     lines = [
@@ -119,17 +125,30 @@ def sustained_lines(run: Sustained) -> list[str]:
         lines.append(f"temperature  {draw_curve(degrees)}  {_from_to(degrees, '°C')}")
     if any(value is not None for value in clock):
         lines.append(f"clock        {draw_curve(clock, lowest=0.0)}  {_from_to(clock, 'MHz')}")
-    for reason in dict.fromkeys(reason for window in run.windows for reason in window.throttling):
-        start = next(window.end_s for window in run.windows if reason in window.throttling)
-        lines.append(f"held back    {reason}, first seen after {start / 60:.1f} minutes")
+    for reason, first_s in _first_seen(run).items():
+        lines.append(f"held back    {reason}, first seen after {first_s / 60:.1f} minutes")
     return lines
+
+
+def _first_seen(run: Sustained) -> dict[str, float]:
+    """What held the processor back, to the end of the first window in which it did, in seconds."""
+    seen: dict[str, float] = {}
+    for window in run.windows:
+        for reason in window.throttling:
+            seen.setdefault(reason, window.end_s)
+    return seen
 
 
 def notes(benchmark: Benchmark) -> list[str]:
     """What a reader must know to trust the figures, the warnings first."""
-    failures = [f"Not timed: {f.name}, {f.place}: {f.reason}" for f in _once(benchmark)]
-    peers = [PEERS] if benchmark.peers else []
-    return [*warnings(benchmark), *failures, _method(benchmark), *peers, _state(benchmark)]
+    lines = warnings(benchmark)
+    for failure in _once(benchmark):
+        lines.append(f"Not timed: {failure.name}, {failure.place}: {failure.reason}")
+    lines.append(_method(benchmark))
+    if benchmark.peers:
+        lines.append(PEERS)
+    lines.append(_state(benchmark))
+    return lines
 
 
 def _sections(benchmark: Benchmark, *, bars: bool = True) -> list[tuple[str, Table]]:
@@ -189,17 +208,21 @@ def _state(benchmark: Benchmark) -> str:
 
 def _once(benchmark: Benchmark) -> list[Failure]:
     """Failures, one per file and reason: the number of threads rarely matters."""
-    return list({(failure.name, failure.reason): failure for failure in reversed(benchmark.failures)}.values())[::-1]
+    first: dict[tuple[str, str], Failure] = {}
+    for failure in benchmark.failures:
+        first.setdefault((failure.name, failure.reason), failure)
+    return list(first.values())
 
 
-def _table(rows: Sequence[Row], columns: Sequence[tuple[str, Callable[[Row], str]]]) -> Table:
-    header = ("model", "precision", "threads", *(title for title, _ in columns))
-    body = tuple((*_names(row), *(render(row) for _, render in columns)) for row in rows)
-    return Table(header, body, text_columns=2)
-
-
-def _names(row: Row) -> tuple[str, str, str]:
-    return row.name, row.precision, str(row.threads or row.place)
+def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+    header = ["model", "precision", "threads"]
+    header += [title for title, _ in columns]
+    body = []
+    for row in rows:
+        cells = [row.name, row.precision, str(row.threads or row.place)]
+        cells += [render(row) for _, render in columns]
+        body.append(tuple(cells))
+    return Table(tuple(header), tuple(body), text_columns=2)
 
 
 def _median_of(stage: str) -> Callable[[Row], str]:
@@ -207,7 +230,10 @@ def _median_of(stage: str) -> Callable[[Row], str]:
 
 
 def _input_size(row: Row) -> str:
-    return row.runs_as.get("input", NONE) if row.input_size_hw is None else "x".join(map(str, row.input_size_hw))
+    if row.input_size_hw is None:
+        return row.runs_as.get("input", NONE)
+    height, width = row.input_size_hw
+    return f"{height}x{width}"
 
 
 def _ms(value: float) -> str:

@@ -50,18 +50,28 @@ class Diagnosis:
 
 def diagnose(facts: Facts) -> Diagnosis:
     """Hold every rule against the facts."""
-    found = [(rule, what) for rule in RULES if (what := rule.find(facts))]
+    found = []
+    for rule in RULES:
+        what = rule.find(facts)
+        if what:
+            found.append((rule, what))
     found.sort(key=lambda pair: pair[0].severity != FIX)
     to_mend = [rule for rule, _ in found if rule.severity == FIX]
-    unwanted = [name for rule in to_mend for name in rule.uninstall if facts.has(name)]
-    wanted = [_fit(requirement, facts) for rule in to_mend for requirement in rule.install]
+
+    unwanted, wanted = [], []
+    for rule in to_mend:
+        unwanted += [name for name in rule.uninstall if facts.has(name)]
+        wanted += [_fit(requirement, facts) for requirement in rule.install]
     missing = missing_runtimes(facts)
     if any(rule.name == "no runtime" for rule in to_mend):
-        wanted, missing = [*wanted, *_requirements(missing, facts)], []
+        wanted += _requirements(missing, facts)
+        missing = []
+
+    findings = [AppliedRule(rule.name, rule.severity, what, rule.advice, rule.source) for rule, what in found]
     return Diagnosis(
         facts=facts,
         wheels=fitting_wheels(facts.system),
-        findings=tuple(AppliedRule(rule.name, rule.severity, what, rule.advice, rule.source) for rule, what in found),
+        findings=tuple(findings),
         fix_line=_pip_line(unwanted, wanted),
         add_line=_pip_line([], _requirements(missing, facts)),
     )
@@ -78,7 +88,9 @@ def _fit(requirement: str, facts: Facts) -> str:
     """The requirement, or the newest release that this machine can take where that is older."""
     name, _, least = requirement.partition(">=")
     newest = fitting_wheels(facts.system).get(name)
-    return f"{name}=={newest}" if newest and parse_version(newest) < parse_version(least) else requirement
+    if newest and parse_version(newest) < parse_version(least):
+        return f"{name}=={newest}"
+    return requirement
 
 
 def _requirements(packages: list[str], facts: Facts) -> list[str]:

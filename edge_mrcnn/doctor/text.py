@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import click
 
 from edge_mrcnn.doctor.diagnosis import AppliedRule, Diagnosis
-from edge_mrcnn.doctor.facts import Facts
+from edge_mrcnn.doctor.facts import Facts, System
 from edge_mrcnn.doctor.rules import FIX
 from edge_mrcnn.doctor.wheels import WHEELS
 from edge_mrcnn.tables import NONE, WIDTH, Table
+from runtimes.board import Board
 from runtimes.formats import FORMATS
 
 LABEL = 16
@@ -32,32 +33,51 @@ def to_text(diagnosis: Diagnosis) -> str:
     """The machine, its packages, the findings, and what to type."""
     facts = diagnosis.facts
     lines = [click.style(facts.board.model, bold=True)]
-    lines += [line for label, text in _machine(facts) for line in _labelled(label, text)]
+    for label, text in _machine(facts):
+        lines += _labelled(label, text)
     header, *body = _package_table(diagnosis).text()
     lines += ["", click.style(header, bold=True), *body]
     for finding in diagnosis.findings:
         lines += ["", *_finding_lines(finding)]
-    return "\n".join([*lines, "", *_conclusion(diagnosis)])
+    lines += ["", *_conclusion(diagnosis)]
+    return "\n".join(lines)
 
 
 def _machine(facts: Facts) -> Iterator[tuple[str, str]]:
-    board, system = facts.board, facts.system
-    cores = f"{board.cores} core{'s' if board.cores > 1 else ''}"
-    yield "processor", f"{board.processor}, {cores}; {', '.join(board.features) or 'no known instruction set'}"
-    yield "memory", f"{board.memory_bytes / 1e9:.1f} GB" if board.memory_bytes else NONE
+    yield "processor", _processor(facts.board)
+    yield "memory", f"{facts.board.memory_bytes / 1e9:.1f} GB" if facts.board.memory_bytes else NONE
     yield "state", _state(facts)
-    libc = f"{system.libc} {'.'.join(map(str, system.libc_version))}".strip()
-    jetson = f", Jetson Linux {facts.jetpack}" if facts.jetpack else ""
-    yield "system", f"{system.name}{jetson}, {system.machine}, {libc or 'unknown C library'}"
-    isolated = ", in an environment without the system's packages" if system.is_isolated else ""
-    yield "Python", f"{'.'.join(map(str, system.python))}, {system.bits} bits{isolated}"
+    yield "system", _system(facts)
+    yield "Python", _python(facts.system)
     yield "cameras", "; ".join(facts.cameras) or "no /dev/video*"
     yield "accelerators", "; ".join(facts.accelerators) or "none seen"
     if "openvino" in facts.probes:
         devices = facts.probes["openvino"].answer.get("devices", {})
-        yield "OpenVINO sees", "; ".join(f"{name} ({full.strip()})" for name, full in devices.items()) or "nothing"
-    if "opencv" in facts.probes and not facts.probes["opencv"].error:
-        yield "OpenCV", f"GStreamer {'yes' if facts.probes['opencv'].answer['gstreamer'] else 'no'}"
+        names = [f"{name} ({full.strip()})" for name, full in devices.items()]
+        yield "OpenVINO sees", "; ".join(names) or "nothing"
+    opencv = facts.probes.get("opencv")
+    if opencv and not opencv.error:
+        yield "OpenCV", f"GStreamer {'yes' if opencv.answer['gstreamer'] else 'no'}"
+
+
+def _processor(board: Board) -> str:
+    cores = "1 core" if board.cores == 1 else f"{board.cores} cores"
+    features = ", ".join(board.features) or "no known instruction set"
+    return f"{board.processor}, {cores}; {features}"
+
+
+def _system(facts: Facts) -> str:
+    system = facts.system
+    version = ".".join(str(number) for number in system.libc_version)
+    libc = f"{system.libc} {version}".strip() or "unknown C library"
+    jetson = f", Jetson Linux {facts.jetpack}" if facts.jetpack else ""
+    return f"{system.name}{jetson}, {system.machine}, {libc}"
+
+
+def _python(system: System) -> str:
+    version = ".".join(str(number) for number in system.python)
+    isolated = ", in an environment without the system's packages" if system.is_isolated else ""
+    return f"{version}, {system.bits} bits{isolated}"
 
 
 def _state(facts: Facts) -> str:
@@ -78,21 +98,19 @@ def _package_table(diagnosis: Diagnosis) -> Table:
     packages = diagnosis.facts.packages
     others = [name for name in packages if name not in (*SHOWN, "edge-mrcnn")]
     known = WHEELS[0].versions
-    rows = tuple(
-        (
-            name,
-            packages.get(name, NONE),
-            diagnosis.wheels.get(name, "none" if name in known else ""),
-            JOBS.get(name, ""),
-        )
-        for name in (*SHOWN, *others)
-    )
-    return Table(("package", "installed", "newest that fits", ""), rows, text_columns=4)
+    rows = []
+    for name in (*SHOWN, *others):
+        newest = diagnosis.wheels.get(name, "none" if name in known else "")
+        rows.append((name, packages.get(name, NONE), newest, JOBS.get(name, "")))
+    return Table(("package", "installed", "newest that fits", ""), tuple(rows), text_columns=4)
 
 
 def _labelled(label: str, text: str) -> list[str]:
     first, *more = _wrap(text, WIDTH - LABEL - 2)
-    return [f"  {label:<{LABEL}}{first}", *(" " * (LABEL + 2) + line for line in more)]
+    lines = [f"  {label:<{LABEL}}{first}"]
+    for line in more:
+        lines.append(" " * (LABEL + 2) + line)
+    return lines
 
 
 def _wrap(text: str, width: int) -> list[str]:
@@ -100,15 +118,18 @@ def _wrap(text: str, width: int) -> list[str]:
 
 
 def _finding_lines(finding: AppliedRule) -> list[str]:
-    must = finding.severity == FIX
-    mark = click.style("✗ mend ", fg="red", bold=True) if must else click.style("• note ", fg="yellow")
+    if finding.severity == FIX:
+        mark = click.style("✗ mend ", fg="red", bold=True)
+    else:
+        mark = click.style("• note ", fg="yellow")
     what, *more = _wrap(f"{finding.what}.", WIDTH - 7)
-    advice = _wrap(f"{finding.advice}.", WIDTH - 9)
-    return [mark + what, *(f"       {line}" for line in more), *_arrowed(advice)]
-
-
-def _arrowed(lines: list[str]) -> list[str]:
-    return [f"       {'→' if number == 0 else ' '} {line}" for number, line in enumerate(lines)]
+    lines = [mark + what]
+    lines += [f"       {line}" for line in more]
+    arrow = "→"
+    for line in _wrap(f"{finding.advice}.", WIDTH - 9):
+        lines.append(f"       {arrow} {line}")
+        arrow = " "
+    return lines
 
 
 def _conclusion(diagnosis: Diagnosis) -> Iterator[str]:
