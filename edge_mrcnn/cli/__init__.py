@@ -15,6 +15,7 @@ import click
 
 from edge_mrcnn import __version__
 from edge_mrcnn.cli.extras import explain_missing
+from edge_mrcnn.cli.repeats import expect_once
 from edge_mrcnn.live.logs import LEVELS, set_up_logs
 from runtimes.errors import EdgeError
 from runtimes.redaction import redact
@@ -52,6 +53,7 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"edge_mrcnn.cli.{name}").command
+        expect_once(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

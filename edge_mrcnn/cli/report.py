@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 class ReportCommand(click.Command):
     """Compares; but if its first word is `reference`, it hands over to that command."""
 
+    @property
+    def commands(self) -> dict[str, click.Command]:
+        """The command below it, as a group has them."""
+        return {"reference": record}
+
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:

@@ -221,3 +221,20 @@ def test_models_lists_presets_and_backbones(cli: Callable, monkeypatch: pytest.M
     for name in ("nano", "small", "shufflenet_v2_x1_0", "timm:"):
         assert name in outcome.out
     assert outcome.out.splitlines()[-1].startswith("next: edge-mrcnn train")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["run", "--model", "m.onnx", "--source", "0", "--runtime", "onnx", "--runtime", "tflite"], "--runtime"),
+        (["run", "--model", "a.onnx", "--model=b.onnx", "--source", "0"], "--model"),
+        (["train", "--data", "a", "--data", "b"], "--data"),
+        (["report", "--reference", "a", "--reference", "b", "--data", "d"], "--reference"),
+        (["report", "reference", "--weights", "a", "--weights", "b", "--data", "d"], "--weights"),
+        (["calib", "pick", "--data", "a", "-o", "x", "--output", "y"], "--output"),
+    ],
+)
+def test_option_of_one_value_given_twice_is_wrong_usage(cli, arguments, option):
+    result = cli(*arguments)
+    assert result.code == 2
+    assert f"{option}: given 2 times, it takes one value" in result.err

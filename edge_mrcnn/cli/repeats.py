@@ -1,0 +1,33 @@
+"""An option that takes one value is given once: click would take the last of several without a word."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import wraps
+
+import click
+
+
+def expect_once(command: click.Command) -> None:
+    """Let a command, and the commands below it, refuse an option that is given twice; in place."""
+    for below in getattr(command, "commands", {}).values():
+        expect_once(below)
+    parse = command.parse_args
+
+    @wraps(parse)
+    def parse_args(ctx: click.Context, args: list[str]) -> list[str]:
+        _refuse_repeats(command, ctx, args)
+        return parse(ctx, args)
+
+    command.parse_args = parse_args  # type: ignore[method-assign]
+
+
+def _refuse_repeats(command: click.Command, ctx: click.Context, args: list[str]) -> None:
+    try:
+        _, _, given = command.make_parser(ctx).parse_args(list(args))
+    except click.UsageError:
+        return  # what is wrong with it is said when it is parsed in earnest
+    for param, count in Counter(given).items():
+        takes_one = isinstance(param, click.Option) and not (param.multiple or param.count or param.is_flag)
+        if takes_one and count > 1:
+            raise click.UsageError(f"{max(param.opts, key=len)}: given {count} times, it takes one value", ctx)
