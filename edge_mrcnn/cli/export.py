@@ -12,6 +12,7 @@ import click
 from edge_mrcnn.cli.fields import SectionedCommand, given, setting_options, write_options
 from edge_mrcnn.cli.int8 import int8_options, load_calibration, search
 from edge_mrcnn.cli.options import comma_list, name_next, read_class_names
+from edge_mrcnn.cli.origin import given_origin
 from edge_mrcnn.export.settings import ExportConfig
 from edge_mrcnn.measure.files import file_size
 from runtimes.errors import UsageError
@@ -28,7 +29,9 @@ SECTIONS = {
 
 @click.command(cls=SectionedCommand, sections=SECTIONS)
 @click.option(
-    "--weights", required=True, help="Checkpoint, or torchvision:maskrcnn_resnet50_fpn (or _v2), or its .pth."
+    "--weights",
+    required=True,
+    help="Checkpoint of `train`, torchvision, Detectron2 or MMDetection, or torchvision:maskrcnn_resnet50_fpn.",
 )
 @click.option("--calib", help="Pictures for INT8: a folder, a manifest.json, or COCO data (its train split).")
 @int8_options
@@ -55,7 +58,7 @@ def command(
         raise UsageError("--max-drop needs --int8 and --data: the drop is measured on that data")
     folder = output or Path(weights).parent
     files = export(
-        weights, folder, config,
+        weights, folder, config, origin=given_origin(),
         calibration=load_calibration(calib) if calib else None,
         quantization=QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float), reduce_range=reduce_range),
         write_int8=quantize if max_drop is None or data is None else make_searcher(max_drop, data, limit),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edge_mrcnn.cli.config_file import load_config
+from edge_mrcnn.cli.origin import CONFIG_OPTION
 from edge_mrcnn.settings import Range, Setting, describe
 from runtimes.errors import UsageError
 
@@ -186,16 +186,6 @@ def _show_default(setting: Setting) -> str:
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
-
-
-CONFIG_OPTION = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    is_eager=True,
-    expose_value=False,
-    callback=load_config,
-    help="TOML file with any of these options, each a key: epochs = 12. The command line wins.",
-)
 
 
 def given(values: Mapping[str, Any], config: type) -> dict[str, Any]:

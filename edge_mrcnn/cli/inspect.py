@@ -26,7 +26,15 @@ NO_BREAK = "\u00a0"
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 def command(model: Path, as_json: bool) -> None:
-    """Show what a model file is, its operators, which of them compute in integers, and where that ends."""
+    """Show what a model file is, its operators, which of them compute in integers, and where that ends.
+
+    Of a checkpoint: what it detects, its parts, how it was trained, and what it costs.
+    """
+    from edge_mrcnn.report.models import is_checkpoint
+
+    if is_checkpoint(model):
+        _show_checkpoint(model, as_json)
+        return
     from edge_mrcnn.inspection import list_operators
     from edge_mrcnn.inspection.summary import summarize
 
@@ -42,6 +50,14 @@ def command(model: Path, as_json: bool) -> None:
         click.echo(json.dumps({"card": asdict(card), "size_mb": size_mb, "operators": operators}, indent=1))
         return
     for line in [*card_lines(model, card, size_mb), *(summary_lines(summary) if summary else ())]:
+        click.echo(line)
+
+
+def _show_checkpoint(path: Path, as_json: bool) -> None:
+    from edge_mrcnn.cli.checkpoint import checkpoint_lines, describe_checkpoint
+
+    record = describe_checkpoint(path)
+    for line in [json.dumps(record, indent=1)] if as_json else checkpoint_lines(path, record):
         click.echo(line)
 
 

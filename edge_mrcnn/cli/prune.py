@@ -10,6 +10,7 @@ import click
 
 from edge_mrcnn.cli.fields import SectionedCommand, given, setting_options, write_options
 from edge_mrcnn.cli.options import load_split, name_next, val_split
+from edge_mrcnn.cli.origin import CLASSES_OPTION, given_origin
 from edge_mrcnn.config import TrainConfig
 from edge_mrcnn.prune.settings import PruneConfig
 
@@ -29,8 +30,8 @@ UNSET = {
 
 SECTIONS = {
     "Options": (
-        "weights", "data", "val", "macs", "ratio", "latency_ms", "runtime", "threads", "sparsity", "epochs", "batch",
-        "lr", "teacher", "iterations", "workers", "device", "resume", "output",
+        "weights", "classes", "data", "val", "macs", "ratio", "latency_ms", "runtime", "threads", "sparsity", "epochs",
+        "batch", "lr", "teacher", "iterations", "workers", "device", "resume", "output",
     ),
     "Choice of channels": ("images", "least", "round_to"),
     "Fine-tuning": ("optimizer", "schedule", "warmup_steps", "freeze_norm", "backbone_lr_factor", "rois", "eval_every"),
@@ -39,6 +40,7 @@ SECTIONS = {
 
 @click.command(cls=SectionedCommand, sections=SECTIONS)
 @click.option("--weights", required=True, type=click.Path(path_type=Path), help="Checkpoint of `train`.")
+@CLASSES_OPTION
 @click.option("--data", required=True, help="COCO JSON or folder: its train split ranks channels and fine-tunes.")
 @click.option("--val", help="COCO JSON for the AP of each epoch  [default: the folder's val split, if it has one]")
 @click.option("--iterations", type=int, default=1, show_default=True, help="Steps in which channels go.")
@@ -64,14 +66,14 @@ def command(
     from edge_mrcnn.model.checkpoint import load_checkpoint
     from edge_mrcnn.prune.tuning import prune_and_train
 
-    checkpoint = load_checkpoint(weights)
+    checkpoint = load_checkpoint(weights, given_origin())
     settings = fine_tuning(checkpoint.training.get("settings", {}), config.seed, **given(values, TrainConfig))
     training = load_split(data, "train", learn_crowds=settings.learn_crowds)
     used = {**ctx.params, **asdict(settings), **asdict(config)}
     write_options(output / "config.toml", ctx, used, "edge-mrcnn prune --config config.toml --output NEW_FOLDER")
     best = prune_and_train(
         checkpoint, training, output, config, settings,
-        teacher=load_checkpoint(teacher) if teacher else None,
+        teacher=load_checkpoint(teacher, given_origin()) if teacher else None,
         validation=val_split(data, val, learn_crowds=settings.learn_crowds),
         iterations=iterations, resume=resume, device=device, say=lambda line: click.echo(line, err=True),
     )  # fmt: skip

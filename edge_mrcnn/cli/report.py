@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_mrcnn.cli.options import DATA_HELP, load_split, make_progress, name_next, split_paths
+from edge_mrcnn.cli.origin import as_own_file, origin_options
 from runtimes.errors import GateError, MissingFileError, UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class ReportCommand(click.Command):
     cls=ReportCommand, epilog="`edge-mrcnn report reference --help`: record the FP32 model once, compare anywhere."
 )
 @click.option("--reference", required=True, help="The FP32 checkpoint or export, or what `report reference` wrote.")
+@origin_options
 @click.option("--models", multiple=True, help="Files to compare: several after one --models, or with commas.")
 @click.argument("more", nargs=-1, metavar="[MODELS]...")
 @click.option("--data", required=True, help=DATA_HELP)
@@ -67,7 +69,7 @@ def command(
     from edge_mrcnn.report.models import open_model
     from edge_mrcnn.report.reference_file import read_reference
 
-    paths = [Path(reference), *split_paths((*models, *more))]
+    paths = [as_own_file(Path(reference), output), *split_paths((*models, *more))]
     data_sets = load_data_sets(data, extra)
     config = CompareConfig(title=name, limit=limit, max_drop=max_drop, measures_memory=memory)
     with ExitStack() as stack:
@@ -84,6 +86,7 @@ def command(
 @click.command("reference")
 @click.option("--weights", required=True, type=click.Path(path_type=Path), help="The FP32 checkpoint, or any model.")
 @click.option("--data", required=True, help=DATA_HELP)
+@origin_options
 @click.option("--extra", multiple=True, metavar="LABEL=DATA", help="A further data set; repeatable.")
 @click.option("--limit", type=click.IntRange(min=1), help="First so many images of each data set.")
 @click.option("--device", default="auto", show_default=True, help="Of a checkpoint: auto, cpu, cuda or cuda:N.")
@@ -105,7 +108,7 @@ def record(
     from edge_mrcnn.report.reference_file import write_reference
 
     data_sets = load_data_sets(data, extra)
-    model = open_model(weights, device=device, threads=threads)
+    model = open_model(as_own_file(weights, output.parent), device=device, threads=threads)
     with model.runtime:
         facts, evaluations = record_model(model, data_sets, limit=limit, progress=make_progress())
     pairs = {label: (data_sets[label], evaluation) for label, evaluation in evaluations.items()}

@@ -11,6 +11,7 @@ import click
 
 from edge_mrcnn.cli.fields import SectionedCommand, drop_from_file, given, is_typed, setting_options, write_options
 from edge_mrcnn.cli.options import DATA_HELP, load_split, make_progress, name_next, val_split
+from edge_mrcnn.cli.origin import CLASSES_OPTION, given_origin
 from edge_mrcnn.config import PRESETS, ModelConfig, TrainConfig, preset
 from runtimes.errors import UsageError
 from runtimes.progress import silent
@@ -22,8 +23,8 @@ START = ("model", "weights", "pretrained", "backbone_weights")
 
 SECTIONS = {
     "Options": (
-        "data", "val", "model", "weights", "backbone", "pretrained", "backbone_weights", "image_size_hw", "epochs",
-        "batch", "lr", "teacher", "workers", "device", "resume", "output",
+        "data", "val", "model", "weights", "classes", "backbone", "pretrained", "backbone_weights",
+        "image_size_hw", "epochs", "batch", "lr", "teacher", "workers", "device", "resume", "output",
     ),
     "Optimizer and schedule": (
         "optimizer", "schedule", "warmup_steps", "weight_decay", "clip_norm", "ema", "freeze_stages", "freeze_norm",
@@ -48,6 +49,7 @@ SECTIONS = {
 @click.option("--backbone-weights", type=click.Path(), help="Local state dict of the backbone.")
 @click.option("--pretrained", is_flag=True, help="Download ImageNet weights of the backbone.")
 @click.option("--weights", type=click.Path(), help="Start from this checkpoint instead of a preset.")
+@CLASSES_OPTION
 @click.option("--teacher", type=click.Path(), help="Learn from the answers of this larger checkpoint too.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--devices", type=int, default=1, show_default=True, help="Processes on each node, one device each.")
@@ -86,7 +88,7 @@ def command(
     best = train(
         checkpoint, training, output, config,
         validation=validation, device=device, devices=devices, nodes=nodes, resume=resume,
-        teacher=load_checkpoint(teacher) if teacher else None,
+        teacher=load_checkpoint(teacher, given_origin()) if teacher else None,
         progress=make_progress() if _is_first_process() else silent,
     )  # fmt: skip
     if not _is_first_process():
@@ -130,7 +132,7 @@ def _start(values: dict[str, Any], training: Any, seed: int) -> Any:
         config = preset(values["model"] or "nano").updated(**parts)
         return start_fresh(config, training, seed, pretrained, backbone_weights)
     backbone = parts.pop("backbone", None)
-    checkpoint = continue_from(values["weights"], training, **parts)
+    checkpoint = continue_from(values["weights"], training, origin=given_origin(), **parts)
     if backbone and (backbone != checkpoint.config.backbone or pretrained or backbone_weights):
         checkpoint = exchange_backbone(
             checkpoint, backbone, seed=seed, pretrained=pretrained, backbone_weights=backbone_weights

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 import quantize
 import runtimes
-from edge_mrcnn.export import TARGETS, verify
+from edge_mrcnn.export import TARGETS, fixed_samples, verify
 from edge_mrcnn.export.graph import DeployGraph
 from edge_mrcnn.export.half import halve
 from edge_mrcnn.export.settings import ExportConfig
 from edge_mrcnn.measure.surroundings import describe_packages, runtime_packages
 from edge_mrcnn.model.checkpoint import Checkpoint, file_sha256, load_checkpoint, rename_classes
+from edge_mrcnn.model.importers.origin import Origin
 from edge_mrcnn.model.mask_rcnn import apply_inference_settings
 from edge_mrcnn.model.published import file_stem, locate
 from edge_mrcnn.reference import TorchRuntime
@@ -44,6 +45,7 @@ def export(
     output: str | Path,
     config: ExportConfig,
     *,
+    origin: Origin | None = None,
     calibration: quantize.CalibrationSet | None = None,
     quantization: quantize.QuantizeConfig | None = None,
     write_int8: WriteInt8 = quantize.quantize,
@@ -52,9 +54,10 @@ def export(
     """Write a checkpoint for each target and verify each file in its own runtime.
 
     Args:
-        weights: Checkpoint of `train` or `prune`, or one of torchvision's, see `load_checkpoint`.
+        weights: Checkpoint of `train` or `prune`, or one of another project, see `load_checkpoint`.
         output: Folder to write to; files are named after the checkpoint.
         config: What to write.
+        origin: What a checkpoint of another project does not say.
         calibration: Pictures for INT8; a few of them also serve the verification.
         quantization: How to quantize.
         write_int8: What quantizes, such as a search within a budget.
@@ -72,22 +75,43 @@ def export(
         raise UsageError(
             "--int8 needs --calib: a folder of pictures like those the camera will see, or a manifest.json"
         )
-    checkpoint = adapt(load_checkpoint(weights), config)
-    reference = TorchRuntime(checkpoint, device="cpu", sha256=file_sha256(locate(weights)))
-    graph = DeployGraph(checkpoint.model, checkpoint.config, batch=config.batch, static=config.static)
-    inputs = _make_inputs(reference, calibration)
+    checkpoint = adapt(load_checkpoint(weights, origin), config)
+    sha256 = file_sha256(locate(weights))
+    usual = _make_source(checkpoint, config, calibration, sha256)
+    sources = {name: usual for name in config.targets}
+    for name in config.targets:
+        if fixed_samples.is_needed(name, checkpoint):
+            fixed = _make_source(fixed_samples.with_fixed_samples(checkpoint), config, calibration, sha256)
+            fixed_samples.tell_cost(usual.reference, fixed.reference, usual.inputs, name, say)
+            sources[name] = fixed
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / (file_stem(weights) + config.variant)
-    files = [_write(graph, reference, name, stem, config, inputs, say) for name in config.targets]
-    halves = [_halve(file, reference, inputs, say) for file in files] if config.fp16 else []
+    files = {name: _write(sources[name], name, stem, config, say) for name in config.targets}
+    halves = [_halve(file, sources[name], say) for name, file in files.items()] if config.fp16 else []
     if calibration is None or not config.int8:
-        return files + halves
-    return (
-        files
-        + halves
-        + [_quantize(file, reference, calibration, quantization, write_int8, inputs, say) for file in files]
-    )
+        return [*files.values(), *halves]
+    integers = [
+        _quantize(file, sources[name], calibration, quantization, write_int8, say) for name, file in files.items()
+    ]
+    return [*files.values(), *halves, *integers]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What the files of a target are made from and held against."""
+
+    graph: DeployGraph
+    reference: TorchRuntime
+    inputs: verify.VerifyInputs
+
+
+def _make_source(
+    checkpoint: Checkpoint, config: ExportConfig, calibration: quantize.CalibrationSet | None, sha256: str
+) -> _Source:
+    reference = TorchRuntime(checkpoint, device="cpu", sha256=sha256)
+    graph = DeployGraph(checkpoint.model, checkpoint.config, batch=config.batch, static=config.static)
+    return _Source(graph, reference, _make_inputs(reference, calibration))
 
 
 def adapt(checkpoint: Checkpoint, config: ExportConfig) -> Checkpoint:
@@ -111,23 +135,15 @@ def _make_inputs(reference: TorchRuntime, calibration: quantize.CalibrationSet |
     return verify.make_inputs(reference, calibration.tensors(card, PICTURES) if calibration else [])
 
 
-def _write(
-    graph: DeployGraph,
-    reference: TorchRuntime,
-    target: str,
-    stem: Path,
-    config: ExportConfig,
-    inputs: verify.VerifyInputs,
-    say: Say,
-) -> Path:
+def _write(source: _Source, target: str, stem: Path, config: ExportConfig, say: Say) -> Path:
     path = stem.with_name(stem.name + FORMATS[target].suffix)
     say(f"{target}: converting")
     write = find_writer(target)
     rows = "static" if config.static or TARGETS[target].is_static else "dynamic"
-    card = reference.card.updated(target=target, batch=config.batch, rows=rows, versions=versions())
-    write(graph, card, path, **{name: getattr(config, name) for name in TARGETS[target].options})
-    _check(path, reference, inputs.tensors, verify.FP32, 0.0, say)
-    _attach_golden(path, inputs, say)
+    card = source.reference.card.updated(target=target, batch=config.batch, rows=rows, versions=versions())
+    write(source.graph, card, path, **{name: getattr(config, name) for name in TARGETS[target].options})
+    _check(path, source.reference, source.inputs.tensors, verify.FP32, 0.0, say)
+    _attach_golden(path, source.inputs, say)
     return path
 
 
@@ -145,28 +161,27 @@ def find_writer(target: str) -> Callable[..., None]:
     return write
 
 
-def _halve(file: Path, reference: TorchRuntime, inputs: verify.VerifyInputs, say: Say) -> Path:
+def _halve(file: Path, source: _Source, say: Say) -> Path:
     path = file.with_name(f"{file.stem}-fp16{file.suffix}")
     halve(file, path)
-    _check(path, reference, inputs.tensors, verify.FP16, 0.0, say)
-    _attach_golden(path, inputs, say)
+    _check(path, source.reference, source.inputs.tensors, verify.FP16, 0.0, say)
+    _attach_golden(path, source.inputs, say)
     return path
 
 
 def _quantize(
     file: Path,
-    reference: TorchRuntime,
+    source: _Source,
     calibration: quantize.CalibrationSet,
     config: quantize.QuantizeConfig | None,
     write_int8: WriteInt8,
-    inputs: verify.VerifyInputs,
     say: Say,
 ) -> Path:
     path = file.with_name(f"{file.stem}-int8{file.suffix}")
     settings = config or quantize.QuantizeConfig()
     say(f"{path.name}: quantizing with {len(calibration.choose(settings.images, settings.seed))} calibration images")
     write_int8(file, path, calibration, settings)
-    _check(path, reference, inputs.pictures, verify.INT8, 0.5, say)
+    _check(path, source.reference, source.inputs.pictures, verify.INT8, 0.5, say)
     return path
 
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from edge_mrcnn.config import TrainConfig
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edge_mrcnn.model.class_rows import compare_classes, map_classes
 from edge_mrcnn.prune.budget import Budget, make_budget
 from edge_mrcnn.prune.channels import narrow, rank_channels, training_batches
 from edge_mrcnn.prune.importance import Importance
 from edge_mrcnn.prune.settings import PruneConfig
 from edge_mrcnn.prune.sparsity import KeepZeros, Pattern, sparsify
-from edge_mrcnn.train.checks import check_data
+from edge_mrcnn.train.checks import check_data, check_same_data, hash_data
 from edge_mrcnn.train.loop import RESUME_FILE, train
 from runtimes.errors import UsageError
 from runtimes.preprocess import read_image
@@ -95,7 +96,10 @@ def prune_and_train(
         UsageError: If there are fewer epochs than steps.
         DataError, ModelFileError: As `train` does.
     """
+    if compare_classes(checkpoint.classes, data.classes).is_whole:
+        checkpoint = map_classes(checkpoint, data.classes, data.category_ids)
     check_data(checkpoint, data, validation)
+    digest = hash_data(data)
     output = Path(output)
     steps = _plan(output, iterations, training.epochs)
     teacher = teacher or replace(checkpoint, model=copy.deepcopy(checkpoint.model))
@@ -103,9 +107,10 @@ def prune_and_train(
     for step in steps:
         start = step.folder / PRUNED_FILE
         if not (resume and start.is_file()):
-            narrower = cutter.cut(checkpoint, step.share)
-            save_checkpoint(start, _thin(narrower, config, step))
+            narrower = _thin(cutter.cut(checkpoint, step.share), config, step)
+            save_checkpoint(start, replace(narrower, training={**narrower.training, "data_sha256": digest}))
         pruned = load_checkpoint(start)
+        check_same_data(start, pruned.training.get("data_sha256"), digest)
         for line in describe(pruned):
             say(line)
         settings = replace(training, epochs=step.epochs)

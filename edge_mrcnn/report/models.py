@@ -17,8 +17,8 @@ Layers = dict[str, tuple[int, int]]
 """Part of the net to its layers that compute in integers, and in floating point."""
 
 
-CHECKPOINT_SUFFIXES = (".pt", ".pth")
-"""Of our own checkpoints and torchvision's."""
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".pkl")
+"""Of our own checkpoints and those of other projects."""
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -91,16 +91,28 @@ def count_layers(path: Path) -> Layers:
     return {part: (counts[part, True], counts[part, False]) for part in dict.fromkeys(part for part, _ in counts)}
 
 
-def _open_checkpoint(path: Path, device: str, threads: int | None, asked: dict[str, str]) -> Model:
-    try:
-        import torch  # noqa: TID251  only a checkpoint needs it
+def require_torch(path: Path) -> None:
+    """See to it that a checkpoint can be opened here.
 
-        from edge_mrcnn.reference import load_reference
+    Raises:
+        MissingExtraError: If torch is not installed.
+    """
+    try:
+        import torch  # noqa: F401, TID251  only a checkpoint needs it
+        import torchvision  # noqa: F401, TID251
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"{path}: a checkpoint needs torch: pip install 'edge-mrcnn[train]', or compare with what "
             "`edge-mrcnn report reference` wrote where torch is"
         ) from error
+
+
+def _open_checkpoint(path: Path, device: str, threads: int | None, asked: dict[str, str]) -> Model:
+    require_torch(path)
+    import torch  # noqa: TID251  only a checkpoint needs it
+
+    from edge_mrcnn.reference import load_reference
+
     if threads is not None:
         torch.set_num_threads(threads)
     runtime = load_reference(path, device=device)

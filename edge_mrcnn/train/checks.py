@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -65,15 +67,46 @@ def _check_classes(checkpoint: Checkpoint, data: CocoData) -> None:
         )
     if data.classes != checkpoint.classes:
         raise DataError(
-            f"the model has classes {checkpoint.classes[:5]}, the data {data.classes[:5]}; use the same ones"
+            f"the model has classes {checkpoint.classes[:5]}, the data {data.classes[:5]}; use the same ones, or name "
+            "those of a foreign model with --classes"
+        )
+
+
+def hash_data(data: CocoData) -> str:
+    """SHA-256 of what a data set holds: names and sizes of pictures, categories, boxes and areas of objects.
+
+    It does not depend on where the data lies or on the format that it was read from.
+    """
+    digest = hashlib.sha256(json.dumps(list(data.categories.items())).encode())
+    for image in data.images:
+        objects = [(a["category_id"], a["bbox"], a["area"], a["iscrowd"]) for a in data.annotations(image.id)]
+        digest.update(json.dumps([image.path.name, image.width, image.height, objects], default=float).encode())
+    return digest.hexdigest()
+
+
+def check_same_data(path: Path, earlier: str | None, now: str) -> None:
+    """See to it that what is resumed was trained on the same data.
+
+    Args:
+        path: What is resumed, for messages.
+        earlier: What `hash_data` gave then; files of older versions have none, and are not compared.
+        now: What it gives for the data that is asked for.
+
+    Raises:
+        UsageError: If they differ.
+    """
+    if earlier is not None and earlier != now:
+        raise UsageError(
+            f"--resume: {path} was trained on other data (hash {earlier[:12]}, now {now[:12]}); "
+            "give the same data, or start another training with --weights"
         )
 
 
 def check_resume(path: Path, task: MaskRCNNTask, classes: tuple[str, ...]) -> None:
-    """See to it that a file is what an interrupted training of the same model and classes left.
+    """See to it that a file is what an interrupted training of the same model, classes and data left.
 
     Raises:
-        UsageError: If it is missing, of another model or other classes, or has all the epochs that are asked for.
+        UsageError: If it is missing, of another model, classes or data, or has all the epochs that are asked for.
         ModelFileError: If it cannot be read.
     """
     if not path.is_file():
@@ -86,6 +119,7 @@ def check_resume(path: Path, task: MaskRCNNTask, classes: tuple[str, ...]) -> No
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in task.state_dict().items()}:
         raise UsageError(f"--resume: {path} holds another model; give the options that it was started with")
     _check_resumed_classes(path, record, classes)
+    check_same_data(path, record.get("data_sha256"), task.data_sha256)
     if done >= task.config.epochs:
         raise UsageError(f"--resume: {path} has {done} epochs, as many as asked for; give more --epochs to go on")
 

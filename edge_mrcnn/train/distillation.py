@@ -18,6 +18,7 @@ from torchvision.models.detection import MaskRCNN
 
 from edge_mrcnn.config import TrainConfig
 from edge_mrcnn.model.checkpoint import Checkpoint
+from edge_mrcnn.model.class_rows import compare_classes, map_classes
 from edge_mrcnn.train.losses import Regions
 from runtimes.errors import UsageError
 
@@ -45,11 +46,12 @@ class Teacher:
         Raises:
             UsageError: If the classes differ, or the input sizes are not of one shape.
         """
-        if checkpoint.classes != student.classes:
+        if not compare_classes(checkpoint.classes, student.classes).is_whole:
             raise UsageError(
                 f"--teacher: it knows the classes {checkpoint.classes[:5]}, the student learns {student.classes[:5]}; "
-                "train a teacher on the same ones"
+                "train a teacher on the same ones, or name its classes as the data does"
             )
+        checkpoint = map_classes(checkpoint, student.classes, student.category_ids)
         height, width = checkpoint.config.image_size_hw
         student_height, student_width = student.config.image_size_hw
         if height * student_width != width * student_height:

@@ -17,7 +17,7 @@ from edge_mrcnn.model.checkpoint import Checkpoint
 from edge_mrcnn.model.mask_rcnn import PAD_RGB
 from edge_mrcnn.reference import pick_device
 from edge_mrcnn.train.callbacks import BestCheckpoint, MovingAverage
-from edge_mrcnn.train.checks import check_data, check_resume
+from edge_mrcnn.train.checks import check_data, check_resume, hash_data
 from edge_mrcnn.train.compiling import compile_backbone
 from edge_mrcnn.train.curves import CurvesPicture
 from edge_mrcnn.train.distillation import Teacher
@@ -89,6 +89,7 @@ def train(
     )  # fmt: skip
     steps = max(1, len(dataset) // (config.batch * devices * nodes))
     task = MaskRCNNTask(checkpoint.model, config, steps * config.epochs, teacher=tutor)
+    task.data_sha256 = hash_data(data)
     if resume:
         check_resume(output / RESUME_FILE, task, checkpoint.classes)
     if config.compile:

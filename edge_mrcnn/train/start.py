@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
-from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
 from edge_mrcnn.config import STAGES, ModelConfig, TrainConfig
 from edge_mrcnn.data.coco import CocoData
-from edge_mrcnn.model.box_head import AgnosticBoxPredictor
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, restore_model
+from edge_mrcnn.model.class_rows import compare_classes, map_classes
+from edge_mrcnn.model.importers.origin import Origin
 from edge_mrcnn.model.mask_rcnn import build_model, state_input
 from runtimes.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 
 def start_fresh(
@@ -48,28 +49,30 @@ def describe_frozen(config: TrainConfig) -> str:
     return f"{count} of {STAGES} backbone stages frozen, {norms}"
 
 
-def continue_from(path: str | Path, data: CocoData, **parts: Any) -> Checkpoint:
+def continue_from(path: str | Path, data: CocoData, *, origin: Origin | None = None, **parts: Any) -> Checkpoint:
     """An earlier checkpoint, for further training.
 
-    Classes that differ from the data's get fresh predictors; everything below them is kept.
+    Where its classes differ from the data's, the rows of its predictors are kept by name, and new classes get fresh
+    ones; which, is logged. Everything below the predictors is kept.
 
     Args:
         path: As of `load_checkpoint`.
         data: What it is trained on next.
+        origin: What a checkpoint of another project does not say.
         parts: Fields of `ModelConfig` to change; None leaves one as it is.
 
     Raises:
         UsageError: If one of them decides on the shape of trained weights.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, origin)
     config = checkpoint.config.updated(**parts)
     if config != checkpoint.config:
         _refuse_other_shapes(checkpoint.config, config)
         model = restore_model(config, len(checkpoint.classes), checkpoint.model.state_dict())
         checkpoint = replace(checkpoint, config=config, model=model)
     if checkpoint.classes != data.classes:
-        _replace_predictors(checkpoint.model, len(data.classes) + 1)
-    return replace(checkpoint, classes=data.classes, category_ids=data.category_ids)
+        log.warning("%s", compare_classes(checkpoint.classes, data.classes))
+    return map_classes(checkpoint, data.classes, data.category_ids)
 
 
 def _refuse_other_shapes(trained: ModelConfig, asked: ModelConfig) -> None:
@@ -117,14 +120,3 @@ def shapes_of(module: nn.Module) -> dict[str, torch.Size]:
 
 _OF_BACKBONE = ("backbone.body.", "backbone.fpn.inner_blocks.")
 """Weights that belong to one backbone, lateral convolutions with its channels among them."""
-
-
-def _replace_predictors(model: MaskRCNN, num_classes: int) -> None:
-    heads = model.roi_heads
-    width = heads.box_predictor.cls_score.in_features
-    predictor: type[nn.Module] = AgnosticBoxPredictor
-    if isinstance(heads.box_predictor, FastRCNNPredictor):
-        predictor = FastRCNNPredictor
-    heads.box_predictor = predictor(width, num_classes)
-    deconv = heads.mask_predictor.conv5_mask
-    heads.mask_predictor = MaskRCNNPredictor(deconv.in_channels, deconv.out_channels, num_classes)

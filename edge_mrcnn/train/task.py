@@ -41,6 +41,8 @@ class MaskRCNNTask(lightning.LightningModule):
         self.model = model.train()  # Lightning trains a module in the mode in which it finds it
         self.config = config
         self.total_steps = max(1, total_steps)
+        self.data_sha256 = ""
+        """Hash of the data; it goes into the file that a training is resumed from."""
         self.teacher = teacher
         self.adapter = make_adapter(model, teacher) if teacher else nn.Identity()
         self.register_buffer("not_finite", torch.zeros((), dtype=torch.bool), persistent=False)
@@ -69,6 +71,10 @@ class MaskRCNNTask(lightning.LightningModule):
         named = {f"loss/{k.removeprefix('loss_')}": v.detach() for k, v in losses.items()}
         self.log_dict({**named, "loss/total": loss.detach()}, on_step=True, on_epoch=True, batch_size=len(images))
         return loss
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say on which data this was trained, so that it is not resumed on other data."""
+        checkpoint["data_sha256"] = self.data_sha256
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
         """Ask the device now and then whether all is well: each question waits until it has caught up.

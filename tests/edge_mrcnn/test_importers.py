@@ -6,6 +6,11 @@ inference, written once more in tests/helpers/detectron2_model.py.
 
 from __future__ import annotations
 
+import pickle
+import re
+import sys
+import types
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +24,12 @@ import yaml  # noqa: E402
 from detectron2_model import Recipe, infer, make_state  # noqa: E402
 
 from edge_mrcnn.export.graph import DeployGraph  # noqa: E402
-from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
+from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
+from edge_mrcnn.model.importers.origin import Origin  # noqa: E402
 from edge_mrcnn.model.mask_rcnn import apply_inference_settings  # noqa: E402
 from edge_mrcnn.reference import TorchRuntime, make_card  # noqa: E402
 from runtimes.base import RawOutputs  # noqa: E402
+from runtimes.errors import DataError, MissingFileError, ModelFileError, UsageError  # noqa: E402
 from runtimes.parity import Tolerance, compare_answers  # noqa: E402
 
 SIZE_HW = (128, 192)
@@ -81,3 +88,243 @@ def test_detectron2_checkpoint_answers_as_detectron2_does(name: str, tmp_path: P
     with torch.inference_mode():
         assert_same(DeployGraph(checkpoint.model, checkpoint.config)(image[None]), expected, checkpoint)
     assert make_card(checkpoint).mask_offset == (0.0 if recipe.aligned else 0.5)
+
+
+def test_size_and_names_are_those_of_configuration_and_weights(tmp_path: Path) -> None:
+    recipe = Recipe(classes=80)
+    checkpoint = load_checkpoint(write_detectron2(tmp_path, recipe))
+    assert (checkpoint.classes[0], checkpoint.classes[79], checkpoint.category_ids[79]) == ("person", "toothbrush", 90)
+    assert (checkpoint.config.proposals, checkpoint.config.max_detections) == (recipe.proposals, recipe.detections)
+    assert checkpoint.training == {"imported": "Detectron2 R50-FPN"}
+
+
+def test_a_checkpoint_of_ours_carries_it_on(tmp_path: Path) -> None:
+    recipe, image = RECIPES["r50"], picture(1)
+    imported = at_size(load_checkpoint(write_detectron2(tmp_path, recipe)))
+    save_checkpoint(tmp_path / "ours.pt", imported)
+    again = load_checkpoint(tmp_path / "ours.pt")
+    assert again.config == imported.config
+    expected = infer(make_state(recipe), recipe, image)
+    assert_same(TorchRuntime(again, device="cpu").run(image.numpy()[None]), expected, again)
+
+
+def test_pickle_of_the_model_zoo_is_read_without_its_configuration(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arrays = {name: value.numpy() for name, value in make_state(RECIPES["r50"]).items()}
+    path = tmp_path / "model_final_a54504.pkl"
+    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}, protocol=2))
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.config.stride_in_1x1 and checkpoint.config.roi_samples == 0
+    assert "Detectron2's defaults are assumed" in caplog.text
+
+
+def test_a_pickle_that_would_run_code_is_refused_before_it_does(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "ran",)
+
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps({"model": Trap()}))
+    with pytest.raises(ModelFileError, match="a pickle that would run"):
+        load_checkpoint(tmp_path / "model.pkl")
+    torch.save({"model": Trap()}, tmp_path / "model.pth")
+    with pytest.raises(ModelFileError, match="not a readable checkpoint"):
+        load_checkpoint(tmp_path / "model.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "what"),
+    [
+        ("roi_heads.box_predictor.0.cls_score.weight", (4, 16), "Cascade"),
+        ("roi_heads.res5.0.conv1.weight", (4, 4, 1, 1), "C4"),
+        ("backbone.bottom_up.res3.0.conv2.weight", (8, 2, 3, 3), "ResNeXt backbone of 4 groups"),
+        ("backbone.fpn_output2.norm.weight", (8,), "GroupNorm"),
+        ("roi_heads.mask_head.mask_fcn5.weight", (8, 8, 3, 3), "5 convolutions in the mask head"),
+        ("roi_heads.keypoint_head.conv_fcn1.weight", (8, 8, 3, 3), "keypoint"),
+        ("backbone.bottom_up.res3.0.squeeze.weight", (8, 8), "1 unknown weights, such as backbone"),
+    ],
+)
+def test_a_part_without_a_counterpart_is_named_with_the_way_on(
+    name: str, shape: tuple[int, ...], what: str, tmp_path: Path
+) -> None:
+    path = write_detectron2(tmp_path, Recipe(), **{name: torch.zeros(shape)})
+    with pytest.raises(ModelFileError, match=rf"{what}.*edge-mrcnn train --data DIR.*cannot be its teacher"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "what"),
+    [
+        ("MODEL.ROI_MASK_HEAD.NUM_CONV", 2, "2 convolutions in the mask head"),
+        ("MODEL.BACKBONE.NAME", "build_swint_fpn_backbone", "backbone build_swint_fpn_backbone"),
+        ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "CascadeROIHeads"),
+        ("MODEL.RESNETS.NORM", "GN", "GN norm layers"),
+        ("MODEL.ROI_HEADS.NUM_CLASSES", 80, "3 classes, its configuration says 50 and 80"),
+        ("MODEL.RESNETS.DEPTH", 101, "ResNet of 50 layers and 3 classes, its configuration says 101"),
+    ],
+)
+def test_a_setting_without_a_counterpart_is_named(setting: str, value: Any, what: str, tmp_path: Path) -> None:
+    path = write_detectron2(tmp_path, Recipe())
+    config = Recipe().config()
+    *sections, key = setting.split(".")
+    inner = config
+    for section in sections:
+        inner = inner.setdefault(section, {})
+    inner[key] = value
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ModelFileError, match=what):
+        load_checkpoint(path)
+
+
+def test_configuration_may_be_elsewhere_and_based_on_another(tmp_path: Path) -> None:
+    path = write_detectron2(tmp_path / "run", Recipe(stride_in_1x1=False))
+    (tmp_path / "run" / "config.yaml").rename(tmp_path / "base.yaml")
+    (tmp_path / "mine.yaml").write_text("_BASE_: base.yaml\nMODEL:\n  ROI_HEADS:\n    SCORE_THRESH_TEST: 0.2\n")
+    names = Origin(config=tmp_path / "mine.yaml", classes=("a", "b", "c"), category_ids=(1, 2, 3))
+    checkpoint = load_checkpoint(path, names)
+    assert not checkpoint.config.stride_in_1x1 and checkpoint.config.score_threshold == 0.2
+    assert checkpoint.classes == ("a", "b", "c")
+    with pytest.raises(DataError, match="names of 3 classes, got 1"):
+        load_checkpoint(path, Origin(classes=("a",)))
+    with pytest.raises(MissingFileError, match="no such configuration"):
+        load_checkpoint(path, Origin(config=tmp_path / "none.yaml"))
+    with pytest.raises(UsageError, match=r"expected its config\.yaml"):
+        load_checkpoint(path, Origin(config=tmp_path / "mask_rcnn.py"))
+
+
+RENAMED = (
+    (r"backbone\.bottom_up\.stem\.conv1\.norm", "backbone.bn1"),
+    (r"backbone\.bottom_up\.stem\.", "backbone."),
+    (r"backbone\.bottom_up\.res(\d)", lambda m: f"backbone.layer{int(m[1]) - 1}"),
+    (r"shortcut\.norm", "downsample.1"),
+    (r"shortcut", "downsample.0"),
+    (r"conv(\d)\.norm", r"bn\1"),
+    (r"backbone\.fpn_lateral(\d)", lambda m: f"neck.lateral_convs.{int(m[1]) - 2}.conv"),
+    (r"backbone\.fpn_output(\d)", lambda m: f"neck.fpn_convs.{int(m[1]) - 2}.conv"),
+    (r"proposal_generator\.rpn_head\.conv", "rpn_head.rpn_conv"),
+    (r"proposal_generator\.rpn_head\.objectness_logits", "rpn_head.rpn_cls"),
+    (r"proposal_generator\.rpn_head\.anchor_deltas", "rpn_head.rpn_reg"),
+    (r"roi_heads\.box_head\.fc(\d)", lambda m: f"roi_head.bbox_head.shared_fcs.{int(m[1]) - 1}"),
+    (r"roi_heads\.box_predictor\.cls_score", "roi_head.bbox_head.fc_cls"),
+    (r"roi_heads\.box_predictor\.bbox_pred", "roi_head.bbox_head.fc_reg"),
+    (r"roi_heads\.mask_head\.mask_fcn(\d)", lambda m: f"roi_head.mask_head.convs.{int(m[1]) - 1}.conv"),
+    (r"roi_heads\.mask_head\.deconv", "roi_head.mask_head.upsample"),
+    (r"roi_heads\.mask_head\.predictor", "roi_head.mask_head.conv_logits"),
+)
+"""Detectron2's names and MMDetection's, of models of the same arithmetic."""
+
+VERSION_3 = """
+model = dict(
+    type='MaskRCNN',
+    data_preprocessor=dict(type='DetDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],
+                           bgr_to_rgb=True),
+    backbone=dict(type='ResNet', depth=50, style='pytorch', norm_cfg=dict(type='BN', requires_grad=True)),
+    rpn_head=dict(type='RPNHead', anchor_generator=dict(type='AnchorGenerator', scales=[8], ratios=[0.5, 1.0, 2.0],
+                                                        strides=[4, 8, 16, 32, 64])),
+    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=50, nms=dict(type='nms', iou_threshold=0.7)),
+                  rcnn=dict(score_thr=0.05, nms=dict(type='nms', iou_threshold=0.5), max_per_img=12)))
+launcher = 'none'
+"""
+VERSION_2 = """
+import os
+norm = dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], to_rgb=False)
+train_pipeline = [dict(type='LoadImageFromFile'), dict(type='Normalize', **norm)]
+limits = dict(rpn=dict(nms_pre=200, max_per_img=50), rcnn=dict(max_per_img=12))
+model = dict(type='MaskRCNN', backbone=dict(type='ResNet', depth=101, style='caffe'), test_cfg=limits,
+             init_cfg=os.environ.get('WEIGHTS'))
+"""
+
+
+def mmdetection_state(recipe: Recipe) -> dict[str, Any]:
+    state = {}
+    for name, value in make_state(recipe).items():
+        for pattern, replacement in RENAMED:
+            name = re.sub(pattern, replacement, name)
+        state[name] = value
+    return state
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_mmdetection_checkpoint_answers_as_the_same_arithmetic_does(version: int, tmp_path: Path) -> None:
+    rgb = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375), "format": "RGB"}
+    recipe = Recipe(stride_in_1x1=False, **rgb) if version == 3 else Recipe(depth=101)
+    names = ("cat", "dog", "bird")
+    new = {"dataset_meta": {"classes": names}, "cfg": VERSION_3}
+    record = {"meta": new if version == 3 else {"CLASSES": names, "config": VERSION_2}}
+    torch.save(record | {"state_dict": mmdetection_state(recipe)}, tmp_path / "epoch_12.pth")
+    checkpoint = at_size(load_checkpoint(tmp_path / "epoch_12.pth"))
+    assert checkpoint.classes == names
+    assert checkpoint.config.stride_in_1x1 == (version == 2)
+    image = picture(2)
+    found = TorchRuntime(checkpoint, device="cpu").run(image.numpy()[None])
+    assert_same(found, infer(make_state(recipe), recipe, image), checkpoint)
+
+
+def make_foreign(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> Any:
+    """An object of a class of a package that is installed now and gone when the file is read."""
+    kind = type(name, (), {"__module__": module})
+    package = ""
+    for part in module.split("."):
+        package = f"{package}.{part}" if package else part
+        monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
+    setattr(sys.modules[module], name, kind)
+    foreign = kind()
+    foreign.values = [1.0, 2.0]
+    return foreign
+
+
+def test_classes_of_training_tools_in_a_file_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "mmengine.logging.history_buffer"
+    record = {"state_dict": mmdetection_state(Recipe()), "hub": make_foreign(monkeypatch, module, "HistoryBuffer")}
+    torch.save(record, tmp_path / "epoch_1.pth")
+    monkeypatch.delitem(sys.modules, module)
+    assert load_checkpoint(tmp_path / "epoch_1.pth").config.name == "mmdetection-r50-fpn"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "what"),
+    [
+        ("ultralytics.nn.tasks", "SegmentationModel", "an ultralytics model.*edge-mrcnn train --data DIR"),
+        ("detectron2.modeling", "GeneralizedRCNN", "a whole pickled model of Detectron2.*state_dict"),
+        ("my_project.net", "Net", r"a whole pickled object of class my_project\.net\.Net"),
+    ],
+)
+def test_a_pickled_model_is_named(
+    module: str, name: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({"epoch": 3, "model": make_foreign(monkeypatch, module, name)}, tmp_path / "best.pt")
+    monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(ModelFileError, match=what):
+        load_checkpoint(tmp_path / "best.pt")
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (("layer1.0.conv1.weight", "fc.weight"), "a classifier.*--backbone-weights"),
+        (("backbone.body.conv1.weight", "roi_heads.box_predictor.cls_score.weight"), "Faster R-CNN"),
+        (("roi_heads.keypoint_predictor.weight",), "Keypoint R-CNN"),
+        (("not_finite", "model.backbone.weight"), r"training state of edge-mrcnn.*best\.pt"),
+        (("stem.conv1.weight", "res2.0.conv1.weight"), "a backbone of Detectron2 alone"),
+        (("weight",), "another file, which holds weight"),
+    ],
+)
+def test_other_weights_are_named(names: tuple[str, ...], what: str, tmp_path: Path) -> None:
+    torch.save({"state_dict": {name: torch.zeros(2) for name in names}}, tmp_path / "other.pth")
+    with pytest.raises(ModelFileError, match=what if "holds" not in what else "which holds state_dict"):
+        load_checkpoint(tmp_path / "other.pth")
+
+
+def test_files_of_keras_and_torchscript_are_named(tmp_path: Path) -> None:
+    (tmp_path / "mask_rcnn_coco.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + 64 * b"." + b"mrcnn_mask_conv1")
+    with pytest.raises(ModelFileError, match=r"Matterport.*edge-mrcnn train --data DIR"):
+        load_checkpoint(tmp_path / "mask_rcnn_coco.h5")
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("model.weights.h5", b"")
+    with pytest.raises(ModelFileError, match="a Keras model"):
+        load_checkpoint(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
+        archive.writestr("script/constants.pkl", b"")
+    with pytest.raises(ModelFileError, match=r"TorchScript.*state_dict"):
+        load_checkpoint(tmp_path / "script.pt")

@@ -130,3 +130,15 @@ def test_json_holds_everything(model_files: dict[str, Path], cli: Callable) -> N
     assert record["card"]["classes"][0] == "cat"
     assert record["operators"]["kinds"]["Slice"] == 5
     assert record["size_mb"] > 0 and record["operators"]["exits"] == []
+
+
+def test_inspect_shows_a_checkpoint(toy_checkpoint: Path, cli: Callable) -> None:
+    pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
+    shown = cli("inspect", toy_checkpoint)
+    assert shown.code == 0
+    for word in ("square, disc (2)", "GMAC", "recipe", "image_size_hw", "backbone"):
+        assert word in shown.out.replace("\u00a0", " ")
+    record = json.loads(cli("inspect", toy_checkpoint, "--json").out)
+    assert record["card"]["classes"] == ["square", "disc"]
+    assert sum(record["weights"].values()) == record["card"]["parameters"]
+    assert record["macs"] > 0 and record["parts"]["backbone"]

@@ -19,7 +19,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image  # noqa:
 from edge_mrcnn.export.graph import DeployGraph  # noqa: E402
 from edge_mrcnn.model.checkpoint import load_checkpoint, rename_classes, save_checkpoint  # noqa: E402
 from edge_mrcnn.model.mask_rcnn import apply_inference_settings  # noqa: E402
-from edge_mrcnn.model.published import MODELS, PREFIX, file_stem, locate  # noqa: E402
+from edge_mrcnn.model.published import MODELS, PREFIX, file_stem, import_torchvision, locate  # noqa: E402
 from edge_mrcnn.reference import load_reference  # noqa: E402
 from runtimes.errors import DataError, MissingFileError, ModelFileError, UsageError  # noqa: E402
 
@@ -112,6 +112,51 @@ def test_what_the_training_script_of_torchvision_saves_is_read_too(trained: Trai
     state = torch.load(trained.path, weights_only=True)
     torch.save({"model": state, "args": argparse.Namespace(lr=0.02), "epoch": 3}, tmp_path / "model_3.pth")
     assert load_checkpoint(tmp_path / "model_3.pth").config.name == trained.name
+
+
+@pytest.mark.parametrize(
+    ("keys", "prefix"),
+    [
+        (("model_state_dict",), "module."),
+        (("state_dict",), "model."),
+        (("state_dict",), "net.model._orig_mod."),
+        (("checkpoint", "model"), ""),
+        (("ema",), "module."),
+        ((), "model."),
+    ],
+)
+def test_wrappers_of_training_loops_are_unpacked(
+    keys: tuple[str, ...], prefix: str, trained: Trained, tmp_path: Path
+) -> None:
+    state = torch.load(trained.path, weights_only=True)
+    record: dict[str, Any] = {f"{prefix}{name}": value for name, value in state.items()}
+    for key in reversed(keys):
+        record = {key: record, "epoch": 3}
+    found = import_torchvision(tmp_path, record)
+    assert found is not None and found.config.name == trained.name
+    assert all(torch.equal(value, state[name]) for name, value in found.state.items())
+
+
+def test_averaged_weights_are_preferred(trained: Trained, tmp_path: Path) -> None:
+    state = torch.load(trained.path, weights_only=True)
+    last = {name: torch.zeros_like(value) for name, value in state.items()}
+    for record in ({"model": last, "model_ema": state}, {**prefixed("model.", last), **prefixed("ema_model.", state)}):
+        found = import_torchvision(tmp_path, record)
+        assert found is not None and torch.equal(
+            found.state["rpn.head.cls_logits.weight"], state["rpn.head.cls_logits.weight"]
+        )
+        assert any("ema" in note for note in found.notes)
+
+
+def prefixed(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+def test_other_anchors_are_refused(trained: Trained, tmp_path: Path) -> None:
+    state = dict(torch.load(trained.path, weights_only=True))
+    state["rpn.head.cls_logits.bias"] = torch.zeros(5)
+    with pytest.raises(ModelFileError, match="5 anchors in each place, its settings have 3"):
+        import_torchvision(tmp_path / "mine.pth", state)
 
 
 def test_published_name_is_taken_from_where_torchvision_keeps_it(

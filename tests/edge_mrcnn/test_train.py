@@ -22,7 +22,7 @@ from edge_mrcnn.data.coco import CocoData  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
 from edge_mrcnn.reference import load_reference  # noqa: E402
 from edge_mrcnn.train.callbacks import MovingAverage  # noqa: E402
-from edge_mrcnn.train.checks import check_data  # noqa: E402
+from edge_mrcnn.train.checks import check_data, check_same_data, hash_data  # noqa: E402
 from edge_mrcnn.train.compiling import compile_backbone  # noqa: E402
 from edge_mrcnn.train.curves import draw_curves  # noqa: E402
 from edge_mrcnn.train.loop import train  # noqa: E402
@@ -466,3 +466,12 @@ def test_provenance_is_plain_json(fresh, data, tmp_path) -> None:
     training = load_checkpoint(best).training
     assert json.loads(json.dumps(training)) == training
     assert training["data"] == "instances_train.json"
+
+
+def test_other_data_is_not_resumed(toy_data: Path, tmp_path: Path) -> None:
+    now = hash_data(load(toy_data, "train"))
+    assert hash_data(load(toy_data, "train")) == now
+    check_same_data(tmp_path, now, now)
+    check_same_data(tmp_path, None, now)  # of an older version
+    with pytest.raises(UsageError, match="trained on other data"):
+        check_same_data(tmp_path, hash_data(load(toy_data, "val")), now)

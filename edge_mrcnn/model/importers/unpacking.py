@@ -13,7 +13,18 @@ from torch import Tensor
 
 AVERAGES = ("ema", "model_ema", "ema_model", "ema_state_dict", "state_dict_ema", "model_ema_state_dict")
 """Keys of moving averages of the weights, which are better than the last ones."""
-KEYS = ("model", "state_dict", "model_state_dict", "model_state", "net", "network", "weights", "params", "module")
+KEYS = (
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "module",
+    "checkpoint",
+)
 """Keys of the weights themselves."""
 AVERAGE_PREFIXES = ("ema.", "ema_model.", "model_ema.", "averaged_model.")
 """What names of averaged weights start with, beside those of the others in one dictionary."""

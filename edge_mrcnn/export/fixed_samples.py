@@ -1,0 +1,42 @@
+"""RoIAlign with a fixed number of samples, for targets that cannot count the cells of a bin.
+
+TFLite's shapes are known beforehand, and as many samples as a bin has cells are a shape that depends on the box.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+from edge_mrcnn.export import TARGETS, verify
+from edge_mrcnn.model.checkpoint import Checkpoint
+from edge_mrcnn.model.mask_rcnn import apply_inference_settings
+from edge_mrcnn.reference import TorchRuntime
+from runtimes.parity import Tolerance
+from runtimes.progress import Say
+
+SAMPLES = 2
+"""Samples per bin and axis instead: torchvision's own number."""
+
+
+def is_needed(target: str, checkpoint: Checkpoint) -> bool:
+    """Whether a target cannot say the RoIAlign of a model."""
+    return TARGETS[target].is_static and checkpoint.config.roi_samples == 0
+
+
+def with_fixed_samples(checkpoint: Checkpoint) -> Checkpoint:
+    """A copy of a model with `SAMPLES` in place of adaptive samples."""
+    config = checkpoint.config.updated(roi_samples=SAMPLES)
+    model = copy.deepcopy(checkpoint.model)
+    apply_inference_settings(model, config)
+    return replace(checkpoint, model=model, config=config)
+
+
+def tell_cost(adaptive: TorchRuntime, fixed: TorchRuntime, inputs: verify.VerifyInputs, target: str, say: Say) -> None:
+    """Compare both in torch on the pictures of the verification, and say what the fixed number changes."""
+    parity = verify.compare(adaptive, fixed, inputs.tensors, Tolerance(quantile=0.5))
+    kept = f"{parity.matched} of {parity.detections} detections"
+    say(
+        f"{target}: cannot count the cells of a bin, so RoIAlign takes {SAMPLES} samples per bin and axis; in torch "
+        f"this alone leaves {kept}, half of them within {parity.box_px:.2g} px and {parity.score:.2g} of their score"
+    )
