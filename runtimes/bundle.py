@@ -11,7 +11,6 @@ import atexit
 import functools
 import hashlib
 import json
-import os
 import re
 import tempfile
 import zipfile
@@ -23,6 +22,7 @@ from typing import Any
 from runtimes.errors import MissingFileError, ModelFileError, UnknownFormatError
 from runtimes.formats import files_of
 from runtimes.formats.base import ZIP_SEAL
+from runtimes.home import user_folder
 from runtimes.seal import check_seal, write_seal
 
 SUFFIX = ".embundle"
@@ -165,7 +165,7 @@ def _unpack_once(path: Path, changed_ns: int, size: int) -> Path:
 
 def _cache_folder() -> Path:
     """Source: XDG Base Directory Specification, 0.8."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-mrcnn" / "bundles"
+    return user_folder("XDG_CACHE_HOME", ".cache") / "edge-mrcnn" / "bundles"
 
 
 def _is_whole(model: Path) -> bool:

@@ -87,3 +87,16 @@ def one_line(error: BaseException, limit: int = 160) -> str:
     """What an SDK's error says, its white space folded and its length limited, to go into one of our messages."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def expect_text(name: str) -> None:
+    """Refuse the name of a file that is no text: libraries crash on its bytes, and no message can show them.
+
+    Raises:
+        UsageError: If it holds bytes that are not UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = name.encode(errors="backslashreplace").decode()
+        raise UsageError(f"{shown}: this name is not valid UTF-8; rename the file or folder") from None

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
 
-from runtimes.errors import UnavailableError, UsageError
+from runtimes.errors import UnavailableError, UsageError, expect_text
 
 
 def free_path(path: Path, *, overwrite: bool = False) -> Path:
@@ -63,6 +63,7 @@ def claim_file(path: Path, *, overwrite: bool = False) -> Path:
 
 def expect_writable(path: Path) -> None:
     """Raise UnavailableError unless a file or folder could be written, as far as can be known without doing it."""
+    expect_text(str(path))
     try:
         place = path if path.exists() else next(parent for parent in path.absolute().parents if parent.exists())
         is_blocked = place != path and not place.is_dir()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import warnings
 
@@ -15,9 +16,10 @@ import click
 
 from edge_mrcnn import __version__
 from edge_mrcnn.cli.extras import explain_missing
+from edge_mrcnn.cli.interruption import handlers_restored, interruption
 from edge_mrcnn.cli.repeats import expect_once
 from edge_mrcnn.live.logs import LEVELS, set_up_logs
-from runtimes.errors import EdgeError
+from runtimes.errors import EdgeError, expect_text
 from runtimes.redaction import redact
 
 COMMANDS = {  # verb -> help line; the verb's module is edge_mrcnn.cli.<verb> and holds `command`
@@ -68,16 +70,22 @@ class LazyGroup(click.Group):
 @click.option("--log-level", type=click.Choice(LEVELS), help="Log from this level on, to stderr.")
 def group(verbose: int, quiet: bool, log_level: str | None) -> None:
     """Train, prune, quantize and export a light Mask R-CNN, and run it on an edge camera."""
+    interruption.begin()
     set_up_logs(log_level or ("error" if quiet else ("warning", "info", "debug")[min(verbose, 2)]))
 
 
 def main() -> None:
-    """Entry point: what a user can mend is one line on stderr and its exit code; Ctrl-C is 130."""
+    """Entry point: what a user can mend is one line on stderr and its exit code; a signal is 128 and its number."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # the warnings of libraries are for us, not for their users
+    with handlers_restored():
+        _run()
+
+
+def _run() -> None:
     try:
-        code = group(standalone_mode=False, prog_name="edge-mrcnn")
+        code = _invoke()
     except EdgeError as error:
         click.echo(redact(f"error: {error}"), err=True)
         sys.exit(error.exit_code)
@@ -89,7 +97,7 @@ def main() -> None:
         sys.exit(1)
     except click.exceptions.Abort:
         click.echo("stopped", err=True)
-        sys.exit(130)
+        sys.exit(128 + (interruption.number or signal.SIGINT))
     except click.ClickException as error:
         _show(error)
         sys.exit(error.exit_code)
@@ -100,6 +108,20 @@ def main() -> None:
         sys.exit(1)
     else:
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _invoke() -> object:
+    """Do what the command line says; what fails because of a signal is a stop, whatever became of it on its way."""
+    for argument in sys.argv:
+        expect_text(argument)
+    try:
+        return group(standalone_mode=False, prog_name="edge-mrcnn")
+    except (EdgeError, click.exceptions.Abort):
+        raise
+    except Exception:
+        if interruption.number is not None:
+            raise click.exceptions.Abort from None
+        raise
 
 
 def _show(error: click.ClickException) -> None:

@@ -36,13 +36,17 @@ def resolve(text: str) -> str:
     match = _REFERENCE.fullmatch(text)
     if not match:
         return text
-    value = _read(Path(match["name"]).expanduser()) if match["kind"] == "file" else os.environ.get(match["name"])
+    value = _read(Path(match["name"])) if match["kind"] == "file" else os.environ.get(match["name"])
     if not value:
         raise UsageError(f"{text}: this environment variable is not set")
     return (match["label"] or "") + value
 
 
 def _read(path: Path) -> str:
+    try:
+        path = path.expanduser()
+    except RuntimeError:
+        raise UsageError(f"file:{path}: this user has no home folder; name the file from / on") from None
     try:
         value = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -51,7 +51,7 @@ def install(name: str, is_system: bool, user: str | None, force: bool, arguments
     config, unit_path = config_path(name, is_system=is_system), unit_path_of(name, is_system=is_system)
     if unit_path.exists() and not force:
         raise UsageError(f"{unit_path} is there already; --force replaces it and its configuration")
-    owner = expect_user(user or os.environ.get("SUDO_USER") or getpass.getuser()) if is_system else ""
+    owner = expect_user(user or os.environ.get("SUDO_USER") or name_caller()) if is_system else ""
     unit = Unit(
         name=name, command=(sys.executable, "-m", "edge_mrcnn", "run", "--config", str(config)), folder=Path.cwd(),
         environment=config.with_suffix(".env"), is_system=is_system, user=owner, groups=find_groups(),
@@ -167,6 +167,14 @@ def expect_user(name: str) -> str:
     except KeyError:
         raise UsageError(f"--user {name}: this machine has no such user") from None
     return name
+
+
+def name_caller() -> str:
+    """Who runs this; UsageError if this user has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number that no list of users has
+        raise UsageError("--system: this user has no name; say under whom it runs with --user") from None
 
 
 def find_groups() -> list[str]:

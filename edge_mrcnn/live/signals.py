@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+ENDS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that end a run."""
+
 
 class Signals:
-    """SIGINT and SIGTERM: the first lets the loop end with everything finished, the second ends the process at once."""
+    """SIGINT, SIGTERM and SIGHUP: the first lets the loop end with everything finished, the second ends the process."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -30,9 +33,12 @@ class Signals:
 
 @contextmanager
 def catch_signals() -> Iterator[Signals]:
-    """Handle SIGTERM as Ctrl-C, so that a service manager leaves finished files behind."""
+    """Handle SIGTERM and SIGHUP as Ctrl-C, so that a service manager or a lost terminal leaves finished files behind.
+
+    One that whoever started us had us ignore, as nohup does with SIGHUP, stays ignored.
+    """
     signals = Signals()
-    previous = {number: signal.signal(number, signals) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, signals) for number in ENDS if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield signals
     finally:

@@ -5,10 +5,11 @@ Secrets are not in it, since every user can read units: it names a configuration
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from runtimes.home import user_folder
 
 WATCHDOG_S = 60
 """Seconds without a processed frame, and a little more, after which systemd restarts the service."""
@@ -127,4 +128,4 @@ def config_folder(*, is_system: bool) -> Path:
 
 
 def _config_home() -> Path:
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return user_folder("XDG_CONFIG_HOME", ".config")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -20,6 +19,7 @@ from edge_mrcnn.measure.surroundings import describe_packages
 from runtimes.board import Board, read_board
 from runtimes.errors import ModelFileError, UsageError
 from runtimes.formats import FORMATS
+from runtimes.home import user_folder
 from runtimes.model_file import ModelFile
 
 FILE = "tuned.json"
@@ -154,7 +154,7 @@ def _places(folder: Path) -> Iterable[Path]:
 
 def _state_folder() -> Path:
     """Source: XDG Base Directory Specification, 0.8."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "edge-mrcnn"
+    return user_folder("XDG_STATE_HOME", ".local/state") / "edge-mrcnn"
 
 
 def _read(path: Path) -> list[Choice]:

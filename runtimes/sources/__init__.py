@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from runtimes.errors import SourceError, UsageError
+from runtimes.errors import SourceError, UsageError, expect_text
 from runtimes.sources.address import PIPELINE, parse_rate, parse_size, split_label, split_options
 from runtimes.sources.base import CODES, STALL_S, Frame, Source
 from runtimes.sources.files import IMAGE_SUFFIXES, ImageSource, VideoSource, expect_images
@@ -88,6 +88,7 @@ def open_source(text: str | Path) -> Source:
     text = str(text)
     if not text.strip():
         raise UsageError("the source has no name; is a variable empty? It is a camera number, a URL or a file")
+    expect_text(text)
     if text.lower().startswith("file:"):
         return open_file(_path_of(text))
     if _exists(text) and not _is_camera(text):

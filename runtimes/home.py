@@ -1,0 +1,40 @@
+"""Folders of the user who runs this, also where there is none: a container may run under any number."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from runtimes.errors import UnavailableError
+
+
+def user_folder(variable: str, below_home: str) -> Path:
+    """A folder for files of one kind; it may not exist yet.
+
+    Args:
+        variable: Environment variable that names it, such as "XDG_CACHE_HOME".
+        below_home: Where it is else, such as ".cache"; below a private temporary folder for a user without a home.
+
+    Raises:
+        UnavailableError: If that temporary folder is another user's.
+
+    Source: XDG Base Directory Specification, 0.8.
+    """
+    if named := os.environ.get(variable):
+        return Path(named)
+    try:
+        home = Path.home()
+    except RuntimeError:  # neither HOME nor an entry in the list of users
+        home = _private_folder()
+    return home / below_home
+
+
+def _private_folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"edge-mrcnn-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    # Everybody can make a folder of this name first, and put into it what we would trust.
+    if found.st_uid != os.getuid() or found.st_mode & 0o077 or folder.is_symlink():
+        raise UnavailableError(f"{folder}: is not private to this user; set HOME to a folder that is")
+    return folder
