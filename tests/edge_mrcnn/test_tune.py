@@ -309,6 +309,17 @@ class TestCommand:
         ran = cli("run", "--model", folder, "--source", data.images[0].path)
         assert ran.code == 0 and "1 frames in" in ran.out and path.name in ran.out.splitlines()[-1]
 
+    def test_choice_of_a_bundle_lies_beside_it(self, cli, models, data, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "hidden"))
+        bundle = tmp_path / "out" / "same.embundle"
+        bundle.parent.mkdir()
+        assert cli("bundle", models["same"], "-o", bundle).code == 0
+        arguments = ("--models", bundle, "--reference", models["exact"], "--data", data.path)
+        outcome = cli("tune", *arguments, "--threads", 1, "--rounds", 1)
+        assert f"wrote {bundle.with_name(FILE)}" in outcome.out and "hidden" not in outcome.out
+        assert resolve_model(bundle.parent) == (bundle, {"threads": 1})
+        assert cli("run", "--model", bundle.parent, "--source", data.images[0].path).code == 0
+
     def test_gate_fails_where_nothing_is_good_enough(self, cli, models, data):
         arguments = ("--models", models["shifted"], "--reference", models["exact"], "--data", data.path)
         outcome = cli("tune", *arguments, "--threads", 1, "--rounds", 1)

@@ -15,6 +15,7 @@ from quantize.parts import ALWAYS_FLOAT, PARTS, block_of, expand_blocks, is_quan
 from quantize.settings import PARTS as PART_NAMES
 from quantize.settings import adds_in_16_bits
 from runtimes.board import Board
+from runtimes.bundle import write_bundle
 from runtimes.errors import MissingFileError, ModelFileError, UnknownFormatError, UsageError
 from runtimes.formats import format_of
 
@@ -243,3 +244,14 @@ def test_quantizing_needs_no_torch(suffix: str, float_files: dict[str, Path]) ->
     module = TARGETS[format_of("model" + suffix).name].split(":")[0]
     code = f"import sys; sys.modules['torch'] = None; import {module}"
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_bundle_is_quantized_beside_itself(
+    float_files: dict[str, Path], pictures: CalibrationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "hidden"))
+    bundle = tmp_path / "b.embundle"
+    write_bundle(float_files[".onnx"], bundle, {})
+    output = runtimes.ModelFile(bundle).beside("-int8")
+    assert quantize(bundle, output, pictures, QuantizeConfig(images=2)) == tmp_path / "b-int8.onnx"
+    assert runtimes.read_card(output).precision == "int8"
