@@ -9,11 +9,14 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING
 
 from runtimes.errors import UsageError
 from runtimes.formats.base import SEAL_KEY, Format, Notes, Options, SealFrame
 from runtimes.model_card import CARD_KEY
+
+if TYPE_CHECKING:  # a device that runs another format starts sooner without
+    from xml.etree import ElementTree
 
 CARD, GOLDEN = "card", "golden"
 """Elements below `CARD_KEY`."""
@@ -58,6 +61,8 @@ def read_notes(data: bytes) -> Notes:
 
 def write_notes(data: bytes, notes: Notes) -> bytes:
     """See `Format`: what other tools keep in the runtime information stays."""
+    from xml.etree import ElementTree
+
     start, end = _find_info(data)
     info = _parse(data[start:end])
     for ours in info.findall(CARD_KEY):
@@ -86,6 +91,8 @@ def _find_info(data: bytes) -> tuple[int, int]:
 
 
 def _parse(text: bytes) -> ElementTree.Element:
+    from xml.etree import ElementTree
+
     return ElementTree.fromstring(text) if text else ElementTree.Element("rt_info")
 
 
