@@ -119,9 +119,14 @@ class ModelFile:
         """
         self._write(Notes(self.card.to_json(), data))
 
-    def expect(self, sha256: str) -> None:
-        """Raise ModelFileError if the files are no longer those of this hash: another model was copied over them."""
-        if self.sha256 != sha256:
+    @property
+    def state(self) -> tuple[tuple[int, int], ...]:
+        """Time of the last change, in nanoseconds, and size of each file that an SDK opens: hashing takes too long."""
+        return tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in files_of(self.path))
+
+    def expect(self, state: tuple[tuple[int, int], ...]) -> None:
+        """Raise ModelFileError if the files are no longer in this state: another model was copied over them."""
+        if self.state != state:
             raise ModelFileError(f"{self}: it changed since it was opened: load it again")
 
     def read(self) -> bytes:

@@ -78,7 +78,7 @@ def open_model(file: ModelFile, *, threads: int | None, device: str, options: On
     """
     providers = choose_providers(device, options.providers, options.cache_dir)
     card = file.card
-    opened = file.sha256
+    opened = file.state
 
     def open_session(count: int) -> Any:
         file.expect(opened)

@@ -118,7 +118,7 @@ def open_model(file: ModelFile, *, threads: int | None, device: str, options: Op
     core = shared_core()
     check_device(core, device)
     card = file.card
-    opened = file.sha256
+    opened = file.state
 
     def compile_for(streams: int) -> Any:
         file.expect(opened)

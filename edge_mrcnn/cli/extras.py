@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from runtimes.formats import FORMATS
+
 EXTRAS = {
     "train": ("torch", "torchvision", "lightning", "timm", "tensorboard", "rich", "matplotlib"),
     "prune": ("torch_pruning",),
@@ -9,9 +11,7 @@ EXTRAS = {
     "report": ("pycocotools", "jinja2", "yaml"),
     "stream": ("av",),
     "live": ("paho",),
-    "onnx": ("onnxruntime",),
-    "openvino": ("openvino",),
-    "tflite": ("ai_edge_litert",),
+    **{format_.extra: tuple(name.replace("-", "_") for name in format_.packages) for format_ in FORMATS.values()},
     "demo": ("skimage",),
 }
 """Extra of our package -> top-level modules that it brings."""
