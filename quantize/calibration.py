@@ -238,10 +238,13 @@ def _from_coco(path: Path, record: dict[str, Any]) -> CalibrationSet:
 def _from_files(path: Path, files: list[Path], folder: Path) -> CalibrationSet:
     if not files:
         raise DataError(f"{path}: no calibration images; put some there, 100 to 300 from your camera or train split")
-    missing = next((file for file in files if not file.is_file()), None)
-    if missing is not None:
-        raise MissingFileError(f"{missing}: named by {path}, but there is no such picture")
-    listing = "\n".join(f"{Path(os.path.relpath(file, folder)).as_posix()} {file.stat().st_size}" for file in files)
+    lines = []
+    for file in files:
+        if not file.is_file():
+            raise MissingFileError(f"{file}: named by {path}, but there is no such picture")
+        relative = Path(os.path.relpath(file, folder)).as_posix()
+        lines.append(f"{relative} {file.stat().st_size}")
+    listing = "\n".join(lines)
     return CalibrationSet(path, tuple(files), hashlib.sha256(listing.encode()).hexdigest())
 
 
@@ -266,10 +269,11 @@ def _parse_manifest(path: Path, record: Any) -> tuple[CalibrationEntry, ...]:
 
 def _parse_entry(path: Path, index: int, image: Any) -> CalibrationEntry:
     names = [field.name for field in fields(CalibrationEntry)]
-    missing = [name for name in names if not isinstance(image, dict) or name not in image]
+    given = image if isinstance(image, dict) else {}
+    missing = [name for name in names if name not in given]
     if missing:
         raise DataError(f"{path}: entry {index} lacks {', '.join(missing)}")
-    entry = CalibrationEntry(**{name: image[name] for name in names})
+    entry = CalibrationEntry(**{name: given[name] for name in names})
     relative = PurePosixPath(str(entry.file))
     if relative.is_absolute() or ".." in relative.parts:
         raise DataError(f"{path}: entry {index} names {entry.file}, expected a path inside the manifest's folder")

@@ -11,7 +11,21 @@ from itertools import pairwise
 from edge_mrcnn.evaluation.breakdown import KINDS, ErrorCost
 from edge_mrcnn.evaluation.drop import Drop
 from edge_mrcnn.evaluation.pairing import Pairing
-from edge_mrcnn.report.drawing import WIDTH, Box, Point, Scale, drawing, number, plain, point_labels, shorten, tag, text
+from edge_mrcnn.report.drawing import (
+    WIDTH,
+    Box,
+    Point,
+    Scale,
+    drawing,
+    level_line,
+    number,
+    plain,
+    point_labels,
+    shorten,
+    tag,
+    text,
+    upright_line,
+)
 from edge_mrcnn.report.rows import Comparison, ReportRow
 from edge_mrcnn.report.wording import KIND_WORDS, signed_count, signed_loss
 
@@ -55,7 +69,7 @@ def trade_chart(comparison: Comparison, price: Price) -> str:
     parts.append(text("mask AP", left, top - 6, cls="axis"))
 
     level = y(aps[0])
-    parts.append(tag("line", x1=left, x2=right, y1=level, y2=level, cls="reference"))
+    parts.append(level_line(level, left, right, "reference"))
     worths = [row.score.mask.ap for row in rows]
     points = [(x(cost), y(100 * worth)) for cost, worth in zip(prices, worths, strict=True)]
     front = pareto_front(list(zip(prices, worths, strict=True)))
@@ -118,7 +132,7 @@ def change_chart(comparison: Comparison) -> str:
     bottom = top + step * len(comparison.candidates)
     x = Scale(low, high, left, right)
     parts = _uprights(x, x.ticks(), top, bottom)
-    parts.append(tag("line", x1=x(-100 * limit), x2=x(-100 * limit), y1=top - 4, y2=bottom, cls="limit"))
+    parts.append(upright_line(x(-100 * limit), top - 4, bottom, "limit"))
     word = "one point" if comparison.max_drop is None else "limit"
     parts.append(text(word, x(-100 * limit), top - 8, cls="limit-label", text_anchor="middle"))
     for index, row in enumerate(comparison.candidates):
@@ -172,7 +186,7 @@ def mistake_chart(comparison: Comparison) -> str:
         parts.append(text(f"{100 * first[kind].ap:.1f}", WIDTH - 2, middle, cls="tick", text_anchor="end"))
         for lane, (row, gain) in enumerate(zip(rows, changes, strict=True)):
             level = y + 5 + (step - 10) * (lane + 0.5) / len(rows)
-            parts.append(tag("line", x1=x(0.0), x2=x(gain), y1=level, y2=level, cls="leader"))
+            parts.append(level_line(level, x(0.0), x(gain), "leader"))
             parts.append(_marker(row, x(gain), level, radius=4.5))
     parts.append(text("AP points against the reference", right, bottom + 34, cls="axis", text_anchor="end"))
     return drawing(parts, bottom + 42, "Mask AP that each kind of mistake costs beyond the reference")
@@ -196,7 +210,7 @@ def pair_chart(comparison: Comparison) -> str:
         most = max(most, pairing.total.lost, pairing.total.gained, abs(pairing.total.extra))
     left, right, step = 30, WIDTH - 30, 56
     x = Scale(-1.0 * most, 1.0 * most, left, right)
-    parts = [tag("line", x1=x(0), x2=x(0), y1=0, y2=step * len(pairs), cls="zero")]
+    parts = [upright_line(x(0), 0, step * len(pairs), "zero")]
     for index, (row, pairing) in enumerate(pairs):
         parts.append(text(shorten(row.name, 44), 2, step * index + 13, cls="label"))
         parts += _pair_bars(pairing, x, step * index + 20)
@@ -244,7 +258,7 @@ def _change_bar(what: str, drop: Drop | None, x: Scale, y: float, limit: float) 
     if any(math.isnan(end) for end in drop.interval):
         return [name, bar, value]
     low, high = drop.interval
-    whisker = tag("line", x1=x(-100 * low), x2=x(-100 * high), y1=y + 5.5, y2=y + 5.5, cls="whisker")
+    whisker = level_line(y + 5.5, x(-100 * low), x(-100 * high), "whisker")
     return [name, bar, whisker, value]
 
 
@@ -253,14 +267,14 @@ def _uprights(x: Scale, ticks: Sequence[float], top: float, bottom: float) -> li
     parts = []
     for tick in ticks:
         style = "zero" if abs(tick) < 1e-9 else "grid"
-        line = tag("line", x1=x(tick), x2=x(tick), y1=top, y2=bottom, cls=style)
+        line = upright_line(x(tick), top, bottom, style)
         label = text(number(tick), x(tick), bottom + 16, cls="tick", text_anchor="middle")
         parts.append(line + label)
     return parts
 
 
 def _grid_line(left: float, right: float, y: float, label: str) -> str:
-    line = tag("line", x1=left, x2=right, y1=y, y2=y, cls="grid")
+    line = level_line(y, left, right, "grid")
     return line + text(label, left - 6, y + 4, cls="tick", text_anchor="end")
 
 

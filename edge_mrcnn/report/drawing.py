@@ -41,6 +41,16 @@ def text(content: str, x: float, y: float, **attributes: object) -> str:
     return tag("text", html.escape(content), x=x, y=y, **attributes)
 
 
+def level_line(y: float, left: float, right: float, style: str) -> str:
+    """A horizontal line of a CSS class."""
+    return tag("line", x1=left, x2=right, y1=y, y2=y, cls=style)
+
+
+def upright_line(x: float, top: float, bottom: float, style: str) -> str:
+    """A vertical line of a CSS class."""
+    return tag("line", x1=x, x2=x, y1=top, y2=bottom, cls=style)
+
+
 def drawing(parts: Sequence[str], height: float, title: str) -> str:
     """A whole chart with a title for those who do not see it."""
     body = tag("title", html.escape(title)) + "".join(parts)

@@ -11,7 +11,7 @@ import numpy as np
 from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.evaluation.agreement import confident
 from edge_mrcnn.evaluation.evaluate import match_categories, read_sized
-from edge_mrcnn.evaluation.overlay import draw_objects, encode_jpeg
+from edge_mrcnn.evaluation.overlay import draw_objects, encode_jpeg, label_of
 from runtimes.draw import PALETTE
 
 CELL_WH = (288, 216)
@@ -35,8 +35,10 @@ def draw_samples(runtime: Any, data: CocoData, path: Path, *, count: int = 6) ->
     categories = match_categories(runtime.card, data.categories)
     pairs = [draw_pair(runtime, data, shown[step], categories) for step in steps]
     blank = np.full_like(pairs[0], BACKGROUND)
-    pairs += [blank] * (-len(pairs) % COLUMNS)
-    rows = [np.hstack(pairs[start : start + COLUMNS]) for start in range(0, len(pairs), COLUMNS)]
+    pairs += [blank] * (-len(pairs) % COLUMNS)  # until the last row is full
+    rows = []
+    for start in range(0, len(pairs), COLUMNS):
+        rows.append(np.hstack(pairs[start : start + COLUMNS]))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode_jpeg(np.vstack(rows)))
 
@@ -52,19 +54,22 @@ def draw_pair(runtime: Any, data: CocoData, image: CocoImage, categories: dict[i
 
 def draw_cell(pixels: np.ndarray, things: list[dict[str, Any]], data: CocoData) -> np.ndarray:
     """A picture with COCO records drawn, centred on a dark cell."""
+    cell_width, cell_height = CELL_WH
     height, width = pixels.shape[:2]
-    scale = min((CELL_WH[0] - 4) / width, (CELL_WH[1] - 4) / height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    canvas = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    many = len(data.categories) > 1
+    scale = min((cell_width - 4) / width, (cell_height - 4) / height)
+    shown_width, shown_height = max(1, round(width * scale)), max(1, round(height * scale))
+    canvas = cv2.resize(pixels, (shown_width, shown_height), interpolation=cv2.INTER_AREA)
+
     order = list(data.categories)
-    keys = [order.index(t["category_id"]) if many else index for index, t in enumerate(things)]
-    names = [data.categories[t["category_id"]] if many else "" for t in things]
-    labels = [
-        f"{name} {t['score']:.2f}".strip() if "score" in t else name for name, t in zip(names, things, strict=True)
-    ]
-    draw_objects(canvas, things, [PALETTE[key % len(PALETTE)] for key in keys], scale, labels)
-    cell = np.full((CELL_WH[1], CELL_WH[0], 3), BACKGROUND, np.uint8)
-    top, left = (CELL_WH[1] - size[1]) // 2, (CELL_WH[0] - size[0]) // 2
-    cell[top : top + size[1], left : left + size[0]] = canvas
+    colors, labels = [], []
+    for index, thing in enumerate(things):
+        # One colour for each class, or for each object where there is one class only.
+        key = order.index(thing["category_id"]) if len(order) > 1 else index
+        colors.append(PALETTE[key % len(PALETTE)])
+        labels.append(label_of(thing, data.categories))
+    draw_objects(canvas, things, colors, scale, labels)
+
+    cell = np.full((cell_height, cell_width, 3), BACKGROUND, np.uint8)
+    top, left = (cell_height - shown_height) // 2, (cell_width - shown_width) // 2
+    cell[top : top + shown_height, left : left + shown_width] = canvas
     return cell

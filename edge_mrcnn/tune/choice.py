@@ -129,8 +129,9 @@ def write_choice(folder: Path, choice: Choice) -> Path:
         The file that was written.
     """
     for path in _places(folder):
-        others = [c for c in _read(path) if c.board != choice.board] if path.is_file() else []
-        record = {"format": FORMAT, "choices": [asdict(c) for c in (*others, choice)]}
+        earlier = _read(path) if path.is_file() else []
+        others = [other for other in earlier if other.board != choice.board]
+        record = {"format": FORMAT, "choices": [asdict(one) for one in (*others, choice)]}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -162,12 +163,17 @@ def _read(path: Path) -> list[Choice]:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["format"] != FORMAT:
             raise ModelFileError(f"{path}: of format {record['format']}, this version reads {FORMAT}: tune again")
-        known = {f.name for f in fields(Choice)}
-        return [Choice(**{k: v for k, v in entry.items() if k in known}) for entry in record["choices"]]
+        return [_read_entry(entry) for entry in record["choices"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ModelFileError):
             raise
         raise ModelFileError(f"{path}: not a record that `edge-mrcnn tune` wrote: tune again") from error
+
+
+def _read_entry(entry: dict[str, Any]) -> Choice:
+    """One choice; fields of a later version are left out."""
+    known = {field.name for field in fields(Choice)}
+    return Choice(**{name: value for name, value in entry.items() if name in known})
 
 
 def _warn_of_versions(model: Path, choice: Choice) -> None:
@@ -187,7 +193,9 @@ def _pick(folder: Path, runtime: str) -> Path:
     found = sorted(folder.glob(f"*{suffix}"))
     if not found:
         raise UsageError(f"{folder}: holds no {suffix}")
-    chosen = [path for path in found if ModelFile(path).card.precision == "int8"] if len(found) > 1 else found
-    if len(chosen) != 1:
+    if len(found) == 1:
+        return found[0]
+    int8 = [path for path in found if ModelFile(path).card.precision == "int8"]
+    if len(int8) != 1:
         raise UsageError(f"{folder}: name one of {', '.join(path.name for path in found)}")
-    return chosen[0]
+    return int8[0]
