@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_mrcnn.cli.card_text import NO_BREAK, card_lines, entry
 from runtimes.model_card import ModelCard
 
 if TYPE_CHECKING:
@@ -56,8 +57,6 @@ def count_weights(checkpoint: Checkpoint) -> dict[str, int]:
 
 def checkpoint_lines(path: Path, record: Mapping[str, Any]) -> Iterator[str]:
     """The record of `describe_checkpoint` as lines."""
-    from edge_mrcnn.cli.inspect import card_lines, entry
-
     yield from card_lines(path, ModelCard(**record["card"]), record["size_mb"])
     yield from entry("costs", f"{record['macs'] / 1e9:.3f} GMAC with all proposals and detections present")
     weights = ", ".join(f"{part} {count / 1e6:.2f} M" for part, count in record["weights"].items())
@@ -68,8 +67,6 @@ def checkpoint_lines(path: Path, record: Mapping[str, Any]) -> Iterator[str]:
 
 def _listed(settings: Mapping[str, Any]) -> str:
     """Names and values, each pair kept on one line."""
-    from edge_mrcnn.cli.inspect import NO_BREAK
-
     return ", ".join(f"{name}{NO_BREAK}{_shown(value)}" for name, value in settings.items())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,15 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_mrcnn.tables import WIDTH
+from edge_mrcnn.cli.card_text import NO_BREAK, card_lines, entry
 from runtimes.errors import MissingExtraError
-from runtimes.model_card import ModelCard
 from runtimes.model_file import ModelFile
 
 if TYPE_CHECKING:
     from edge_mrcnn.inspection.summary import Exit, PartSummary, Summary
-
-NO_BREAK = "\u00a0"
 
 
 @click.command()
@@ -59,44 +55,6 @@ def _show_checkpoint(path: Path, as_json: bool) -> None:
     record = describe_checkpoint(path)
     for line in [json.dumps(record, indent=1)] if as_json else checkpoint_lines(path, record):
         click.echo(line)
-
-
-def card_lines(model: Path, card: ModelCard, size_mb: float) -> Iterator[str]:
-    """What a model detects and takes, and how it was made."""
-    height, width = card.input_size_hw
-    yield (
-        f"{model.name}: {card.name}, {card.target} {card.precision}, {size_mb:.1f} MB, "
-        f"{card.parameters / 1e6:.2f} M parameters"
-    )
-    names = ", ".join(card.classes[:8])
-    yield from entry("classes", f"{names}{' ...' if len(card.classes) > 8 else ''} ({len(card.classes)})")
-    batch = f", {card.batch} images at once" if card.batch > 1 else ""
-    yield from entry("input", f"{width}x{height} uint8 RGB{batch}")
-    yield from entry(
-        "output",
-        f"at most {card.max_detections} detections of {card.proposals} proposals, {card.rows} rows; score above "
-        f"{card.score_threshold}, NMS at IoU {card.iou_threshold}; masks {card.mask_size}x{card.mask_size}",
-    )
-    yield from entry("made from", f"checkpoint {card.checkpoint_sha256[:12] or 'unknown'}{described(card.training)}")
-    if card.calibration:
-        images, digest = card.calibration.get("images"), str(card.calibration.get("manifest_sha256", ""))
-        yield from entry("calibrated", f"on {images} images, manifest {digest[:12]}")
-    yield from entry("made with", ", ".join(f"{name} {version}" for name, version in card.versions.items()))
-
-
-def described(training: dict[str, object]) -> str:
-    """The plain values of a training's provenance, behind a comma."""
-    plain = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-             for name, value in training.items() if isinstance(value, str | int | float))  # fmt: skip
-    return "".join(f", {text}" for text in plain)
-
-
-def entry(name: str, text: str, column: int = 12) -> list[str]:
-    """A name and its text, wrapped behind it; a no-break space keeps two words on one line."""
-    indent = " " * column
-    lines = textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
-    lines = [line.replace(NO_BREAK, " ") for line in lines]
-    return [f"{name:<{column}}{lines[0].lstrip()}", *lines[1:]] if lines else []
 
 
 def summary_lines(summary: Summary) -> Iterator[str]:
