@@ -30,7 +30,7 @@ from runtimes import Detections
 from runtimes.draw import draw_detections
 from runtimes.preprocess import letterbox
 from runtimes.sinks import Background
-from runtimes.sources.synthetic import Scene
+from runtimes.sources.synthetic import MovingShapes
 
 SIZE_HW = (1080, 1920)
 GOAL = 0.1
@@ -93,7 +93,7 @@ def make_detections(count: int, card: runtimes.ModelCard, rng: np.random.Generat
 
 def time_stages(model: runtimes.Runtime, found: Detections, clock: Clock, frames: int) -> None:
     """One stage of a frame after the other."""
-    scene = Scene(SIZE_HW, seed=0)
+    scene = MovingShapes(SIZE_HW, seed=0)
     for number in range(frames + WARM_UP):
         image = scene.draw(number / 10)
         fresh = found[:]  # contours are traced once and kept
@@ -111,7 +111,7 @@ def time_stages(model: runtimes.Runtime, found: Detections, clock: Clock, frames
 
 def time_asked(found: Detections, clock: Clock, frames: int) -> None:
     """What is made of some frames only."""
-    image = Scene(SIZE_HW, seed=0).draw(0)
+    image = MovingShapes(SIZE_HW, seed=0).draw(0)
     for _ in range(frames + WARM_UP):
         fresh = found[:]
         with clock.stage("page"):
@@ -130,7 +130,7 @@ def time_loop(model: runtimes.Runtime, found: Detections, blocks: int) -> Clock:
     def draw(image: NDArray[np.uint8]) -> None:
         draw_detections(image, found[:])
 
-    scene, clock = Scene(SIZE_HW, seed=0), Clock(time.perf_counter)
+    scene, clock = MovingShapes(SIZE_HW, seed=0), Clock(time.perf_counter)
     images = [scene.draw(number / 10) for number in range(BLOCK)]
     for _ in range(blocks + WARM_UP):
         for name in ("undrawn", "drawn"):

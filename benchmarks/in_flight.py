@@ -26,7 +26,7 @@ import click
 import numpy as np
 
 import runtimes
-from runtimes.sources.synthetic import Scene
+from runtimes.sources.synthetic import MovingShapes
 
 CAMERAS = 4
 
@@ -81,7 +81,7 @@ def main(files: tuple[Path, ...], rounds: int, seconds: float) -> None:
     """Print a table of frames per second and milliseconds."""
     cores = len(os.sched_getaffinity(0))
     ways = [way for file in files for way in choose_ways(file, cores)]
-    image = Scene((1080, 1920), 0).draw(0.0)
+    image = MovingShapes((1080, 1920), 0).draw(0.0)
     for _ in range(rounds):
         for way in ways:
             way.run(image, seconds)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.sources.synthetic import Scene
+from runtimes.sources.synthetic import MovingShapes
 
 SIZE_HW = (1080, 1920)
 CLASSES = tuple(f"class {index}" for index in range(80))
@@ -31,7 +31,7 @@ class Objects:
 
 def draw_frame(seed: int = 0) -> NDArray[np.uint8]:
     """(1080, 1920, 3) uint8 BGR, as OpenCV decodes a frame."""
-    return np.ascontiguousarray(Scene(SIZE_HW, seed).draw(float(seed))[..., ::-1])
+    return np.ascontiguousarray(MovingShapes(SIZE_HW, seed).draw(float(seed))[..., ::-1])
 
 
 def place_objects(count: int) -> Objects:
