@@ -80,3 +80,29 @@ def test_the_product_needs_no_test_tools():
                 names = [node.module or ""]
             found += [f"{path}: {name}" for name in names if name.split(".")[0] in ("unittest", "pytest")]
     assert found == []
+
+
+def test_benchmarks_import_names_that_exist():
+    """Long runs are not run here, so that a name that was changed would be missed."""
+    missing = []
+    for file in sorted((ROOT / "benchmarks").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
+                known = _names_of(node.module)
+                missing += [f"{file.name}: {node.module}.{a.name}" for a in node.names if a.name not in known]
+    assert missing == []
+
+
+def _names_of(module: str) -> set[str]:
+    """What a module's source defines or imports, and the modules in it."""
+    path = ROOT / module.replace(".", "/")
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    names = {part.stem for part in path.iterdir()} if path.is_dir() else set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.alias):
+            names.add(node.asname or node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
