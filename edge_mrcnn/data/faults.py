@@ -74,8 +74,9 @@ _WARNINGS = (
     ),
     Fault("categories-differ", "warning", "category that only one split lists", "list the same ones in each split"),
     Fault(
-        "mostly-crowd", "warning", "category of which a large part are crowd regions, which are not learnt",
+        "mostly-crowd", "warning", "category of which a large part are crowd regions",
         "where they are single objects, which brush tools mark so, give --learn-crowds",
+        "not learnt without --learn-crowds",
     ),
     Fault(
         "nothing-to-validate", "warning", "no object to validate on",
@@ -97,7 +98,7 @@ _WARNINGS = (
     Fault("outline-outside", "warning", "outline that leaves the image", "clip it; what is outside is not used"),
     Fault("box-outside", "warning", "box that leaves the image", "clip it: AP of boxes is measured with it"),
     Fault(
-        "box-without-area", "warning", "box that is not finite, or of no width or height",
+        "box-without-area", "warning", "box that is not finite, far away, or of no width or height",
         "take the box of the outline", "taken from the outline",
     ),
     Fault(

@@ -116,7 +116,7 @@ def is_plain(segmentation: Any) -> bool:
     if not isinstance(segmentation, list):
         return False
     for polygon in segmentation:
-        if not isinstance(polygon, list) or not all(type(value) in (int, float) for value in polygon):
+        if not isinstance(polygon, list) or not set(map(type, polygon)) <= {int, float}:
             return False
     lengths = {len(polygon) for polygon in segmentation}
     return lengths != {2} or len(segmentation) == 1

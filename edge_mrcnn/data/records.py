@@ -5,6 +5,7 @@ Whether all of it together is plausible is asked in `plausibility`, and the pict
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,6 @@ from edge_mrcnn.data.outlines import (
     compress_polygons,
     compress_runs,
     is_number,
-    is_plain,
     understand_polygons,
 )
 from runtimes.errors import one_line
@@ -196,13 +196,13 @@ def _fits_only_swapped(row: Any, images: dict[int, CocoImage]) -> bool:
         if isinstance(segmentation, dict):
             size = tuple(segmentation["size"])
             return bool(size == (image.width, image.height) != (image.height, image.width))
-        if image.width == image.height or not is_plain(segmentation):
+        if image.width == image.height:
             return False
         right, bottom = (max(max(polygon[axis::2]) for polygon in segmentation) for axis in (0, 1))
-    except BROKEN:
+        is_outside = right > image.width + TOLERANCE_PX or bottom > image.height + TOLERANCE_PX
+        return bool(is_outside and right <= image.height + TOLERANCE_PX and bottom <= image.width + TOLERANCE_PX)
+    except BROKEN:  # lists of points, texts and the like are understood later
         return False
-    is_outside = right > image.width + TOLERANCE_PX or bottom > image.height + TOLERANCE_PX
-    return bool(is_outside and right <= image.height + TOLERANCE_PX and bottom <= image.width + TOLERANCE_PX)
 
 
 def _read_instances(records: Records, learn_crowds: bool) -> None:
@@ -274,7 +274,7 @@ def _read_instance(
         "category_id": category_id,
         "segmentation": outline,
         "bbox": list(box or visible),
-        "area": area if np.isfinite(area) and area > 0 else float(pixels),
+        "area": area if math.isfinite(area) and area > 0 else float(pixels),
         "iscrowd": int(crowd),
     }
     return Instance(number, image_id, category_id, pixels, visible, crowd, row, annotation)
@@ -290,7 +290,7 @@ def _read_box(box: Any) -> tuple[float, ...] | None:
 
 def _has_area(box: tuple[float, ...], image: CocoImage) -> bool:
     """Whether a box is finite, has sides, and lies where its picture could be."""
-    if not np.isfinite(box).all():
+    if not all(map(math.isfinite, box)):
         return False
     x, y, width, height = box
     reach = image.width + image.height

@@ -59,7 +59,8 @@ def check_data(
 
 def _check_classes(checkpoint: Checkpoint, data: CocoData) -> None:
     if not any(not a["iscrowd"] for image in data.images for a in data.annotations(image.id)):
-        raise DataError(f"{data.path}: no object has a usable outline, there is nothing to learn")
+        hint = "; its crowd regions are learnt with --learn-crowds" if _has_crowds(data) else ""
+        raise DataError(f"{data.path}: no object has a usable outline, there is nothing to learn{hint}")
     empty = [data.categories[category] for category, count in data.count_objects().items() if not count]
     if empty:
         raise DataError(
@@ -100,6 +101,10 @@ def check_same_data(path: Path, earlier: str | None, now: str) -> None:
             f"--resume: {path} was trained on other data (hash {earlier[:12]}, now {now[:12]}); "
             "give the same data, or start another training with --weights"
         )
+
+
+def _has_crowds(data: CocoData) -> bool:
+    return any(annotation["iscrowd"] for objects in data.by_image.values() for annotation in objects)
 
 
 def check_resume(path: Path, task: MaskRCNNTask, classes: tuple[str, ...]) -> None:

@@ -19,7 +19,6 @@ from edge_mrcnn.data import load  # noqa: E402
 from edge_mrcnn.data.coco import CocoData, decode_mask  # noqa: E402
 from edge_mrcnn.data.files import read_header  # noqa: E402
 from edge_mrcnn.data.names import FileFinder  # noqa: E402
-from edge_mrcnn.data.orientation import decoder_turns  # noqa: E402
 from edge_mrcnn.data_check import check_data  # noqa: E402
 from runtimes.errors import DataError  # noqa: E402
 from runtimes.preprocess import read_image  # noqa: E402
@@ -288,8 +287,12 @@ class TestOrientation:
         write_turned(path)
         assert read_header(path).shown_hw == read_image(path).shape[:2]
 
-    def test_tiff_of_opencv_is_asked_too(self) -> None:
-        assert isinstance(decoder_turns("tiff"), bool)
+    @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+    def test_header_of_tiff_does_so_too(self, tmp_path: Path, compression: str | None) -> None:
+        pillow = pytest.importorskip("PIL.Image", reason="comes with torchvision")
+        picture = pillow.fromarray(np.zeros((*SIZE_HW, 3), np.uint8))
+        picture.save(tmp_path / "a.tif", tiffinfo={274: 6}, compression=compression)
+        assert read_header(tmp_path / "a.tif").shown_hw == read_image(tmp_path / "a.tif").shape[:2]
 
     @pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
     def test_annotated_as_stored_is_an_error_and_as_shown_is_none(self, folder: Folder, kind: str) -> None:
