@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ pytest.importorskip("onnxruntime", reason="pip install 'edge-mrcnn[onnx]'")
 pytest.importorskip("openvino", reason="pip install 'edge-mrcnn[openvino]'")
 
 import runtimes  # noqa: E402
-from edge_mrcnn.export import verify  # noqa: E402
+from edge_mrcnn.export import operators, verify  # noqa: E402
 from edge_mrcnn.export.onnx_target import convert  # noqa: E402
 from edge_mrcnn.export.pipeline import adapt, export  # noqa: E402
 from edge_mrcnn.export.settings import ExportConfig  # noqa: E402
@@ -173,3 +174,31 @@ def test_golden_tensors_travel_in_each_file(toy_files: dict[str, Path], referenc
             total = golden.check(artefact, golden.read(path))[-1]
         assert total.passes and total.expected.detections > 0
         assert total.reference.matched == total.reference.detections > 0
+
+
+class AlignedPool(torch.nn.Module):
+    """RoIAlign as Detectron2 has it, of two levels and as many samples as a bin has cells."""
+
+    def forward(self, fine: torch.Tensor, coarse: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        bounds = operators.level_bounds(2, 2, 60.0, 3)
+        return operators.multiscale_roi_align([fine, coarse], boxes, [1 / 4, 1 / 8], bounds, 7, 0, None, True)
+
+
+def test_onnx_says_aligned_roi_align_to_the_borders_of_each_level() -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from edge_mrcnn.export.lowering.onnx_ops import translations
+
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 1, (40, 2)) * (128, 96) * rng.integers(0, 2, (40, 2))  # half of them start at a border
+    boxes = np.concatenate([low, np.minimum(low + rng.uniform(0.5, 90, (40, 2)), (128, 96))], 1).astype(np.float32)
+    maps = [rng.normal(size=(1, 8, 96 // s, 128 // s)).astype(np.float32) for s in (4, 8)]
+    inputs = (*map(torch.from_numpy, maps), torch.from_numpy(boxes))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            AlignedPool(), inputs, dynamo=True, verbose=False, opset_version=18,
+            custom_translation_table=translations(False), input_names=["fine", "coarse", "boxes"],
+        )  # fmt: skip
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    (found,) = session.run(None, {"fine": maps[0], "coarse": maps[1], "boxes": boxes})
+    np.testing.assert_allclose(found, AlignedPool()(*inputs).numpy(), atol=1e-5)
