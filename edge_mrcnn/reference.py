@@ -20,6 +20,7 @@ def make_card(checkpoint: Checkpoint, *, sha256: str = "") -> ModelCard:
     config = checkpoint.config
     predictor = checkpoint.model.roi_heads.mask_predictor
     mask_size = checkpoint.model.roi_heads.mask_roi_pool.output_size[0] * predictor.conv5_mask.stride[0]
+    body = checkpoint.model.backbone.body
     return ModelCard(
         name=config.name,
         classes=checkpoint.classes,
@@ -32,6 +33,7 @@ def make_card(checkpoint: Checkpoint, *, sha256: str = "") -> ModelCard:
         mask_offset=0.0 if config.roi_aligned else ModelCard.mask_offset,
         score_threshold=config.score_threshold,
         iou_threshold=config.iou_threshold,
+        float_layers=tuple(f"pyramid.body.net.{name}" for name in getattr(body, "float_layers", ())),
         parameters=sum(p.numel() for p in checkpoint.model.parameters()),
         checkpoint_sha256=sha256,
         training=checkpoint.training,

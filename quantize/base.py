@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantize.calibration import CalibrationSet
-from quantize.parts import expand_blocks
+from quantize.parts import ALWAYS_FLOAT, expand_blocks
 from quantize.settings import QuantizeConfig
 from quantize.stem import PICTURES, settle_weights
 from runtimes.model_card import ModelCard
@@ -61,3 +62,31 @@ class Quantizer(ABC):
     def save(self, output: Path, keep_float: Iterable[str] = ()) -> None:
         """Write an INT8 file in which what the settings say stays in float, and these blocks too."""
         self.write(output, self.asked_float | frozenset(keep_float))
+
+
+def provenance(
+    calibration: CalibrationSet,
+    config: QuantizeConfig,
+    keep_float: Collection[str],
+    also_float: dict[str, str] | None = None,
+    *,
+    weight_bits: int = 8,
+) -> dict[str, Any]:
+    """What the model card says of a quantization.
+
+    Args:
+        calibration: The pictures.
+        config: How it was done.
+        keep_float: Blocks that were kept in float.
+        also_float: What stays in float on this target beside `ALWAYS_FLOAT`, and why.
+        weight_bits: 7 where sums of 16 bits must not overflow.
+    """
+    asked = dict.fromkeys(config.keep_float, "kept in float on request")
+    wanted = expand_blocks(config.keep_float, keep_float)
+    found = {block: "its rounding costs the most accuracy" for block in keep_float if block not in wanted}
+    return {
+        "manifest_sha256": calibration.manifest_sha256,
+        "images": len(calibration.choose(config.images, config.seed)),
+        "weight_bits": weight_bits,
+        "float": {**ALWAYS_FLOAT, **(also_float or {}), **asked, **found},
+    }

@@ -29,14 +29,11 @@ from onnxruntime.quantization.calibrate import TensorData
 from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from quantize.base import Quantizer
+from quantize.base import Quantizer, provenance
 from quantize.calibration import CalibrationSet
-from quantize.parts import FLOAT_STEM, PIXEL, block_of, is_quantized, provenance
+from quantize.parts import FLOAT_STEM, NO_KERNEL, PIXEL, block_of, is_quantized
 from quantize.settings import QuantizeConfig
 from runtimes.model_file import ModelFile
-
-FLOAT_TYPES = ("ConvTranspose",)
-"""Operators that ONNX Runtime has no integer kernel for on CPUs."""
 
 ASYMMETRIC: dict[str, Any] = {"activation_qType": QuantType.QUInt8, "extra_options": {}}
 SYMMETRIC: dict[str, Any] = {
@@ -78,7 +75,7 @@ class OnnxQuantizer(Quantizer):
         if not self._float_stem:
             self._ranges[self._stem.input[0]] = TensorData(lowest=np.float32(0), highest=np.float32(1))
             self._settled = self._settle()
-        names = (node.name for node in self._float.graph.node if node.op_type not in FLOAT_TYPES)
+        names = (node.name for node in self._float.graph.node if node.op_type not in NO_KERNEL["onnx"])
         self._nodes = [name for name in names if not (self._float_stem and name == self._stem.name)]
 
     @property

@@ -19,9 +19,9 @@ from nncf.quantization.advanced_parameters import OverflowFix
 from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 from openvino import opset13
 
-from quantize.base import Quantizer
+from quantize.base import Quantizer, provenance
 from quantize.calibration import CalibrationSet
-from quantize.parts import FLOAT_STEM, block_of, is_quantized, provenance
+from quantize.parts import FLOAT_STEM, block_of, is_quantized
 from quantize.settings import QuantizeConfig
 from runtimes.model_file import ModelFile
 

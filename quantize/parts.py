@@ -1,59 +1,161 @@
-"""Which part of the net a node belongs to, by its name, and what stays in float for which reason.
+"""The parts of the net: their names, the modules that they are made of, and why some of them stay in float.
 
-The exporter names nodes after modules: "pyramid.body.net.stage2.0.branch1.0/Conv_7".
+This is the one place that says so. ONNX and OpenVINO name their nodes after modules, with all containers:
+"pyramid.body.net.stage2.0.branch1.0/Conv_7"; TFLite names tensors after those modules that are called, with their
+classes, and `module_path` makes the same kind of name of it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
-from typing import Any
+from dataclasses import dataclass
 
-from quantize.calibration import CalibrationSet
-from quantize.settings import QuantizeConfig
 from runtimes.errors import UsageError
 
-PARTS = {  # part -> prefixes of the modules in it
-    "backbone": ("pyramid.body",),
-    "fpn": ("pyramid.fpn",),
-    "rpn": ("rpn_head.conv",),
-    "box_head": ("box_head",),
-    "mask_head": ("mask_head", "mask_predictor.conv5_mask"),
-}
-"""Learned layers that are quantized."""
 
-ALWAYS_FLOAT = {
-    "rpn predictors": "objectness and deltas decide which boxes exist; they are few MACs",
-    "box predictor": "class scores and box deltas; they are few MACs",
-    "mask logits": "own-class products of few MACs; carelessly quantized, every mask is 0.5",
-    "box arithmetic": "anchors, decoding, NMS and RoIAlign need sub-pixel steps",
-}
+@dataclass(frozen=True, kw_only=True)
+class NetPart:
+    """Modules that are treated alike."""
+
+    name: str
+    """As users say it, or as the card says why it stays in float."""
+    of: str
+    """Where `inspect` counts it."""
+    modules: tuple[str, ...]
+    """Prefixes of the names of its modules in the deploy graph."""
+    why_float: str = ""
+    """Why it stays in float on every target; nothing where it becomes INT8."""
+
+
+_LAST_LAYERS = "they are few MACs"
+_SUB_PIXEL = "anchors, decoding, NMS and RoIAlign need sub-pixel steps"
+
+PARTS = (
+    NetPart(name="backbone", of="backbone", modules=("pyramid.body",)),
+    NetPart(name="fpn", of="fpn", modules=("pyramid.fpn",)),
+    NetPart(name="rpn", of="rpn", modules=("rpn_head.conv",)),
+    NetPart(
+        name="rpn predictors",
+        of="rpn",
+        modules=("rpn_head",),
+        why_float=f"objectness and deltas decide which boxes exist; {_LAST_LAYERS}",
+    ),
+    NetPart(name="box_head", of="box_head", modules=("box_head",)),
+    NetPart(
+        name="box predictor",
+        of="box_head",
+        modules=("box_predictor", "cls_score", "bbox_pred"),
+        why_float=f"class scores and box deltas; {_LAST_LAYERS}",
+    ),
+    NetPart(name="mask_head", of="mask_head", modules=("mask_head", "mask_predictor.conv5_mask", "conv5_mask")),
+    NetPart(
+        name="mask logits",
+        of="mask_head",
+        modules=("mask_predictor",),
+        why_float="own-class products of few MACs; carelessly quantized, every mask is 0.5",
+    ),
+    NetPart(name="box arithmetic", of="roi_align", modules=("box_pool", "mask_pool"), why_float=_SUB_PIXEL),
+    NetPart(
+        name="box arithmetic",
+        of="decoding",
+        modules=("proposal_coder", "detection_coder", "deploy"),
+        why_float=_SUB_PIXEL,
+    ),
+)
+"""In the order of the net; a module belongs to the first that names it."""
+
+QUANTIZED = tuple(part.name for part in PARTS if not part.why_float)
+"""Names of the parts that become INT8."""
+
+ALWAYS_FLOAT = {part.name: part.why_float for part in PARTS if part.why_float}
 """What stays in float on every target, and why."""
 
 FLOAT_STEM = {"first convolution": "few channels of unequal range, whose rounding all later layers see"}
 """What stays in float too, where the picture's bytes are not the integers that it multiplies, and why."""
+
+NO_KERNEL = {
+    "onnx": {"ConvTranspose": "ONNX Runtime has no INT8 kernel for it on CPUs"},
+    "openvino": {},
+    "tflite": {
+        "LEAKY_RELU": "ai-edge-quantizer has no INT8 form of it",
+        "HARD_SWISH": "XNNPACK has no INT8 kernel for it",
+        "DIV": "LiteRT has no INT8 kernel for it",
+    },
+}
+"""Format to the operators that stay in float wherever they are, and why."""
 
 PIXEL = 1 / 255
 """The factor of a picture's bytes in a model that normalises by nothing else: its first convolution then reads integers
 of this scale and of zero point 0, which no rounding changes."""
 
 
-def part_of(name: str) -> str | None:
-    """The part that a node belongs to, or None for what is never quantized."""
-    for part, prefixes in PARTS.items():
-        if name.startswith(prefixes):
+def find_part(name: str) -> NetPart | None:
+    """The part that a node or module belongs to, by its name; None where the name says nothing."""
+    for part in PARTS:
+        if name.startswith(part.modules):
             return part
     return None
 
 
+def part_of(name: str) -> str | None:
+    """The name of the part that a node belongs to, or None for what is never quantized."""
+    part = find_part(name)
+    return part.name if part is not None and not part.why_float else None
+
+
 def block_of(name: str) -> str | None:
     """The block that a node belongs to: a part's modules up to the first number, such as "backbone.stage2.0"."""
-    part = part_of(name)
-    if part is None:
+    part = find_part(name)
+    if part is None or part.why_float:
         return None
-    prefix = next(prefix for prefix in PARTS[part] if name.startswith(prefix))
-    modules = name.split("/")[0].removeprefix(prefix).strip(".").removeprefix("net.").split(".")
-    inside = up_to_number([module for module in modules if module] or [prefix.split(".")[-1]])
-    return ".".join([part, *inside]) if inside != [part] else part
+    prefix = next(module for module in part.modules if name.startswith(module))
+    inside = name.split("/")[0].removeprefix(prefix).strip(".").removeprefix("net.")
+    modules = [module for module in inside.split(".") if module]
+    block = up_to_number(modules or [prefix.split(".")[-1]])
+    return part.name if block == [part.name] else ".".join([part.name, *block])
+
+
+def module_path(tensor_name: str) -> str:
+    """The module that a TFLite tensor comes from, "deploy" for what is in none.
+
+    "x.DetectSignature/y.PyramidBackbone_pyramid/z.StagedBackbone_body;7" is "pyramid.body". A layer whose activation is
+    fused carries the names of both; the first that is a module's counts. The pyramid's last layers carry the names of
+    the outputs.
+    """
+    if level := re.search(r"(?:^|;|_)detect_p(\d+)_output", tensor_name):
+        return f"pyramid.fpn.layer_blocks.{level[1]}"
+    for name in tensor_name.split(";"):
+        _, *scopes = name.split("/")
+        path = ".".join(_attribute_of(scope) for scope in scopes)
+        if path and path != "relu":
+            return path
+    return "deploy"
+
+
+def _attribute_of(scope: str) -> str:
+    """ "torch.nn.modules.container.Sequential_stage2" is the module `stage2`."""
+    return scope.rsplit(".", 1)[-1].split("_", 1)[-1]
+
+
+def tensor_pattern(module: str) -> str:
+    """A regular expression that finds the tensors of a module in TFLite: "rpn_head.conv" as "_rpn_head/..._conv/".
+
+    Containers that are not called, such as `net` and `features`, may be missing.
+    """
+    steps = module.split(".")
+    top, *between = steps[:-1] or [""]
+    begin = rf"_{top}/" if top else ""
+    containers = "".join(rf"(?:[^/;]*_{step}/)?" for step in between)
+    own = rf"[^/;]*_{steps[-1]}[/;]" if top else rf"_{steps[-1]}[/;]"
+    return begin + containers + own
+
+
+TENSORS = "|".join(
+    [tensor_pattern(module) for part in PARTS if not part.why_float for module in part.modules]
+    + [r"detect_p\d_output"]  # the pyramid's last convolutions carry the names of the outputs
+)
+"""A regular expression that finds the TFLite tensors of all parts that become INT8."""
 
 
 def up_to_number(modules: list[str]) -> list[str]:
@@ -85,31 +187,3 @@ def is_quantized(name: str, keep_float: Collection[str]) -> bool:
     """Whether a node of this name is to be quantized when these blocks stay in float."""
     block = block_of(name)
     return block is not None and block not in keep_float
-
-
-def provenance(
-    calibration: CalibrationSet,
-    config: QuantizeConfig,
-    keep_float: Collection[str],
-    also_float: dict[str, str] | None = None,
-    *,
-    weight_bits: int = 8,
-) -> dict[str, Any]:
-    """What the model card says of a quantization.
-
-    Args:
-        calibration: The pictures.
-        config: How it was done.
-        keep_float: Blocks that were kept in float.
-        also_float: What stays in float on this target beside `ALWAYS_FLOAT`, and why.
-        weight_bits: 7 where sums of 16 bits must not overflow.
-    """
-    asked = dict.fromkeys(config.keep_float, "kept in float on request")
-    wanted = expand_blocks(config.keep_float, keep_float)
-    found = {block: "its rounding costs the most accuracy" for block in keep_float if block not in wanted}
-    return {
-        "manifest_sha256": calibration.manifest_sha256,
-        "images": len(calibration.choose(config.images, config.seed)),
-        "weight_bits": weight_bits,
-        "float": {**ALWAYS_FLOAT, **(also_float or {}), **asked, **found},
-    }

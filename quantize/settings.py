@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quantize.parts import QUANTIZED
 from runtimes.board import Board, read_board
 from runtimes.errors import UsageError
-
-PARTS = ("backbone", "fpn", "rpn", "box_head", "mask_head")
-"""Parts of the net that are quantized."""
 
 REDUCE_RANGE = ("auto", "on", "off")
 """Whether weights keep to 7 bits."""
@@ -33,8 +31,8 @@ class QuantizeConfig:
             raise UsageError(f"calibration needs at least one image, got {self.images}")
         if self.reduce_range not in REDUCE_RANGE:
             raise UsageError(f"reduce range {self.reduce_range}: expected {', '.join(REDUCE_RANGE)}")
-        if unknown := {name.split(".")[0] for name in self.keep_float} - set(PARTS):
-            raise UsageError(f"no part {', '.join(sorted(unknown))} to keep in float; there are {', '.join(PARTS)}")
+        if unknown := {name.split(".")[0] for name in self.keep_float} - set(QUANTIZED):
+            raise UsageError(f"no part {', '.join(sorted(unknown))} to keep in float; there are {', '.join(QUANTIZED)}")
 
     @property
     def weight_bits(self) -> int:

@@ -27,9 +27,9 @@ from ai_edge_quantizer.qtyping import TFLOperationName
 from ai_edge_quantizer.recipe_manager import RecipeManager
 from numpy.typing import NDArray
 
-from quantize.base import Quantizer
+from quantize.base import Quantizer, provenance
 from quantize.calibration import CalibrationSet
-from quantize.parts import FLOAT_STEM, PIXEL, provenance, up_to_number
+from quantize.parts import FLOAT_STEM, NO_KERNEL, PIXEL, TENSORS, block_of, module_path, tensor_pattern
 from quantize.settings import QuantizeConfig
 from runtimes.errors import DataError
 from runtimes.formats.tflite_format import strip_notes
@@ -37,31 +37,6 @@ from runtimes.model_file import ModelFile
 
 Tensors = dict[str, NDArray[Any]]
 Weights = NDArray[np.float32]
-
-PARTS = {
-    "backbone": r"_body/",
-    "fpn": r"_fpn/|_fpn;|detect_p\d_output",  # the last convolutions carry the names of the outputs
-    "rpn": r"_rpn_head/",
-    "box_head": r"_box_head/",
-    "mask_head": r"_mask_head/|_conv5_mask",
-}
-"""Part of the net -> regular expression that finds it in tensor names."""
-
-PREDICTORS = r"_cls_logits|_cls_score|_bbox_pred"
-"""The last layers, whose rounding would shift boxes and scores."""
-
-EARLY_LAYERS = (
-    r"_body/(torchvision\.ops\.misc\.Conv2dNormActivation_0|torchvision\.models\.mobilenetv\d\.InvertedResidual_[1-3]"
-    r"|torch\.nn\.modules\.container\.Sequential_conv1)/"
-)
-"""The first layers of MobileNet and ShuffleNet: few channels of unequal range, whose rounding all later layers see.
-
-They cost one per cent of the time. With them in float, 64 calibration images of people gave a mask AP of 0.316 instead
-of 0.300 (0.311 in FP32).
-"""
-
-ALSO_FLOAT = {"hard-swish": "XNNPACK has no INT8 kernel for it"}
-"""What stays in float on this target alone, and why."""
 
 
 class TfliteQuantizer(Quantizer):
@@ -81,12 +56,16 @@ class TfliteQuantizer(Quantizer):
         """
         super().__init__(model.card, calibration, config)
         self._flatbuffer = strip_notes(model.path.read_bytes())
-        self._outputs = outputs_by_block(self._flatbuffer)
+        self._stem = stem = find_stem(self._flatbuffer)
+        self._early = [tensor_pattern(layer) for layer in self.card.float_layers]
+        self._also_float = {kind.lower(): why for kind, why in NO_KERNEL["tflite"].items()}
+        if not stem.pixels:
+            self._early.append(exact_pattern(stem.name))
+            self._also_float |= FLOAT_STEM
+        self._outputs = outputs_by_block(self._flatbuffer, self._early)
         with _quietly():
             images = calibration.tensors(self.card, config.images, config.seed)
-            self._ranges = measure_ranges(self._flatbuffer, build_recipe(), images)
-        self._stem = stem = find_stem(self._flatbuffer)
-        self._also_float = {**ALSO_FLOAT, **(FLOAT_STEM if re.search(EARLY_LAYERS, stem.name) else {})}
+            self._ranges = measure_ranges(self._flatbuffer, build_recipe(self._early), images)
         if stem.pixels:
             self._settled = settle_stem(self._flatbuffer, self.settle_stem)
             self._ranges[stem.pixels].update(min=np.zeros((1,) * 4, np.float32), max=np.ones((1,) * 4, np.float32))
@@ -99,7 +78,7 @@ class TfliteQuantizer(Quantizer):
         floats = [name for block in keep_float for name in self._outputs[block]]
         is_settled = self._stem.pixels and self._stem.name not in floats
         flatbuffer = self._settled if is_settled else self._flatbuffer
-        recipe = build_recipe([re.escape(name) for name in floats])
+        recipe = build_recipe([*self._early, *map(exact_pattern, floats)])
         tool = quantizer.Quantizer(bytearray(flatbuffer), recipe.get_quantization_recipe())
         with _quietly():
             quantized = tool.quantize(self._ranges, enable_progress_report=False).quantized_model
@@ -149,31 +128,28 @@ def settle_stem(flatbuffer: bytes, settle: Callable[[Weights], Weights]) -> byte
 _CODE = schema.BuiltinOperator
 
 
-def outputs_by_block(flatbuffer: bytes) -> dict[str, list[str]]:
-    """Block, such as "backbone.stage2.0", to the names of what its operators give, in the order of the graph."""
+def outputs_by_block(flatbuffer: bytes, floats: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Block, such as "backbone.stage2.0", to the names of what its operators give, in the order of the graph.
+
+    Args:
+        flatbuffer: A float model.
+        floats: Regular expressions of names of outputs whose operators stay in float anyway.
+    """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
     found: dict[str, list[str]] = defaultdict(list)
     for graph in model.subgraphs:
         for operator in graph.operators:
             name = graph.tensors[operator.outputs[0]].name.decode()
-            part = next((part for part, regex in PARTS.items() if re.search(regex, name)), None)
-            if part and not re.search(f"{EARLY_LAYERS}|{PREDICTORS}", name):
-                found[".".join([part, *_modules_in(part, name)])].append(name)
+            block = block_of(module_path(name))
+            is_float = any(re.search(regex, f"{name};") for regex in floats)
+            if block is not None and not is_float:
+                found[block].append(name)
     return found
 
 
-def _modules_in(part: str, name: str) -> list[str]:
-    """Names of the modules inside a part up to the first number: "torch.nn.Sequential_stage2" is module stage2."""
-    if output := re.fullmatch(r"detect_p(\d)_output.*", name):
-        return [output[1]]
-    steps = [step.split(";")[0].rsplit(".", 1)[-1].split("_", 1)[-1] for step in name.split(";")[0].split("/")]
-    top = _TOP_MODULES[part]
-    inside = steps[steps.index(top) + 1 :] if top in steps else steps[-1:]
-    return up_to_number([step for step in inside if step])
-
-
-_TOP_MODULES = {"backbone": "body", "fpn": "fpn", "rpn": "rpn_head", "box_head": "box_head", "mask_head": "mask_head"}
-"""Part of the net -> the module that its name begins at."""
+def exact_pattern(name: str) -> str:
+    """A regular expression of the operator that gives this tensor, and of no other whose name only begins so."""
+    return rf"^{re.escape(name)};(?!\d)"
 
 
 @contextmanager
@@ -191,12 +167,11 @@ def build_recipe(floats: Sequence[str] = ()) -> RecipeManager:
         floats: Regular expressions of names of outputs whose operators stay in float.
     """
     recipe = RecipeManager()
-    recipe.add_static_config(
-        "|".join(PARTS.values()), TFLOperationName.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8
-    )
-    for operation in (TFLOperationName.INPUT, TFLOperationName.OUTPUT, TFLOperationName.HARD_SWISH):
-        _keep_float(recipe, ".*", operation)
-    for regex in (EARLY_LAYERS, PREDICTORS, *floats):
+    recipe.add_static_config(TENSORS, TFLOperationName.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
+    for kind in ("INPUT", "OUTPUT", *NO_KERNEL["tflite"]):
+        if kind in TFLOperationName.__members__:  # the quantizer leaves alone what it does not know
+            _keep_float(recipe, ".*", TFLOperationName[kind])
+    for regex in floats:
         _keep_float(recipe, regex, TFLOperationName.ALL_SUPPORTED)
     return recipe
 

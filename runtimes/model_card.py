@@ -55,6 +55,8 @@ class ModelCard:
     """N: images that one run of the graph takes."""
     rows: str = "dynamic"
     """"dynamic": as many rows as detections; "static": D rows per image, of which dead ones have score 0."""
+    float_layers: tuple[str, ...] = ()
+    """Early layers that TFLite's INT8 keeps in float, by the names of their modules: the backbone says which."""
     parameters: int = 0
     """Number of weights."""
     checkpoint_sha256: str = ""

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PARTS = {  # part -> prefixes of the modules in it
-    "backbone": ("pyramid.body",),
-    "fpn": ("pyramid.fpn",),
-    "rpn": ("rpn_head",),
-    "box_head": ("box_head", "box_predictor", "cls_score", "bbox_pred"),
-    "mask_head": ("mask_head", "mask_predictor", "conv5_mask"),
-    "roi_align": ("box_pool", "mask_pool"),
-    "decoding": ("proposal_coder", "detection_coder", "deploy"),
-}
+from quantize import parts
+
+PARTS = tuple(dict.fromkeys(part.of for part in parts.PARTS))
 """Where in the net an operator is; "decoding" is all box arithmetic: normalisation, decoding, choosing, NMS."""
 
 ROOT = "deploy"
@@ -43,7 +37,7 @@ class Operator:
 
     @property
     def part(self) -> str:
-        """The key of `PARTS` that it belongs to."""
+        """The one of `PARTS` that it belongs to."""
         return self._named_part or "decoding"
 
     @property
@@ -53,10 +47,8 @@ class Operator:
 
     @property
     def _named_part(self) -> str | None:
-        for part, prefixes in PARTS.items():
-            if self.name.startswith(prefixes):
-                return part
-        return None
+        part = parts.find_part(self.name)
+        return None if part is None else part.of
 
     @property
     def module(self) -> str:

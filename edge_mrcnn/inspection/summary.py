@@ -6,22 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from edge_mrcnn.inspection.operator import PARTS, Operator
-
-NO_KERNEL = {
-    "LEAKY_RELU": "ai-edge-quantizer has no INT8 form of it",
-    "HARD_SWISH": "XNNPACK has no INT8 kernel for it",
-    "ConvTranspose": "ONNX Runtime has no INT8 kernel for it on CPUs",
-}
-"""Operators that stay in float wherever they are."""
-
-PREDICTORS = {
-    "rpn_head.cls_logits": "rpn predictors",
-    "rpn_head.bbox_pred": "rpn predictors",
-    "box_predictor": "box predictor",
-    "cls_score": "box predictor",
-    "bbox_pred": "box predictor",
-}
-"""Module to the name under which the card says why it stays in float."""
+from quantize.parts import NO_KERNEL, find_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +14,7 @@ class PartSummary:
     """One part of the net."""
 
     name: str
-    """Key of `PARTS`."""
+    """One of `PARTS`."""
     operators: int
     """Operators in it."""
     integer_layers: int
@@ -174,11 +159,13 @@ def explain(source: Operator, target: Operator, reasons: dict[str, str]) -> str:
         target: The float one.
         reasons: What stays in float, and why: "float" of the card's calibration.
     """
-    if target.kind in NO_KERNEL:
-        return NO_KERNEL[target.kind]
-    for module, key in PREDICTORS.items():
-        if target.module.startswith(module):
-            return reasons.get(key, "not quantized")
-    if target.part in ("roi_align", "decoding"):
-        return reasons.get("mask logits" if source.part == "mask_head" else "box arithmetic", "not quantized")
-    return reasons.get(target.part, "not quantized")
+    for operators in NO_KERNEL.values():
+        if target.kind in operators:
+            return operators[target.kind]
+    part = find_part(target.name)
+    if part is not None and not part.why_float:
+        return reasons.get(target.part, "not quantized")
+    key = "box arithmetic" if part is None else part.name
+    if key == "box arithmetic" and source.part == "mask_head":
+        key = "mask logits"  # what multiplies the mask head's last maps is in no module of its own
+    return reasons.get(key, "not quantized")

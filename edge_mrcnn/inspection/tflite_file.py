@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge_mrcnn.inspection.operator import Operator
+from quantize.parts import module_path
 from runtimes.errors import ModelFileError
 
 LEARNED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
@@ -57,7 +57,7 @@ class _TfliteGraph:
                 sources[self.maker[index]] = None
         return Operator(
             kind=kind,
-            name=_module_path(self.tensors[node.outputs[0]].name.decode()),
+            name=module_path(self.tensors[node.outputs[0]].name.decode()),
             weights=self._count_weights(operands) if kind in LEARNED else 0,
             is_integer=kind not in BRIDGES and self._has_int8([*operands, node.outputs[0]]),
             is_wiring=kind in BRIDGES + MOVES,
@@ -86,27 +86,6 @@ class _TfliteGraph:
     def _scales(self, index: int) -> list[float]:
         scale = self.tensors[index].quantization.scale
         return [] if scale is None else list(scale)
-
-
-def _module_path(name: str) -> str:
-    """ "x.DetectSignature/y.PyramidBackbone_pyramid/z.StagedBackbone_body;7" to "pyramid.body"; "deploy" for the root.
-
-    A layer whose activation is fused carries the names of both; the first that is a module's counts. The pyramid's
-    last layers carry the names of the outputs.
-    """
-    level = re.search(r"(?:^|;|_)detect_p(\d+)_output", name)
-    if level:
-        return f"pyramid.fpn.layer_blocks.{level[1]}"
-    for part in name.split(";"):
-        _, *scopes = part.split("/")
-        path = ".".join(_module(scope) for scope in scopes)
-        if path and path != "relu":
-            return path
-    return "deploy"
-
-
-def _module(scope: str) -> str:
-    return scope.rsplit(".", 1)[-1].split("_", 1)[-1]
 
 
 def _name(code: schema.OperatorCodeT) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
 
+import quantize  # noqa: E402
 from edge_mrcnn.config import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
 from edge_mrcnn.model.backbones import BACKBONES, build_backbone  # noqa: E402
 from edge_mrcnn.model.backbones.repvgg import RepVGGBlock  # noqa: E402
@@ -158,3 +161,22 @@ def test_fused_backbone_is_a_stack_of_plain_convolutions(name: str) -> None:
     assert kinds == {"Conv2d", "ReLU"}
     for one, other in zip(before, backbone(x), strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("module", ["export.graph", "prune.costs", "prune.groups", "model.fusing"])
+def test_nothing_outside_knows_a_backbone_by_name(module: str) -> None:
+    """What is peculiar to one is said by the backbone itself, so that adding one touches two files."""
+    text = Path(importlib.import_module(f"edge_mrcnn.{module}").__file__ or "").read_text()
+    assert_names_no_backbone(text)
+
+
+def test_quantizing_knows_no_backbone_by_name() -> None:
+    for path in Path(quantize.__file__).parent.glob("*.py"):
+        assert_names_no_backbone(path.read_text())
+
+
+def assert_names_no_backbone(text: str) -> None:
+    families = ("mobilenet", "shufflenet", "resnet", "repvgg", "invertedresidual", "efficientnet")
+    code = re.sub(r'""".*?"""', "", text, flags=re.DOTALL)
+    code = re.sub(r"#.*", "", code)
+    assert [name for name in families if name in code.lower()] == []

@@ -23,7 +23,7 @@ from edge_mrcnn.export.pipeline import adapt, export  # noqa: E402
 from edge_mrcnn.export.settings import ExportConfig  # noqa: E402
 from edge_mrcnn.model.checkpoint import file_sha256, load_checkpoint  # noqa: E402
 from edge_mrcnn.reference import TorchRuntime, load_reference  # noqa: E402
-from quantize.parts import PARTS, part_of  # noqa: E402
+from quantize.parts import QUANTIZED, part_of  # noqa: E402
 from runtimes import golden  # noqa: E402
 from runtimes.base import FakeRuntime, RawOutputs  # noqa: E402
 from runtimes.errors import GateError, MissingFileError, ModelFileError, UsageError  # noqa: E402
@@ -86,7 +86,7 @@ def test_card_travels_in_the_file(toy_files: dict[str, Path], toy_checkpoint: Pa
 def test_onnx_nodes_are_named_after_their_parts(toy_files: dict[str, Path]) -> None:
     nodes = onnx.load(toy_files["onnx"]).graph.node
     convolutions = [n.name for n in nodes if n.op_type in ("Conv", "Gemm", "ConvTranspose")]
-    assert {part_of(name) for name in convolutions} >= set(PARTS)
+    assert {part_of(name) for name in convolutions} >= set(QUANTIZED)
     assert not any(n.domain not in ("", "ai.onnx") for n in nodes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,18 @@ import pytest
 
 import runtimes
 from quantize import TARGETS, CalibrationSet, QuantizeConfig, quantize
-from quantize.parts import ALWAYS_FLOAT, PARTS, block_of, expand_blocks, is_quantized, part_of, provenance
-from quantize.settings import PARTS as PART_NAMES
+from quantize.base import provenance
+from quantize.parts import (
+    ALWAYS_FLOAT,
+    QUANTIZED,
+    TENSORS,
+    block_of,
+    expand_blocks,
+    is_quantized,
+    module_path,
+    part_of,
+    tensor_pattern,
+)
 from quantize.settings import adds_in_16_bits
 from runtimes.board import Board
 from runtimes.bundle import write_bundle
@@ -46,7 +57,7 @@ def count_quantized(path: Path) -> dict[str, int]:
         readers = [
             target.get_node().get_friendly_name() for node in fakes for target in node.output(0).get_target_inputs()
         ]
-    counts = dict.fromkeys([*PARTS, None], 0)
+    counts = dict.fromkeys([*QUANTIZED, None], 0)
     for name in readers:
         counts[part_of(name)] += 1
     return counts
@@ -71,7 +82,7 @@ def test_int8_file_agrees_with_the_float_one(
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_part_is_quantized(int8_files: dict[str, Path], suffix: str) -> None:
     counts = count_quantized(int8_files[suffix])
-    assert all(counts[part] > 0 for part in PARTS), counts
+    assert all(counts[part] > 0 for part in QUANTIZED), counts
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -187,9 +198,6 @@ class TestSettings:
         with pytest.raises(UsageError):
             QuantizeConfig(**wrong)
 
-    def test_name_the_same_parts_as_the_net_has(self) -> None:
-        assert set(PART_NAMES) == set(PARTS)
-
 
 class TestParts:
     @pytest.mark.parametrize(
@@ -204,12 +212,37 @@ class TestParts:
             ("mask_predictor.conv5_mask/ConvTranspose_9", "mask_head"),
             ("mask_predictor.mask_fcn_logits/Conv_9", None),
             ("deploy/Mul_10", None),
+            ("box_pool/RoiAlign_3", None),
+            ("cls_score/Gemm_2", None),
         ],
     )
     def test_a_node_belongs_to_the_part_of_its_module(self, name: str, part: str | None) -> None:
         assert part_of(name) == part
         assert is_quantized(name, ()) == (part is not None)
         assert not is_quantized(name, {block_of(name)})
+
+    @pytest.mark.parametrize(
+        ("tensor", "path"),
+        [
+            ("x.DetectSignature/y.PyramidBackbone_pyramid/z.StagedBackbone_body;7", "pyramid.body"),
+            ("x.D/y.P_pyramid/z.S_body/t.Conv2dNormActivation_0/torch.Conv2d_0;;x.D/y.P/ReLU_1;", "pyramid.body.0.0"),
+            ("x.DetectSignature/torch.RPNHead_rpn_head/torch.Conv2d_cls_logits;2", "rpn_head.cls_logits"),
+            ("detect_p0_output", "pyramid.fpn.layer_blocks.0"),
+            ("x.MaskSignature/e.PointwiseUpsampling_conv5_mask;1", "conv5_mask"),
+            ("x.DetectSignature;26", "deploy"),
+        ],
+    )
+    def test_a_tensor_of_tflite_tells_its_module(self, tensor: str, path: str) -> None:
+        """And it is found as INT8 by the regular expression exactly where the module is."""
+        assert module_path(tensor) == path
+        assert bool(re.search(TENSORS, f"{tensor};")) == (part_of(path) is not None)
+
+    def test_a_layer_is_found_without_the_containers_that_are_not_called(self) -> None:
+        pattern = tensor_pattern("pyramid.body.net.features.1")
+        assert re.search(pattern, "x.D/y.P_pyramid/z.StagedBackbone_body/t.InvertedResidual_1/t.Conv2d_0;")
+        assert re.search(pattern, "x.D/y.P_pyramid/z.S_body/u.Net_net/t.Sequential_features/t.Block_1;3")
+        assert not re.search(pattern, "x.D/y.P_pyramid/z.StagedBackbone_body/t.InvertedResidual_11/t.Conv2d_0;")
+        assert not re.search(pattern, "x.D/y.P_pyramid/z.StagedBackbone_body/t.InvertedResidual_2/t.Conv2d_1;")
 
     def test_each_float_part_has_a_reason(self, pictures: CalibrationSet) -> None:
         record = provenance(pictures, QuantizeConfig(keep_float=("fpn",)), ["fpn.inner_blocks.0", "rpn.0"])

@@ -142,18 +142,18 @@ def test_unknown_block_is_a_usage_error(small_tflite, calibration: CalibrationSe
 
 
 def test_every_part_has_blocks(small_tflite) -> None:
-    from quantize.settings import PARTS
+    from quantize.parts import QUANTIZED
     from runtimes.formats.tflite_format import strip_notes
 
     blocks = outputs_by_block(strip_notes(small_tflite.path.read_bytes()))
-    assert {block.split(".")[0] for block in blocks} == set(PARTS)
+    assert {block.split(".")[0] for block in blocks} == set(QUANTIZED)
     assert all(names for names in blocks.values())
 
 
 def test_everything_may_stay_float(small_tflite, calibration: CalibrationSet, tmp_path: Path) -> None:
-    from quantize.settings import PARTS
+    from quantize.parts import QUANTIZED
 
-    config = QuantizeConfig(images=1, keep_float=PARTS)
+    config = QuantizeConfig(images=1, keep_float=QUANTIZED)
     output = quantize(small_tflite.path, tmp_path / "out.tflite", calibration, config)
     assert output.stat().st_size > 0.95 * small_tflite.path.stat().st_size
 

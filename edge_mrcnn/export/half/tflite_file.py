@@ -17,7 +17,7 @@ from ai_edge_quantizer.qtyping import (
 )
 from ai_edge_quantizer.recipe_manager import AlgorithmName, RecipeManager
 
-from quantize.tflite_target import PARTS
+from quantize.parts import TENSORS
 from runtimes.formats.tflite_format import strip_notes
 from runtimes.quiet import quiet_stderr
 
@@ -32,9 +32,7 @@ def halve_tflite(model: Path, output: Path) -> None:
     """See `edge_mrcnn.export.half.halve`."""
     recipe = RecipeManager()
     for kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED"):
-        recipe.add_quantization_config(
-            "|".join(PARTS.values()), TFLOperationName(kind), _WEIGHTS, AlgorithmName.FLOAT_CASTING
-        )
+        recipe.add_quantization_config(TENSORS, TFLOperationName(kind), _WEIGHTS, AlgorithmName.FLOAT_CASTING)
     tool = quantizer.Quantizer(bytearray(strip_notes(model.read_bytes())), recipe.get_quantization_recipe())
     with quiet_stderr():
         half = tool.quantize(enable_progress_report=False).quantized_model

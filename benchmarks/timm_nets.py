@@ -1,0 +1,222 @@
+"""Which timm nets work as a backbone through train, prune, export and INT8 on three runtimes, and how fast they are.
+
+    python -m benchmarks.timm_nets -o runs/timm
+    python -m benchmarks.timm_nets resnet18 lcnet_050 --size 128 --scenes 8 -o runs/timm
+
+Each step is a command of ours in a process of its own, so a net that fails takes nothing down. What is done is kept in
+one JSON file per net: an interrupted run goes on where it stopped, and a step that failed is tried again. The weights
+are random at first and the training is short, so this says what works and how long it takes, not how good it gets.
+Times are milliseconds of the network in INT8 on one thread, the shortest of several runs.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+NETS = (
+    "repvgg_a0",
+    "mobileone_s0",
+    "resnet10t",
+    "resnet18",
+    "tf_efficientnet_lite0",
+    "mobilenetv4_conv_small",
+    "lcnet_050",
+    "hardcorenas_a",
+    "regnetx_002",
+    "ghostnetv2_100",
+    "fastvit_t8",
+    "edgenext_xx_small",
+    "convnext_atto",
+)
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "tflite": ".tflite"}
+SHARE = 0.7
+"""Of the multiply-accumulates that pruning leaves."""
+LOWEST_SCORE = 0.0001
+"""So low that a model that has hardly trained finds something to calibrate with."""
+RUNS = 20
+"""Timed runs of a file."""
+LIMIT_S = 3600
+"""Seconds after which a step has failed."""
+
+HEADER = """\
+| timm net | train | GMAC | pruned to | ONNX ms / MB | OpenVINO ms / MB | TFLite ms / MB | what failed |
+|---|---|---:|---:|---:|---:|---:|---|"""
+
+Record = dict[str, Any]
+
+
+class StepError(Exception):
+    """A step ended with an error; the message is its last line."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One net and where its files go."""
+
+    net: str
+    folder: Path
+    data: Path
+    size: str
+    epochs: int
+
+    @property
+    def trained(self) -> Path:
+        """The checkpoint of `train`."""
+        return self.folder / "train" / "best.pt"
+
+    @property
+    def pruned(self) -> Path:
+        """The checkpoint of `prune`."""
+        return self.folder / "prune" / "best.pt"
+
+    def train(self) -> Record:
+        """Train from random weights."""
+        call(
+            "train", "--data", self.data, "--model", "nano", "--backbone", f"timm:{self.net}", "--imgsz", self.size,
+            "--epochs", self.epochs, "--batch", 4, "--workers", 0, "-o", self.trained.parent,
+        )  # fmt: skip
+        return {}
+
+    def prune(self) -> Record:
+        """Prune and fine-tune; what it left."""
+        call(
+            "prune", "--weights", self.trained, "--data", self.data, "--macs", SHARE, "--epochs", 1, "--workers", 0,
+            "--ranking-images", 8, "-o", self.pruned.parent,
+        )  # fmt: skip
+        from edge_mrcnn.model.checkpoint import load_checkpoint
+
+        before, after = load_checkpoint(self.pruned).training["pruned"]["macs"]
+        return {"macs": before, "left": after}
+
+    def export(self, target: str) -> Record:
+        """Export in FP32 and INT8, and time the INT8 file."""
+        folder = self.folder / target
+        call(
+            "export", "--weights", self.trained, "--target", target, "--int8", "--calib", self.data,
+            "--calib-images", 8, "--conf", LOWEST_SCORE, "-o", folder,
+        )  # fmt: skip
+        file = folder / f"best-int8{SUFFIXES[target]}"
+        return {"ms": shortest_run_ms(file), "mb": size_of(file)}
+
+    def export_pruned(self) -> Record:
+        """Export the pruned model, which compares the file's answers with the checkpoint's."""
+        call("export", "--weights", self.pruned, "--target", "onnx", "-o", self.folder / "pruned")
+        return {}
+
+    def steps(self) -> dict[str, Callable[[], Record]]:
+        """Name of a step to what does it, in order."""
+        return {
+            "train": self.train,
+            "prune": self.prune,
+            "onnx": lambda: self.export("onnx"),
+            "openvino": lambda: self.export("openvino"),
+            "tflite": lambda: self.export("tflite"),
+            "export pruned": self.export_pruned,
+        }
+
+
+def call(*arguments: object) -> None:
+    """Run a command of edge-mrcnn in a process of its own.
+
+    Raises:
+        StepError: If it fails, or takes longer than `LIMIT_S`.
+    """
+    command = [sys.executable, "-m", "edge_mrcnn", *map(str, arguments)]
+    try:
+        outcome = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired as error:
+        raise StepError(f"still running after {LIMIT_S} s") from error
+    if outcome.returncode:
+        lines = [line.strip() for line in outcome.stderr.splitlines() if line.strip()]
+        raise StepError(lines[-1] if lines else f"exit code {outcome.returncode}")
+
+
+def shortest_run_ms(file: Path) -> float:
+    """Milliseconds of the network, on one thread."""
+    import runtimes
+
+    with runtimes.load(file, threads=1) as model:
+        height, width = model.card.input_size_hw
+        picture = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+        times = []
+        for _ in range(RUNS):
+            start = time.perf_counter()
+            model.run(picture)
+            times.append(1000 * (time.perf_counter() - start))
+    return min(times)
+
+
+def size_of(file: Path) -> float:
+    """Megabytes of a model file and of its weights beside it."""
+    weights = file.with_suffix(".bin")
+    files = [file, weights] if file.suffix == ".xml" else [file]
+    return sum(path.stat().st_size for path in files) / 1e6
+
+
+def run_steps(job: Job) -> Record:
+    """Do what is not done yet, and keep what came of it after each step."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    file = job.folder / "result.json"
+    record: Record = json.loads(file.read_text()) if file.is_file() else {}
+    for name, step in job.steps().items():
+        if "error" not in record.get(name, {"error": "not done"}):
+            continue
+        click.echo(f"{job.net}: {name}", err=True)
+        try:
+            record[name] = step()
+        except Exception as error:  # whatever a net does to a step is a result
+            record[name] = {"error": f"{error}"[:200]}
+        file.write_text(json.dumps(record, indent=1))
+        if "error" in record["train"]:
+            break
+    return record
+
+
+def to_row(net: str, record: Record) -> str:
+    """A line of the table."""
+    failed = [f"{name}: {result['error']}" for name, result in record.items() if "error" in result]
+    trained = "ok" if record.get("train") == {} else "failed"
+    pruned = record.get("prune", {})
+    gmac = f"{pruned['macs'] / 1e9:.2f}" if "macs" in pruned else "-"
+    left = f"{100 * pruned['left'] / pruned['macs']:.0f} %" if "macs" in pruned else "-"
+    files = [_file_cell(record.get(target, {})) for target in SUFFIXES]
+    remarks = "; ".join(failed) or "nothing"
+    return f"| {' | '.join([net, trained, gmac, left, *files, remarks])} |"
+
+
+def _file_cell(result: Record) -> str:
+    return f"{result['ms']:.1f} / {result['mb']:.2f}" if "ms" in result else "-"
+
+
+@click.command()
+@click.argument("nets", nargs=-1)
+@click.option("--size", default="320", show_default=True, help="Input size.")
+@click.option("--scenes", type=int, default=64, show_default=True, help="Generated scenes to train on.")
+@click.option("--epochs", type=int, default=1, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/timm"), show_default=True)
+def main(nets: Sequence[str], size: str, scenes: int, epochs: int, output: Path) -> None:
+    """Take timm nets (all of the table unless some are named) through every step."""
+    data = output / "scenes"
+    if not (data / "annotations").is_dir():
+        call("scenes", "--train", scenes, "--val", max(2, scenes // 8), "--imgsz", size, "-o", data)
+    rows = []
+    for net in nets or NETS:
+        job = Job(net, output / net, data, size, epochs)
+        rows.append(to_row(net, run_steps(job)))
+    click.echo(HEADER)
+    for row in rows:
+        click.echo(row)
+
+
+if __name__ == "__main__":
+    main()
