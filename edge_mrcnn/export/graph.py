@@ -110,9 +110,14 @@ class DeployGraph(nn.Module):
         images = self.image_of_row
         if not self.static:
             rows = operators.live_rows(scores)
-            boxes, scores, labels, images = (take(values, rows) for values in (boxes, scores, labels, images))
-        found = boxes, scores, labels, self.mask(maps, boxes, labels, images)
-        return found if self.batch == 1 or self.static else (*found, images)
+            boxes = take(boxes, rows)
+            scores = take(scores, rows)
+            labels = take(labels, rows)
+            images = take(images, rows)
+        masks = self.mask(maps, boxes, labels, images)
+        if self.batch == 1 or self.static:
+            return boxes, scores, labels, masks
+        return boxes, scores, labels, masks, images
 
     def detect(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """Everything but the masks.
@@ -121,14 +126,26 @@ class DeployGraph(nn.Module):
             boxes (N D, 4), scores (N D,), labels (N D,), where dead rows have score 0; and the pyramid maps that `mask`
             takes.
         """
-        maps = list(self.pyramid(self._normalize(image)).values())
+        normalized = self._normalize(image)
+        maps = list(self.pyramid(normalized).values())
         objectness, deltas = self.rpn_head(maps)
-        proposals, alive = join(
-            self._propose([level[i] for level in objectness], [level[i] for level in deltas]) for i in range(self.batch)
-        )
+        found = []
+        for number in range(self.batch):
+            own_objectness = [level[number] for level in objectness]
+            own_deltas = [level[number] for level in deltas]
+            found.append(self._propose(own_objectness, own_deltas))
+        proposals, alive = join(found)
         features = self.box_head(self.box_pool(maps, proposals, self.image_of_proposal))
-        rows = proposals, alive, *self._classify(features)
-        boxes, scores, labels = join(self._select(*(split(v, self.batch)[i] for v in rows)) for i in range(self.batch))
+        class_logits, class_deltas = self._classify(features)
+        # The rows of each image, of proposals, liveness, logits and deltas.
+        own_rows = zip(
+            split(proposals, self.batch),
+            split(alive, self.batch),
+            split(class_logits, self.batch),
+            split(class_deltas, self.batch),
+            strict=True,
+        )
+        boxes, scores, labels = join([self._select(*rows) for rows in own_rows])
         return boxes, scores, labels, maps[: self.mask_pool.levels]
 
     def mask(self, maps: list[Tensor], boxes: Tensor, labels: Tensor, images: Tensor | None = None) -> Tensor:
@@ -146,14 +163,19 @@ class DeployGraph(nn.Module):
             (n, M, M) float32 probabilities.
         """
         predictor = self.mask_predictor
-        h = predictor.conv5_mask(self.mask_head(self.mask_pool(maps, boxes, images)))
+        regions = self.mask_pool(maps, boxes, images)
+        h = predictor.conv5_mask(self.mask_head(regions))
+        # Row 0 of the logits is the background's.
         weight = take(predictor.mask_fcn_logits.weight[1:, :, 0, 0], labels)
         bias = take(predictor.mask_fcn_logits.bias[1:], labels)
         height, width = h.shape[2:]
         # Channels last is how integer convolutions leave their results, so this order costs no transposition.
         cells = h.permute(0, 2, 3, 1).reshape(-1, 4 * height * width, weight.shape[1])
-        probs = torch.sigmoid(torch.matmul(cells, weight[:, :, None])[:, :, 0] + bias[:, None])
-        return probs.reshape(-1, height, width, 2, 2).permute(0, 1, 3, 2, 4).reshape(-1, 2 * height, 2 * width)
+        logits = torch.matmul(cells, weight[:, :, None])[:, :, 0] + bias[:, None]
+        probs = torch.sigmoid(logits)
+        # Each position has four cells: put them into two rows and two columns.
+        apart = probs.reshape(-1, height, width, 2, 2).permute(0, 1, 3, 2, 4)
+        return apart.reshape(-1, 2 * height, 2 * width)
 
     def _normalize(self, image: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 to (N, 3, H, W) with the backbone's mean and deviation; a mean of 0 costs nothing."""
@@ -169,8 +191,10 @@ class DeployGraph(nn.Module):
             anchors = getattr(self, f"anchors{level}")
             logits = logits.permute(1, 2, 0).reshape(-1)
             delta = delta.reshape(-1, 4, *delta.shape[1:]).permute(2, 3, 0, 1).reshape(-1, 4)
-            top, rows = logits.topk(min(self.config.proposals_per_level, logits.shape[0]))
-            boxes.append(self.proposal_coder(take(delta, rows), take(anchors, rows)))
+            count = min(self.config.proposals_per_level, logits.shape[0])
+            top, rows = logits.topk(count)
+            level_boxes = self.proposal_coder(take(delta, rows), take(anchors, rows))
+            boxes.append(level_boxes)
             scores.append(top)
             offsets.append(torch.full_like(top, float(level * self._class_stride)))
         box, score, offset = torch.cat(boxes), torch.cat(scores), torch.cat(offsets)
