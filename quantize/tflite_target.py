@@ -58,7 +58,7 @@ class TfliteQuantizer(Quantizer):
         self._flatbuffer = strip_notes(model.path.read_bytes())
         self._stem = stem = find_stem(self._flatbuffer)
         self._early = [tensor_pattern(layer) for layer in self.card.float_layers]
-        self._also_float = {kind.lower(): why for kind, why in NO_KERNEL["tflite"].items()}
+        self._also_float = reasons_without_kernel(self._flatbuffer)
         if not stem.pixels:
             self._early.append(exact_pattern(stem.name))
             self._also_float |= FLOAT_STEM
@@ -144,6 +144,17 @@ def outputs_by_block(flatbuffer: bytes, floats: Sequence[str] = ()) -> dict[str,
             is_float = any(re.search(regex, f"{name};") for regex in floats)
             if block is not None and not is_float:
                 found[block].append(name)
+    return found
+
+
+def reasons_without_kernel(flatbuffer: bytes) -> dict[str, str]:
+    """The operators of a model that have no INT8 kernel, as words, and why they stay in float."""
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+    present = {code.builtinCode for code in model.operatorCodes}
+    found = {}
+    for kind, why in NO_KERNEL["tflite"].items():
+        if getattr(_CODE, kind) in present:
+            found[kind.lower().replace("_", "-")] = why
     return found
 
 
