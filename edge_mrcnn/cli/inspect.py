@@ -26,7 +26,7 @@ def command(model: Path, as_json: bool) -> None:
 
     Of a checkpoint: what it detects, its parts, how it was trained, and what it costs.
     """
-    from edge_mrcnn.report.models import is_checkpoint
+    from edge_mrcnn.measure.files import is_checkpoint
 
     if is_checkpoint(model):
         _show_checkpoint(model, as_json)

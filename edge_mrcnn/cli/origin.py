@@ -72,7 +72,7 @@ def as_own_file(path: Path, folder: Path) -> Path:
     Returns:
         The file that was written, or `path` where nothing was said or it is no checkpoint.
     """
-    from edge_mrcnn.report.models import is_checkpoint
+    from edge_mrcnn.measure.files import is_checkpoint
 
     origin = given_origin()
     if origin == Origin() or not is_checkpoint(path):

@@ -8,6 +8,14 @@ from pathlib import Path
 from runtimes.formats import files_of
 from runtimes.model_file import hash_files
 
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".pkl")
+"""Of our own checkpoints and those of other projects."""
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a name means a checkpoint, which torch runs: a file, or "torchvision:" and a published model."""
+    return path.suffix in CHECKPOINT_SUFFIXES or str(path).startswith("torchvision:")
+
 
 def file_size(path: Path) -> int:
     """Bytes of all files of one model."""

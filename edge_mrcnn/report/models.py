@@ -9,21 +9,13 @@ from pathlib import Path
 import runtimes
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.evaluation.evaluate import Evaluation, evaluate
+from edge_mrcnn.measure.files import is_checkpoint
 from runtimes import ModelCard, Runtime
 from runtimes.errors import MissingExtraError, ModelFileError, UnknownFormatError
 from runtimes.progress import Progress, silent
 
 Layers = dict[str, tuple[int, int]]
 """Part of the net to its layers that compute in integers, and in floating point."""
-
-
-CHECKPOINT_SUFFIXES = (".pt", ".pth", ".pkl")
-"""Of our own checkpoints and those of other projects."""
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a name means a checkpoint, which torch runs: a file, or "torchvision:" and a published model."""
-    return path.suffix in CHECKPOINT_SUFFIXES or str(path).startswith("torchvision:")
 
 
 @dataclass(frozen=True)
