@@ -12,7 +12,7 @@ import click
 from edge_mrcnn.cli.fields import SectionedCommand, drop_from_file, given, is_typed, setting_options, write_options
 from edge_mrcnn.cli.options import DATA_HELP, load_split, make_progress, name_next, val_split
 from edge_mrcnn.cli.origin import CLASSES_OPTION, given_origin
-from edge_mrcnn.config import PRESETS, ModelConfig, TrainConfig, preset
+from edge_mrcnn.config import LARGEST_ANCHOR, PRESETS, ModelConfig, TrainConfig, default_anchor_sizes, preset
 from runtimes.errors import UsageError
 from runtimes.progress import silent
 
@@ -82,6 +82,7 @@ def command(
     config = keep_frozen(config, checkpoint)
     if _is_first_process():
         click.echo(f"{_headline(checkpoint, training, validation)}; {describe_frozen(config)}", err=True)
+        _warn_of_small_anchors(checkpoint)
         used = {**ctx.params, **values, **asdict(config), **checkpoint.config.to_dict()}
         used["model"] = None if values["weights"] else used["model"]
         write_options(output / "config.toml", ctx, used, "edge-mrcnn train --config config.toml --output NEW_FOLDER")
@@ -138,6 +139,19 @@ def _start(values: dict[str, Any], training: Any, seed: int) -> Any:
             checkpoint, backbone, seed=seed, pretrained=pretrained, backbone_weights=backbone_weights
         )
     return checkpoint
+
+
+def _warn_of_small_anchors(checkpoint: Any) -> None:
+    """A trained model keeps its anchors, whatever input it gets."""
+    largest = max(max(sizes) for sizes in checkpoint.model.rpn.anchor_generator.sizes)
+    side = max(checkpoint.config.image_size_hw)
+    if largest < LARGEST_ANCHOR * side:
+        fitting = ",".join(f"{size:g}" for size in default_anchor_sizes(checkpoint.config))
+        click.echo(
+            f"the largest anchor is {largest:g} px in an input of {side} px, so large objects find none: "
+            f"--anchor-sizes {fitting} adds levels, which have no weights",
+            err=True,
+        )
 
 
 def _is_first_process() -> bool:

@@ -146,15 +146,15 @@ def _build_light(
 ) -> MaskRCNN:
     body = build_backbone(config.backbone, pretrained=pretrained, weights=backbone_weights)
     channels = config.fpn_channels
-    anchors = AnchorGenerator(
-        sizes=tuple((config.anchor_scale * stride,) for stride in (*body.strides, 64)),
-        aspect_ratios=((0.5, 1.0, 2.0),) * 4,
-    )
+    sizes = config.anchor_sizes or tuple(config.anchor_scale * stride for stride in (*body.strides, 64))
+    if len(sizes) <= len(body.strides):
+        raise UsageError(f"anchor_sizes {sizes}: expected one for each level, {len(body.strides) + 1} or more")
+    anchors = StridedAnchors(sizes, config.anchor_ratios, body.strides[0])
     predictor = AgnosticBoxPredictor if config.class_agnostic_boxes else FastRCNNPredictor
     model = MaskRCNN(
-        PyramidBackbone(body, body.channels, channels),
+        PyramidBackbone(body, body.channels, channels, len(sizes)),
         rpn_anchor_generator=anchors,
-        rpn_head=RPNHead(channels, 3),
+        rpn_head=RPNHead(channels, len(config.anchor_ratios)),
         rpn_pre_nms_top_n_train=500,
         rpn_post_nms_top_n_train=300,
         box_roi_pool=_roi_pool(config, 7, LEVELS),
@@ -227,6 +227,25 @@ def _resnet_anchors(config: ModelConfig) -> dict[str, AnchorGenerator]:
     by_level = tuple(tuple(sizes[i * per_level : (i + 1) * per_level]) for i in range(levels))
     make = AnchorGenerator if config.anchors_rounded else ExactAnchors
     return {"rpn_anchor_generator": make(by_level, (config.anchor_ratios,) * levels)}
+
+
+class StridedAnchors(AnchorGenerator):
+    """One size of anchors on each level, each level at twice the stride of the one before.
+
+    Torchvision divides the input by the size of the map, which is another stride where that does not go without a rest.
+    """
+
+    def __init__(self, sizes: Sequence[float], ratios: Sequence[float], finest: int) -> None:
+        super().__init__(tuple((size,) for size in sizes), (tuple(ratios),) * len(sizes))
+        self.strides = [finest * 2**level for level in range(len(sizes))]
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """(A, 4) xyxy for each image, in pixels: levels, rows, columns and shapes in this order."""
+        device, dtype = feature_maps[0].device, feature_maps[0].dtype
+        self.set_cell_anchors(dtype, device)
+        strides = [[torch.tensor(stride, device=device)] * 2 for stride in self.strides]
+        anchors = torch.cat(self.grid_anchors([list(m.shape[-2:]) for m in feature_maps], strides))
+        return [anchors] * len(image_list.image_sizes)
 
 
 class ExactAnchors(AnchorGenerator):

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from edge_mrcnn.config import STAGES, ModelConfig, TrainConfig
+from edge_mrcnn.config import STAGES, ModelConfig, TrainConfig, default_anchor_sizes
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, restore_model
 from edge_mrcnn.model.class_rows import compare_classes, map_classes
 from edge_mrcnn.model.importers.origin import Origin
-from edge_mrcnn.model.mask_rcnn import build_model, state_input
+from edge_mrcnn.model.mask_rcnn import RESNETS, build_model, state_input
 from runtimes.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ def start_fresh(
 ) -> Checkpoint:
     """A model of the given parts for the classes of the data; weights depend on the seed alone."""
     torch.manual_seed(seed)
+    if config.backbone not in RESNETS and not config.anchor_sizes:
+        config = replace(config, anchor_sizes=default_anchor_sizes(config))
     model = build_model(config, len(data.classes), pretrained=pretrained, backbone_weights=backbone_weights)
     config = state_input(config, model)
     return Checkpoint(model=model, config=config, classes=data.classes, category_ids=data.category_ids)
@@ -82,7 +84,7 @@ def _refuse_other_shapes(trained: ModelConfig, asked: ModelConfig) -> None:
             raise UsageError(f"{name} {new}: the weights that this starts from are made for {old}; leave it so")
 
 
-OF_WEIGHTS = ("fpn_channels", "box_hidden", "class_agnostic_boxes", "mask_hidden")
+OF_WEIGHTS = ("fpn_channels", "anchor_ratios", "box_hidden", "class_agnostic_boxes", "mask_hidden")
 """Parts that decide on the shape of weights, the backbone apart."""
 
 
