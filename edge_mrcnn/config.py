@@ -36,6 +36,8 @@ class ModelConfig:
     """Widths of the fully connected layers of the box head."""
     class_agnostic_boxes: bool = True
     """One box regression for all classes, instead of one per class."""
+    box_pool_size: Annotated[int, Range(1)] = 7
+    """Bins per axis of the features that the box head gets."""
     mask_hidden: Annotated[tuple[int, ...], Range(1)] = (64, 64, 64)
     """Widths of the 3x3 convolutions of the mask head."""
     mask_levels: Annotated[int, Range(0)] = 1
@@ -55,9 +57,12 @@ class ModelConfig:
     stride_in_1x1: bool = False
     """ResNets halve their maps in the first 1x1 convolution of a stage, as MSRA's weights do, not in the 3x3."""
     anchor_sizes: Annotated[tuple[float, ...], Range(0, without_least=True)] = ()
-    """Sides of the anchors in pixels, finest level first. A light model has a level at stride 8, 16, ... for each; a new
-    one gets so many that the largest fits the input, beginning with `anchor_scale` strides. Without any: 32 to 512 on
-    torchvision's ResNet pyramid, and the four sizes of earlier versions on a light one."""
+    """Sides of the anchors in pixels, finest level first; by default as `anchor_scale` and the input give them.
+
+    A light model has a level for each, at strides 8, 16, ... A new one gets so many that the largest fits the input.
+    Where a checkpoint has none, they are 32 to 512 on torchvision's ResNet pyramid, and the four sizes of earlier
+    versions on a light one.
+    """
     anchor_ratios: Annotated[tuple[float, ...], Range(0, without_least=True)] = (0.5, 1.0, 2.0)
     """Heights of anchors relative to their widths."""
     anchors_rounded: bool = True
@@ -195,18 +200,34 @@ class TrainConfig:
 
     epochs: Annotated[int, Range(0)] = 12
     """Passes over the training images."""
+    max_steps: Annotated[int, Range(0)] = 0
+    """Steps of the optimizer in place of epochs, as recipes in iterations have them; 0 counts epochs."""
     batch: Annotated[int, Range(1)] = 8
     """Images in one step on one device."""
     lr: Annotated[float, Range(0)] = 0.0
     """Peak learning rate; 0 takes the optimizer's usual one for this batch (SGD: 0.02 for 16 images)."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """"sgd" (momentum 0.9) or "adamw"."""
+    """Stochastic gradient descent with momentum, or AdamW."""
+    momentum: Annotated[float, Range(0, 1, without_most=True)] = 0.9
+    """Momentum of SGD; the first beta of AdamW."""
+    nesterov: bool = True
+    """Nesterov's momentum, in SGD; Detectron2's recipes have the plain one."""
     weight_decay: Annotated[float, Range(0)] = 1e-4
-    """Decay of convolution and linear weights; normalisation and biases have none."""
+    """Decay of convolution and linear weights."""
+    norm_decay: Annotated[float, Range(0)] = 0.0
+    """Decay of the weights and biases of normalisation layers."""
+    bias_decay: Annotated[float, Range(0)] = 0.0
+    """Decay of the other biases."""
     warmup_steps: Annotated[int, Range(0)] = 100
     """Steps of linear warm-up."""
+    warmup_factor: Annotated[float, Range(0, 1)] = 0.01
+    """Share of the peak learning rate at which warm-up begins."""
     schedule: Literal["cosine", "step"] = "cosine"
-    """How the learning rate falls: "cosine", or "step" to a tenth at 2/3 and again at 8/9 of the steps."""
+    """How the learning rate falls: by a cosine, or by `gamma` at each of the milestones."""
+    milestones: Annotated[tuple[float, ...], Range(0, without_least=True)] = (2 / 3, 8 / 9)
+    """Of the "step" schedule: steps, or up to 1 shares of all steps, at which the learning rate falls."""
+    gamma: Annotated[float, Range(0, 1, without_least=True)] = 0.1
+    """Of the "step" schedule: what the learning rate is multiplied by at a milestone."""
     clip_norm: Annotated[float, Range(0)] = 10.0
     """Length to which longer gradients are cut; 0 cuts none."""
     ema: Annotated[float, Range(0, 1, without_most=True)] = 0.998
@@ -226,7 +247,25 @@ class TrainConfig:
     compile: bool = False
     """Compile the backbone and the pyramid, where a compiler for the device is installed."""
     rois: Annotated[int, Range(4)] = 128
-    """Regions per image on which the box head is trained, a quarter of them objects, which train the mask head."""
+    """Regions per image on which the box head is trained; those of objects train the mask head."""
+    roi_positive_fraction: Annotated[float, Range(0, 1, without_least=True)] = 0.25
+    """Share of those regions that are objects, at most."""
+    roi_object_iou: Annotated[float, Range(0, 1)] = 0.5
+    """IoU with an object from which on a proposal is one."""
+    roi_background_iou: Annotated[float, Range(0, 1)] = 0.5
+    """IoU below which a proposal is background."""
+    rpn_batch: Annotated[int, Range(2)] = 256
+    """Anchors per image on which the RPN is trained."""
+    rpn_positive_fraction: Annotated[float, Range(0, 1, without_least=True)] = 0.5
+    """Share of those anchors that are objects, at most."""
+    rpn_object_iou: Annotated[float, Range(0, 1)] = 0.7
+    """IoU with an object from which on an anchor is one; the best anchor of an object is in any case."""
+    rpn_background_iou: Annotated[float, Range(0, 1)] = 0.3
+    """IoU below which an anchor is background."""
+    train_proposals: Annotated[int, Range(0)] = 0
+    """Proposals behind NMS per image in training; 0 is the model's own: 300 of a light one, 2000 of torchvision's."""
+    train_proposals_per_level: Annotated[int, Range(0)] = 0
+    """Candidates of each level before NMS in training; 0 is the model's own: 500, and 2000 of torchvision's."""
     learn_crowds: bool = False
     """Take crowd regions (`iscrowd=1`) as single objects; tools with brushes mark those so."""
     workers: Annotated[int, Range(0)] = 2
@@ -260,5 +299,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        for part, low, high in (
+            ("roi", self.roi_background_iou, self.roi_object_iou),
+            ("rpn", self.rpn_background_iou, self.rpn_object_iou),
+        ):
+            if low > high:
+                raise UsageError(f"{part}_background_iou {low}: expected at most {part}_object_iou, which is {high}")
         if self.scale_jitter[0] > self.scale_jitter[1]:
             raise UsageError(f"scale_jitter {self.scale_jitter}: expected the smaller scale first")

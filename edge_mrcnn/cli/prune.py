@@ -18,7 +18,11 @@ FINE_TUNING_LR = 0.5
 """Fine-tuning starts at this share of the learning rate that the model was trained with."""
 FINE_TUNING: dict[str, Any] = {"epochs": 4, "warmup_steps": 20}
 """What is other than the defaults of a training."""
-KEPT = ("batch", "optimizer", "backbone_lr_factor", "freeze_norm", "rois", "learn_crowds")
+KEPT = (
+    "batch", "optimizer", "momentum", "nesterov", "norm_decay", "bias_decay", "backbone_lr_factor", "freeze_norm",
+    "rois", "roi_positive_fraction", "roi_object_iou", "roi_background_iou", "rpn_batch", "rpn_positive_fraction",
+    "rpn_object_iou", "rpn_background_iou", "train_proposals", "train_proposals_per_level", "learn_crowds",
+)  # fmt: skip
 """What stays as in the training of the model."""
 UNSET = {
     **dict.fromkeys(KEPT, "as in training"),
@@ -48,7 +52,7 @@ SECTIONS = {
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run in the output folder.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/prune"), show_default=True)
-@setting_options(PruneConfig, TrainConfig, unset=UNSET)
+@setting_options(PruneConfig, TrainConfig, unset=UNSET, leave_out=("max_steps",))
 def command(
     weights: Path, data: str, val: str | None, iterations: int, teacher: Path | None, device: str,
     resume: bool, output: Path, **values: Any,

@@ -27,8 +27,13 @@ SECTIONS = {
         "image_size_hw", "epochs", "batch", "lr", "teacher", "workers", "device", "resume", "output",
     ),
     "Optimizer and schedule": (
-        "optimizer", "schedule", "warmup_steps", "weight_decay", "clip_norm", "ema", "freeze_stages", "freeze_norm",
-        "backbone_lr_factor", "rois", "learn_crowds", "seed",
+        "optimizer", "momentum", "nesterov", "weight_decay", "norm_decay", "bias_decay", "clip_norm",
+        "backbone_lr_factor", "freeze_stages", "freeze_norm", "max_steps", "warmup_steps", "warmup_factor", "schedule",
+        "milestones", "gamma", "ema", "seed",
+    ),
+    "What the two stages are trained on": (
+        "rois", "roi_positive_fraction", "roi_object_iou", "roi_background_iou", "rpn_batch", "rpn_positive_fraction",
+        "rpn_object_iou", "rpn_background_iou", "train_proposals", "train_proposals_per_level", "learn_crowds",
     ),
     "Augmentation": ("scale_jitter", "flip", "color_jitter", "copy_paste"),
     "Distillation, with --teacher": (

@@ -157,8 +157,8 @@ def _build_light(
         rpn_head=RPNHead(channels, len(config.anchor_ratios)),
         rpn_pre_nms_top_n_train=500,
         rpn_post_nms_top_n_train=300,
-        box_roi_pool=_roi_pool(config, 7, LEVELS),
-        box_head=BoxHead(channels * 7 * 7, config.box_hidden),
+        box_roi_pool=_roi_pool(config, config.box_pool_size, LEVELS),
+        box_head=BoxHead(channels * config.box_pool_size**2, config.box_hidden),
         box_predictor=predictor(config.box_hidden[-1], num_classes),
         box_batch_size_per_image=128,
         mask_roi_pool=_roi_pool(config, 14, LEVELS[: config.mask_levels or len(LEVELS)]),
@@ -188,6 +188,8 @@ def _build_resnet(
     config: ModelConfig, num_classes: int, pretrained: bool, backbone_weights: str | Path | None
 ) -> MaskRCNN:
     make, bare, weights = RESNETS[config.backbone]
+    if config.box_pool_size != ModelConfig.box_pool_size:
+        raise UsageError(f"box_pool_size {config.box_pool_size}: torchvision's ResNet models have 7; leave it so")
     # Given weights of the backbone, torchvision would freeze norms and layers, and nobody would have asked for it.
     model: MaskRCNN = make(
         weights=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -79,6 +80,9 @@ def train(
     validation = check_data(checkpoint, data, validation, progress=progress)
     if validation is not None:
         validation = validation.front(config.eval_limit)
+    steps = max(1, len(data.images) // (config.batch * devices * nodes))
+    if config.max_steps:
+        config = replace(config, epochs=math.ceil(config.max_steps / steps))
     tutor = Teacher(teacher, checkpoint) if teacher else None
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     dataset = InstanceDataset(data, checkpoint.config.image_size_hw, PAD_RGB, config)
@@ -87,8 +91,7 @@ def train(
         output, _with_provenance(checkpoint, data, config, tutor), validation, average,
         every=config.eval_every, limit=config.eval_limit, patience=config.patience,
     )  # fmt: skip
-    steps = max(1, len(dataset) // (config.batch * devices * nodes))
-    task = MaskRCNNTask(checkpoint.model, config, steps * config.epochs, teacher=tutor)
+    task = MaskRCNNTask(checkpoint.model, config, config.max_steps or steps * config.epochs, teacher=tutor)
     task.data_sha256 = hash_data(data)
     if resume:
         check_resume(output / RESUME_FILE, task, checkpoint.classes)
@@ -137,6 +140,7 @@ def _trainer(
         strategy=DDPStrategy(find_unused_parameters=True) if many else "auto",
         precision=lightning_precision(config.precision, where),
         max_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
         gradient_clip_val=config.clip_norm or None,
         sync_batchnorm=many and on_cuda and not config.freeze_norm,
         logger=EventFiles(output, name="", version="tensorboard"),

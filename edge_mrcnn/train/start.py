@@ -84,7 +84,7 @@ def _refuse_other_shapes(trained: ModelConfig, asked: ModelConfig) -> None:
             raise UsageError(f"{name} {new}: the weights that this starts from are made for {old}; leave it so")
 
 
-OF_WEIGHTS = ("fpn_channels", "anchor_ratios", "box_hidden", "class_agnostic_boxes", "mask_hidden")
+OF_WEIGHTS = ("fpn_channels", "anchor_ratios", "box_pool_size", "box_hidden", "class_agnostic_boxes", "mask_hidden")
 """Parts that decide on the shape of weights, the backbone apart."""
 
 

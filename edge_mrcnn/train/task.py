@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import lightning
@@ -10,6 +11,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
 
 from edge_mrcnn.config import TrainConfig
 from edge_mrcnn.model.backbones import Backbone
@@ -23,8 +25,6 @@ Batch = tuple[Tensor, list[dict[str, Tensor]]]
 
 CHECK_EVERY = 10
 """Steps between two looks at a loss on a GPU."""
-DROPS = (2 / 3, 8 / 9)
-"""Shares of the steps at which the "step" schedule falls, as in the reference training of 90,000 steps."""
 ROI_SAMPLES = 2
 """Samples per bin and axis of RoIAlign in training at least; an exported graph may take fewer."""
 
@@ -48,7 +48,7 @@ class MaskRCNNTask(lightning.LightningModule):
         self.register_buffer("not_finite", torch.zeros((), dtype=torch.bool), persistent=False)
         for stage in frozen_stages(model, config):
             stage.requires_grad_(False)
-        model.roi_heads.fg_bg_sampler.batch_size_per_image = config.rois
+        apply_sampling(model, config)
         for name in ("box_roi_pool", "mask_roi_pool"):
             pool = getattr(model.roi_heads, name)
             setattr(model.roi_heads, name, RegionPool.like(pool, fewest_samples=ROI_SAMPLES))
@@ -83,7 +83,8 @@ class MaskRCNNTask(lightning.LightningModule):
             DataError: If a loss was not finite since the last time.
         """
         step = index + 1
-        if (step % CHECK_EVERY == 0 or self.device.type == "cpu" or self.trainer.is_last_batch) and self.not_finite:
+        is_last = self.trainer.is_last_batch or self.global_step >= self.total_steps
+        if (step % CHECK_EVERY == 0 or self.device.type == "cpu" or is_last) and self.not_finite:
             raise DataError(
                 f"the loss is not finite at step {self.global_step} or shortly before: "
                 "lower --lr, or look for broken boxes with `edge-mrcnn data check`"
@@ -105,7 +106,7 @@ class MaskRCNNTask(lightning.LightningModule):
         config = self.config
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
-            lambda step: learning_rate_factor(step, config.warmup_steps, self.total_steps, config.schedule),
+            lambda step: learning_rate_factor(step, config, self.total_steps),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -117,34 +118,72 @@ def _to_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
     return type(outputs)(_to_float32(module, inputs, output) for output in outputs)
 
 
-def learning_rate_factor(step: int, warmup: int, total: int, schedule: str = "cosine") -> float:
-    """Linear from 0.01 to 1 over `warmup` steps, then half a cosine down to 0.01 at `total`, or steps to a tenth."""
-    if step < warmup:
-        return 0.01 + 0.99 * step / warmup
-    if schedule == "step":
-        return float(0.1 ** sum(step >= part * total for part in DROPS))
-    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+def learning_rate_factor(step: int, config: TrainConfig, total: int) -> float:
+    """Share of the peak learning rate at a step.
+
+    Linear from `warmup_factor` to 1 over the warm-up, then half a cosine down to 0.01 at `total`, or `gamma` to the
+    power of the milestones that are passed.
+    """
+    if step < config.warmup_steps:
+        return config.warmup_factor + (1 - config.warmup_factor) * step / config.warmup_steps
+    if config.schedule == "step":
+        passed = [milestone for milestone in config.milestones if step >= in_steps(milestone, total)]
+        return float(config.gamma ** len(passed))
+    progress = min(1.0, (step - config.warmup_steps) / max(1, total - config.warmup_steps))
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def in_steps(milestone: float, total: int) -> float:
+    """A milestone as a step: up to 1 it is a share of all steps."""
+    return milestone * total if milestone <= 1 else milestone
+
+
+def apply_sampling(model: MaskRCNN, config: TrainConfig) -> None:
+    """Which anchors and proposals are objects, and how many of them the two stages are trained on, in place."""
+    rpn, heads = model.rpn, model.roi_heads
+    rpn.fg_bg_sampler = BalancedPositiveNegativeSampler(config.rpn_batch, config.rpn_positive_fraction)
+    rpn.proposal_matcher = Matcher(config.rpn_object_iou, config.rpn_background_iou, allow_low_quality_matches=True)
+    heads.fg_bg_sampler = BalancedPositiveNegativeSampler(config.rois, config.roi_positive_fraction)
+    heads.proposal_matcher = Matcher(config.roi_object_iou, config.roi_background_iou, allow_low_quality_matches=False)
+    if config.train_proposals:
+        rpn._post_nms_top_n["training"] = config.train_proposals
+    if config.train_proposals_per_level:
+        rpn._pre_nms_top_n["training"] = config.train_proposals_per_level
 
 
 def build_optimizer(model: MaskRCNN, config: TrainConfig) -> torch.optim.Optimizer:
     """SGD with momentum or AdamW over the parameters that are trained."""
     base = config.lr or (0.02 * config.batch / 16 if config.optimizer == "sgd" else 5e-4)
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    norms = set(parameters_of_norms(model))
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((name.startswith("backbone.body."), parameter.dim() > 1), []).append(parameter)
+        if not parameter.requires_grad:
+            continue
+        decay = config.weight_decay if parameter.dim() > 1 else config.bias_decay
+        if parameter in norms:
+            decay = config.norm_decay
+        groups.setdefault((name.startswith("backbone.body."), decay), []).append(parameter)
     parameters = [
         {
             "params": members,
             "lr": base * (config.backbone_lr_factor if in_backbone else 1),
-            "weight_decay": config.weight_decay if decayed else 0.0,
+            "weight_decay": decay,
         }
-        for (in_backbone, decayed), members in groups.items()
+        for (in_backbone, decay), members in groups.items()
     ]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=base, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(parameters, lr=base)
+        return torch.optim.SGD(
+            parameters, lr=base, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0
+        )
+    return torch.optim.AdamW(parameters, lr=base, betas=(config.momentum, 0.999))
+
+
+def parameters_of_norms(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Weights and biases of every normalisation layer."""
+    kinds = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+    for layer in model.modules():
+        if isinstance(layer, kinds):
+            yield from layer.parameters(recurse=False)
 
 
 def set_norm_eval(module: nn.Module) -> None:

@@ -167,7 +167,7 @@ class TestVerbs:
             (train.command, TrainConfig, set()),
             (train.command, ModelConfig, {"name"}),
             (prune.command, PruneConfig, set()),
-            (prune.command, TrainConfig, set()),
+            (prune.command, TrainConfig, {"max_steps"}),
             (export.command, ExportConfig, {"category_ids"}),
         ],
     )

@@ -311,12 +311,13 @@ class TestOptimizer:
             assert all((p.dim() > 1) == (group["weight_decay"] > 0) for p in group["params"])
 
     def test_rate_warms_up_and_falls(self) -> None:
-        rates = [learning_rate_factor(step, 10, 100) for step in range(101)]
+        rates = [learning_rate_factor(step, TrainConfig(warmup_steps=10), 100) for step in range(101)]
         assert rates[0] == pytest.approx(0.01) and rates[10] == 1.0 and rates[-1] == pytest.approx(0.01)
         assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
 
     def test_rate_falls_in_steps(self) -> None:
-        rates = [learning_rate_factor(step, 10, 90, "step") for step in (10, 59, 60, 79, 80, 90)]
+        config = TrainConfig(warmup_steps=10, schedule="step")
+        rates = [learning_rate_factor(step, config, 90) for step in (10, 59, 60, 79, 80, 90)]
         assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
     @pytest.mark.parametrize(("stages", "trained"), [(None, 5), (0, 5), (2, 3), (-1, 0), (5, 0)])
