@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -86,8 +87,10 @@ def test_model_of_an_odd_number_of_cells_is_exported_as_it_is(
     trained = load_checkpoint(toy_checkpoint)
     height, width = map(int, size.split("x"))
     config = replace(trained.config, image_size_hw=(height, width))
-    config = replace(config, anchor_sizes=default_anchor_sizes(config))
+    config = replace(config, anchor_sizes=default_anchor_sizes(config), score_threshold=0.0)
     save_checkpoint(tmp_path / "toy.pt", replace(trained, config=config, model=make_lively(config, 2)))
     outcome = cli("export", "--weights", tmp_path / "toy.pt", "--target", "onnx")
     assert outcome.code == 0, outcome.err
+    matched = re.search(r"toy.onnx: (\d+)/(\d+) detections", outcome.err)
+    assert matched and matched[1] == matched[2] and int(matched[1]) > 10
     assert (tmp_path / "toy.onnx").is_file() and (tmp_path / "export.toml").is_file()

@@ -38,11 +38,12 @@ class TestFiles:
     @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
     def test_recipe_trains_three_steps(self, cli: Callable, toy_data: Path, tmp_path: Path, file: Path) -> None:
         small = "--imgsz 64 --batch 1 --workers 0 --device cpu --rois 16 --train-proposals 50 --max-steps 3"
+        small += " --no-freeze-norm --freeze-stages 0"  # frozen statistics need published weights
         outcome = cli("train", "--data", toy_data, "--config", file, *small.split(), "-o", tmp_path)
         assert outcome.code == 0, outcome.err
         assert [row["step"] for row in read_metrics(tmp_path)] == ["3"]
         used, asked = (read_config(path, verb.command) for path in (tmp_path / "config.toml", file))
-        typed = {"image_size_hw", "batch", "rois", "train_proposals", "max_steps"}
+        typed = {"image_size_hw", "batch", "rois", "train_proposals", "max_steps", "freeze_norm", "freeze_stages"}
         assert {name: used[name] for name in asked.keys() - typed} == {n: asked[n] for n in asked.keys() - typed}
 
     def test_paper_is_as_it_is_printed(self) -> None:
