@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,17 @@ class TorchRuntime(Runtime):
             labels=found["labels"].cpu().numpy() - 1,
             masks=found["masks"][:, 0].cpu().numpy().reshape(-1, self._size, self._size),
         )
+
+    def nudged(self) -> TorchRuntime:
+        """The same model with each weight moved by about its last bit, to see what rounding alone changes."""
+        other = copy.copy(self)
+        other._model = copy.deepcopy(self._model)
+        generator = torch.Generator(self.device).manual_seed(0)
+        with torch.no_grad():
+            for weight in other._model.parameters():
+                noise = torch.randn(weight.shape, generator=generator, device=self.device)
+                weight.mul_(1 + torch.finfo(torch.float32).eps * noise)
+        return other
 
     def describe(self) -> dict[str, str]:
         """The device, and FP32, since nothing here runs under autocast."""

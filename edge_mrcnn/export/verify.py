@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +68,39 @@ def compare(
     tensors = list(tensors)
     answers = map(reference.run, tensors), map(artefact.run, tensors)
     return compare_answers(*answers, reference.card, tolerance, min_score=min_score)
+
+
+LEAST_MATCHED = 0.95
+"""Share of the detections that must be found whatever rounding does."""
+
+
+def allow_rounding(tolerance: Tolerance, rounding: Parity) -> Tolerance:
+    """What an artefact may differ by, where rounding alone changes the model's answers.
+
+    Where scores are nearly equal, the last bit decides which of two boxes suppresses the other.
+
+    Args:
+        tolerance: The usual one.
+        rounding: Of torch's answers with those of the same model whose weights have another last bit.
+
+    Returns:
+        Twice of what rounding does, where that is more than the usual; but never fewer than `LEAST_MATCHED` found.
+    """
+    total = max(rounding.detections, 1)
+    lost = 2 * (1 - rounding.matched / total)
+    return replace(
+        tolerance,
+        matched=min(tolerance.matched, max(LEAST_MATCHED, 1 - lost)),
+        surplus=max(tolerance.surplus, min(1 - LEAST_MATCHED, 2 * rounding.surplus / total)),
+        box_px=max(tolerance.box_px, 2 * rounding.box_px),
+        score=max(tolerance.score, 2 * rounding.score),
+        mask=max(tolerance.mask, 2 * rounding.mask),
+    )
+
+
+def typical(tolerance: Tolerance) -> Tolerance:
+    """The usual tolerance for half of the differences, which no rounding of a few scores excuses."""
+    return replace(tolerance, quantile=0.5, matched=LEAST_MATCHED, surplus=1 - LEAST_MATCHED)
 
 
 def attach_golden(path: Path, artefact: Runtime, inputs: VerifyInputs) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -157,6 +158,28 @@ class TestVerify:
 
     def test_missing_detection_fails(self, reference, noise_tensors, answer) -> None:
         assert not self.compare(reference, noise_tensors[0], RawOutputs(*(v[1:] for v in answer))).passes(verify.FP32)
+
+    def test_rounding_changes_nothing_in_a_model_whose_scores_differ(self, reference, noise_tensors, answer) -> None:
+        rounding = self.compare(reference, noise_tensors[0], reference.nudged().run(noise_tensors[0]))
+        assert rounding.matched == rounding.detections
+        assert verify.allow_rounding(verify.FP32, rounding) == verify.FP32
+
+    def test_where_rounding_decides_a_file_may_differ_twice_as_much(self) -> None:
+        rounding = verify.Parity(images=4, detections=400, matched=396, surplus=4, box_px=20.0, score=0.001, mask=0.02)
+        wider = verify.allow_rounding(verify.FP32, rounding)
+        assert (wider.matched, wider.surplus) == (pytest.approx(0.98), pytest.approx(0.02))
+        assert (wider.box_px, wider.score, wider.mask) == (40.0, 0.002, 0.04)
+        lost = verify.allow_rounding(verify.FP32, replace(rounding, matched=100, surplus=300))
+        assert (lost.matched, lost.surplus) == (verify.LEAST_MATCHED, pytest.approx(1 - verify.LEAST_MATCHED))
+
+    @pytest.mark.parametrize(("field", "change"), [("boxes", 0.5), ("scores", 0.01), ("masks", 0.01)])
+    def test_no_rounding_excuses_a_difference_everywhere(
+        self, reference, noise_tensors, answer, field: str, change: float
+    ) -> None:
+        wrong = answer._replace(**{field: getattr(answer, field) + np.float32(change)})
+        usual = verify.typical(verify.FP32)
+        artefact = FakeRuntime(reference.card, lambda x: wrong)
+        assert not verify.compare(reference, artefact, noise_tensors[:1], usual).passes(usual)
 
     def test_trial_has_an_empty_a_sparse_a_crowded_and_a_real_picture(self, reference: TorchRuntime) -> None:
         picture = np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3), dtype=np.uint8)
