@@ -22,7 +22,7 @@ import click
 import numpy as np
 
 import runtimes
-from benchmarks.peers.ours import SUFFIXES, file_of, make_files, write_frames
+from benchmarks.peers.ours import file_of, make_files, write_frames
 from edge_mrcnn.cli.options import comma_list
 from edge_mrcnn.config import PRESETS
 from edge_mrcnn.data import load
@@ -33,6 +33,7 @@ from edge_mrcnn.measure.files import file_size
 from edge_mrcnn.report.comparison import score_of
 from quantize import CalibrationSet
 from quantize.sensitivity import best_times_ms
+from runtimes.formats import FORMATS
 
 SPEED_IMAGES = 12
 """Pictures that speed is measured on."""
@@ -88,7 +89,7 @@ HEADER = """\
 
 @click.command()
 @click.argument("models", nargs=-1, required=True)
-@click.option("--runtimes", "names", default=",".join(SUFFIXES), show_default=True)
+@click.option("--runtimes", "names", default=",".join(FORMATS), show_default=True)
 @click.option("--data", help="COCO data with truth; checkpoints only.")
 @click.option("--calib", help="Calibration pictures; checkpoints only.")
 @click.option("--images", default=256, show_default=True, help="Calibration images at most.")
@@ -120,7 +121,7 @@ def make_pairs(model: str, names: tuple[str, ...], calib: str | None, images: in
     folder = output / Path(model).resolve().parent.name
     export_checkpoint(model, names, folder)
     for name in names:
-        plain = folder / f"{Path(model).stem}{SUFFIXES[name]}"
+        plain = folder / f"{Path(model).stem}{FORMATS[name].suffix}"
         small = plain.with_name(f"{plain.stem}-int8{plain.suffix}")
         seconds, peak = quantize_apart(plain, small, calib, images)
         yield Pair(model=model, runtime=name, plain=plain, small=small, seconds=seconds, peak_bytes=peak)
@@ -132,7 +133,7 @@ def export_checkpoint(weights: str, names: tuple[str, ...], folder: Path) -> Non
     from edge_mrcnn.export.settings import ExportConfig
 
     stem = Path(weights).stem
-    if missing := tuple(name for name in names if not (folder / f"{stem}{SUFFIXES[name]}").is_file()):
+    if missing := tuple(name for name in names if not (folder / f"{stem}{FORMATS[name].suffix}").is_file()):
         export(weights, folder, ExportConfig(targets=missing), say=lambda said: click.echo(said, err=True))
 
 

@@ -25,10 +25,11 @@ import quantize
 import runtimes
 from benchmarks.int8 import export_checkpoint
 from benchmarks.peers.backbone import open_backbone
-from benchmarks.peers.ours import SUFFIXES, file_of, make_files, write_frames
+from benchmarks.peers.ours import file_of, make_files, write_frames
 from edge_mrcnn.cli.options import comma_list
 from edge_mrcnn.config import PRESETS
 from runtimes.base import RawOutputs
+from runtimes.formats import FORMATS
 from runtimes.parity import box_iou, live_rows, match
 from runtimes.preprocess import letterbox, read_image
 
@@ -65,7 +66,7 @@ class Change:
 
 @click.command()
 @click.argument("models", nargs=-1, required=True)
-@click.option("--runtimes", "names", default=",".join(SUFFIXES), show_default=True)
+@click.option("--runtimes", "names", default=",".join(FORMATS), show_default=True)
 @click.option("--calib", help="Calibration pictures; checkpoints only.")
 @click.option("--images", default=64, show_default=True, help="Calibration images at most.")
 @click.option(
@@ -92,7 +93,7 @@ def main(
             raise click.UsageError(f"{model}: a checkpoint needs --calib")
         else:
             export_checkpoint(model, (name,), output)
-            plain = output / f"{Path(model).stem}{SUFFIXES[name]}"
+            plain = output / f"{Path(model).stem}{FORMATS[name].suffix}"
             print_rows(f"{Path(model).stem}, {name}", plain, calib, images, probes, rounds)
 
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+import runtimes
 from edge_mrcnn.benchmark.candidates import (
     Candidate,
     check_threads,
@@ -380,3 +381,26 @@ class TestCommand:
         (tmp_path / "broken.onnx").write_bytes(b"nothing")
         outcome = cli("benchmark", *(argument.format(tmp_path) for argument in arguments))
         assert outcome.code == code and words in outcome.err and outcome.err.count("error:") == 1
+
+
+class TestPeersAreOpenedAsOursAre:
+    """The same number of threads, which do not spin, for files of others and for ours."""
+
+    def test_in_the_benchmark(self, model_files):
+        options = open_net(model_files[".onnx"], 1)._session.get_session_options()
+        assert options.intra_op_num_threads == 1
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+    @pytest.mark.parametrize(
+        ("suffix", "maker"),
+        [(".onnx", "make_session"), (".xml", "compile_plainly"), (".tflite", "make_interpreter")],
+    )
+    def test_in_the_comparison_with_other_models(self, suffix, maker, model_files, monkeypatch):
+        from benchmarks.peers import yolo
+
+        backend = runtimes.ModelFile(model_files[suffix]).import_backend()
+        asked: list[int] = []
+        make = getattr(backend, maker)
+        monkeypatch.setattr(backend, maker, lambda model, threads: asked.append(threads) or make(model, threads))
+        yolo.open_session(model_files[suffix], 2)
+        assert asked == [2]
