@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_mrcnn.cli.options import int_list, make_progress, name_next, split_paths
+from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from runtimes.errors import GateError
 
 if TYPE_CHECKING:
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
 @click.option("--pin/--no-pin", default=True, help="Keep N threads on N cores, or let them wander  [default: pin]")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the records to this file.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for benchmark.md and benchmark.json.")
+@overwrite_option
 def command(
     models: tuple[str, ...], more: tuple[str, ...], source: str | None, pictures: int, threads: tuple[int, ...],
     rounds: int, seconds: float | None, sustained: float, camera_fps: float | None, compare: tuple[str, ...],
     device: str, openvino_precision: str, conf: float, draw: bool, pin: bool, json_path: Path | None,
-    output: Path | None,
+    output: Path | None, overwrite: bool,
 ) -> None:  # fmt: skip
     """Time models side by side on this machine: every runtime, precision and number of threads.
 
@@ -55,6 +57,10 @@ def command(
     )  # fmt: skip
     own = find_models(split_paths((*models, *more)))
     peers = find_models(split_paths(compare, "--compare")) if compare else []
+    if json_path:
+        json_path = choose_output(json_path, [*own, *peers], overwrite=overwrite, option="--json")
+    if output:
+        output = choose_output(output, [*own, *peers], overwrite=overwrite)
     benchmark = run_benchmark(own, config, peers=peers, progress=make_progress())
     click.echo(to_text(benchmark))
     _write(benchmark, json_path, output)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from edge_mrcnn.cli.options import name_next
+from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from runtimes.errors import MissingFileError, UsageError
 
 
@@ -40,7 +41,8 @@ def command() -> None:
 @click.option("--report", type=click.Path(path_type=Path), help="Folder that `edge-mrcnn report` wrote.")
 @click.option("--calib", type=click.Path(path_type=Path), help="Manifest of the calibration pictures.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write [default: beside the model].")
-def make(model: Path, report: Path | None, calib: Path | None, output: Path | None) -> None:
+@overwrite_option
+def make(model: Path, report: Path | None, calib: Path | None, output: Path | None, overwrite: bool) -> None:
     """Write a bundle: model, card, golden tensors, calibration manifest, report, and a SHA-256 of each."""
     from runtimes.bundle import SUFFIX, write_bundle
     from runtimes.model_file import ModelFile
@@ -49,6 +51,7 @@ def make(model: Path, report: Path | None, calib: Path | None, output: Path | No
     if output.suffix != SUFFIX:
         raise UsageError(f"-o {output}: a bundle is named *{SUFFIX}")
     file = ModelFile(model)
+    output = choose_output(output, [*file.files, report, calib], overwrite=overwrite)
     extras = {"card.json": json.dumps(asdict(file.card), indent=1).encode()}
     if file.golden is not None:
         extras["golden.npz"] = file.golden

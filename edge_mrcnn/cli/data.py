@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_mrcnn.cli.options import image_size, make_progress, name_next, say_layout
+from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from runtimes.errors import GateError
 
 if TYPE_CHECKING:
@@ -38,9 +39,10 @@ def command() -> None:
 @click.option("--markdown", is_flag=True, help="Also write data.md.")
 @click.option("--json", "as_json", is_flag=True, help="Also write data.json.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/data"), show_default=True)
+@overwrite_option
 def check(
     data: str, val: str | None, imgsz: tuple[int, int], decode: bool, similar: bool | None, learn_crowds: bool,
-    fix: Path | None, markdown: bool, as_json: bool, output: Path,
+    fix: Path | None, markdown: bool, as_json: bool, output: Path, overwrite: bool,
 ) -> None:  # fmt: skip
     """Find every fault of a data set; exit 3 if something must be fixed.
 
@@ -49,6 +51,9 @@ def check(
     from edge_mrcnn.data_check import check_data
     from edge_mrcnn.data_check.wording import to_lines, verdict
 
+    output = choose_output(output, [data, val], overwrite=overwrite)
+    if fix is not None:
+        fix = choose_output(fix, [data, val], overwrite=overwrite, option="--fix")
     say_layout(data)
     checked = check_data(
         data, val, image_size_hw=imgsz, decode=decode, similar=similar, learn_crowds=learn_crowds,

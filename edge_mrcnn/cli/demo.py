@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from edge_mrcnn.cli.outputs import choose_output, overwrite_option
+
 LEARN = "--optimizer adamw --lr 1e-3 --rois 64 --eval-every {epochs} --device {device}"
 INT8 = "{out}/models/best-int8.onnx {out}/models/best-int8.xml {out}/models/best-int8.tflite"
 
@@ -30,10 +32,12 @@ report --reference {{out}}/train/best.pt --models {{out}}/prune/best.pt {INT8} -
 @click.option("--scenes", type=int, default=1200, show_default=True, help="Scenes to train on.")
 @click.option("--device", default="auto", show_default=True, help="Where to train: auto, cpu or cuda.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("demo_out"), show_default=True)
-def command(epochs: int, prune_epochs: int, scenes: int, device: str, output: Path) -> None:
+@overwrite_option
+def command(epochs: int, prune_epochs: int, scenes: int, device: str, output: Path, overwrite: bool) -> None:
     """Train, prune, export, quantize, run and report on generated pictures, in a few minutes on a CPU."""
     from edge_mrcnn.cli import group
 
+    output = choose_output(output, overwrite=overwrite)
     start = time.monotonic()
     values = {"epochs": epochs, "tuning": prune_epochs, "scenes": scenes, "device": device}
     for arguments in chain(output, **values):

@@ -13,12 +13,16 @@ from edge_mrcnn.cli.fields import SectionedCommand, given, setting_options, writ
 from edge_mrcnn.cli.int8 import int8_options, load_calibration, search
 from edge_mrcnn.cli.options import comma_list, name_next, read_class_names
 from edge_mrcnn.cli.origin import given_origin
+from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from edge_mrcnn.export.settings import ExportConfig
 from edge_mrcnn.measure.files import file_size
 from runtimes.errors import UsageError
 
 SECTIONS = {
-    "Options": ("weights", "targets", "int8", "calib", "data", "max_drop", "limit", "fp16", "image_size_hw", "output"),
+    "Options": (
+        "weights", "targets", "int8", "calib", "data", "max_drop", "limit", "fp16", "image_size_hw", "output",
+        "overwrite",
+    ),
     "INT8": ("calib_images", "keep_float", "reduce_range"),
     "What the file answers, else as the checkpoint says": (
         "score_threshold", "iou_threshold", "max_detections", "proposals", "roi_samples", "classes",
@@ -37,11 +41,12 @@ SECTIONS = {
 @int8_options
 @click.option("--classes", help="Names of the classes: a line each, or a COCO JSON file.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder  [default: beside the checkpoint]")
+@overwrite_option
 @setting_options(ExportConfig, leave_out=("classes", "category_ids"))
 def command(
     weights: str, calib: str | None, calib_images: int, keep_float: str, reduce_range: str,
     max_drop: float | None, data: str | None, limit: int | None,
-    classes: str | None, output: Path | None, **values: Any,
+    classes: str | None, output: Path | None, overwrite: bool, **values: Any,
 ) -> None:  # fmt: skip
     """Write a checkpoint as ONNX, OpenVINO and TFLite, verified against torch.
 
@@ -62,11 +67,13 @@ def command(
         calibration=load_calibration(calib) if calib else None,
         quantization=QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float), reduce_range=reduce_range),
         write_int8=quantize if max_drop is None or data is None else make_searcher(max_drop, data, limit),
+        overwrite=overwrite,
         say=lambda line: click.echo(line, err=True),
     )  # fmt: skip
     # The folder is often that of the training, whose own file is config.toml.
     used = {**ctx.params, **asdict(config), "classes": classes}
-    write_options(folder / "export.toml", ctx, used, "edge-mrcnn export --config export.toml")
+    record = choose_output(folder / "export.toml", overwrite=overwrite)
+    write_options(record, ctx, used, "edge-mrcnn export --config export.toml")
     for file in files:
         click.echo(f"wrote {file} ({file_size(file) / 1e6:.1f} MB)")
     name_next("report", "--reference", weights, "--models", *files, "--data", data or "VAL.json")

@@ -32,7 +32,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 ADVANCED = "Advanced options"
 """Heading of what no section names."""
-NOT_WRITTEN = ("config", "output", "resume", "help")
+NOT_WRITTEN = ("config", "output", "overwrite", "resume", "help")
 """Options that a file of a run leaves out: with them in it, passing it back would write over that run."""
 NOT_NEGATIVE = Range(0)
 """A range that goes without saying in `--help`."""

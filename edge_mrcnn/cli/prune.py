@@ -11,6 +11,7 @@ import click
 from edge_mrcnn.cli.fields import SectionedCommand, given, setting_options, write_options
 from edge_mrcnn.cli.options import load_split, name_next, val_split
 from edge_mrcnn.cli.origin import CLASSES_OPTION, given_origin
+from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from edge_mrcnn.config import TrainConfig
 from edge_mrcnn.prune.settings import PruneConfig
 
@@ -35,7 +36,7 @@ UNSET = {
 SECTIONS = {
     "Options": (
         "weights", "classes", "data", "val", "macs", "ratio", "latency_ms", "runtime", "threads", "sparsity", "epochs",
-        "batch", "lr", "teacher", "iterations", "workers", "device", "resume", "output",
+        "batch", "lr", "teacher", "iterations", "workers", "device", "resume", "output", "overwrite",
     ),
     "Choice of channels": ("images", "least", "round_to"),
     "Fine-tuning": ("optimizer", "schedule", "warmup_steps", "freeze_norm", "backbone_lr_factor", "rois", "eval_every"),
@@ -52,10 +53,11 @@ SECTIONS = {
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run in the output folder.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/prune"), show_default=True)
+@overwrite_option
 @setting_options(PruneConfig, TrainConfig, unset=UNSET, leave_out=("max_steps",))
 def command(
     weights: Path, data: str, val: str | None, iterations: int, teacher: Path | None, device: str,
-    resume: bool, output: Path, **values: Any,
+    resume: bool, output: Path, overwrite: bool, **values: Any,
 ) -> None:  # fmt: skip
     """Make a trained model cheaper: remove channels to a budget, fine-tune with the unpruned model as the teacher.
 
@@ -67,6 +69,8 @@ def command(
     """
     ctx = click.get_current_context()
     config = PruneConfig(**given(values, PruneConfig))
+    if not resume:
+        output = choose_output(output, [data, val, weights, teacher], overwrite=overwrite)
     from edge_mrcnn.model.checkpoint import load_checkpoint
     from edge_mrcnn.prune.tuning import prune_and_train
 

@@ -8,6 +8,7 @@ import click
 
 from edge_mrcnn.cli.int8 import int8_options, load_calibration, search
 from edge_mrcnn.cli.options import comma_list, name_next
+from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from runtimes.errors import UsageError
 from runtimes.model_file import ModelFile
 
@@ -19,16 +20,18 @@ from runtimes.model_file import ModelFile
 @click.option("--calib", required=True, help="Pictures: a folder, a manifest.json, or COCO data (its train split).")
 @int8_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write [default: NAME-int8 beside it].")
+@overwrite_option
 def command(
     model: Path, calib: str, calib_images: int, keep_float: str, reduce_range: str, max_drop: float | None,
-    data: str | None, limit: int | None, output: Path | None,
+    data: str | None, limit: int | None, output: Path | None, overwrite: bool,
 ) -> None:  # fmt: skip
     """Turn an exported FP32 file into INT8. Needs no torch."""
     from quantize import QuantizeConfig, quantize
 
     if (max_drop is None) != (data is None):
         raise UsageError("--max-drop and --data belong together: the drop is measured on that data")
-    output = output or ModelFile(model).beside("-int8")
+    file = ModelFile(model)
+    output = choose_output(output or file.beside("-int8"), [*file.files, calib, data], overwrite=overwrite)
     config = QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float), reduce_range=reduce_range)
     if max_drop is None or data is None:
         quantize(model, output, load_calibration(calib), config)

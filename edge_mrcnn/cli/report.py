@@ -11,6 +11,7 @@ import click
 
 from edge_mrcnn.cli.options import DATA_HELP, load_split, make_progress, name_next, split_paths
 from edge_mrcnn.cli.origin import as_own_file, origin_options
+from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from runtimes.errors import GateError, MissingFileError, UsageError
 
 if TYPE_CHECKING:
@@ -55,10 +56,11 @@ class ReportCommand(click.Command):
 @click.option("--memory/--no-memory", default=True, help="Open each model once more, alone, to see what it takes.")
 @click.option("--name", default="Accuracy report", show_default=True, help="Title of the report.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/report"), show_default=True)
+@overwrite_option
 def command(
     reference: str, models: tuple[str, ...], more: tuple[str, ...], data: str, extra: tuple[str, ...],
     limit: int | None, max_drop: float | None, device: str, threads: int | None, memory: bool, name: str,
-    output: Path,
+    output: Path, overwrite: bool,
 ) -> None:  # fmt: skip
     """Compare artefacts with the FP32 model: AP, drop, size, latency.
 
@@ -70,6 +72,7 @@ def command(
     from edge_mrcnn.report.reference_file import read_reference
 
     paths = [as_own_file(Path(reference), output), *split_paths((*models, *more))]
+    output = choose_output(output, [*paths, data], overwrite=overwrite)
     data_sets = load_data_sets(data, extra)
     config = CompareConfig(title=name, limit=limit, max_drop=max_drop, measures_memory=memory)
     with ExitStack() as stack:
@@ -95,8 +98,16 @@ def command(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("reference.json"),
     show_default=True,
 )  # fmt: skip
+@overwrite_option
 def record(
-    weights: Path, data: str, extra: tuple[str, ...], limit: int | None, device: str, threads: int | None, output: Path
+    weights: Path,
+    data: str,
+    extra: tuple[str, ...],
+    limit: int | None,
+    device: str,
+    threads: int | None,
+    output: Path,
+    overwrite: bool,
 ) -> None:
     """Store what the FP32 model answers, to compare with it where torch or the GPU is not.
 
@@ -107,6 +118,7 @@ def record(
     from edge_mrcnn.report.models import open_model
     from edge_mrcnn.report.reference_file import write_reference
 
+    output = choose_output(output, [weights, data], overwrite=overwrite)
     data_sets = load_data_sets(data, extra)
     model = open_model(as_own_file(weights, output.parent), device=device, threads=threads)
     with model.runtime:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from edge_mrcnn.cli.options import image_size, name_next
+from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 
 
 @click.command()
@@ -18,12 +19,23 @@ from edge_mrcnn.cli.options import image_size, name_next
 @click.option("--video", type=click.Path(path_type=Path), help="Also film a moving camera, as this .mp4 file.")
 @click.option("--seconds", type=float, default=20.0, show_default=True, help="Length of the video.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("scenes"), show_default=True)
+@overwrite_option
 def command(
-    train: int, val: int, imgsz: tuple[int, int], seed: int, video: Path | None, seconds: float, output: Path
+    train: int,
+    val: int,
+    imgsz: tuple[int, int],
+    seed: int,
+    video: Path | None,
+    seconds: float,
+    output: Path,
+    overwrite: bool,
 ) -> None:
     """Generate a data set of real objects on real surfaces, without any download."""
     from edge_mrcnn.data.scenes import make_dataset, render_video
 
+    output = choose_output(output, overwrite=overwrite)
+    if video is not None:
+        video = choose_output(video, overwrite=overwrite, option="--video")
     with click.progressbar(length=train + val, label="scenes", file=sys.stderr) as bar:
         make_dataset(output, train=train, val=val, size_hw=imgsz, seed=seed, progress=lambda *_: bar.update(1))
     click.echo(f"wrote {output}: {train} scenes to train on, {val} to validate on, and the photographs of `real`")

@@ -12,6 +12,7 @@ import click
 from edge_mrcnn.cli.fields import SectionedCommand, drop_from_file, given, is_typed, setting_options, write_options
 from edge_mrcnn.cli.options import DATA_HELP, load_split, make_progress, name_next, val_split
 from edge_mrcnn.cli.origin import CLASSES_OPTION, given_origin
+from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from edge_mrcnn.config import LARGEST_ANCHOR, PRESETS, ModelConfig, TrainConfig, default_anchor_sizes, preset
 from runtimes.errors import UsageError
 from runtimes.progress import silent
@@ -21,10 +22,13 @@ PARTS = tuple(field.name for field in fields(ModelConfig) if field.name != "name
 START = ("model", "weights", "pretrained", "backbone_weights")
 """Where the weights come from."""
 
+OUTPUT_VARIABLE = "EDGE_MRCNN_OUTPUT"
+"""Tells the processes that Lightning starts for further devices which folder the first one chose."""
+
 SECTIONS = {
     "Options": (
         "data", "val", "model", "weights", "classes", "backbone", "pretrained", "backbone_weights",
-        "image_size_hw", "epochs", "batch", "lr", "teacher", "workers", "device", "resume", "output",
+        "image_size_hw", "epochs", "batch", "lr", "teacher", "workers", "device", "resume", "output", "overwrite",
     ),
     "Optimizer and schedule": (
         "optimizer", "momentum", "nesterov", "weight_decay", "norm_decay", "bias_decay", "clip_norm",
@@ -61,10 +65,11 @@ SECTIONS = {
 @click.option("--nodes", type=int, default=1, show_default=True, help="Machines.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted training in the output folder.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/train"), show_default=True)
+@overwrite_option
 @setting_options(TrainConfig, ModelConfig, leave_out=("name",), unset=dict.fromkeys(PARTS, ""))
 def command(
     data: str, val: str | None, device: str, devices: int, nodes: int, resume: bool,
-    teacher: str | None, output: Path, **values: Any,
+    teacher: str | None, output: Path, overwrite: bool, **values: Any,
 ) -> None:  # fmt: skip
     """Train a Mask R-CNN on COCO-format data.
 
@@ -77,6 +82,8 @@ def command(
     _set_aside_parts(ctx, values)
     config = TrainConfig(**given(values, TrainConfig))
     _check_start(values)
+    if not resume:
+        output = _choose_folder(output, [data, val, values["weights"], teacher], overwrite=overwrite)
     from edge_mrcnn.model.checkpoint import load_checkpoint
     from edge_mrcnn.train.loop import train
     from edge_mrcnn.train.start import describe_frozen, keep_frozen
@@ -86,6 +93,10 @@ def command(
     checkpoint = _start(values, training, config.seed)
     config = keep_frozen(config, checkpoint)
     if _is_first_process():
+        output = (
+            output if resume else choose_output(output, [data, val, values["weights"], teacher], overwrite=overwrite)
+        )
+        os.environ[OUTPUT_VARIABLE] = str(output)
         click.echo(f"{_headline(checkpoint, training, validation)}; {describe_frozen(config)}", err=True)
         _warn_of_small_anchors(checkpoint)
         used = {**ctx.params, **values, **asdict(config), **checkpoint.config.to_dict()}
@@ -101,6 +112,13 @@ def command(
         return
     click.echo(f"wrote {best}")
     name_next("export", "--weights", best, "--target", "onnx,openvino,tflite")
+
+
+def _choose_folder(output: Path, inputs: list[str | None], *, overwrite: bool) -> Path:
+    """A folder for this training alone; the first process chooses it for all."""
+    if _is_first_process():
+        os.environ[OUTPUT_VARIABLE] = str(choose_output(output, inputs, overwrite=overwrite))
+    return Path(os.environ.get(OUTPUT_VARIABLE, output))
 
 
 def _set_aside_parts(ctx: click.Context, values: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +50,7 @@ def export(
     calibration: quantize.CalibrationSet | None = None,
     quantization: quantize.QuantizeConfig | None = None,
     write_int8: WriteInt8 = quantize.quantize,
+    overwrite: bool = False,
     say: Say = lambda line: None,
 ) -> list[Path]:
     """Write a checkpoint for each target and verify each file in its own runtime.
@@ -61,6 +63,7 @@ def export(
         calibration: Pictures for INT8; a few of them also serve the verification.
         quantization: How to quantize.
         write_int8: What quantizes, such as a search within a budget.
+        overwrite: Whether files that are there are replaced; else all of them get a number.
         say: Told one line of progress at a time.
 
     Returns:
@@ -87,6 +90,8 @@ def export(
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / (file_stem(weights) + config.variant)
+    if not overwrite:
+        stem = _free_stem(stem, config)
     files = {name: _write(sources[name], name, stem, config, say) for name in config.targets}
     halves = [_halve(file, sources[name], say) for name, file in files.items()] if config.fp16 else []
     if calibration is None or not config.int8:
@@ -95,6 +100,17 @@ def export(
         _quantize(file, sources[name], calibration, quantization, write_int8, say) for name, file in files.items()
     ]
     return [*files.values(), *halves, *integers]
+
+
+def _free_stem(stem: Path, config: ExportConfig) -> Path:
+    """The name itself where no file of this export would replace another, else the first with a number."""
+    endings = ["", *(["-fp16"] if config.fp16 else []), *(["-int8"] if config.int8 else [])]
+    suffixes = [ending + FORMATS[target].suffix for ending in endings for target in config.targets]
+    for number in itertools.count(1):
+        candidate = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
+        if not any(candidate.with_name(candidate.name + suffix).exists() for suffix in suffixes):
+            return candidate
+    raise AssertionError("there are more numbers than files")
 
 
 @dataclass(frozen=True)
