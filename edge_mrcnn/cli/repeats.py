@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import wraps
+from weakref import WeakSet
 
 import click
+
+_checked: WeakSet[click.Command] = WeakSet()
 
 
 def expect_once(command: click.Command) -> None:
     """Let a command, and the commands below it, refuse an option that is given twice; in place."""
     for below in getattr(command, "commands", {}).values():
         expect_once(below)
+    if command in _checked:
+        return
+    _checked.add(command)
     parse = command.parse_args
 
-    @wraps(parse)
     def parse_args(ctx: click.Context, args: list[str]) -> list[str]:
         _refuse_repeats(command, ctx, args)
         return parse(ctx, args)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -61,11 +60,8 @@ def test_group_imports_a_verb_only_when_it_is_asked_for() -> None:
 @pytest.fixture
 def bad(tmp_path: Path, toy_data: Path, toy_checkpoint: Path) -> dict[str, Path]:
     """Files that cannot be used, by what is wrong with them."""
-    record = json.loads((toy_data / "annotations" / "instances_train.json").read_text())
-    lonely = {**record, "categories": [*record["categories"], {"id": 9, "name": "unicorn"}]}
     (tmp_path / "images").symlink_to(toy_data / "images" / "train")
     (tmp_path / "text.json").write_text("no JSON")
-    (tmp_path / "lonely.json").write_text(json.dumps(lonely))
     (tmp_path / "cut.pt").write_bytes(toy_checkpoint.read_bytes()[:3000])
     (tmp_path / "file").touch()
     return {"folder": tmp_path, "data": toy_data, "good": toy_checkpoint}
@@ -76,7 +72,6 @@ def bad(tmp_path: Path, toy_data: Path, toy_checkpoint: Path) -> dict[str, Path]
     [
         ("train --data {folder}/none.json", 1, "no such file"),
         ("train --data {folder}/text.json", 1, "not JSON"),
-        ("train --data {folder}/lonely.json --imgsz 64 --device cpu", 1, "unicorn"),
         ("train --data {data} --model giant", 2, "giant"),
         ("train --data {data} --backbone none --imgsz 64", 2, "mobilenet_v3_large"),
         ("train --data {data} --imgsz big", 2, "320x448"),
@@ -150,7 +145,8 @@ def test_interrupted_training_exits_130_and_resumes(
     assert 0 < done < 400
     outcome = cli(*arguments, "--epochs", done + 1, "--resume")
     assert outcome.code == 0
-    assert [t.split("  ")[0] for t in outcome.err.splitlines()[1:]] == [f"epoch {done + 1}/{done + 1}"]
+    epochs = [text.split("  ")[0] for text in outcome.err.splitlines() if text.startswith("epoch ")]
+    assert epochs == [f"epoch {done + 1}/{done + 1}"]
     assert outcome.out.splitlines() == [
         f"wrote {tmp_path / 'best.pt'}",
         f"next: edge-mrcnn export --weights {tmp_path / 'best.pt'} --target onnx,openvino,tflite",

@@ -88,8 +88,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, *arguments: str):
     """Run the verb; an error is raised as itself."""
-    common = ["--data", str(folder / "set"), "--threads", "1", "--no-memory"]
-    options = ["--reference", str(folder / "float.onnx"), *common]
+    data = [] if "--data" in arguments else ["--data", str(folder / "set")]
+    options = ["--reference", str(folder / "float.onnx"), *data, "--threads", "1", "--no-memory"]
     result = CliRunner().invoke(command, [*options, *arguments], standalone_mode=False)
     if result.exception:
         raise result.exception
