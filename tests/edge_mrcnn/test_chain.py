@@ -38,6 +38,7 @@ def test_each_command_ends_by_naming_the_next(folder: Path, cli: Callable, monke
         assert "Traceback" not in outcome.err and "Warning" not in outcome.err
     assert sorted(p.name for p in (folder / "models").iterdir()) == [
         "best-int8.bin", "best-int8.onnx", "best-int8.xml", "best.bin", "best.onnx", "best.xml",
+        "export.toml",
     ]  # fmt: skip
     check_cards(folder / "models")
     check_report(json.loads((folder / "report" / "report.json").read_text()))
