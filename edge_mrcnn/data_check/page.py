@@ -32,7 +32,8 @@ def to_html(check: DataCheck) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters.update(jpeg_uri=_jpeg_uri, describe_split=describe_split, sizes=common_sizes)
-    template = environment.from_string(files("edge_mrcnn.data_check").joinpath("page.html.j2").read_text("utf-8"))
+    source = files("edge_mrcnn.data_check").joinpath("page.html.j2").read_text("utf-8")
+    template = environment.from_string(source)
     return template.render(
         check=check,
         version=__version__,
@@ -61,8 +62,13 @@ def _sheet(check: DataCheck) -> Sequence[tuple[str, list[Card]]]:
 
 
 def _level(check: DataCheck) -> str:
-    return "bad" if check.count("error") else "fair" if check.count("warning") else "good"
+    if check.count("error"):
+        return "bad"
+    if check.count("warning"):
+        return "fair"
+    return "good"
 
 
 def _jpeg_uri(data: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    encoded = base64.b64encode(data).decode()
+    return f"data:image/jpeg;base64,{encoded}"

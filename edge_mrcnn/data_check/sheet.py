@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoImage
-from edge_mrcnn.data.faults import Finding
+from edge_mrcnn.data.faults import Fault, Finding, Place
 from edge_mrcnn.data.records import Records
 from edge_mrcnn.evaluation.overlay import draw_objects, encode_jpeg
-from runtimes.draw import PALETTE
+from runtimes.draw import PALETTE, Color
 from runtimes.errors import EdgeError
 from runtimes.preprocess import read_image
 
@@ -38,30 +38,42 @@ def sample_cards(records: Records, count: int) -> list[Card]:
     """Images at even steps through those with objects; unreadable ones are passed over."""
     rows = _rows_by_image(records)
     ids = sorted(rows)
-    steps: list[int] = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int).tolist()
-    cards = (draw_card(records, records.images[ids[step]], rows[ids[step]]) for step in dict.fromkeys(steps))
-    return [card for card in cards if card]
+    steps = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)
+    cards = []
+    for step in dict.fromkeys(steps.tolist()):  # each once
+        image_id = ids[step]
+        card = draw_card(records, records.images[image_id], rows[image_id])
+        if card is not None:
+            cards.append(card)
+    return cards
 
 
 def fault_cards(records: Sequence[Records], findings: Sequence[Finding], count: int) -> list[Card]:
     """Objects with a fault alone in their pictures, one of each kind of fault first."""
-    by_split = {r.split: r for r in records}
-    rows = {r.split: {_number(a, i): i for i, a in enumerate(r.annotations)} for r in records}
-    queue = [(f.fault, place) for f in findings if f.fault.severity != "note" for place in f.places[:count]]
-    turn: dict[str, int] = defaultdict(int)
-    ranked = []
-    for fault, place in queue:
-        ranked.append((turn[fault.name], fault, place))
-        turn[fault.name] += 1
+    owners = {owner.split: owner for owner in records}
+    rows = {owner.split: _rows_by_number(owner) for owner in records}
     cards: list[Card] = []
-    for _, fault, place in sorted(ranked, key=lambda item: item[0]):
-        owner = by_split[place.split]
+    for fault, place in _in_turns(findings, count):
+        if len(cards) == count:
+            break
+        owner = owners[place.split]
         row = rows[place.split].get(place.object_id)
         image = owner.images.get(place.image_id) if isinstance(place.image_id, int) else None
-        if len(cards) < count and row is not None and image is not None:
-            card = draw_card(owner, image, [row], note=fault.title)
-            cards += [card] if card else []
+        if row is None or image is None:
+            continue
+        card = draw_card(owner, image, [row], note=fault.title)
+        if card is not None:
+            cards.append(card)
     return cards
+
+
+def _in_turns(findings: Sequence[Finding], count: int) -> Iterator[tuple[Fault, Place]]:
+    """The first place of each finding that is no note, then the second of each, up to so many of each."""
+    serious = [finding for finding in findings if finding.fault.severity != "note"]
+    for turn in range(count):
+        for finding in serious:
+            if turn < len(finding.places):
+                yield finding.fault, finding.places[turn]
 
 
 def draw_card(records: Records, image: CocoImage, rows: Sequence[int], note: str = "") -> Card | None:
@@ -72,18 +84,45 @@ def draw_card(records: Records, image: CocoImage, rows: Sequence[int], note: str
         return None
     height, width = pixels.shape[:2]
     scale = min(1.0, CARD_SIZE[0] / width, CARD_SIZE[1] / height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    canvas = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    drawable = [_drawable(records, row, image) for row in rows[:MOST_DRAWN]]
-    things = [thing for thing in drawable if thing is not None]
-    order = {category: number for number, category in enumerate(records.categories)}
-    keys = [order.get(t["category_id"], 0) if len(order) > 1 else i for i, t in enumerate(things)]
-    names = [records.categories.get(t["category_id"], "?") if len(order) > 1 else "" for t in things]
-    draw_objects(canvas, things, [PALETTE[key % len(PALETTE)] for key in keys], scale, names)
+    shown_width = max(1, round(width * scale))
+    shown_height = max(1, round(height * scale))
+    canvas = cv2.resize(pixels, (shown_width, shown_height), interpolation=cv2.INTER_AREA)
+
+    things = []
+    for row in rows[:MOST_DRAWN]:
+        thing = _drawable(records, row, image)
+        if thing is not None:
+            things.append(thing)
+    colors, names = _colors_and_names(records, things)
+    draw_objects(canvas, things, colors, scale, names)
     return Card(records.split, image.path.name, note or f"{len(rows)}", encode_jpeg(canvas))
 
 
+def _colors_and_names(records: Records, things: Sequence[dict[str, Any]]) -> tuple[list[Color], list[str]]:
+    """A colour and a name for each class; where there is one class only, a colour for each object and no name."""
+    order = list(records.categories)
+    colors, names = [], []
+    for index, thing in enumerate(things):
+        category = thing["category_id"]
+        key, name = index, ""
+        if len(order) > 1:
+            key = order.index(category) if category in order else 0
+            name = records.categories.get(category, "?")
+        colors.append(PALETTE[key % len(PALETTE)])
+        names.append(name)
+    return colors, names
+
+
+def _rows_by_number(records: Records) -> dict[Any, int]:
+    """Row of each annotation by its number; see `_number`."""
+    rows = {}
+    for row, annotation in enumerate(records.annotations):
+        rows[_number(annotation, row)] = row
+    return rows
+
+
 def _rows_by_image(records: Records) -> dict[int, list[int]]:
+    """Rows of the usable annotations by image."""
     rows: dict[int, list[int]] = defaultdict(list)
     for instance in records.instances:
         rows[instance.image_id].append(instance.row)
@@ -105,5 +144,8 @@ def _drawable(records: Records, row: int, image: CocoImage) -> dict[str, Any] | 
 
 
 def _number(raw: Any, row: int) -> Any:
+    """The id of an annotation; where it has none, its place in the file, as a finding names it."""
     number = raw.get("id") if isinstance(raw, dict) else None
-    return number if isinstance(number, (int, str)) else f"#{row + 1}"
+    if isinstance(number, (int, str)):
+        return number
+    return f"#{row + 1}"

@@ -23,8 +23,6 @@ RARE = 20
 SIMILAR_LIMIT = 20_000
 """Near-duplicates are looked for by default among this many pictures at most."""
 
-"""Called with what is done, the number of files done and the number of all."""
-
 
 @dataclass(frozen=True)
 class SplitSummary:
@@ -106,9 +104,13 @@ def check_data(
         findings.extend(_object_notes(records, image_size_hw))
         splits.append(records)
     findings.extend(_split_faults(splits))
-    count = sum(len(records.images) for records in splits)
-    compare = len(splits) > 1 and (count <= SIMILAR_LIMIT if similar is None else similar)
-    pictures = {r.split: _look_at_files(r, findings, decode, compare, progress) for r in splits}
+
+    if similar is None:
+        similar = sum(len(records.images) for records in splits) <= SIMILAR_LIMIT
+    compare = similar and len(splits) > 1
+    pictures = {}
+    for records in splits:
+        pictures[records.split] = _look_at_files(records, findings, decode, compare, progress)
     findings.extend(find_copies(pictures))
     if compare:
         findings.extend(find_similar(pictures))
@@ -119,7 +121,7 @@ def check_data(
 def find_splits(data: str | Path, validation: str | Path | None) -> dict[str, SplitSource]:
     """Name of each split to where it lies; see `check_data`."""
     own = [name for name in ("train", "val") if has_split(data, name)]
-    splits = {name: find_source(data, name) for name in own or ["train"]}
+    splits = {name: find_source(data, name) for name in own or ["train"]}  # with none, the error names what is expected
     if validation is not None:
         splits["val"] = find_source(validation, "val")
     places = {(source.path.resolve(), source.folder.resolve()) for source in splits.values()}
@@ -130,10 +132,17 @@ def find_splits(data: str | Path, validation: str | Path | None) -> dict[str, Sp
 
 def summarize(records: Records, image_size_hw: tuple[int, int]) -> SplitSummary:
     """The figures of a split."""
-    objects = [i for i in records.instances if not i.iscrowd]
-    counts = Counter(i.category_id for i in objects)
-    per_image = Counter(i.image_id for i in objects)
-    with_something = {i.image_id for i in records.instances}
+    objects = [instance for instance in records.instances if not instance.iscrowd]
+    with_something = {instance.image_id for instance in records.instances}
+    per_class: Counter[int] = Counter()
+    per_image: Counter[int] = Counter()
+    sides_px = []
+    for instance in objects:
+        per_class[instance.category_id] += 1
+        per_image[instance.image_id] += 1
+        area = _area_at(records, instance.image_id, instance.area, image_size_hw)
+        sides_px.append(area**0.5)
+    frequent_first = sorted(records.categories, key=lambda category: -per_class[category])
     return SplitSummary(
         name=records.split,
         path=records.path,
@@ -141,46 +150,51 @@ def summarize(records: Records, image_size_hw: tuple[int, int]) -> SplitSummary:
         empty_images=len(records.images) - len(with_something),
         objects=len(objects),
         crowds=len(records.instances) - len(objects),
-        classes={
-            records.categories[c]: counts[c] for c in sorted(records.categories, key=lambda c: -counts[c])
-        },
-        sides_px=[_area_at(records, i.image_id, i.area, image_size_hw) ** 0.5 for i in objects],
+        classes={records.categories[category]: per_class[category] for category in frequent_first},
+        sides_px=sides_px,
         per_image=Counter(per_image[image_id] for image_id in records.images),
         sizes=Counter((image.width, image.height) for image in records.images.values()),
-    )  # fmt: skip
+    )
 
 
 def _area_at(records: Records, image_id: int, area: int, image_size_hw: tuple[int, int]) -> float:
     """An area at the input size, in pixels."""
     image = records.images[image_id]
-    return area * min(image_size_hw[0] / image.height, image_size_hw[1] / image.width) ** 2
+    height, width = image_size_hw
+    scale = min(height / image.height, width / image.width)
+    return area * scale**2
 
 
 def _object_notes(records: Records, image_size_hw: tuple[int, int]) -> Iterator[tuple[str, Place]]:
-    shown = {i.image_id for i in records.instances}
+    with_something = {instance.image_id for instance in records.instances}
     for image_id in records.images:
-        if image_id not in shown:
+        if image_id not in with_something:
             yield "image-without-objects", records.place(image_id)
     for instance in records.instances:
+        image_id = instance.image_id
+        area = _area_at(records, image_id, instance.area, image_size_hw)
         if instance.iscrowd:
-            yield "crowd", records.place(instance.image_id, instance.id)
-        elif (area := _area_at(records, instance.image_id, instance.area, image_size_hw)) < MIN_VISIBLE_PX:
-            yield "tiny-object", records.place(instance.image_id, instance.id, f"{area:.1f} pixels")
+            yield "crowd", records.place(image_id, instance.id)
+        elif area < MIN_VISIBLE_PX:
+            yield "tiny-object", records.place(image_id, instance.id, f"{area:.1f} pixels")
 
 
 def _class_faults(records: Records, *, is_training: bool) -> Iterator[tuple[str, Place]]:
-    counts = count_objects(records.instances)
-    if not any(instance.is_outlined for instance in records.instances if not instance.iscrowd):
+    objects = [instance for instance in records.instances if not instance.iscrowd]
+    if not any(instance.is_outlined for instance in objects):
         detail = records.path.name
-        if records.instances and all(instance.iscrowd for instance in records.instances):
+        if records.instances and not objects:
             detail += f", all {len(records.instances)} are crowd regions; see --learn-crowds"
-        yield "nothing-to-learn" if is_training else "nothing-to-validate", Place(records.split, detail=detail)
+        fault = "nothing-to-learn" if is_training else "nothing-to-validate"
+        yield fault, Place(records.split, detail=detail)
         return
+    counts = count_objects(records.instances)
     for category, name in records.categories.items():
-        if not counts[category] and not is_training:
+        count = counts[category]
+        if is_training and count < RARE:
+            yield "rare-class", Place(records.split, detail=f"{name}: {count}")
+        elif not is_training and count == 0:
             yield "class-not-validated", Place(records.split, detail=name)
-        elif counts[category] < RARE and is_training:
-            yield "rare-class", Place(records.split, detail=f"{name}: {counts[category]}")
 
 
 def _split_faults(splits: list[Records]) -> Iterator[tuple[str, Place]]:
@@ -201,13 +215,12 @@ def _look_at_files(
 ) -> list[CheckedImage]:
     """Pictures whose files can be read."""
     images = list(records.images.values())
+    files = inspect_files(images, decode=decode, thumbs=compare)
     pictures = []
-    for done, (image, file) in enumerate(
-        zip(images, inspect_files(images, decode=decode, thumbs=compare), strict=True)
-    ):
+    for done, (image, file) in enumerate(zip(images, files, strict=True), start=1):
         if file.fault:
             findings.add(file.fault, records.place(image.id, detail=file.detail))
         if file.bytes:
             pictures.append(CheckedImage(records.split, image, file))
-        progress(f"files of {records.split}", done + 1, len(images))
+        progress(f"files of {records.split}", done, len(images))
     return pictures

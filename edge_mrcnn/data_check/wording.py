@@ -14,7 +14,8 @@ EXAMPLES = 3
 
 def verdict(check: DataCheck) -> str:
     """The result in one sentence."""
-    errors, warnings = check.count("error"), check.count("warning")
+    errors = check.count("error")
+    warnings = check.count("warning")
     if errors:
         return f"{_counted(errors, 'fault')} must be fixed before training."
     if warnings:
@@ -24,35 +25,55 @@ def verdict(check: DataCheck) -> str:
 
 def describe_split(summary: SplitSummary) -> str:
     """How many images, objects and classes."""
-    known = sum(1 for count in summary.classes.values() if count)
-    classes = _counted(known, "class", "classes")
-    crowds = f" and {_counted(summary.crowds, 'crowd')}" if summary.crowds else ""
-    return f"{_counted(summary.images, 'image')}, {_counted(summary.objects, 'object')} of {classes}{crowds}"
+    present = [name for name, count in summary.classes.items() if count]
+    images = _counted(summary.images, "image")
+    objects = _counted(summary.objects, "object")
+    classes = _counted(len(present), "class", "classes")
+    line = f"{images}, {objects} of {classes}"
+    if summary.crowds:
+        line += f" and {_counted(summary.crowds, 'crowd')}"
+    return line
 
 
 def to_lines(check: DataCheck) -> list[str]:
     """What a terminal shows: the splits, then each finding with its count, examples and advice."""
-    lines = [f"{summary.name}: {describe_split(summary)}" for summary in check.summaries]
+    indent = " " * 18
+    lines = []
+    for summary in check.summaries:
+        lines.append(f"{summary.name}: {describe_split(summary)}")
     for finding in check.findings:
-        fault = finding.fault
-        lines.append(f"{fault.severity:<8} {len(finding.places):>6}  {fault.title} ({fault.name}): {fault.advice}")
-        if fault.severity != "note":
-            lines += [f"{'':>16}  {place}" for place in finding.places[:EXAMPLES]]
-            lines += [f"{'':>16}  and {more} more" for more in [len(finding.places) - EXAMPLES] if more > 0]
+        fault, count = finding.fault, len(finding.places)
+        lines.append(f"{fault.severity:<8} {count:>6}  {fault.title} ({fault.name}): {fault.advice}")
+        if fault.severity == "note":
+            continue
+        for place in finding.places[:EXAMPLES]:
+            lines.append(f"{indent}{place}")
+        if count > EXAMPLES:
+            lines.append(f"{indent}and {count - EXAMPLES} more")
     return lines
 
 
 def to_markdown(check: DataCheck) -> str:
     """A table of findings, then every place of those that are no notes."""
     lines = ["# Data check", "", verdict(check), ""]
-    lines += [f"- **{summary.name}**: {describe_split(summary)}" for summary in check.summaries]
+    for summary in check.summaries:
+        lines.append(f"- **{summary.name}**: {describe_split(summary)}")
     lines += ["", "| severity | count | what | what to do |", "|---|---:|---|---|"]
-    lines += [f"| {f.fault.severity} | {len(f.places)} | {f.fault.title} | {f.fault.advice} |" for f in check.findings]
+    for finding in check.findings:
+        fault = finding.fault
+        lines.append(f"| {fault.severity} | {len(finding.places)} | {fault.title} | {fault.advice} |")
     for finding in check.findings:
         if finding.fault.severity != "note":
-            lines += ["", f"## {finding.fault.title} ({len(finding.places)})", ""]
-            lines += [f"- {place}" for place in finding.places]
+            lines += _section(finding)
     return "\n".join(lines) + "\n"
+
+
+def _section(finding: Finding) -> list[str]:
+    """A heading and every place."""
+    lines = ["", f"## {finding.fault.title} ({len(finding.places)})", ""]
+    for place in finding.places:
+        lines.append(f"- {place}")
+    return lines
 
 
 def to_json(check: DataCheck) -> str:
@@ -69,10 +90,20 @@ def to_json(check: DataCheck) -> str:
 
 
 def _finding_record(finding: Finding) -> dict[str, object]:
-    return {**asdict(finding.fault), "count": len(finding.places), "places": [asdict(p) for p in finding.places]}
+    return {
+        **asdict(finding.fault),
+        "count": len(finding.places),
+        "places": [asdict(place) for place in finding.places],
+    }
 
 
 def _split_record(summary: SplitSummary) -> dict[str, object]:
+    per_image = {}
+    for objects, images in sorted(summary.per_image.items()):
+        per_image[str(objects)] = images
+    sizes = {}
+    for (width, height), images in summary.sizes.most_common():
+        sizes[f"{width}x{height}"] = images
     return {
         "name": summary.name,
         "file": str(summary.path),
@@ -81,10 +112,12 @@ def _split_record(summary: SplitSummary) -> dict[str, object]:
         "objects": summary.objects,
         "crowds": summary.crowds,
         "classes": summary.classes,
-        "objects_per_image": {str(k): v for k, v in sorted(summary.per_image.items())},
-        "sizes": {f"{w}x{h}": count for (w, h), count in summary.sizes.most_common()},
+        "objects_per_image": per_image,
+        "sizes": sizes,
     }
 
 
 def _counted(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    if count == 1:
+        return f"1 {one}"
+    return f"{count:,} {many or one + 's'}"
