@@ -53,7 +53,9 @@ class Placing:
     @classmethod
     def whole(cls, source_hw: Size, canvas_hw: Size) -> Placing:
         """The whole picture, stretched to the canvas."""
-        return cls(source_hw, canvas_hw, canvas_hw, Span(0, 0, canvas_hw[0]), Span(0, 0, canvas_hw[1]), False)
+        height, width = canvas_hw
+        rows, columns = Span(0, 0, height), Span(0, 0, width)
+        return cls(source_hw, canvas_hw, canvas_hw, rows, columns, is_mirrored=False)
 
     @classmethod
     def choose(cls, source_hw: Size, canvas_hw: Size, config: TrainConfig, rng: np.random.Generator) -> Placing:
@@ -65,18 +67,24 @@ class Placing:
             config: Ranges and probabilities.
             rng: Source of randomness.
         """
-        fit = min(canvas_hw[0] / source_hw[0], canvas_hw[1] / source_hw[1])
-        scale = fit * np.exp(rng.uniform(*np.log(config.scale_jitter)))
-        resized_h, resized_w = (max(1, round(side * scale)) for side in source_hw)
-        rows = Span.choose(resized_h, canvas_hw[0], rng)
-        columns = Span.choose(resized_w, canvas_hw[1], rng)
+        height, width = source_hw
+        canvas_height, canvas_width = canvas_hw
+        fit = min(canvas_height / height, canvas_width / width)
+        lowest, highest = np.log(config.scale_jitter)
+        scale = fit * np.exp(rng.uniform(lowest, highest))  # uniform in its logarithm
+        resized_h = max(1, round(height * scale))
+        resized_w = max(1, round(width * scale))
+        rows = Span.choose(resized_h, canvas_height, rng)
+        columns = Span.choose(resized_w, canvas_width, rng)
         is_mirrored = bool(rng.random() < config.flip)
         return cls(source_hw, (resized_h, resized_w), canvas_hw, rows, columns, is_mirrored)
 
     @property
     def scale_yx(self) -> tuple[float, float]:
         """New pixels per old one."""
-        return self.resized_hw[0] / self.source_hw[0], self.resized_hw[1] / self.source_hw[1]
+        height, width = self.source_hw
+        resized_h, resized_w = self.resized_hw
+        return resized_h / height, resized_w / width
 
     def place_image(self, image: np.ndarray, pad_rgb: tuple[int, int, int]) -> np.ndarray:
         """The canvas (H, W, 3) with a picture (h, w, 3) uint8 RGB on it; `pad_rgb` is what it does not cover."""
@@ -173,15 +181,26 @@ def paste_objects(
         of those in `source_parts`.
     """
     candidates = np.arange(len(source_parts)) if has_mask is None else np.flatnonzero(has_mask)
-    count = len(candidates)
-    chosen = candidates[rng.permutation(count)[: rng.integers(1, count + 1)]] if count else np.zeros(0, np.int64)
-    covered = np.zeros(image.shape[:2], np.uint8)
+    chosen = _choose_some(candidates, rng)
     laid = [source_parts[index] for index in chosen]
+    covered = np.zeros(image.shape[:2], np.uint8)
     for part in laid:
         covered[_window(part)] |= part.mask
     pasted = np.where(covered[..., None] > 0, source, image)
-    seen = [Part(part.x, part.y, part.mask & (1 - covered[_window(part)])) for part in parts]
+    seen = []
+    for part in parts:
+        uncovered = 1 - covered[_window(part)]
+        seen.append(Part(part.x, part.y, part.mask & uncovered))
     return pasted, seen + laid, chosen
+
+
+def _choose_some(candidates: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """At least one of them, in random order; none of none."""
+    count = len(candidates)
+    if not count:
+        return np.zeros(0, np.int64)
+    order = rng.permutation(count)
+    return candidates[order[: rng.integers(1, count + 1)]]
 
 
 def _window(part: Part) -> tuple[slice, slice]:
@@ -198,8 +217,9 @@ def jitter_color(image: np.ndarray, strength: float, rng: np.random.Generator) -
     contrast, brightness, saturation = rng.uniform(-strength, strength, 3)
     mixed = np.eye(3) * (1 + saturation) - saturation * _LUMA[None]
     level = float(_LUMA @ cv2.mean(image)[:3])
-    shift = np.full((3, 1), level * (1 + brightness) - level * (1 + contrast))
-    return cv2.transform(image, np.hstack([mixed * (1 + contrast), shift]))
+    shift = level * (1 + brightness) - level * (1 + contrast)
+    matrix = np.hstack([mixed * (1 + contrast), np.full((3, 1), shift)])
+    return cv2.transform(image, matrix)
 
 
 _LUMA = np.array([0.299, 0.587, 0.114])

@@ -40,8 +40,10 @@ def find_copies(splits: Mapping[str, list[CheckedImage]]) -> Iterator[tuple[str,
             if picture.file.bytes:
                 by_length[picture.file.bytes].append(picture)
     for candidates in by_length.values():
+        if len(candidates) == 1:
+            continue
         by_content: dict[str, list[CheckedImage]] = defaultdict(list)
-        for picture in candidates if len(candidates) > 1 else ():
+        for picture in candidates:
             by_content[hash_file(picture.image.path)].append(picture)
         for same in by_content.values():
             yield from _copies(same)
@@ -57,36 +59,51 @@ def find_leaks(training: list[CheckedImage], validation: list[CheckedImage]) -> 
         known[picture.file.bytes].append(picture)
     leaks = []
     for picture in validation:
-        candidates = known.get(picture.file.bytes, [])
-        content = hash_file(picture.image.path) if candidates else ""
-        if any(hash_file(other.image.path) == content for other in candidates):
+        candidates = known.get(picture.file.bytes)
+        if not candidates:
+            continue
+        content = hash_file(picture.image.path)
+        if any(hash_file(candidate.image.path) == content for candidate in candidates):
             leaks.append(picture)
     return leaks
 
 
 def _copies(same: list[CheckedImage]) -> Iterator[tuple[str, Place]]:
     """Each further one, told with the first one of its own split, or of the splits before it."""
-    for position, picture in enumerate(same[1:], start=1):
-        own = next((p for p in same[:position] if p.split == picture.split), None)
-        first = own or same[0]
-        yield "duplicate-picture" if own else "leaked-picture", picture.place(f"the same as {first.place()}")
+    first_of: dict[str, CheckedImage] = {}
+    for picture in same:
+        own = first_of.setdefault(picture.split, picture)
+        if own is not picture:
+            yield "duplicate-picture", picture.place(f"the same as {own.place()}")
+        elif picture is not same[0]:
+            yield "leaked-picture", picture.place(f"the same as {same[0].place()}")
 
 
 def find_similar(splits: Mapping[str, list[CheckedImage]]) -> Iterator[tuple[str, Place]]:
     """Pictures of one split that look like one of another: the most similar one of each, copies left out."""
     for one, other in combinations(splits, 2):
-        known = [p for p in splits[one] if p.file.thumb is not None]
-        asked = [p for p in splits[other] if p.file.thumb is not None]
+        known, known_thumbs = _with_thumbs(splits[one])
+        asked, asked_thumbs = _with_thumbs(splits[other])
         if not known or not asked:
             continue
-        table = np.stack([p.file.thumb for p in known if p.file.thumb is not None])
+        table = np.stack(known_thumbs).T
         for start in range(0, len(asked), CHUNK):
             part = asked[start : start + CHUNK]
-            likeness = np.stack([p.file.thumb for p in part if p.file.thumb is not None]) @ table.T
+            likeness = np.stack(asked_thumbs[start : start + CHUNK]) @ table
             for picture, best, value in zip(part, likeness.argmax(1), likeness.max(1), strict=True):
                 twin = known[best]
                 if value >= MIN_CORRELATION and not _is_copy(picture, twin):
                     yield "similar-picture", picture.place(f"{100 * value:.1f} % like {twin.place()}")
+
+
+def _with_thumbs(pictures: list[CheckedImage]) -> tuple[list[CheckedImage], list[np.ndarray]]:
+    """The pictures that have a thumbnail, and these."""
+    with_thumbs, thumbs = [], []
+    for picture in pictures:
+        if picture.file.thumb is not None:
+            with_thumbs.append(picture)
+            thumbs.append(picture.file.thumb)
+    return with_thumbs, thumbs
 
 
 def _is_copy(one: CheckedImage, other: CheckedImage) -> bool:

@@ -48,7 +48,8 @@ class InstanceDataset:
         rng = np.random.default_rng((self.config.seed, epoch, index))
         image, parts, labels, has_mask = self._see(index, rng)
         if self.config.copy_paste and rng.random() < self.config.copy_paste:
-            source, source_parts, source_labels, is_outlined = self._see(int(rng.integers(len(self))), rng)
+            other = int(rng.integers(len(self)))
+            source, source_parts, source_labels, is_outlined = self._see(other, rng)
             image, parts, chosen = paste_objects(image, parts, source, source_parts, rng, is_outlined)
             labels = np.concatenate([labels, source_labels[chosen]])
             has_mask = np.concatenate([has_mask, is_outlined[chosen]])
@@ -68,11 +69,14 @@ class InstanceDataset:
                 continue
             outline = annotation["segmentation"]
             whole = fill_box(annotation["bbox"], record) if outline is None else cut_mask(outline)
-            part = placing.place_mask(whole) if whole.mask.size else None
-            if part is not None:
-                parts.append(part)
-                labels.append(self._labels[annotation["category_id"]])
-                has_mask.append(outline is not None)
+            if not whole.mask.size:
+                continue
+            part = placing.place_mask(whole)
+            if part is None:
+                continue
+            parts.append(part)
+            labels.append(self._labels[annotation["category_id"]])
+            has_mask.append(outline is not None)
         canvas = placing.place_image(image, self.pad_rgb)
         return canvas, parts, np.array(labels, np.int64), np.array(has_mask, bool)
 
@@ -80,9 +84,12 @@ class InstanceDataset:
 def fill_box(box_xywh: Sequence[float], record: CocoImage) -> Part:
     """The pixels of its picture that a box touches, all 1."""
     x, y, width, height = box_xywh
-    left, top = max(0, math.floor(x)), max(0, math.floor(y))
-    right, bottom = min(record.width, math.ceil(x + width)), min(record.height, math.ceil(y + height))
-    return Part(left, top, np.ones((max(0, bottom - top), max(0, right - left)), np.uint8))
+    left = max(0, math.floor(x))
+    top = max(0, math.floor(y))
+    right = min(record.width, math.ceil(x + width))
+    bottom = min(record.height, math.ceil(y + height))
+    size_hw = (max(0, bottom - top), max(0, right - left))
+    return Part(left, top, np.ones(size_hw, np.uint8))
 
 
 def _read(record: CocoImage, placing: Placing) -> np.ndarray:
@@ -93,11 +100,13 @@ def _read(record: CocoImage, placing: Placing) -> np.ndarray:
     """
     shrink = 1
     if record.width * record.height > LARGE_PX:
-        shrink = max(factor for factor in (1, 2, 4, 8) if factor == 1 or factor * max(placing.scale_yx) <= 1)
+        while shrink < 8 and 2 * shrink * max(placing.scale_yx) <= 1:
+            shrink *= 2
     image = read_image(record.path, shrink=shrink)
     height, width = image.shape[:2]
-    off = max(abs(height - record.height / shrink), abs(width - record.width / shrink))
-    if off >= 1:  # decoders round a half of an odd side up or down
+    off_y = abs(height - record.height / shrink)
+    off_x = abs(width - record.width / shrink)
+    if max(off_y, off_x) >= 1:  # decoders round a half of an odd side up or down
         raise _size_error(record.path, (record.height, record.width), (height * shrink, width * shrink))
     return image
 
@@ -108,5 +117,8 @@ def collate(samples: list[Sample]) -> tuple[Tensor, list[dict[str, Tensor]]]:
     return torch.stack(images), list(targets)
 
 
-def _size_error(path: Path, expected: tuple[int, ...], got: tuple[int, ...]) -> DataError:
-    return DataError(f"{path}: the annotation says {expected[1]}x{expected[0]} pixels, the file has {got[1]}x{got[0]}")
+def _size_error(path: Path, expected: tuple[int, int], got: tuple[int, int]) -> DataError:
+    """Both sizes are height and width."""
+    height, width = expected
+    got_height, got_width = got
+    return DataError(f"{path}: the annotation says {width}x{height} pixels, the file has {got_width}x{got_height}")

@@ -48,9 +48,10 @@ def _has_corner_boxes(records: Records) -> bool:
     as_written = as_corners = count = 0.0
     for instance in records.instances:
         if instance.is_outlined and not instance.iscrowd:
+            box = instance.annotation["bbox"]
             count += 1
-            as_written += box_iou(instance.annotation["bbox"], instance.box_xywh)
-            as_corners += box_iou(from_corners(instance.annotation["bbox"]), instance.box_xywh)
+            as_written += box_iou(box, instance.box_xywh)
+            as_corners += box_iou(from_corners(box), instance.box_xywh)
     return as_corners > as_written and as_corners >= SURE_BOX_IOU * count
 
 
@@ -72,12 +73,15 @@ def from_corners(box: Box) -> list[float]:
 
 def box_iou(one: Box, other: Box) -> float:
     """Intersection over union of two xywh boxes; 0 where one has no area."""
-    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
+    x, y, width, height = one
+    other_x, other_y, other_width, other_height = other
+    common_width = min(x + width, other_x + other_width) - max(x, other_x)
+    common_height = min(y + height, other_y + other_height) - max(y, other_y)
+    if common_width <= 0 or common_height <= 0:
         return 0.0
-    common = width * height
-    return common / (one[2] * one[3] + other[2] * other[3] - common)
+    common = common_width * common_height
+    both = width * height + other_width * other_height - common
+    return common / both
 
 
 def box_text(box: Box) -> str:
@@ -106,12 +110,20 @@ def leaves_image(box: Box, image: CocoImage) -> bool:
 
 def _mend_areas(records: Records) -> None:
     for instance in records.instances:
-        area, pixels = instance.annotation["area"], instance.area
-        is_near = max(area, pixels) <= AREA_RATIO * min(area, pixels) or abs(area - pixels) <= AREA_SLACK_PX
-        if instance.is_outlined and not is_near:
+        if not instance.is_outlined:
+            continue
+        area = instance.annotation["area"]
+        pixels = instance.area
+        if not _is_near(area, pixels):
             detail = f"area {area:g}, outline's {pixels}"
             records.note("area-off-outline", instance.image_id, instance.id, detail)
             instance.annotation["area"] = float(pixels)
+
+
+def _is_near(area: float, pixels: int) -> bool:
+    if abs(area - pixels) <= AREA_SLACK_PX:
+        return True
+    return max(area, pixels) <= AREA_RATIO * min(area, pixels)
 
 
 def _note_copies(records: Records) -> None:
@@ -124,8 +136,12 @@ def _note_copies(records: Records) -> None:
 
 
 def _note_crowds(records: Records) -> None:
-    every = Counter(instance.category_id for instance in records.instances)
-    crowds = Counter(instance.category_id for instance in records.instances if instance.iscrowd)
+    every: Counter[int] = Counter()
+    crowds: Counter[int] = Counter()
+    for instance in records.instances:
+        every[instance.category_id] += 1
+        if instance.iscrowd:
+            crowds[instance.category_id] += 1
     for category, count in crowds.items():
         if count > LARGE_PART * every[category]:
             detail = f"{records.categories[category]}: {count} of {every[category]}"
@@ -137,12 +153,14 @@ def _leave_out(records: Records, is_training: bool) -> Records:
     counts = count_objects(records.instances)
     kept = {}
     for number, name in records.categories.items():
-        if name.casefold() in BACKGROUND_NAMES or (number == 0 and not counts[number]):
-            records.faults.append(("root-category", Place(records.split, detail=name)))
+        place = Place(records.split, detail=name)
+        is_empty_root = number == 0 and not counts[number]
+        if is_empty_root or name.casefold() in BACKGROUND_NAMES:
+            records.faults.append(("root-category", place))
         elif counts[number] or not counts or not is_training:
             kept[number] = name
         else:
-            records.faults.append(("class-without-objects", Place(records.split, detail=name)))
+            records.faults.append(("class-without-objects", place))
     instances = [instance for instance in records.instances if instance.category_id in kept]
     return replace(records, categories=kept, instances=instances)
 

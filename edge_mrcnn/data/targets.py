@@ -49,10 +49,11 @@ def make_target(parts: Sequence[Part], labels: np.ndarray, has_mask: np.ndarray 
 
 def trim(part: Part) -> Part:
     """A mask without empty rows and columns around it; it covers something."""
-    rows, columns = np.flatnonzero(part.mask.any(1)), np.flatnonzero(part.mask.any(0))
-    top, left = int(rows[0]), int(columns[0])
-    mask = part.mask[top : rows[-1] + 1, left : columns[-1] + 1]
-    return Part(part.x + left, part.y + top, mask)
+    rows = np.flatnonzero(part.mask.any(axis=1))
+    columns = np.flatnonzero(part.mask.any(axis=0))
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    return Part(part.x + left, part.y + top, part.mask[top:bottom, left:right])
 
 
 def unpack_masks(target: Target, rows: Tensor, size_hw: tuple[int, int]) -> Tensor:
@@ -68,12 +69,15 @@ def unpack_masks(target: Target, rows: Tensor, size_hw: tuple[int, int]) -> Tens
         return packed[rows]
     if not len(rows) or not len(packed):
         return packed.new_zeros((len(rows), *size_hw))
-    left, top, right, bottom = target["boxes"].long().unbind(1)
+    boxes = target["boxes"].long()
+    left, top, right, bottom = boxes.unbind(1)
     areas = (right - left) * (bottom - top)
-    starts = areas.cumsum(0) - areas
-    left, top, right, bottom, starts = (value[rows, None, None] for value in (left, top, right, bottom, starts))
-    y = torch.arange(size_hw[0], device=packed.device)[None, :, None]
-    x = torch.arange(size_hw[1], device=packed.device)[None, None, :]
+    starts = areas.cumsum(0) - areas  # of each mask in the packed pixels
+
+    left, top, right, bottom = boxes[rows, :, None, None].unbind(1)  # (K, 1, 1) each
+    height, width = size_hw
+    y = torch.arange(height, device=packed.device)[None, :, None]
+    x = torch.arange(width, device=packed.device)[None, None, :]
     is_inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
-    index = starts + (y - top) * (right - left) + (x - left)
+    index = starts[rows, None, None] + (y - top) * (right - left) + (x - left)
     return packed[index.where(is_inside, 0)] * is_inside

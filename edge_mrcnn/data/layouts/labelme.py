@@ -36,7 +36,8 @@ def find(root: Path, split: str) -> SplitSource | None:
     folder = root if split == WHOLE else find_child(root, names_of(split))
     if folder is None or not folder.is_dir():
         return None
-    if not any(_is_label_file(path) for path in sorted(folder.rglob("*.json"))[:LOOKED_AT]):
+    first_files = sorted(folder.rglob("*.json"))[:LOOKED_AT]
+    if not any(map(_is_label_file, first_files)):
         return None
     return SplitSource(TITLE, folder, folder, root, read_folder)
 
@@ -51,19 +52,21 @@ def _is_label_file(path: Path) -> bool:
 
 def read_folder(source: SplitSource) -> dict[str, Any]:
     """COCO's tables of all files under a folder; categories are in the order of their names."""
-    files = [path for path in sorted(source.folder.rglob("*.json")) if _is_label_file(path)]
+    files = list(filter(_is_label_file, sorted(source.folder.rglob("*.json"))))
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     ignored = 0
     for number, file in enumerate(files, start=1):
         record = json.loads(file.read_bytes())
-        images.append(_image_row(number, file, record))
+        image = _image_row(number, file, record)
+        images.append(image)
         for shapes in group_shapes(record["shapes"]):
-            row = {"id": len(annotations) + 1, "image_id": number, "label": str(shapes[0].get("label"))}
-            outline = _outline_of(shapes, images[-1], file)
-            ignored += outline is None
-            if outline is not None:
-                annotations.append({**row, **outline})
+            outline = _outline_of(shapes, image, file)
+            if outline is None:
+                ignored += 1
+                continue
+            label = str(shapes[0].get("label"))
+            annotations.append({"id": len(annotations) + 1, "image_id": number, "label": label, **outline})
     if ignored:
         log.warning("%s: %d lines and points are no objects, and are left out", source.folder, ignored)
     names = sorted({row["label"] for row in annotations})
@@ -82,11 +85,14 @@ def _image_row(number: int, file: Path, record: dict[str, Any]) -> dict[str, Any
 
 def _picture_of(file: Path, record: dict[str, Any]) -> Path:
     """The picture that a file names, or the one beside it that is called like it."""
-    named = file.parent / str(record.get("imagePath") or "").replace("\\", "/")
+    stated = str(record.get("imagePath") or "")
+    named = file.parent / stated.replace("\\", "/")  # labelme on Windows
     if named.is_file():
         return named
-    beside = [path for path in sorted(file.parent.glob(f"{file.stem}.*")) if path.suffix.casefold() in SUFFIXES]
-    return beside[0] if beside else named
+    for beside in sorted(file.parent.glob(f"{file.stem}.*")):
+        if beside.suffix.casefold() in SUFFIXES:
+            return beside
+    return named
 
 
 def group_shapes(shapes: list[Shape]) -> Iterator[list[Shape]]:
@@ -94,8 +100,9 @@ def group_shapes(shapes: list[Shape]) -> Iterator[list[Shape]]:
     groups: dict[tuple[str, Any], list[Shape]] = {}
     for place, shape in enumerate(shapes):
         group = shape.get("group_id")
-        is_alone = group is None or kind_of(shape) not in ("polygon", "circle")
-        key = ("", place) if is_alone else (str(shape.get("label")), group)
+        key = (str(shape.get("label")), group)
+        if group is None or kind_of(shape) not in ("polygon", "circle"):
+            key = ("", place)  # of this shape alone
         groups.setdefault(key, []).append(shape)
     yield from groups.values()
 
@@ -131,8 +138,10 @@ def _polygon_of(shape: Shape) -> list[float]:
     points = np.array(shape["points"], float)
     if kind_of(shape) == "circle":
         center, edge = points
+        radius = np.linalg.norm(edge - center)
         angles = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
-        points = center + np.linalg.norm(edge - center) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        points = center + radius * directions
     corners: list[float] = points.ravel().tolist()
     return corners
 
@@ -149,6 +158,7 @@ def _runs_of(shape: Shape, size_hw: tuple[int, int]) -> dict[str, Any]:
     height, width = mask.shape
     whole: np.ndarray = np.zeros(size_hw, np.uint8, order="F")
     seen = whole[top : top + height, left : left + width]
-    seen[:] = mask[: seen.shape[0], : seen.shape[1]] > 0
+    seen_height, seen_width = seen.shape
+    seen[:] = mask[:seen_height, :seen_width] > 0
     runs: dict[str, Any] = rle.encode(whole)
     return runs

@@ -29,9 +29,11 @@ Color = tuple[int, int, int]
 
 def find(root: Path, split: str) -> SplitSource | None:
     """The split of this name; `root` may be the folder around VOC2012, too."""
-    for folder in (root, *sorted(root.glob("VOC*")), *sorted(root.glob("VOCdevkit/VOC*"))):
-        names = ("default",) if split == WHOLE else names_of(split)
-        path = find_child(folder / LISTS, tuple(f"{name}.txt" for name in names))
+    names = ("default",) if split == WHOLE else names_of(split)
+    lists = tuple(f"{name}.txt" for name in names)
+    years = [*sorted(root.glob("VOC*")), *sorted(root.glob("VOCdevkit/VOC*"))]
+    for folder in (root, *years):
+        path = find_child(folder / LISTS, lists)
         if path is not None and (folder / "SegmentationObject").is_dir():
             return SplitSource(TITLE, path, folder / "JPEGImages", folder, read_list)
     return None
@@ -43,17 +45,25 @@ def read_list(source: SplitSource) -> dict[str, Any]:
     names = list(colors.values())
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, stem in enumerate(source.path.read_text(encoding="utf-8-sig").split(), start=1):
+    stems = source.path.read_text(encoding="utf-8-sig").split()
+    for number, stem in enumerate(stems, start=1):
         images.append(image_row(number, _picture_of(source.folder, stem)))
         for name, outline in read_objects(source.root, stem, colors):
-            row = {"id": len(annotations) + 1, "image_id": number, "category_id": names.index(name) + 1}
-            annotations.append({**row, "segmentation": outline})
+            row = {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": names.index(name) + 1,
+                "segmentation": outline,
+            }
+            annotations.append(row)
     return {"images": images, "annotations": annotations, "categories": category_rows(names)}
 
 
 def _picture_of(folder: Path, stem: str) -> Path:
-    found = [path for path in sorted(folder.glob(f"{stem}.*")) if path.suffix.casefold() in SUFFIXES]
-    return found[0] if found else folder / f"{stem}.jpg"
+    for path in sorted(folder.glob(f"{stem}.*")):
+        if path.suffix.casefold() in SUFFIXES:
+            return path
+    return folder / f"{stem}.jpg"
 
 
 def class_colors(root: Path) -> dict[Color, str]:
@@ -65,7 +75,9 @@ def class_colors(root: Path) -> dict[Color, str]:
     for line in labels.read_text(encoding="utf-8-sig").splitlines():
         name, _, rest = line.partition(":")
         values = rest.split(":")[0].split(",")
-        if not line.startswith("#") and len(values) == 3 and name.casefold() not in ("background", "void"):
+        if line.startswith("#") or len(values) != 3:
+            continue
+        if name.casefold() not in ("background", "void"):
             red, green, blue = map(int, values)
             colors[red, green, blue] = name
     return colors
@@ -97,11 +109,13 @@ def read_objects(root: Path, stem: str, colors: dict[Color, str]) -> list[tuple[
             continue
         mask = objects == code
         values, counts = np.unique(classes[mask], return_counts=True)
-        red, green, blue = (int(values[counts.argmax()]) >> shift & 255 for shift in (16, 8, 0))
-        name = colors.get((red, green, blue))
+        color = _color(int(values[counts.argmax()]))  # that of most of its pixels
+        name = colors.get(color)
         if name is None:
+            red, green, blue = color
             raise DataError(f"{root}: object in SegmentationClass/{stem}.png of no class's colour {red},{green},{blue}")
-        found.append((name, rle.encode(np.asfortranarray(mask.astype(np.uint8)))))
+        outline = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
+        found.append((name, outline))
     return found
 
 
@@ -116,5 +130,11 @@ def _read_codes(path: Path) -> np.ndarray:
 
 
 def _code(color: Color) -> int:
+    """A colour as a number."""
     red, green, blue = color
     return red << 16 | green << 8 | blue
+
+
+def _color(code: int) -> Color:
+    """The colour of a number."""
+    return code >> 16 & 255, code >> 8 & 255, code & 255

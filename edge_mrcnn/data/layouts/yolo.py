@@ -28,7 +28,9 @@ def find(root: Path, split: str) -> SplitSource | None:
     if split != WHOLE or names is None or not (root / "labels").is_dir():
         return None
     pictures = root / "images"
-    return SplitSource(TITLE.format(names.name), names, pictures if pictures.is_dir() else root, root, _read_named)
+    if not pictures.is_dir():
+        pictures = root
+    return SplitSource(TITLE.format(names.name), names, pictures, root, _read_named)
 
 
 def find_in(file: Path, split: str) -> SplitSource | None:
@@ -65,17 +67,23 @@ def read_yaml(file: Path) -> dict[str, Any]:
 def read_split(file: Path, split: str) -> dict[str, Any]:
     """COCO's tables of one split of a `data.yaml`."""
     record = read_yaml(file)
+    entries = _pictures_of(record, split) or []
     pictures = []
-    for entry in _pictures_of(record, split) or ():
+    for entry in entries:
         pictures += _list_entry(file, record, entry)
     if not pictures:
-        raise DataError(f"{file}: no picture in {', '.join(_pictures_of(record, split) or ())} of {split}")
+        raise DataError(f"{file}: no picture in {', '.join(entries)} of {split}")
     return read_pictures(pictures, class_names(record), file)
 
 
 def _read_named(source: SplitSource) -> dict[str, Any]:
-    names = [line.strip() for line in source.path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    return read_pictures(list_pictures(source.folder), names, source.path)
+    return read_pictures(list_pictures(source.folder), _read_lines(source.path), source.path)
+
+
+def _read_lines(file: Path) -> list[str]:
+    """The lines of a text file, without blank ones."""
+    lines = file.read_text(encoding="utf-8-sig").splitlines()
+    return [line.strip() for line in lines if line.strip()]
 
 
 def read_pictures(pictures: list[Path], names: list[str], file: Path) -> dict[str, Any]:
@@ -109,8 +117,9 @@ def label_file(picture: Path) -> Path:
 def read_labels(file: Path, image: dict[str, Any]) -> list[dict[str, Any]]:
     """COCO's annotations of one text file; what cannot be read is left for the rules to name."""
     sides = image.get("width", 0), image.get("height", 0)
+    lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         row: dict[str, Any] = {"id": f"{file.name}:{number}", "image_id": image["id"]}
@@ -124,11 +133,14 @@ def read_labels(file: Path, image: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _shape_of(shares: list[float], sides: tuple[int, int]) -> dict[str, Any]:
+    """COCO's segmentation, or box, of x and y by turns as shares of width and height."""
     pixels = [share * sides[place % 2] for place, share in enumerate(shares)]
     if len(pixels) != 4:
         return {"segmentation": [pixels]}
     center_x, center_y, width, height = pixels
-    return {"segmentation": None, "bbox": [center_x - width / 2, center_y - height / 2, width, height]}
+    left = center_x - width / 2
+    top = center_y - height / 2
+    return {"segmentation": None, "bbox": [left, top, width, height]}
 
 
 def class_names(record: dict[str, Any]) -> list[str]:
@@ -137,7 +149,9 @@ def class_names(record: dict[str, Any]) -> list[str]:
     if isinstance(names, list):
         return [str(name) for name in names]
     by_number = names if isinstance(names, dict) else {}
-    count = max([int(record.get("nc") or 0), *(int(number) + 1 for number in by_number)])
+    count = int(record.get("nc") or 0)
+    for number in by_number:
+        count = max(count, int(number) + 1)
     return [str(by_number.get(number, f"class {number}")) for number in range(count)]
 
 
@@ -145,8 +159,10 @@ def _pictures_of(record: dict[str, Any], split: str) -> list[str] | None:
     """Folders or lists of a split."""
     for name in names_of(split):
         entry = record.get(name)
+        if isinstance(entry, list) and entry:
+            return list(map(str, entry))
         if entry:
-            return [str(part) for part in entry] if isinstance(entry, list) else [str(entry)]
+            return [str(entry)]
     return None
 
 
@@ -160,12 +176,11 @@ def _list_entry(file: Path, record: dict[str, Any], entry: str) -> list[Path]:
     """The pictures of a folder, or those that a text file lists."""
     plain = entry.replace("\\", "/")
     inside = plain.removeprefix("../")  # Roboflow writes ../train/images for a folder beside the file
-    bases = (_base(file, record), file.parent)
-    found = [base / name for name in (plain, inside) for base in bases if (base / name).exists()]
-    if not found:
+    base = _base(file, record)
+    places = (base / plain, file.parent / plain, base / inside, file.parent / inside)
+    path = next((place for place in places if place.exists()), None)
+    if path is None:
         raise DataError(f"{file}: {entry} is not there")
-    path = found[0]
     if path.is_dir():
         return list_pictures(path)
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    return [_base(file, record) / line for line in lines]
+    return [base / line for line in _read_lines(path)]
