@@ -149,7 +149,7 @@ def test_dense_backbones_multiply_the_bytes_of_a_picture() -> None:
     assert (published.image_mean, published.image_std) == (IMAGENET_MEAN, IMAGENET_STD)
 
 
-@pytest.mark.parametrize("name", ["repvgg_lite", "repvgg_wide"])
+@pytest.mark.parametrize("name", ["repvgg_lite", "repvgg_deep", "repvgg_wide"])
 @torch.no_grad()
 def test_fused_backbone_is_a_stack_of_plain_convolutions(name: str) -> None:
     torch.manual_seed(0)
@@ -180,3 +180,14 @@ def assert_names_no_backbone(text: str) -> None:
     code = re.sub(r'""".*?"""', "", text, flags=re.DOTALL)
     code = re.sub(r"#.*", "", code)
     assert [name for name in families if name in code.lower()] == []
+
+
+@pytest.mark.parametrize(("name", "pixels"), [("repvgg_lite", 143), ("repvgg_deep", 303)])
+def test_coarsest_map_sees_so_much_of_the_picture(name: str, pixels: int) -> None:
+    backbone = build_backbone(name).eval()
+    for parameter in backbone.parameters():
+        parameter.data.abs_()  # so that no path cancels another
+    picture = torch.ones(1, 3, 640, 640, requires_grad=True)
+    backbone(picture)[-1][0, :, 10, 10].sum().backward()
+    rows = torch.nonzero(picture.grad.abs().sum((0, 1, 3)))
+    assert int(rows.max() - rows.min()) + 1 == pixels

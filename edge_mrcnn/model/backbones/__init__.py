@@ -24,6 +24,7 @@ BACKBONES = {  # name -> "module:function"; the function takes `pretrained: bool
     "resnet50": "edge_mrcnn.model.backbones.resnet:resnet50",
     "resnet101": "edge_mrcnn.model.backbones.resnet:resnet101",
     "repvgg_lite": "edge_mrcnn.model.backbones.repvgg:repvgg_lite",
+    "repvgg_deep": "edge_mrcnn.model.backbones.repvgg:repvgg_deep",
     "repvgg_wide": "edge_mrcnn.model.backbones.repvgg:repvgg_wide",
 }
 
