@@ -36,7 +36,7 @@ def test_motion_jpeg_is_read_however_it_is_wrapped(oddity, figure):
     with OddMjpeg(oddity) as server:
         seconds, frames = first_frame_s(server.url, 6)
     figure(f"first frame after {seconds:.2f} s")
-    assert seconds < 3
+    assert seconds < 5
     assert frames[0].image.shape == (HEIGHT, WIDTH, 3)
     assert all(60 < frame.image.mean() < 140 for frame in frames)
     if oddity == "sizes change":
@@ -46,9 +46,9 @@ def test_motion_jpeg_is_read_however_it_is_wrapped(oddity, figure):
 @pytest.mark.parametrize(
     ("name", "camera", "limit_s"),
     [
-        ("plain", {}, 3),
-        ("audio track that never sends", {"silent_track": "audio"}, 3),
-        ("metadata track that never sends", {"silent_track": "application"}, 3),
+        ("plain", {}, 5),
+        ("audio track that never sends", {"silent_track": "audio"}, 5),
+        ("metadata track that never sends", {"silent_track": "application"}, 5),
         ("key frames 12 s apart", {"key_every": 300}, 15),
         ("key frames 12 s apart, no parameter sets", {"key_every": 300, "has_parameters": False}, 16),
         ("one frame a second", {"fps": 1, "key_every": 4}, 8),
