@@ -7,6 +7,7 @@ a lot are chosen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import cv2
@@ -38,15 +39,29 @@ def choose_pictures(reference: Runtime, seed: int = 0) -> list[NamedPicture]:
     """
     size = reference.card.input_size_hw
     empty = np.full((1, *size, 3), 128, dtype=np.uint8)
-    answered = [(picture, reference.run(picture)) for picture in draw_pictures(size, seed)]
-    sparse = min(answered, key=lambda pair: _emptiness(pair[1]))
-    crowded = max(answered, key=lambda pair: (len(pair[1].scores), pair[1].scores.sum()))
-    return [("empty", empty, reference.run(empty)), ("sparse", *sparse), ("crowded", *crowded)]
+    drawings = list(draw_pictures(size, seed))
+    answers = [reference.run(drawing) for drawing in drawings]
+    numbers = range(len(drawings))
+    sparse = min(numbers, key=lambda number: _crowding_of_clear(answers[number]))
+    crowded = max(numbers, key=lambda number: _crowding(answers[number]))
+    return [
+        ("empty", empty, reference.run(empty)),
+        ("sparse", drawings[sparse], answers[sparse]),
+        ("crowded", drawings[crowded], answers[crowded]),
+    ]
 
 
-def _emptiness(answer: RawOutputs) -> tuple[bool, int, float]:
+def _crowding(answer: RawOutputs) -> tuple[int, float]:
+    """Larger for more detections, then for surer ones."""
+    return len(answer.scores), answer.scores.sum()
+
+
+def _crowding_of_clear(answer: RawOutputs) -> tuple[bool, int, float]:
+    """Smaller for fewer detections; answers without a clear one come behind all others, the clearest of them first."""
     best = float(answer.scores.max(initial=0))
-    return best < CLEAR, len(answer.scores) if best >= CLEAR else 0, -best
+    is_unclear = best < CLEAR
+    count = 0 if is_unclear else len(answer.scores)
+    return is_unclear, count, -best
 
 
 def draw_pictures(size_hw: tuple[int, int], seed: int = 0) -> Iterator[Array]:
@@ -61,44 +76,57 @@ def draw_pictures(size_hw: tuple[int, int], seed: int = 0) -> Iterator[Array]:
     """
     rng = np.random.default_rng(seed)
     for count in np.geomspace(1, 40, TRIALS).round().astype(int):
-        yield _enlarge(_draw(size_hw, int(count), rng), size_hw)[None]
+        canvas = _draw(size_hw, int(count), rng)
+        yield _enlarge(canvas, size_hw)[None]
 
 
 def _draw(size_hw: tuple[int, int], count: int, rng: np.random.Generator) -> Array:
     """A drawing in cells: figures on a plain ground, the fewer the larger."""
-    height, width = (-(-side // CELL) for side in size_hw)
+    height, width = (math.ceil(side / CELL) for side in size_hw)
     ground = rng.integers(40, 216, 3)
     canvas = np.full((height, width, 3), ground, dtype=np.uint8)
     radius = 0.42 * min(height, width) / np.sqrt(count)
     for _ in range(count):
-        center = rng.uniform((radius, radius), (max(radius + 1, width - radius), max(radius + 1, height - radius)))
+        # A figure as large as the picture still gets a pixel of freedom.
+        right, bottom = max(radius + 1, width - radius), max(radius + 1, height - radius)
+        center = rng.uniform((radius, radius), (right, bottom))
         draw = FIGURES[rng.integers(len(FIGURES))]
-        draw(canvas, center, radius * rng.uniform(0.8, 1.5), rng)
+        size = radius * rng.uniform(0.8, 1.5)
+        draw(canvas, center, size, rng)
     return canvas
 
 
 def _draw_person(canvas: Array, center: Array, radius: float, rng: np.random.Generator) -> None:
     """A head above a trunk above two legs: what most models of this kind are trained for."""
-    (x, y), (skin, coat, trousers) = center, _colours(rng, 3)
-    cv2.rectangle(canvas, _point(x - 0.3 * radius, y), _point(x - 0.05 * radius, y + radius), trousers, -1)
-    cv2.rectangle(canvas, _point(x + 0.05 * radius, y), _point(x + 0.3 * radius, y + radius), trousers, -1)
-    cv2.ellipse(canvas, _point(x, y - 0.2 * radius), _point(0.38 * radius, 0.5 * radius), 0, 0, 360, coat, -1)
-    cv2.circle(canvas, _point(x, y - 0.85 * radius), max(1, round(0.2 * radius)), skin, -1)
+    x, y = center
+    skin, coat, trousers = _colours(rng, 3)
+    inner, outer, feet = 0.05 * radius, 0.3 * radius, y + radius
+    cv2.rectangle(canvas, _point(x - outer, y), _point(x - inner, feet), trousers, cv2.FILLED)
+    cv2.rectangle(canvas, _point(x + inner, y), _point(x + outer, feet), trousers, cv2.FILLED)
+    trunk, trunk_axes = _point(x, y - 0.2 * radius), _point(0.38 * radius, 0.5 * radius)
+    cv2.ellipse(canvas, trunk, trunk_axes, 0, 0, 360, coat, cv2.FILLED)
+    head, head_radius = _point(x, y - 0.85 * radius), max(1, round(0.2 * radius))
+    cv2.circle(canvas, head, head_radius, skin, cv2.FILLED)
 
 
 def _draw_disc(canvas: Array, center: Array, radius: float, rng: np.random.Generator) -> None:
     """A disc with a rim."""
     inside, rim = _colours(rng, 2)
-    cv2.circle(canvas, _point(*center), max(1, round(0.7 * radius)), inside, -1)
-    cv2.circle(canvas, _point(*center), max(1, round(0.7 * radius)), rim, 1)
+    middle = _point(*center)
+    disc_radius = max(1, round(0.7 * radius))
+    cv2.circle(canvas, middle, disc_radius, inside, cv2.FILLED)
+    cv2.circle(canvas, middle, disc_radius, rim, 1)
 
 
 def _draw_box(canvas: Array, center: Array, radius: float, rng: np.random.Generator) -> None:
     """A box with a band across it."""
-    (x, y), (side, band) = center, _colours(rng, 2)
-    width, height = radius * rng.uniform(0.4, 0.9), radius * rng.uniform(0.4, 0.9)
-    cv2.rectangle(canvas, _point(x - width, y - height), _point(x + width, y + height), side, -1)
-    cv2.rectangle(canvas, _point(x - width, y - 0.2 * height), _point(x + width, y + 0.2 * height), band, -1)
+    x, y = center
+    side, band = _colours(rng, 2)
+    width = radius * rng.uniform(0.4, 0.9)
+    height = radius * rng.uniform(0.4, 0.9)
+    left, right, band_height = x - width, x + width, 0.2 * height
+    cv2.rectangle(canvas, _point(left, y - height), _point(right, y + height), side, cv2.FILLED)
+    cv2.rectangle(canvas, _point(left, y - band_height), _point(right, y + band_height), band, cv2.FILLED)
 
 
 FIGURES = (_draw_person, _draw_person, _draw_disc, _draw_box)
@@ -108,12 +136,14 @@ FIGURES = (_draw_person, _draw_person, _draw_disc, _draw_box)
 def _enlarge(canvas: Array, size_hw: tuple[int, int]) -> Array:
     """Cells to pixels."""
     height, width = size_hw
-    pixels: Array = canvas.repeat(CELL, axis=0).repeat(CELL, axis=1)[:height, :width]
+    enlarged = canvas.repeat(CELL, axis=0).repeat(CELL, axis=1)
+    pixels: Array = enlarged[:height, :width]
     return np.ascontiguousarray(pixels)
 
 
 def _colours(rng: np.random.Generator, count: int) -> list[tuple[int, int, int]]:
-    return [(int(r), int(g), int(b)) for r, g, b in rng.integers(0, 256, (count, 3))]
+    colours = rng.integers(0, 256, (count, 3))
+    return [(int(r), int(g), int(b)) for r, g, b in colours]
 
 
 def _point(x: float, y: float) -> tuple[int, int]:

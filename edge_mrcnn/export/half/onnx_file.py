@@ -31,37 +31,52 @@ def convert_layers(model: ModelProto) -> None:
     What they make is cast back for others, what they take from others is cast once; a cast that nothing reads goes.
     """
     floats = _float_values(model)
-    known = {tensor.name for tensor in model.graph.initializer if tensor.name in floats}
-    model.graph.initializer.extend([_halve(t) for t in model.graph.initializer if t.name in known])
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in floats]
+    model.graph.initializer.extend(map(_halve, weights))
+    # What has a value in half precision already.
+    halved = {tensor.name for tensor in weights}
     nodes: list[NodeProto] = []
     for node in model.graph.node:
         if part_of(node.name) is None:
             nodes.append(node)
             continue
-        taken = {name for place, name in enumerate(node.input) if _is_data(node, place) and name in floats}
-        nodes += [_cast(name, name + SUFFIX, TensorProto.FLOAT16) for name in sorted(taken - known)]
-        made = {name for name in node.output if name in floats}
-        known |= taken | made
-        node.input[:] = [name + SUFFIX if name in taken else name for name in node.input]
-        node.output[:] = [name + SUFFIX if name in made else name for name in node.output]
-        nodes += [node, *(_cast(name + SUFFIX, name, TensorProto.FLOAT) for name in sorted(made))]
+        taken = _data_inputs(node) & floats
+        made = floats.intersection(node.output)
+        for name in sorted(taken - halved):
+            nodes.append(_cast(name, name + SUFFIX, TensorProto.FLOAT16))
+        node.input[:] = _with_suffix(node.input, taken)
+        node.output[:] = _with_suffix(node.output, made)
+        nodes.append(node)
+        for name in sorted(made):
+            nodes.append(_cast(name + SUFFIX, name, TensorProto.FLOAT))
+        halved |= taken | made
     _replace_nodes(model, nodes)
+
+
+def _data_inputs(node: NodeProto) -> set[str]:
+    """What a node takes, without what is float32 whatever its data is."""
+    always_float = FLOAT_INPUTS.get(node.op_type, set())
+    return {name for place, name in enumerate(node.input) if place not in always_float}
+
+
+def _with_suffix(names: Iterable[str], halved: set[str]) -> list[str]:
+    return [name + SUFFIX if name in halved else name for name in names]
 
 
 def _float_values(model: ModelProto) -> set[str]:
     """Names of all values and weights in float32."""
     graph = onnx.shape_inference.infer_shapes(model).graph
-    typed = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.value_info, *graph.output)}
-    typed |= {tensor.name: tensor.data_type for tensor in graph.initializer}
-    return {name for name, kind in typed.items() if kind == TensorProto.FLOAT}
-
-
-def _is_data(node: NodeProto, place: int) -> bool:
-    return place not in FLOAT_INPUTS.get(node.op_type, ())
+    kinds: dict[str, int] = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kinds[value.name] = value.type.tensor_type.elem_type
+    for tensor in graph.initializer:
+        kinds[tensor.name] = tensor.data_type
+    return {name for name, kind in kinds.items() if kind == TensorProto.FLOAT}
 
 
 def _halve(tensor: TensorProto) -> TensorProto:
-    return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name + SUFFIX)
+    values = numpy_helper.to_array(tensor)
+    return numpy_helper.from_array(values.astype(np.float16), tensor.name + SUFFIX)
 
 
 def _cast(source: str, result: str, kind: int) -> NodeProto:
@@ -72,7 +87,9 @@ def _replace_nodes(model: ModelProto, nodes: Iterable[NodeProto]) -> None:
     """Give a graph these nodes, without the casts and weights that nothing reads; what was known of values goes."""
     graph = model.graph
     nodes = list(nodes)
-    read = {name for node in nodes for name in node.input} | {value.name for value in graph.output}
+    read = {value.name for value in graph.output}
+    for node in nodes:
+        read.update(node.input)
     kept = [node for node in nodes if node.op_type != "Cast" or node.output[0] in read]
     tensors = [tensor for tensor in graph.initializer if tensor.name in read]
     for field in (graph.node, graph.initializer, graph.value_info):
