@@ -93,7 +93,9 @@ def _frame(probs: Array) -> Array:
 
 def _find_segments(inside: Array) -> Segments:
     """The segments in grids of (N, S, S) uint8, 1 inside."""
-    side, flat = inside.shape[-1], inside.ravel()
+    side = inside.shape[-1]
+    flat = inside.ravel()
+    # Of every square of four cells, those that are inside; as in `_SEGMENTS`.
     codes = flat[: -side - 1] + 2 * flat[1:-side] + 4 * flat[side:-1] + 8 * flat[side + 1 :]
     squares = np.flatnonzero((codes != 0) & (codes != 15))
     codes = codes[squares]
@@ -151,17 +153,22 @@ def _walk_rings(following: list[int]) -> tuple[list[int], list[int]]:
 
 def _cross(grid: Array, sides: Array) -> Array:
     """(E,) float32: where the contour crosses sides, as a share of the way from their first cell to the second."""
-    values, first = grid.ravel(), sides // 2
-    low, high = values.take(first), values.take(first + np.where(sides & 1, grid.shape[-1], 1))
-    low, high = np.fmax(low, 0), np.fmax(high, 0)  # what is no number is outside
+    values = grid.ravel()
+    first = sides // 2
+    second = first + np.where(sides & 1, grid.shape[-1], 1)
+    # What is no number is outside.
+    low = np.fmax(values.take(first), 0)
+    high = np.fmax(values.take(second), 0)
     share: Array = (MASK_THRESHOLD - low) / (high - low)
     return share
 
 
 def _place(sides: Array, share: Array, frames_xyxy: Array, cells: int, side: int) -> Array:
     """(E, 2) float32, x y in pixels of the image: points at a share of sides, in grids with their border."""
-    first, down = sides // 2, share * (sides & 1).astype(np.float32)
-    row, owner = first // side % side, first // (side * side)
+    first = sides // 2
+    row = first // side % side
+    owner = first // (side * side)
+    down = share * (sides & 1).astype(np.float32)
     points = np.empty((len(sides), 2), np.float32)
     points[:, 0] = first % side
     points[:, 0] += share - down

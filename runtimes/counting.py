@@ -103,9 +103,12 @@ class PlaceCounter:
         height, width = found.image_size_hw
         scale = np.array([width, height], dtype=np.float64)
         objects = list(_locate(found))
-        self._seen_s.update(dict.fromkeys((number for number, _, _ in objects), time_s))
+        for number, _, _ in objects:
+            self._seen_s[number] = time_s
         gone = [number for number, seen_s in self._seen_s.items() if seen_s < time_s - FORGET_S]
-        events = [event for number in gone for event in self._forget(number)]
+        events: list[Event] = []
+        for number in gone:
+            events += self._forget(number)
         for number, label, position in objects:
             events += self._cross(number, label, position, scale)
             events += self._visit(number, label, position, scale)
@@ -113,11 +116,13 @@ class PlaceCounter:
 
     def to_dict(self) -> dict[str, Any]:
         """The counts for JSON."""
-        lines = {line.name: {"in": dict(count.into), "out": dict(count.out)} for line, count in self.lines.items()}
-        zones = {
-            zone.name: {"inside": dict(Counter(count.inside.values())), "entered": dict(count.entered)}
-            for zone, count in self.zones.items()
-        }
+        lines = {}
+        for line, crossed in self.lines.items():
+            lines[line.name] = {"in": dict(crossed.into), "out": dict(crossed.out)}
+        zones = {}
+        for zone, visited in self.zones.items():
+            inside = Counter(visited.inside.values())
+            zones[zone.name] = {"inside": dict(inside), "entered": dict(visited.entered)}
         return {"lines": lines, "zones": zones}
 
     def _cross(self, number: int, label: str, position: Array, scale: Array) -> Iterator[Event]:
@@ -130,18 +135,24 @@ class PlaceCounter:
             self._clear_of[line][number] = position
             if last is None or not _is_crossing(last, position, start, end):
                 continue
-            is_in = _side(start, end, position) > 0
-            (count.into if is_in else count.out)[label] += 1
-            yield Event("crossed", line.name, "in" if is_in else "out", number, label)
+            if _side(start, end, position) > 0:
+                count.into[label] += 1
+                yield Event("crossed", line.name, "in", number, label)
+            else:
+                count.out[label] += 1
+                yield Event("crossed", line.name, "out", number, label)
 
     def _visit(self, number: int, label: str, position: Array, scale: Array) -> Iterator[Event]:
         """Let an object enter or leave each zone."""
         for zone, count in self.zones.items():
             corners = (np.array(zone.points) * scale).astype(np.float32)
             depth = cv2.pointPolygonTest(corners, (float(position[0]), float(position[1])), True)
-            if abs(depth) < MARGIN * scale.min() or (depth > 0) == (number in count.inside):
+            is_at_border = abs(depth) < MARGIN * scale.min()
+            is_inside = depth > 0
+            was_inside = number in count.inside
+            if is_at_border or is_inside == was_inside:
                 continue
-            if depth > 0:
+            if is_inside:
                 count.inside[number] = label
                 count.entered[label] += 1
                 yield Event("entered", zone.name, "in", number, label)
@@ -168,14 +179,18 @@ def _locate(found: Detections) -> Iterator[tuple[int, str, Array]]:
 
 def _side(start: Array, end: Array, point: Array) -> float:
     """Distance of a point from the line through two others, in pixels; positive on the right of start -> end."""
-    along, offset = end - start, point - start
-    return float((along[0] * offset[1] - along[1] * offset[0]) / max(np.hypot(*along), 1e-9))
+    along = end - start
+    offset = point - start
+    cross_product = along[0] * offset[1] - along[1] * offset[0]
+    return float(cross_product / max(np.hypot(*along), 1e-9))
 
 
 def _is_crossing(before: Array, after: Array, start: Array, end: Array) -> bool:
     """Whether the way between two points meets the line between two others."""
-    is_through_line = _side(start, end, before) * _side(start, end, after) < 0
-    return is_through_line and _side(before, after, start) * _side(before, after, end) <= 0
+    changes_sides = _side(start, end, before) * _side(start, end, after) < 0
+    if not changes_sides:
+        return False
+    return _side(before, after, start) * _side(before, after, end) <= 0
 
 
 def parse_line(text: str, name: str) -> Line:
@@ -206,7 +221,9 @@ def parse_zone(text: str, name: str) -> Zone:
 
 def _split(text: str, name: str) -> tuple[str, str]:
     given, equals, rest = text.partition("=")
-    return (given.strip() or name, rest.strip()) if equals else (name, text.strip())
+    if not equals:
+        return name, text.strip()
+    return given.strip() or name, rest.strip()
 
 
 def _parse_shares(option: str, text: str) -> list[float]:

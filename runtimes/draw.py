@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import accumulate, islice
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 import cv2
@@ -33,6 +33,7 @@ PALETTE: tuple[Color, ...] = (
     (214, 176, 255),
 )
 """RGB. Hues in the order of Okabe and Ito (distinct for colour-blind eyes), brighter, since they lie on photographs."""
+_BGR_PALETTE = tuple((blue, green, red) for red, green, blue in PALETTE)
 FONT = cv2.FONT_HERSHEY_DUPLEX
 SMALLEST_FONT = 0.34
 """OpenCV's scale of the smallest text that can be read."""
@@ -63,7 +64,10 @@ class Style(NamedTuple):
     def for_size(cls, height: int, width: int) -> Style:
         """Sizes that look the same on a thumbnail and on a 4K frame."""
         side = min(height, width)
-        return cls(max(1, round(side / 420)), max(SMALLEST_FONT, side / 1500), max(2, round(side / 220)))
+        line = max(1, round(side / 420))
+        font_scale = max(SMALLEST_FONT, side / 1500)
+        pad = max(2, round(side / 220))
+        return cls(line, font_scale, pad)
 
 
 class Outlines(Protocol):
@@ -145,7 +149,7 @@ def draw_detections(
         by_instance = len(found.names) == 1
     instances = range(len(found)) if found.ids is None else found.ids.tolist()
     keys = instances if by_instance else found.labels.tolist()
-    palette = PALETTE if order == "rgb" else tuple((blue, green, red) for red, green, blue in PALETTE)
+    palette = PALETTE if order == "rgb" else _BGR_PALETTE
     colors = [palette[key % len(palette)] for key in keys]
     polygons = to_polygons(found.masks.contours)
     rows = range(len(found) - 1, -1, -1)
@@ -169,24 +173,32 @@ def to_polygons(contours: Sequence[Sequence[Array]]) -> list[list[Array]]:
     Returns:
         For each mask its polygons, (K', 1, 2) int32 each, in 1/16 of a pixel, from the centre of the first pixel.
     """
-    rings = [ring for rings in contours for ring in rings]
-    fixed = ((np.concatenate(rings or [_NO_RING]) - 0.5) * (1 << _SHIFT)).astype(np.int32)
-    ends = accumulate(map(len, rings))
+    # Corners of all rings at once, which are many and short.
+    corners = np.concatenate([_NO_RING, *chain.from_iterable(contours)])
+    fixed = ((corners - 0.5) * (1 << _SHIFT)).astype(np.int32)
     # Steps of a pixel each would become a quad when a thick smooth line is drawn: a few long ones are as good.
-    polygons = (
-        cv2.approxPolyDP(fixed[end - len(ring) : end], SMOOTHING * (1 << _SHIFT), True)
-        for ring, end in zip(rings, ends, strict=True)
-    )
-    return [list(islice(polygons, len(rings))) for rings in contours]
+    tolerance = SMOOTHING * (1 << _SHIFT)
+    polygons: list[list[Array]] = []
+    start = 0
+    for rings in contours:
+        own = []
+        for ring in rings:
+            end = start + len(ring)
+            own.append(cv2.approxPolyDP(fixed[start:end], tolerance, True))
+            start = end
+        polygons.append(own)
+    return polygons
 
 
 def fill_polygons(image: Array, polygons: Sequence[Array], color: Color) -> None:
     """Tint what lies inside polygons (those of `to_polygons`) and outside of the holes in them, in place."""
     if not polygons:
         return
-    x, y, width, height = cv2.boundingRect(polygons[0] if len(polygons) == 1 else np.concatenate(polygons))
+    corners = polygons[0] if len(polygons) == 1 else np.concatenate(polygons)
+    x, y, width, height = cv2.boundingRect(corners)
     left, top = max(0, x >> _SHIFT), max(0, y >> _SHIFT)
-    right, bottom = (x + width + _HALF >> _SHIFT) + 1, (y + height + _HALF >> _SHIFT) + 1
+    right = (x + width + _HALF >> _SHIFT) + 1
+    bottom = (y + height + _HALF >> _SHIFT) + 1
     part = image[top:bottom, left:right]
     solid = part.copy()
     cv2.fillPoly(solid, polygons, color, cv2.LINE_8, _SHIFT, (-left << _SHIFT, -top << _SHIFT))
@@ -214,10 +226,12 @@ def draw_chips(image: Array, found: Objects, colors: Sequence[Color], style: Sty
     taken: list[Rect] = []
     rows = zip(found.labels.tolist(), found.scores.tolist(), found.masks.contours, colors, strict=True)
     for row, (label, score, rings, color) in enumerate(rows):
+        # Apart, since words are kept: a hundred scores and a few names, not every pair of them.
         name = render_word(f"{_number(found, row)}{found.names[label]} ", color, style, (style.pad, 0), order)
         share = render_word(f"{score:.0%}", color, style, (0, style.pad), order)
-        size = name.shape[1] + share.shape[1], name.shape[0]
-        rect = place_chip(size, _anchor(rings, found.boxes_xyxy[row]), image.shape[:2])
+        size = (name.shape[1] + share.shape[1], name.shape[0])
+        anchor = _anchor(rings, found.boxes_xyxy[row])
+        rect = place_chip(size, anchor, image.shape[:2])
         if is_free(rect, taken):
             taken.append(rect)
             put_word(image, name, rect.left, rect.top)
@@ -252,20 +266,26 @@ def put_word(image: Array, word: Array, left: int, top: int) -> None:
 
 def _number(found: Objects, row: int) -> str:
     """The number that a tracker gave an object, before its name."""
-    return "" if found.ids is None or found.ids[row] < 0 else f"#{found.ids[row]} "
+    if found.ids is None or found.ids[row] < 0:
+        return ""
+    return f"#{found.ids[row]} "
 
 
 def _anchor(rings: Sequence[Array], box_xyxy: Array) -> tuple[int, int]:
     """Where a label belongs: x y of the highest point of the mask, or of the box if the mask is empty."""
-    x, y = min((ring[ring[:, 1].argmin()].tolist() for ring in rings), key=lambda point: point[1], default=box_xyxy[:2])
+    highest = [ring[ring[:, 1].argmin()].tolist() for ring in rings]
+    x, y = min(highest, key=lambda point: point[1], default=box_xyxy[:2])
     return round(float(x)), round(float(y))
 
 
 def place_chip(size_wh: tuple[int, int], anchor_xy: tuple[int, int], image_hw: tuple[int, ...]) -> Rect:
     """A plate above the anchor or, without room, below it; always inside the image."""
-    (width, height), (x, y) = size_wh, anchor_xy
-    left = max(0, min(x - height // 2, image_hw[1] - width))
-    top = y - height if y >= height else max(0, min(y, image_hw[0] - height))
+    width, height = size_wh
+    x, y = anchor_xy
+    image_height, image_width = image_hw
+    left = max(0, min(x - height // 2, image_width - width))
+    has_room_above = y >= height
+    top = y - height if has_room_above else max(0, min(y, image_height - height))
     return Rect(left, top, left + width, top + height)
 
 
@@ -278,7 +298,8 @@ def is_free(rect: Rect, taken: Sequence[Rect]) -> bool:
 def _text_color(color: Color, order: Order) -> Color:
     """Black or white, whichever is easier to read on this colour (Rec. 709 luma)."""
     red, green, blue = color if order == "rgb" else color[::-1]
-    return (16, 16, 16) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 110 else (255, 255, 255)
+    luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return (16, 16, 16) if luma > 110 else (255, 255, 255)
 
 
 def draw_panel(image: Array, lines: Sequence[str]) -> Array:

@@ -74,10 +74,10 @@ class Parity:
         spare = 1 if self.detections >= FEW else 0
         may_miss = max(spare, (1 - tolerance.matched) * self.detections)
         may_add = max(spare, tolerance.surplus * max(self.detections, 1))
-        same = self.detections - self.matched <= may_miss + 1e-9 and self.surplus <= may_add
-        return (
-            same and self.box_px <= tolerance.box_px and self.score <= tolerance.score and self.mask <= tolerance.mask
-        )
+        missed = self.detections - self.matched
+        finds_the_same = missed <= may_miss + 1e-9 and self.surplus <= may_add
+        is_near = self.box_px <= tolerance.box_px and self.score <= tolerance.score and self.mask <= tolerance.mask
+        return finds_the_same and is_near
 
     def __str__(self) -> str:
         beside = f" and {self.surplus} others" if self.surplus else ""
@@ -108,16 +108,24 @@ def compare_answers(
     images = detections = surplus = 0
     differences: list[tuple[float, float, float | None]] = []
     for ours, theirs in zip(expected, map(live_rows, found), strict=True):
-        pairs = match(ours, theirs)
-        counted, also = (_counted(rows, card, floor, tolerance.margin) for rows in (ours, theirs))
-        images, detections = images + 1, detections + int(counted.sum())
-        surplus += int(np.delete(also, [other for _, other in pairs]).sum())
-        differences.extend(_difference(ours, theirs, *pair) for pair in pairs if counted[pair[0]])
-    box_px, score, mask = (_quantile((row[i] for row in differences), tolerance.quantile) for i in range(3))
+        our_counted = _counted(ours, card, floor, tolerance.margin)
+        their_counted = _counted(theirs, card, floor, tolerance.margin)
+        images += 1
+        detections += int(our_counted.sum())
+        for our_row, their_row in match(ours, theirs):
+            their_counted[their_row] = False  # was expected
+            if our_counted[our_row]:
+                differences.append(_difference(ours, theirs, our_row, their_row))
+        surplus += int(their_counted.sum())
     return Parity(
-        images=images, detections=detections, matched=len(differences), surplus=surplus,
-        box_px=box_px, score=score, mask=mask,
-    )  # fmt: skip
+        images=images,
+        detections=detections,
+        matched=len(differences),
+        surplus=surplus,
+        box_px=_quantile([box_px for box_px, _, _ in differences], tolerance.quantile),
+        score=_quantile([score for _, score, _ in differences], tolerance.quantile),
+        mask=_quantile([mask for _, _, mask in differences], tolerance.quantile),
+    )
 
 
 def live_rows(raw: RawOutputs) -> RawOutputs:
@@ -130,7 +138,8 @@ def match(ours: RawOutputs, theirs: RawOutputs) -> list[tuple[int, int]]:
     """Greedy pairs (our row, their row) of the same class with the highest IoU above one half, best score first."""
     if not len(theirs.boxes):
         return []
-    iou = box_iou(ours.boxes, theirs.boxes) * (ours.labels[:, None] == theirs.labels[None])
+    is_same_class = ours.labels[:, None] == theirs.labels[None]
+    iou = box_iou(ours.boxes, theirs.boxes) * is_same_class
     pairs = []
     for row, overlaps in enumerate(iou):
         other = int(overlaps.argmax())
@@ -145,14 +154,17 @@ def box_iou(a: Array, b: Array) -> Array:
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     inter = (high - low).clip(0).prod(-1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b)]
-    iou: Array = inter / np.maximum(areas[0][:, None] + areas[1][None] - inter, 1e-9)
+    area_a = (a[:, 2:] - a[:, :2]).prod(-1)
+    area_b = (b[:, 2:] - b[:, :2]).prod(-1)
+    union = area_a[:, None] + area_b[None] - inter
+    iou: Array = inter / np.maximum(union, 1e-9)
     return iou
 
 
 def _counted(rows: RawOutputs, card: ModelCard, floor: float, margin: float) -> Array:
     """(n,) bool: rows that are there whatever the rounding. Where D rows are full, the last score is a threshold."""
-    cut = rows.scores[-1] if len(rows.scores) >= card.max_detections else 0.0
+    is_full = len(rows.scores) >= card.max_detections
+    cut = rows.scores[-1] if is_full else 0.0
     counted: Array = rows.scores > max(floor, cut) + margin
     return counted
 
@@ -163,7 +175,8 @@ def _difference(ours: RawOutputs, theirs: RawOutputs, mine: int, other: int) -> 
     score = float(abs(ours.scores[mine] - theirs.scores[other]))
     if mine >= len(ours.masks):
         return box_px, score, None
-    return box_px, score, float(np.abs(ours.masks[mine] - theirs.masks[other]).max())
+    mask = float(np.abs(ours.masks[mine] - theirs.masks[other]).max())
+    return box_px, score, mask
 
 
 def _quantile(values: Iterable[float | None], quantile: float) -> float:

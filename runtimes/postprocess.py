@@ -52,7 +52,8 @@ def paste_mask(probs: Array, frame_xyxy: Array, image_size_hw: tuple[int, int]) 
     top, rows, share_y = _sample_axis(y0, y1, height, probs.shape[0])
     framed = np.pad(probs, 1)
     wide = _lerp(framed[:, columns], framed[:, columns + 1], share_x)
-    return Region(left, top, _lerp(wide[rows], wide[rows + 1], share_y[:, None]) >= MASK_THRESHOLD)
+    resized = _lerp(wide[rows], wide[rows + 1], share_y[:, None])
+    return Region(left, top, resized >= MASK_THRESHOLD)
 
 
 def _sample_axis(start: float, end: float, length: int, cells: int) -> tuple[int, Array, Array]:
@@ -101,7 +102,8 @@ def encode_rle(region: Region, image_size_hw: tuple[int, int]) -> dict[str, Any]
         `{"size": [H, W], "counts": str}`, the same text as pycocotools makes of the dense mask.
     """
     height, width = image_size_hw
-    return {"size": [height, width], "counts": _compress_counts(_run_lengths(region, height, width))}
+    lengths = _run_lengths(region, height, width)
+    return {"size": [height, width], "counts": _compress_counts(lengths)}
 
 
 def _run_lengths(region: Region, height: int, width: int) -> Array:
@@ -111,13 +113,15 @@ def _run_lengths(region: Region, height: int, width: int) -> Array:
     framed = np.zeros((columns, rows + 1), dtype=bool)
     framed[:, 1:] = region.mask.T
     flat = np.append(framed, False)
-    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), rows + 1)
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    column, row = np.divmod(changes, rows + 1)
     edges = (region.x + column) * height + region.y + row
     # A run that ends at the bottom of one column and goes on at the top of the next is one run.
     joined = np.flatnonzero(edges[1:] == edges[:-1])
     edges = np.delete(edges, np.concatenate([joined, joined + 1]))
     lengths = np.diff(edges, prepend=0, append=height * width)
-    return lengths[:-1] if len(lengths) > 1 and lengths[-1] == 0 else lengths
+    ends_with_nothing = len(lengths) > 1 and lengths[-1] == 0
+    return lengths[:-1] if ends_with_nothing else lengths
 
 
 def _compress_counts(lengths: Array) -> str:

@@ -132,14 +132,18 @@ class Tracker:
             return [int(row) for row in rows]
         predicted = np.stack([track.predict(self._time_s) for track in tracks])
         overlap = measure_overlap(found.boxes_xyxy[rows], predicted, self.config.widening)
-        is_same_class = found.labels[rows][:, None] == np.array([track.label for track in tracks])
-        is_possible = is_same_class & (overlap >= [self._min_overlap(track) for track in tracks])
-        left = set(map(int, rows))
+        classes = np.array([track.label for track in tracks])
+        is_same_class = found.labels[rows][:, None] == classes
+        min_overlaps = [self._min_overlap(track) for track in tracks]
+        is_possible = is_same_class & (overlap >= min_overlaps)
         # An impossible pair costs no more than no pair: else a whole row of objects shifts to avoid one.
-        for first, second in assign(np.where(is_possible, 1 - overlap, 1.0)):
+        cost = np.where(is_possible, 1 - overlap, 1.0)
+        left = set(map(int, rows))
+        for first, second in assign(cost):
             if is_possible[first, second]:
-                ids[rows[first]] = self._continue(tracks[second], found.boxes_xyxy[rows[first]])
-                left.discard(int(rows[first]))
+                row = int(rows[first])
+                ids[row] = self._continue(tracks[second], found.boxes_xyxy[row])
+                left.discard(row)
         return sorted(left)
 
     def _min_overlap(self, track: Track) -> float:
@@ -165,11 +169,15 @@ class Tracker:
 
 def measure_overlap(first_xyxy: Array, second_xyxy: Array, widening: float) -> Array:
     """(N, M) float64 intersection over union of (N, 4) and (M, 4) boxes, each widened by a share of its own size."""
-    first, second = _widen(first_xyxy, widening)[:, None], _widen(second_xyxy, widening)[None]
-    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
-    shared = np.clip(sides, 0, None).prod(axis=-1)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (first, second)]
-    overlap: Array = shared / np.maximum(areas[0] + areas[1] - shared, 1e-9)
+    first = _widen(first_xyxy, widening)[:, None]
+    second = _widen(second_xyxy, widening)[None]
+    low = np.maximum(first[..., :2], second[..., :2])
+    high = np.minimum(first[..., 2:], second[..., 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=-1)
+    first_area = (first[..., 2:] - first[..., :2]).prod(axis=-1)
+    second_area = (second[..., 2:] - second[..., :2]).prod(axis=-1)
+    union = first_area + second_area - shared
+    overlap: Array = shared / np.maximum(union, 1e-9)
     return overlap
 
 
@@ -194,7 +202,8 @@ def assign(cost: Array) -> list[tuple[int, int]]:
     if cost.shape[0] > cost.shape[1]:
         return sorted((row, column) for column, row in assign(cost.T))
     rows, columns = cost.shape
-    row_potential, column_potential = np.zeros(rows), np.zeros(columns)
+    row_potential = np.zeros(rows)
+    column_potential = np.zeros(columns)
     owner = np.full(columns, -1)
     for row in range(rows):
         _augment(cost, row, owner, row_potential, column_potential)
@@ -204,22 +213,26 @@ def assign(cost: Array) -> list[tuple[int, int]]:
 def _augment(cost: Array, row: int, owner: Array, row_potential: Array, column_potential: Array) -> None:
     """Give a row a column by the cheapest chain of exchanges; change owners and potentials in place."""
     columns = cost.shape[1]
-    distance, parent = np.full(columns, np.inf), np.full(columns, -1)
+    distance = np.full(columns, np.inf)  # of the cheapest chain to each column that is known so far
+    parent = np.full(columns, -1)  # the column before it in that chain
     is_done = np.zeros(columns, dtype=bool)
     current, length, last = row, 0.0, -1
     while True:
         reach = length + cost[current] - row_potential[current] - column_potential
         is_shorter = ~is_done & (reach < distance)
-        distance[is_shorter], parent[is_shorter] = reach[is_shorter], last
+        distance[is_shorter] = reach[is_shorter]
+        parent[is_shorter] = last
         last = int(np.where(is_done, np.inf, distance).argmin())
-        length, is_done[last] = float(distance[last]), True
+        length = float(distance[last])
+        is_done[last] = True
         if owner[last] < 0:
             break
         current = int(owner[last])
     row_potential[row] += length
     visited = np.flatnonzero(is_done & (owner >= 0))
-    row_potential[owner[visited]] += length - distance[visited]
-    column_potential[visited] -= length - distance[visited]
+    saved = length - distance[visited]
+    row_potential[owner[visited]] += saved
+    column_potential[visited] -= saved
     while last >= 0:
         previous = int(parent[last])
         owner[last] = owner[previous] if previous >= 0 else row
