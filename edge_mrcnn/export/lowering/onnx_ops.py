@@ -27,28 +27,32 @@ CHAIN = 24
 
 def nms(boxes: Value, scores: Value, iou_threshold: float, limit: int) -> Sequence[Value]:
     """Ranks stand in for scores, so that ties keep the order of the rows on every runtime."""
-    rows = op.Squeeze(op.Shape(scores), op.Constant(value_ints=[0]))
+    rows = op.Squeeze(op.Shape(scores), _ints(0))
     descending = op.Cast(op.Range(rows, _int(0), _int(-1)), to=FLOAT)
-    ranks = op.Mul(descending, op.Cast(op.Greater(scores, _float(0.0)), to=FLOAT))
+    is_live = op.Cast(op.Greater(scores, _float(0.0)), to=FLOAT)
+    ranks = op.Mul(descending, is_live)
+    # The operator wants a batch of images and, of scores, classes too.
     selected = op.NonMaxSuppression(
-        op.Unsqueeze(boxes, op.Constant(value_ints=[0])),
-        op.Unsqueeze(ranks, op.Constant(value_ints=[0, 1])),
-        op.Constant(value_ints=[limit]),
-        op.Constant(value_floats=[last_kept(iou_threshold)]),
-        op.Constant(value_floats=[0.5]),
+        op.Unsqueeze(boxes, _ints(0)),
+        op.Unsqueeze(ranks, _ints(0, 1)),
+        _ints(limit),
+        _floats(last_kept(iou_threshold)),
+        _floats(0.5),
     )
-    kept = op.Slice(
-        op.Squeeze(op.Gather(selected, op.Constant(value_ints=[2]), axis=1), op.Constant(value_ints=[1])),
-        op.Constant(value_ints=[0]), op.Constant(value_ints=[limit]),
-    )  # fmt: skip
+    # It answers (image, class, row) of each kept box.
+    kept_rows = op.Squeeze(op.Gather(selected, _ints(2), axis=1), _ints(1))
+    kept = op.Slice(kept_rows, _ints(0), _ints(limit))
     # Padding that always reaches beyond the limit, cut to it: so runtimes know the length, and plan all that follows.
-    padded = op.Slice(op.Concat(kept, _ints(*[0] * limit), axis=0), _ints(0), _ints(limit))
-    return padded, op.Squeeze(op.Shape(kept), _ints(0))
+    padding = _ints(*[0] * limit)
+    padded = op.Slice(op.Concat(kept, padding, axis=0), _ints(0), _ints(limit))
+    count = op.Squeeze(op.Shape(kept), _ints(0))
+    return padded, count
 
 
 def last_kept(threshold: float) -> float:
     """The largest float32 IoU that torchvision, which compares with a double, does not suppress."""
-    return float(np.nextafter(np.float32(next_above(threshold)), np.float32(0)))
+    first_suppressed = np.float32(next_above(threshold))
+    return float(np.nextafter(first_suppressed, np.float32(0)))
 
 
 def static_nms(boxes: Value, scores: Value, iou_threshold: float, limit: int) -> Sequence[Value]:
@@ -65,19 +69,27 @@ def static_nms(boxes: Value, scores: Value, iou_threshold: float, limit: int) ->
     alive = op.Cast(op.Greater(scores, _float(0.0)), to=FLOAT)
     kept = alive
     for _ in range(CHAIN):
-        kept = op.Mul(alive, op.Relu(op.Sub(_float(1.0), op.MatMul(kept, suppresses))))
-    ranks, best = op.TopK(op.Mul(kept, _tensor(rows - first_to_last)), _ints(min(limit, rows)))
+        one = _float(1.0)
+        suppressors = op.MatMul(kept, suppresses)
+        kept = op.Mul(alive, op.Relu(op.Sub(one, suppressors)))
+    # The first rows have the highest ranks; rows that are not kept have rank 0.
+    rank_of_kept = op.Mul(kept, _tensor(rows - first_to_last))
+    ranks, best = op.TopK(rank_of_kept, _ints(min(limit, rows)))
     live = op.Cast(op.Greater(ranks, _float(0.0)), to=INT64)
     padding = [_ints(*[0] * (limit - rows))] if limit > rows else []
-    return op.Concat(op.Mul(best, live), *padding, axis=0), op.ReduceSum(live, keepdims=0)
+    padded = op.Concat(op.Mul(best, live), *padding, axis=0)
+    count = op.ReduceSum(live, keepdims=0)
+    return padded, count
 
 
 def _iou(boxes: Value) -> Value:
     """(R, 4) to (R, R); 0 where neither box has area."""
-    x, y = (_extent(boxes, axis) for axis in (0, 1))
-    inter = op.Mul(_overlap(*x), _overlap(*y))
-    area = op.Mul(op.Sub(x[1], x[0]), op.Sub(y[1], y[0]))
-    union = op.Sub(op.Add(area, op.Transpose(area, perm=[1, 0])), inter)
+    x0, x1 = _extent(boxes, 0)
+    y0, y1 = _extent(boxes, 1)
+    inter = op.Mul(_overlap(x0, x1), _overlap(y0, y1))
+    area = op.Mul(op.Sub(x1, x0), op.Sub(y1, y0))
+    others_area = op.Transpose(area, perm=[1, 0])
+    union = op.Sub(op.Add(area, others_area), inter)
     return op.Div(inter, op.Max(union, _float(1e-12)))
 
 
@@ -88,8 +100,11 @@ def _extent(boxes: Value, axis: int) -> tuple[Value, Value]:
 
 def _overlap(start: Value, end: Value) -> Value:
     """(R, 1) and (R, 1) to (R, R): the length that two intervals share."""
-    others_start, others_end = (op.Transpose(value, perm=[1, 0]) for value in (start, end))
-    return op.Relu(op.Sub(op.Min(end, others_end), op.Max(start, others_start)))
+    others_start = op.Transpose(start, perm=[1, 0])
+    others_end = op.Transpose(end, perm=[1, 0])
+    first_end = op.Min(end, others_end)
+    last_start = op.Max(start, others_start)
+    return op.Relu(op.Sub(first_end, last_start))
 
 
 def multiscale_roi_align(
@@ -107,14 +122,29 @@ def multiscale_roi_align(
         index = op.Expand(_int(0), op.Shape(boxes, end=1)) if images is None else images
         return _roi_align(maps[0], boxes, index, scales[0], size, sampling_ratio, aligned)
     canvas = op.Concat(*_same_size(maps, by_edge=aligned), axis=0)
-    low, high = (op.Gather(boxes, op.Constant(value_ints=pair), axis=1) for pair in ([0, 1], [2, 3]))
+    levels = _levels_of(boxes, bounds)
+    scale = op.Unsqueeze(op.Gather(_floats(*scales), levels), _ints(1))
+    # The maps of all images come level by level.
+    index = levels
+    if images is not None:
+        first_of_level = op.Mul(levels, _int(int(maps[0].shape[0])))
+        index = op.Add(first_of_level, images)
+    shifts = []
+    for level in maps:
+        rows, columns = _missing(maps, level)
+        shifts.append((columns, rows, columns, rows))
+    shift = op.Gather(_tensor(shifts), levels)
+    moved = op.Add(op.Mul(boxes, scale), shift)
+    return _roi_align(canvas, moved, index, 1.0, size, sampling_ratio, aligned)
+
+
+def _levels_of(boxes: Value, bounds: Sequence[float]) -> Value:
+    """(K,) int64, the level of each box: how many bounds its area reaches."""
+    low = op.Gather(boxes, _ints(0, 1), axis=1)
+    high = op.Gather(boxes, _ints(2, 3), axis=1)
     area = op.ReduceProd(op.Sub(high, low), _ints(1), keepdims=1)
     reached = op.GreaterOrEqual(area, _tensor([list(bounds)]))
-    levels = op.ReduceSum(op.Cast(reached, to=INT64), _ints(1), keepdims=0)
-    scale = op.Unsqueeze(op.Gather(op.Constant(value_floats=list(scales)), levels), _ints(1))
-    index = levels if images is None else op.Add(op.Mul(levels, _int(int(maps[0].shape[0]))), images)
-    shift = op.Gather(_tensor([2 * _missing(maps, level)[::-1] for level in maps]), levels)
-    return _roi_align(canvas, op.Add(op.Mul(boxes, scale), shift), index, 1.0, size, sampling_ratio, aligned)
+    return op.ReduceSum(op.Cast(reached, to=INT64), _ints(1), keepdims=0)
 
 
 def _roi_align(
@@ -144,7 +174,8 @@ def _same_size(maps: Sequence[Any], *, by_edge: bool) -> list[Any]:
 
 def _missing(maps: Sequence[Any], level: Any) -> tuple[int, int]:
     """Rows and columns that a level has less than the finest one."""
-    return maps[0].shape[2] - level.shape[2], maps[0].shape[3] - level.shape[3]
+    finest = maps[0]
+    return finest.shape[2] - level.shape[2], finest.shape[3] - level.shape[3]
 
 
 def _int(value: int) -> Value:
@@ -159,8 +190,13 @@ def _float(value: float) -> Value:
     return op.Constant(value_float=value)
 
 
+def _floats(*values: float) -> Value:
+    return op.Constant(value_floats=list(values))
+
+
 def _tensor(values: Any) -> Value:
-    return op.Constant(value=ir.serde.serialize_tensor(ir.tensor(values, dtype=ir.DataType.FLOAT)))
+    tensor = ir.tensor(values, dtype=ir.DataType.FLOAT)
+    return op.Constant(value=ir.serde.serialize_tensor(tensor))
 
 
 def translations(static: bool) -> dict[Callable[..., Any], Callable[..., Any]]:

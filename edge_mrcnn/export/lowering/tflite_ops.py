@@ -7,6 +7,7 @@ times its weight. Row selection is GATHER too, where litert-torch would check ea
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -65,8 +66,9 @@ def select(x: Tensor, axis: int, rows: Tensor) -> Tensor:
 
 @lower(torch.ops.edge_mrcnn.gather.default)
 def _lower_gather(context: Any, x: ir.Value, axis: int, rows: ir.Value) -> Any:
-    axis, batch_dims = (ir.IntegerAttr.get(ir.IntegerType.get_signless(32), value) for value in (axis, 0))
-    return _builtin(context, "gather", [x, rows], axis=axis, batch_dims=batch_dims)
+    i32 = ir.IntegerType.get_signless(32)
+    settings = {"axis": ir.IntegerAttr.get(i32, axis), "batch_dims": ir.IntegerAttr.get(i32, 0)}
+    return _builtin(context, "gather", [x, rows], **settings)
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> tuple[Tensor, Tensor]:
@@ -77,8 +79,10 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> tupl
     """
     ranks = torch.arange(len(scores), 0, -1, dtype=torch.float32)
     has_area = (boxes[:, 2:] - boxes[:, :2]).amin(1) > 0
-    ranks = ranks * ((scores > 0) & has_area).float()
-    kept, count = torch.ops.edge_mrcnn.non_max_suppression_v4(boxes, ranks, operators.next_above(iou_threshold), limit)
+    takes_part = (scores > 0) & has_area
+    ranks = ranks * takes_part.float()
+    first_suppressed = operators.next_above(iou_threshold)
+    kept, count = torch.ops.edge_mrcnn.non_max_suppression_v4(boxes, ranks, first_suppressed, limit)
     return kept.long(), count.long()
 
 
@@ -113,38 +117,49 @@ def multiscale_roi_align(
     assert images is None  # TFLite files take one image at a time
     assert sampling_ratio > 0  # a number of samples that depends on the box is a shape that depends on the data
     on_level = level_weights(boxes, bounds)
-    sides = [features.shape[2:] for features in maps]
-    first = np.cumsum([0, *(height * width for height, width in sides)])
-    height, width, start, scale = (
-        _of_level(on_level, values) for values in (*zip(*sides, strict=True), first.tolist(), scales)
-    )
+    channels = maps[0].shape[1]
+    heights = [features.shape[2] for features in maps]
+    widths = [features.shape[3] for features in maps]
+    # Where the cells of each level begin in the table.
+    starts = [0]
+    for level_height, level_width in zip(heights, widths, strict=True):
+        starts.append(starts[-1] + level_height * level_width)
+    height = _of_level(on_level, heights)
+    width = _of_level(on_level, widths)
+    start = _of_level(on_level, starts)
+    scale = _of_level(on_level, scales)
     x0, y0, x1, y1 = (boxes * scale).split(1, 1)
     columns = axis_taps(x0, x1, width, size, sampling_ratio, aligned)
     rows = axis_taps(y0, y1, height, size, sampling_ratio, aligned)
-    channels = maps[0].shape[1]
     cells = torch.cat([features.permute(0, 2, 3, 1).reshape(-1, channels) for features in maps])
-    taps = (
-        select(cells, 0, ((start + row * width)[:, :, None] + column[:, None]).reshape(-1))
-        * (row_weight[:, :, None] * column_weight[:, None]).reshape(-1, 1)
-        for row, row_weight in rows
-        for column, column_weight in columns
-    )
-    bins = functools.reduce(torch.add, taps)
+    bins = None
+    for (row, row_weight), (column, column_weight) in itertools.product(rows, columns):
+        place = (start + row * width)[:, :, None] + column[:, None]
+        values = select(cells, 0, place.reshape(-1))
+        weight = row_weight[:, :, None] * column_weight[:, None]
+        tap = values * weight.reshape(-1, 1)
+        bins = tap if bins is None else bins + tap
+    assert bins is not None
     return bins.reshape(-1, size, size, channels).permute(0, 3, 1, 2)
 
 
 def level_weights(boxes: Tensor, bounds: list[float]) -> list[Tensor]:
     """For each level, (K,) float32: 1 where a box belongs to it, else 0."""
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    above = [_is_above(area, np.nextafter(np.float32(bound), np.float32(0))) for bound in bounds]
+    above = []
+    for bound in bounds:
+        last_below = np.nextafter(np.float32(bound), np.float32(0))
+        above.append(_is_above(area, last_below))
+    # Every box reaches the first level, none the level behind the last.
     reached = [torch.ones_like(area), *above, torch.zeros_like(area)]
-    return [low - high for low, high in zip(reached, reached[1:], strict=False)]
+    return [this - next_one for this, next_one in itertools.pairwise(reached)]
 
 
 def _of_level(on_level: list[Tensor], values: Sequence[float]) -> Tensor:
     """(K, 1) float32: for each box the value of its level."""
-    chosen = [on * float(value) for on, value in zip(on_level, values, strict=False)]
-    return sum(chosen[1:], chosen[0])[:, None]
+    parts = [on * float(value) for on, value in zip(on_level, values, strict=False)]
+    chosen = functools.reduce(torch.add, parts)
+    return chosen[:, None]
 
 
 def _is_above(x: Tensor, limit: float | np.floating[Any]) -> Tensor:
@@ -181,17 +196,22 @@ def axis_taps(
         that is not aligned is at least one cell long; a sample more than one cell before the map or behind its end
         counts as 0.
     """
-    length = (end - start if aligned else (end - start).clamp(min=1.0)) / size
-    start = start - 0.5 if aligned else start
+    length = end - start
+    if not aligned:
+        length = length.clamp(min=1.0)
+    bin_length = length / size
+    if aligned:
+        start = start - 0.5
     offsets = torch.arange(size, dtype=torch.float32)
     last = cells - 1
     taps = []
     for sample in range(ratio):
-        x = start + length * offsets + length * ((sample + 0.5) / ratio)
+        x = start + bin_length * offsets + bin_length * ((sample + 0.5) / ratio)
         outside = _is_positive(x - cells, STEEP) + _is_positive(-1 - x, STEEP)
         share = (1 - outside) / ratio
         x = torch.minimum(x.clamp(min=0.0), last)
         low = torch.floor(x)
         beyond = x - low
-        taps += [(low, (1 - beyond) * share), (torch.minimum(low + 1, last), beyond * share)]
+        taps.append((low, (1 - beyond) * share))
+        taps.append((torch.minimum(low + 1, last), beyond * share))
     return taps
