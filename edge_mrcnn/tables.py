@@ -29,16 +29,18 @@ class Table:
     def markdown(self) -> list[str]:
         """Lines of GitHub Markdown, which also align in a terminal."""
         header, *body = [f"| {' | '.join(cells)} |" for cells in self._aligned()]
-        rule = []
+        rule = "|"
         for column, width in enumerate(self._widths()):
-            is_text = column < self.text_columns
-            rule.append("-" * (width + 2) if is_text else "-" * (width + 1) + ":")
-        return [header, f"|{'|'.join(rule)}|", *body]
+            end = "-" if column < self.text_columns else ":"  # a colon aligns right
+            rule += "-" * (width + 1) + end + "|"
+        return [header, rule, *body]
 
     def with_column(self, title: str, cells: Sequence[str]) -> Table:
         """One more column at the right."""
-        rows = tuple((*row, cell) for row, cell in zip(self.rows, cells, strict=True))
-        return Table((*self.header, title), rows, self.text_columns)
+        rows = []
+        for row, cell in zip(self.rows, cells, strict=True):
+            rows.append((*row, cell))
+        return Table((*self.header, title), tuple(rows), self.text_columns)
 
     def _widths(self) -> list[int]:
         widths = []
@@ -62,14 +64,19 @@ class Table:
 def draw_bars(values: Sequence[float], width: int) -> list[str]:
     """A bar for each value, the largest of so many characters; all of one length, so that they align."""
     largest = max(values, default=0.0) or 1.0
-    return [_bar(value / largest * width).ljust(width) for value in values]
+    bars = []
+    for value in values:
+        bar = _bar(value / largest * width)
+        bars.append(bar.ljust(width))
+    return bars
 
 
 def draw_curve(values: Sequence[float | None], lowest: float | None = None) -> str:
     """One character per value, from `lowest`, or the smallest of them, to the largest; a dot where there is none."""
     known = [value for value in values if value is not None]
     low = min(known, default=0.0) if lowest is None else lowest
-    span = max(known, default=0.0) - low or 1.0
+    span = max(known, default=0.0) - low
+    span = span or 1.0  # where all are equal
     top = len(LEVELS) - 1
     curve = ""
     for value in values:

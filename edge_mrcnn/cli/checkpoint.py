@@ -51,7 +51,8 @@ def count_weights(checkpoint: Checkpoint) -> dict[str, int]:
     counts = dict.fromkeys(PARTS, 0)
     for name, parameter in checkpoint.model.named_parameters():
         fitting = [part for part, start in PARTS.items() if name.startswith(f"{start}.")]
-        counts[max(fitting, key=lambda part: len(PARTS[part]))] += parameter.numel()
+        longest = max(fitting, key=lambda part: len(PARTS[part]))
+        counts[longest] += parameter.numel()
     return counts
 
 
@@ -59,18 +60,23 @@ def checkpoint_lines(path: Path, record: Mapping[str, Any]) -> Iterator[str]:
     """The record of `describe_checkpoint` as lines."""
     yield from card_lines(path, ModelCard(**record["card"]), record["size_mb"])
     yield from entry("costs", f"{record['macs'] / 1e9:.3f} GMAC with all proposals and detections present")
-    weights = ", ".join(f"{part} {count / 1e6:.2f} M" for part, count in record["weights"].items())
-    yield from entry("weights", weights)
+    weights = [f"{part} {count / 1e6:.2f} M" for part, count in record["weights"].items()]
+    yield from entry("weights", ", ".join(weights))
     yield from entry("parts", _listed(record["parts"]))
     yield from entry("recipe", _listed(record["recipe"]) or "none: it was not trained by `edge-mrcnn train`")
 
 
 def _listed(settings: Mapping[str, Any]) -> str:
     """Names and values, each pair kept on one line."""
-    return ", ".join(f"{name}{NO_BREAK}{_shown(value)}" for name, value in settings.items())
+    pairs = []
+    for name, value in settings.items():
+        pairs.append(f"{name}{NO_BREAK}{_shown(value)}")
+    return ", ".join(pairs)
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "/".join(map(_shown, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)

@@ -55,7 +55,11 @@ class SectionedCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options of each section under its heading."""
         for heading, parameters in self.sorted_params(ctx).items():
-            records = [record for parameter in parameters if (record := parameter.get_help_record(ctx))]
+            records = []
+            for parameter in parameters:
+                record = parameter.get_help_record(ctx)
+                if record:
+                    records.append(record)
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
@@ -79,7 +83,10 @@ class NumberList(ValueType):
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self.name = ",".join(["VALUE"] * (setting.length or 1)) + ("" if setting.length else ",...")
+        if setting.length:
+            self.name = ",".join(["VALUE"] * setting.length)
+        else:
+            self.name = "VALUE,..."
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         """What `--help` shows behind the flag."""
@@ -88,13 +95,17 @@ class NumberList(ValueType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         """Parse "1,2" or [1, 2] into (1, 2)."""
         parts = value.split(",") if isinstance(value, str) else value
-        parts = parts if isinstance(parts, (list, tuple)) else [parts]
-        texts = [part.strip() if isinstance(part, str) else part for part in parts]
+        if not isinstance(parts, (list, tuple)):
+            parts = [parts]
         item = PLAIN_TYPES[self.setting.item]
-        values = tuple(item.convert(text, param, ctx) for text in texts if text != "")
+        values = []
+        for part in parts:
+            stripped = part.strip() if isinstance(part, str) else part
+            if stripped != "":
+                values.append(item.convert(stripped, param, ctx))
         if self.setting.length not in (None, len(values)):
             self.fail(f"{value!r}: expected {self.setting.length} values with commas between them", param, ctx)
-        return values
+        return tuple(values)
 
 
 class SizeHW(ValueType):
@@ -133,13 +144,18 @@ def setting_options(
     """
     flags, unset = flags or {}, unset or {}
     settings: dict[str, Setting] = {}
-    for setting in (setting for config in configs for setting in describe(config)):
-        if setting.name not in leave_out:
-            settings.setdefault(setting.name, setting)
+    for config in configs:
+        for setting in describe(config):
+            if setting.name not in leave_out:
+                settings.setdefault(setting.name, setting)
+    options = []
+    for name, setting in settings.items():
+        options.append(make_option(setting, flags.get(name, setting.flag), unset.get(name)))
+    if with_file:
+        options.append(CONFIG_OPTION)
 
     def decorate(command: Command) -> Command:
-        options = [make_option(one, flags.get(one.name, one.flag), unset.get(one.name)) for one in settings.values()]
-        for option in reversed([*options, *([CONFIG_OPTION] if with_file else [])]):
+        for option in reversed(options):  # click shows first what is added last
             command = option(command)
         return command
 
@@ -171,21 +187,26 @@ def _option_help(setting: Setting, unset: str | None) -> str:
     default = unset if unset is not None else _show_default(setting)
     if default:
         facts.append(f"default: {default}")
-    return f"{setting.help}  [{'; '.join(facts)}]" if facts else setting.help
+    if not facts:
+        return setting.help
+    return f"{setting.help}  [{'; '.join(facts)}]"
 
 
 def _show_default(setting: Setting) -> str:
-    if setting.default is dataclasses.MISSING or setting.default is None or setting.default == ():
+    default = setting.default
+    if default is dataclasses.MISSING or default is None or default == ():
         return ""
-    if isinstance(setting.default, bool):
-        return "yes" if setting.default else "no"
+    if isinstance(default, bool):
+        return "yes" if default else "no"
     if setting.name.endswith("_hw"):
-        return "x".join(map(str, setting.default))
-    return ",".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in _as_tuple(setting.default))
+        return "x".join(map(str, default))
+    if isinstance(default, tuple):
+        return ",".join(map(_show_value, default))
+    return _show_value(default)
 
 
-def _as_tuple(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
+def _show_value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def given(values: Mapping[str, Any], config: type) -> dict[str, Any]:
@@ -229,14 +250,18 @@ def write_options(path: Path, ctx: click.Context, values: Mapping[str, Any], rem
 
 
 def _write_option(option: click.Option, value: Any) -> list[str]:
-    key = next(flag for flag in option.opts if flag.startswith("--")).removeprefix("--")
-    sentence = (option.help or "").partition("  [")[0]
-    line = f"# {key} =" if value is None else f"{key} = {_to_toml(value)}"
-    return ["", *([f"# {sentence}"] if sentence else []), line]
+    flag = next(flag for flag in option.opts if flag.startswith("--"))
+    key = flag.removeprefix("--")
+    sentence, _, _ = (option.help or "").partition("  [")
+    lines = [""]
+    if sentence:
+        lines.append(f"# {sentence}")
+    lines.append(f"# {key} =" if value is None else f"{key} = {_to_toml(value)}")
+    return lines
 
 
 def _to_toml(value: Any) -> str:
     """Texts, numbers, truth values and lists of TOML are those of JSON."""
     if isinstance(value, Path):
         value = str(value)
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -59,20 +60,27 @@ def command(
 
 def relative_names(paths: list[Path]) -> list[str]:
     """Each path relative to the folder that holds them all, with forward slashes."""
-    root = Path(os.path.commonpath([path.parent for path in paths]))
+    folders = {path.parent for path in paths}
+    root = Path(os.path.commonpath(folders))
     return [path.relative_to(root).as_posix() for path in paths]
 
 
 def image_ids(names: list[str]) -> dict[str, int | str]:
     """COCO image ids: the number that each file is named by, where all are, or else the names themselves."""
-    numbers = [file_number(Path(name)) for name in names]
-    distinct = {number for number in numbers if number is not None}
+    ids: dict[str, int | str] = {}
+    for name in names:
+        number = file_number(Path(name))
+        if number is not None:
+            ids[name] = number
+    distinct = set(ids.values())
     if len(distinct) < len(names):
         return {name: name for name in names}
-    return {name: number for name, number in zip(names, numbers, strict=True) if number is not None}
+    return ids
 
 
 def summarize(labels: list[int], names: tuple[str, ...]) -> str:
     """Such as "2 person, 1 car"."""
-    counts = {label: labels.count(label) for label in sorted(set(labels))}
-    return ", ".join(f"{count} {names[label]}" for label, count in counts.items()) or "nothing found"
+    if not labels:
+        return "nothing found"
+    counts = Counter(labels)
+    return ", ".join(f"{counts[label]} {names[label]}" for label in sorted(counts))

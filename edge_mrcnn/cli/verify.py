@@ -34,8 +34,12 @@ def command(
         golden.remove(model)
         click.echo(f"wrote {model} without golden tensors")
         return
-    asked: dict[str, Any] = {"device": device, "precision": precision, "integer": integer}
-    asked["providers"] = comma_list(providers) if providers else None
+    asked: dict[str, Any] = {
+        "device": device,
+        "precision": precision,
+        "integer": integer,
+        "providers": comma_list(providers) if providers else None,
+    }
     options = {name: value for name, value in asked.items() if value is not None}
     record = golden.read(model)
     try:
@@ -44,7 +48,8 @@ def command(
             outcomes = golden.check(runtime, record)
             tolerance = golden.tolerance_of(golden.precision_of(runtime))
     except ModelFileError as error:
-        raise ModelFileError("; ".join([str(error), *advise(runtimes.read_card(model), read_board())])) from error
+        advice = advise(runtimes.read_card(model), read_board())
+        raise ModelFileError("; ".join([str(error), *advice])) from error
     for line in table(outcomes, tolerance):
         click.echo(line)
     conclude(model, outcomes[-1])
@@ -54,32 +59,40 @@ def describe(model: Path, runtime: runtimes.Runtime, record: golden.Record) -> N
     """Say what is checked, where, and where it was recorded."""
     card = runtime.card
     height, width = card.input_size_hw
-    how = ", ".join(f"{name} {value}" for name, value in runtime.describe().items())
+    here = [golden.describe_machine(card.target), str(read_board())]
+    for name, value in runtime.describe().items():
+        here.append(f"{name} {value}")
     click.echo(f"{model.name}: {card.name} {card.precision} {width}x{height}, made on {record.made_on}")
-    click.echo(f"here: {golden.describe_machine(card.target)}, {read_board()}{', ' if how else ''}{how}\n")
+    click.echo(f"here: {', '.join(here)}\n")
 
 
 def table(outcomes: list[golden.Outcome], tolerance: Tolerance) -> Iterator[str]:
     """The figures of each picture and of all, as lines of text."""
-    figure = {1.0: "largest", 0.5: "median"}.get(
-        tolerance.quantile, f"{100 * tolerance.quantile:.0f} % quantile of the"
-    )
+    figure = {1.0: "largest", 0.5: "median"}.get(tolerance.quantile)
+    figure = figure or f"{100 * tolerance.quantile:.0f} % quantile of the"
+    own = f"   {figure} difference from its own record"
+    yield f"{'':<10}{own:<44}   from torch in FP32"
     heads = "".join(f"{head:>8}" for head in ("found", "others", "box px", "score", "mask"))
-    yield f"{'':<10}{f'   {figure} difference from its own record':<44}   from torch in FP32"
     yield f"{'picture':<10}{heads}    {heads}"
     for outcome in outcomes:
-        figures = f"{figures_of(outcome.expected)}    {figures_of(outcome.reference)}"
-        yield f"{outcome.name:<10}{figures}  {'ok' if outcome.passes else 'differs'}"
-    limits = (tolerance.box_px, tolerance.score, tolerance.mask)
-    yield f"{'allowed':<10}{'':>16}{''.join(f'{limit:>8.2g}' for limit in limits)}"
+        expected, reference = figures_of(outcome.expected), figures_of(outcome.reference)
+        result = "ok" if outcome.passes else "differs"
+        yield f"{outcome.name:<10}{expected}    {reference}  {result}"
+    limits = _columns(tolerance.box_px, tolerance.score, tolerance.mask)
+    yield f"{'allowed':<10}{'':>16}{limits}"
 
 
 def figures_of(parity: Parity) -> str:
     """The five columns of a comparison; no differences where nothing was matched."""
-    found = f"{f'{parity.matched}/{parity.detections}':>8}{parity.surplus:>8}"
+    share = f"{parity.matched}/{parity.detections}"
+    found = f"{share:>8}{parity.surplus:>8}"
     if not parity.matched:
         return found + f"{'–':>8}" * 3
-    return found + "".join(f"{value:>8.2g}" for value in (parity.box_px, parity.score, parity.mask))
+    return found + _columns(parity.box_px, parity.score, parity.mask)
+
+
+def _columns(*values: float) -> str:
+    return "".join(f"{value:>8.2g}" for value in values)
 
 
 def conclude(model: Path, outcome: golden.Outcome) -> None:
@@ -91,7 +104,8 @@ def conclude(model: Path, outcome: golden.Outcome) -> None:
     checked = f"checked on {outcome.expected.detections} detections"
     if not outcome.passes:
         advice = advise(runtimes.read_card(model), read_board())
-        advice = advice or ["try another version of the runtime, or the model in another format"]
+        if not advice:
+            advice = ["try another version of the runtime, or the model in another format"]
         raise GateError("; ".join([f"{model}: computes wrongly here ({checked})", *advice]))
     if not outcome.expected.detections:
         click.echo(f"warning: {checked}: the model finds nothing in them, so this says little", err=True)

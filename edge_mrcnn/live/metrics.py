@@ -17,7 +17,9 @@ from runtimes.stream import STATES, SourceStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "edge_mrcnn"
-Samples = Iterable[tuple[dict[str, str], float]]
+Sample = tuple[dict[str, str], float]
+"""Labels and value."""
+Samples = Iterable[Sample]
 
 
 def render_metrics(monitor: Monitor, card: ModelCard, extra: Iterable[tuple[str, str, Samples]] = ()) -> str:
@@ -28,7 +30,12 @@ def render_metrics(monitor: Monitor, card: ModelCard, extra: Iterable[tuple[str,
         card: The model, for `edge_mrcnn_info`.
         extra: Counters of the outputs: name without prefix and `_total`, help line, samples.
     """
-    model = {"model": card.name, "precision": card.precision, "target": card.target, "version": __version__}
+    model = {
+        "model": card.name,
+        "precision": card.precision,
+        "target": card.target,
+        "version": __version__,
+    }
     statuses = list(monitor.status())
     names = name_publicly(status.name for status in statuses)
     lines = [
@@ -47,30 +54,38 @@ def _render_sources(statuses: list[SourceStatus], names: dict[str, str]) -> Iter
     def labelled(name: str) -> Samples:
         return [({"source": names[status.name]}, getattr(status, name)) for status in statuses]
 
+    dropped: list[Sample] = []
+    ages: list[Sample] = []
+    states: list[Sample] = []
+    for status in statuses:
+        source = names[status.name]
+        for cause, count in status.dropped.items():
+            dropped.append(({"source": source, "cause": cause}, count))
+        if status.last_frame_age_s is not None:
+            ages.append(({"source": source}, status.last_frame_age_s))
+        for state in STATES:
+            states.append(({"source": source, "state": state}, status.state == state))
+
     yield from _render("frames_received_total", "counter", "Frames that the source gave.", labelled("received"))
     yield from _render("frames_processed_total", "counter", "Frames that were inferred.", labelled("processed"))
-    dropped = [
-        ({"source": names[status.name], "cause": cause}, count)
-        for status in statuses
-        for cause, count in status.dropped.items()
-    ]
     yield from _render("frames_dropped_total", "counter", "Frames that were not inferred, by cause.", dropped)
     yield from _render("frames_in_flight", "gauge", "Frames that wait or are being inferred.", labelled("in_flight"))
     yield from _render("reconnects_total", "counter", "Times that a lost source came back.", labelled("reconnects"))
     yield from _render("stalls_total", "counter", "Times that a source fell silent.", labelled("stalls"))
     yield from _render("source_fps", "gauge", "Frames per second that the source gives.", labelled("source_fps"))
     yield from _render("processed_fps", "gauge", "Frames per second that are inferred.", labelled("fps"))
-    ages = [({"source": names[s.name]}, s.last_frame_age_s) for s in statuses if s.last_frame_age_s is not None]
     yield from _render("last_frame_age_seconds", "gauge", "Age of the newest frame.", ages)
-    states = [({"source": names[s.name], "state": state}, s.state == state) for s in statuses for state in STATES]
     yield from _render("source_state", "gauge", "1 for the state that the source is in.", states)
 
 
 def _render_found(monitor: Monitor, names: dict[str, str]) -> Iterator[str]:
-    found = monitor.found()
-    total = [({"source": names[source], "class": name}, count) for (source, name), count in found.items()]
+    total: list[Sample] = []
+    present: list[Sample] = []
+    for (source, name), count in monitor.found().items():
+        labels = {"source": names[source], "class": name}
+        total.append((labels, count))
+        present.append((labels, monitor.objects(source)[name]))
     yield from _render("objects_total", "counter", "Objects found, over all frames.", total)
-    present = [({"source": names[source], "class": name}, monitor.objects(source)[name]) for source, name in found]
     yield from _render("objects", "gauge", "Objects in the last frame.", present)
 
 
@@ -79,8 +94,10 @@ def _render_times(times: dict[tuple[str, str], Histogram], names: dict[str, str]
     yield from _render("stage_seconds", "histogram", "Time of each stage of a frame.", [])
     for (source, stage), histogram in times.items():
         labels = {"source": names[source], "stage": stage}
-        for bound, count in zip((*BUCKETS_S, "+Inf"), accumulate(histogram.counts), strict=True):
-            yield f"{name}_bucket{_label({**labels, 'le': str(bound)})} {count}"
+        upto = accumulate(histogram.counts)  # a bucket holds those of the smaller ones, too
+        for bound, count in zip((*BUCKETS_S, "+Inf"), upto, strict=True):
+            bucket = _label({**labels, "le": str(bound)})
+            yield f"{name}_bucket{bucket} {count}"
         yield f"{name}_sum{_label(labels)} {histogram.sum_s:.9f}"
         yield f"{name}_count{_label(labels)} {sum(histogram.counts)}"
 
@@ -89,12 +106,15 @@ def _render(name: str, kind: str, help_line: str, samples: Samples) -> Iterator[
     yield f"# HELP {PREFIX}_{name} {help_line}"
     yield f"# TYPE {PREFIX}_{name} {kind}"
     for labels, value in samples:
-        yield f"{PREFIX}_{name}{_label(labels)} {int(value) if value == int(value) else value}"
+        shown = int(value) if value == int(value) else value
+        yield f"{PREFIX}_{name}{_label(labels)} {shown}"
 
 
 def _label(labels: dict[str, str]) -> str:
-    escaped = (f'{key}="{_escape(value)}"' for key, value in labels.items())
-    return f"{{{','.join(escaped)}}}" if labels else ""
+    if not labels:
+        return ""
+    escaped = [f'{key}="{_escape(value)}"' for key, value in labels.items()]
+    return "{" + ",".join(escaped) + "}"
 
 
 def _escape(value: str) -> str:

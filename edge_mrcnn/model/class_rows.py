@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,20 +37,26 @@ class Overlap:
 
     def __str__(self) -> str:
         count = len(self.kept) + len(self.new)
-        parts = [f"{len(self.kept)} of {count} classes are kept from the trained heads ({_listed(self.kept)})"]
-        parts += [f"new: {_listed(self.new)}"] if self.new else []
-        parts += [f"left out: {_listed(self.unused)}"] if self.unused else []
-        return "; ".join(parts)
+        line = f"{len(self.kept)} of {count} classes are kept from the trained heads ({_listed(self.kept)})"
+        if self.new:
+            line += f"; new: {_listed(self.new)}"
+        if self.unused:
+            line += f"; left out: {_listed(self.unused)}"
+        return line
 
 
 def compare_classes(known: Sequence[str], wanted: Sequence[str]) -> Overlap:
     """Which of the wanted classes are known."""
-    ours, theirs = ({name.casefold() for name in names} for names in (known, wanted))
-    return Overlap(
-        kept=tuple(name for name in wanted if name.casefold() in ours),
-        new=tuple(name for name in wanted if name.casefold() not in ours),
-        unused=tuple(name for name in known if name.casefold() not in theirs),
-    )
+    folded_known = {name.casefold() for name in known}
+    folded_wanted = {name.casefold() for name in wanted}
+    kept, new = [], []
+    for name in wanted:
+        if name.casefold() in folded_known:
+            kept.append(name)
+        else:
+            new.append(name)
+    unused = [name for name in known if name.casefold() not in folded_wanted]
+    return Overlap(kept=tuple(kept), new=tuple(new), unused=tuple(unused))
 
 
 def map_classes(checkpoint: Checkpoint, classes: tuple[str, ...], category_ids: tuple[int, ...]) -> Checkpoint:
@@ -57,11 +64,14 @@ def map_classes(checkpoint: Checkpoint, classes: tuple[str, ...], category_ids: 
 
     Rows of classes that it does not know are fresh. Everything below the predictors is shared with the checkpoint.
     """
-    old = {name.casefold(): row for row, name in enumerate(checkpoint.classes, 1)}
+    old_rows = {name.casefold(): row for row, name in enumerate(checkpoint.classes, start=1)}
     pairs = [(0, 0)]  # background
-    pairs += [(row, old[name.casefold()]) for row, name in enumerate(classes, 1) if name.casefold() in old]
-    same = len(classes) == len(checkpoint.classes) and all(to == row for to, row in pairs)
-    if not (same and len(pairs) == len(classes) + 1):
+    for new_row, name in enumerate(classes, start=1):
+        old_row = old_rows.get(name.casefold())
+        if old_row is not None:
+            pairs.append((new_row, old_row))
+    unchanged = [(row, row) for row in range(len(classes) + 1)]
+    if len(classes) != len(checkpoint.classes) or pairs != unchanged:
         _replace_predictors(checkpoint.model, len(classes) + 1, pairs)
     return replace(checkpoint, classes=classes, category_ids=category_ids)
 
@@ -69,32 +79,46 @@ def map_classes(checkpoint: Checkpoint, classes: tuple[str, ...], category_ids: 
 def _replace_predictors(model: MaskRCNN, num_classes: int, pairs: list[tuple[int, int]]) -> None:
     """Give a model, in place, predictors for so many classes; pairs are rows of the new and the old ones."""
     heads = model.roi_heads
-    boxes, masks = heads.box_predictor, heads.mask_predictor
-    agnostic = not isinstance(boxes, FastRCNNPredictor)
-    make: type[nn.Module] = AgnosticBoxPredictor if agnostic else FastRCNNPredictor
-    heads.box_predictor = make(boxes.cls_score.in_features, num_classes)
-    _copy_rows(heads.box_predictor.cls_score, boxes.cls_score, pairs)
-    if agnostic:
-        heads.box_predictor.bbox_pred = boxes.bbox_pred
+    old_boxes, old_masks = heads.box_predictor, heads.mask_predictor
+    is_agnostic = not isinstance(old_boxes, FastRCNNPredictor)
+    make: type[nn.Module] = AgnosticBoxPredictor if is_agnostic else FastRCNNPredictor
+    boxes: Any = make(old_boxes.cls_score.in_features, num_classes)
+    _copy_rows(boxes.cls_score, old_boxes.cls_score, pairs)
+    if is_agnostic:
+        boxes.bbox_pred = old_boxes.bbox_pred
     else:
-        of_boxes = [(BOX * new + i, BOX * old + i) for new, old in pairs for i in range(BOX)]
-        _copy_rows(heads.box_predictor.bbox_pred, boxes.bbox_pred, of_boxes)
-    deconv = masks.conv5_mask
-    heads.mask_predictor = MaskRCNNPredictor(deconv.in_channels, deconv.out_channels, num_classes)
-    heads.mask_predictor.conv5_mask = deconv
-    _copy_rows(heads.mask_predictor.mask_fcn_logits, masks.mask_fcn_logits, pairs)
+        _copy_rows(boxes.bbox_pred, old_boxes.bbox_pred, _regression_rows(pairs))
+    heads.box_predictor = boxes
+
+    deconv = old_masks.conv5_mask
+    masks: Any = MaskRCNNPredictor(deconv.in_channels, deconv.out_channels, num_classes)
+    masks.conv5_mask = deconv
+    _copy_rows(masks.mask_fcn_logits, old_masks.mask_fcn_logits, pairs)
+    heads.mask_predictor = masks
+
+
+def _regression_rows(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Rows of a box regression that belong to pairs of classes."""
+    rows = []
+    for new, old in pairs:
+        for coordinate in range(BOX):
+            rows.append((BOX * new + coordinate, BOX * old + coordinate))
+    return rows
 
 
 @torch.no_grad()
 def _copy_rows(layer: nn.Linear | nn.Conv2d, source: nn.Linear | nn.Conv2d, pairs: list[tuple[int, int]]) -> None:
     assert layer.bias is not None and source.bias is not None
-    rows, old = (torch.tensor(values) for values in zip(*pairs, strict=True))
-    layer.weight[rows] = source.weight[old]
-    layer.bias[rows] = source.bias[old]
+    new, old = torch.tensor(pairs).unbind(1)
+    layer.weight[new] = source.weight[old]
+    layer.bias[new] = source.bias[old]
 
 
 def _listed(names: Sequence[str], limit: int = 6) -> str:
     """Names in a line, the first of many."""
     if not names:
         return "none"
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    line = ", ".join(names[:limit])
+    if len(names) > limit:
+        line += f" and {len(names) - limit} more"
+    return line

@@ -79,14 +79,24 @@ class Teacher:
         """
         self.model.to(images.device)
         batch, _ = self.model.transform(self._resize(images))
-        features = self.model.backbone(batch.tensors)
+        maps = self.model.backbone(batch.tensors)
         heads = self.model.roi_heads
-        boxes, object_boxes = ([b * self.scale for b in lists] for lists in (regions.boxes, regions.object_boxes))
-        pooled = heads.box_roi_pool(features, boxes, batch.image_sizes)
-        class_logits, deltas = heads.box_predictor(heads.box_head(pooled))
-        mask_features = heads.mask_roi_pool(features, object_boxes, batch.image_sizes)
+
+        boxes = [xyxy * self.scale for xyxy in regions.boxes]
+        features = heads.box_roi_pool(maps, boxes, batch.image_sizes)
+        class_logits, deltas = heads.box_predictor(heads.box_head(features))
+
+        object_boxes = [xyxy * self.scale for xyxy in regions.object_boxes]
+        mask_features = heads.mask_roi_pool(maps, object_boxes, batch.image_sizes)
         mask_logits = heads.mask_predictor(heads.mask_head(mask_features))
-        return TeacherOutputs(list(features.values()), pooled, class_logits, deltas, mask_features, mask_logits)
+        return TeacherOutputs(
+            maps=list(maps.values()),
+            features=features,
+            class_logits=class_logits,
+            deltas=deltas,
+            mask_features=mask_features,
+            mask_logits=mask_logits,
+        )
 
     def _resize(self, images: Tensor) -> Tensor:
         if tuple(images.shape[-2:]) == self.image_size_hw:
@@ -98,7 +108,9 @@ class Teacher:
 def make_adapter(student: MaskRCNN, teacher: Teacher) -> nn.Module:
     """What takes the student's features to the teacher's width; it is trained and then thrown away."""
     width = int(student.backbone.out_channels)
-    return nn.Identity() if width == teacher.channels else nn.Conv2d(width, teacher.channels, 1)
+    if width == teacher.channels:
+        return nn.Identity()
+    return nn.Conv2d(width, teacher.channels, 1)
 
 
 def distillation_losses(
@@ -112,23 +124,28 @@ def distillation_losses(
         "boxes": partial(box_loss, regions.deltas, answers.deltas, answers.class_logits),
         "masks": partial(mask_loss, regions.mask_logits, answers.mask_logits, regions.object_labels),
     }
-    weights = {name: getattr(config, f"distill_{name}") for name in measures}
-    return {f"loss_distill_{name}": weights[name] * measure() for name, measure in measures.items() if weights[name]}
+    losses = {}
+    for name, measure in measures.items():
+        weight = getattr(config, f"distill_{name}")
+        if weight:
+            losses[f"loss_distill_{name}"] = weight * measure()
+    return losses
 
 
 def _map_loss(regions: Regions, answers: TeacherOutputs, adapter: nn.Module) -> Tensor:
     """Of all places of the pyramid, each of its maps with the same weight."""
-    losses = [
-        feature_loss(adapter(own), F.interpolate(theirs, own.shape[-2:], mode="bilinear", antialias=True))
-        for own, theirs in zip(regions.maps, answers.maps, strict=False)  # one may have more coarse levels
-    ]
+    losses = []
+    for own, theirs in zip(regions.maps, answers.maps, strict=False):  # one may have more coarse levels
+        as_large = F.interpolate(theirs, own.shape[-2:], mode="bilinear", antialias=True)
+        losses.append(feature_loss(adapter(own), as_large))
     return torch.stack(losses).mean()
 
 
 def _region_feature_loss(regions: Regions, answers: TeacherOutputs, adapter: nn.Module) -> Tensor:
     """Of the features that the box head and the mask head are given."""
-    boxes = feature_loss(adapter(regions.features), answers.features)
-    return boxes + feature_loss(adapter(regions.mask_features), answers.mask_features)
+    of_boxes = feature_loss(adapter(regions.features), answers.features)
+    of_masks = feature_loss(adapter(regions.mask_features), answers.mask_features)
+    return of_boxes + of_masks
 
 
 def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -142,8 +159,9 @@ def class_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Kullback-Leibler divergence of the softened class distributions from logits (N, K), in nats times T^2."""
     if not len(student):
         return student.sum()
-    logs, targets = (F.log_softmax(logits.float() / TEMPERATURE, 1) for logits in (student, teacher))
-    return F.kl_div(logs, targets, log_target=True, reduction="batchmean") * TEMPERATURE**2
+    own = F.log_softmax(student.float() / TEMPERATURE, dim=1)
+    theirs = F.log_softmax(teacher.float() / TEMPERATURE, dim=1)
+    return F.kl_div(own, theirs, log_target=True, reduction="batchmean") * TEMPERATURE**2
 
 
 def box_loss(student: Tensor, teacher: Tensor, class_logits: Tensor) -> Tensor:
@@ -151,7 +169,9 @@ def box_loss(student: Tensor, teacher: Tensor, class_logits: Tensor) -> Tensor:
     chance = class_logits.float().softmax(1)
     likeliest = chance[:, 1:].argmax(1) + 1
     rows = torch.arange(len(student), device=student.device)
-    own, theirs = (d.float().reshape(len(rows), chance.shape[1], 4)[rows, likeliest] for d in (student, teacher))
+    by_class = (len(student), chance.shape[1], 4)
+    own = student.float().reshape(by_class)[rows, likeliest]
+    theirs = teacher.float().reshape(by_class)[rows, likeliest]
     distance = F.smooth_l1_loss(own, theirs, reduction="none", beta=1 / 9).sum(1)
     weight = 1 - chance[:, 0]
     return (distance * weight).sum() / weight.sum().clamp(min=1.0)
@@ -162,7 +182,8 @@ def mask_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     if not len(labels):
         return student.sum() * 0
     rows = torch.arange(len(labels), device=labels.device)
-    own, theirs = (logits[rows, labels].float() for logits in (student, teacher))
+    own = student[rows, labels].float()
+    theirs = teacher[rows, labels].float()
     target = theirs.sigmoid()
     cross = F.binary_cross_entropy_with_logits(own, target)
     entropy = F.binary_cross_entropy_with_logits(theirs, target)

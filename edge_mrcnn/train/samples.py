@@ -30,7 +30,8 @@ def draw_samples(runtime: Any, data: CocoData, path: Path, *, count: int = 6) ->
         path: JPEG to write; its folder is made.
         count: Images at most.
     """
-    shown = [image for image in data.images if data.annotations(image.id)] or list(data.images)
+    with_objects = [image for image in data.images if data.annotations(image.id)]
+    shown = with_objects or list(data.images)
     steps = np.linspace(0, len(shown) - 1, min(count, len(shown))).round().astype(int)
     categories = match_categories(runtime.card, data.categories)
     pairs = [draw_pair(runtime, data, shown[step], categories) for step in steps]
@@ -46,10 +47,13 @@ def draw_samples(runtime: Any, data: CocoData, path: Path, *, count: int = 6) ->
 def draw_pair(runtime: Any, data: CocoData, image: CocoImage, categories: dict[int, int]) -> np.ndarray:
     """One image twice, (h, 2 w, 3) uint8 RGB: on the left its annotations, on the right what was found."""
     pixels = read_sized(image)
-    found = confident(runtime.infer(pixels).to_coco(image.id))
-    found = [{**f, "category_id": categories[f["category_id"]]} for f in found if f["category_id"] in categories]
-    truth = [a for a in data.annotations(image.id) if not a["iscrowd"]]
-    return np.hstack([draw_cell(pixels, things, data) for things in (truth, found)])
+    found = []
+    for result in confident(runtime.infer(pixels).to_coco(image.id)):
+        category = categories.get(result["category_id"])
+        if category is not None:
+            found.append({**result, "category_id": category})
+    truth = [annotation for annotation in data.annotations(image.id) if not annotation["iscrowd"]]
+    return np.hstack([draw_cell(pixels, truth, data), draw_cell(pixels, found, data)])
 
 
 def draw_cell(pixels: np.ndarray, things: list[dict[str, Any]], data: CocoData) -> np.ndarray:
@@ -57,7 +61,8 @@ def draw_cell(pixels: np.ndarray, things: list[dict[str, Any]], data: CocoData) 
     cell_width, cell_height = CELL_WH
     height, width = pixels.shape[:2]
     scale = min((cell_width - 4) / width, (cell_height - 4) / height)
-    shown_width, shown_height = max(1, round(width * scale)), max(1, round(height * scale))
+    shown_width = max(1, round(width * scale))
+    shown_height = max(1, round(height * scale))
     canvas = cv2.resize(pixels, (shown_width, shown_height), interpolation=cv2.INTER_AREA)
 
     order = list(data.categories)
@@ -70,6 +75,7 @@ def draw_cell(pixels: np.ndarray, things: list[dict[str, Any]], data: CocoData) 
     draw_objects(canvas, things, colors, scale, labels)
 
     cell = np.full((cell_height, cell_width, 3), BACKGROUND, np.uint8)
-    top, left = (cell_height - shown_height) // 2, (cell_width - shown_width) // 2
+    top = (cell_height - shown_height) // 2
+    left = (cell_width - shown_width) // 2
     cell[top : top + shown_height, left : left + shown_width] = canvas
     return cell
