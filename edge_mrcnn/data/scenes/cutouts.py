@@ -12,8 +12,8 @@ right half), other glazes and other prints. There is only one cup, so its shape 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,15 +60,19 @@ def cut_objects(held_out: bool) -> tuple[tuple[Cutout, ...], ...]:
     Args:
         held_out: False for the objects of training, True for those of validation.
     """
-    cutters: tuple[Callable[[bool], list[Cutout]], ...] = (cut_coins, cut_pebbles, cut_cups, cut_prints)
-    return tuple(tuple(cut(held_out)) for cut in cutters)
+    groups = (cut_coins(held_out), cut_pebbles(held_out), cut_cups(held_out), cut_prints(held_out))
+    return tuple(map(tuple, groups))
 
 
 def cut_coins(held_out: bool) -> list[Cutout]:
     """The coins of the upper rows, or of the lower ones where `held_out`."""
     photo = read_photograph("coins")
-    rims = [rim for rim in trace_coins() if (rim[:, 1].mean() > COIN_ROW_SPLIT_Y) == held_out]
-    return [_cut(photo, rim, "coin", height=0.05, inset=0.7) for rim in rims]
+    coins = []
+    for rim in trace_coins():
+        is_low = rim[:, 1].mean() > COIN_ROW_SPLIT_Y
+        if is_low == held_out:
+            coins.append(_cut(photo, rim, "coin", height=0.05, inset=0.7))
+    return coins
 
 
 @functools.cache
@@ -81,15 +85,20 @@ def trace_coins() -> tuple[np.ndarray, ...]:
 def _find_coins(grey: np.ndarray) -> list[tuple[tuple[float, float], float]]:
     """Centre and rough radius of each place with relief; brightness does not part the upper coins from their ground."""
     smooth = cv2.GaussianBlur(grey, (0, 0), 1).astype(np.float32)
-    relief = cv2.magnitude(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
-    relief = np.clip(2 * cv2.GaussianBlur(relief, (0, 0), 1.5), 0, 255).astype(np.uint8)
-    _, mask = cv2.threshold(relief, 0, 255, cv2.THRESH_OTSU)
+    slope_x = cv2.Sobel(smooth, cv2.CV_32F, 1, 0)
+    slope_y = cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
+    relief = 2 * cv2.GaussianBlur(cv2.magnitude(slope_x, slope_y), (0, 0), 1.5)
+    _, mask = cv2.threshold(relief.clip(0, 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(mask, contours, -1, 255, cv2.FILLED)
     depth = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
     count, cores = cv2.connectedComponents((depth > 12).astype(np.uint8))  # this deep, coins whose halos touch part
-    peaks = [cv2.minMaxLoc(depth, (cores == index).astype(np.uint8)) for index in range(1, count)]
-    return [((float(x), float(y)), radius) for _, radius, _, (x, y) in peaks]
+    coins = []
+    for index in range(1, count):
+        core = (cores == index).astype(np.uint8)
+        _, radius, _, (x, y) = cv2.minMaxLoc(depth, core)  # the deepest place is the centre
+        coins.append(((float(x), float(y)), radius))
+    return coins
 
 
 def _trace_rim(grey: np.ndarray, centre: tuple[float, float], radius: float) -> np.ndarray:
@@ -101,30 +110,38 @@ def _trace_rim(grey: np.ndarray, centre: tuple[float, float], radius: float) -> 
         (256, 2) float64 x y.
     """
     pad, reach = 64, 1.35
-    framed = cv2.copyMakeBorder(cv2.GaussianBlur(grey, (0, 0), 0.7), pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    smooth = cv2.GaussianBlur(grey, (0, 0), 0.7)
+    framed = cv2.copyMakeBorder(smooth, pad, pad, pad, pad, cv2.BORDER_REPLICATE).astype(np.float32)
     samples = int(radius * _RIM_SAMPLES_PER_PIXEL)
     middle = (centre[0] + pad, centre[1] + pad)
-    polar = cv2.warpPolar(framed.astype(np.float32), (samples, _ANGLES), middle, radius * reach, cv2.WARP_POLAR_LINEAR)
+    polar = cv2.warpPolar(framed, (samples, _ANGLES), middle, radius * reach, cv2.WARP_POLAR_LINEAR)
+
     fall = np.zeros_like(polar)
     fall[:, 3:-3] = polar[:, :-6] - polar[:, 6:]
-    share = np.arange(samples) / samples * reach
+    share = np.arange(samples) / samples * reach  # of the rough radius
     gain = np.clip(fall, -20, 80) - 60 * np.abs(share - 0.97)
     gain[:, share < 0.7] = -1e3
-    path = _best_path(np.vstack([gain, gain]), step_cost=2.0)
-    lap = np.roll(path[_ANGLES // 2 : _ANGLES // 2 + _ANGLES], _ANGLES // 2)
+
+    two_laps = _best_path(np.vstack([gain, gain]), step_cost=2.0)
+    half = _ANGLES // 2
+    lap = np.roll(two_laps[half : half + _ANGLES], half)
     angle = np.arange(_ANGLES) / _ANGLES * 2 * np.pi
-    return np.asarray(centre) + (lap / samples * reach * radius)[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+    direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    distance = lap / samples * reach * radius
+    return np.asarray(centre) + distance[:, None] * direction
 
 
 def _best_path(gain: np.ndarray, step_cost: float) -> np.ndarray:
     """Column of each row on the path of greatest gain that moves by at most one column per row."""
     rows, columns = gain.shape
-    total, came_from = gain.copy(), np.zeros((rows, columns), int)
+    total = gain.copy()
+    came_from = np.zeros((rows, columns), int)
     for row in range(1, rows):
         last = np.pad(total[row - 1], 1, constant_values=-np.inf)
-        choices = np.stack([last[:-2] - step_cost, last[1:-1], last[2:] - step_cost])
-        came_from[row] = np.arange(columns) + choices.argmax(0) - 1
-        total[row] += choices.max(0)
+        from_left, straight, from_right = last[:-2] - step_cost, last[1:-1], last[2:] - step_cost
+        choices = np.stack([from_left, straight, from_right])
+        came_from[row] = np.arange(columns) + choices.argmax(axis=0) - 1
+        total[row] += choices.max(axis=0)
     path = np.empty(rows, int)
     path[-1] = total[-1].argmax()
     for row in range(rows - 1, 0, -1):
@@ -136,8 +153,12 @@ def cut_pebbles(held_out: bool) -> list[Cutout]:
     """Stones of the left half of the gravel, or of the right half where `held_out`."""
     photo = read_photograph("gravel")
     half = photo.shape[1] / 2
-    outlines = [outline for outline in _trace_stones() if (outline[:, 0].mean() > half) == held_out]
-    return [_cut(photo, outline, "pebble", height=0.18, inset=0.8) for outline in outlines]
+    stones = []
+    for outline in _trace_stones():
+        is_right = outline[:, 0].mean() > half
+        if is_right == held_out:
+            stones.append(_cut(photo, outline, "pebble", height=0.18, inset=0.8))
+    return stones
 
 
 @functools.cache
@@ -149,36 +170,53 @@ def _trace_stones() -> tuple[np.ndarray, ...]:
     zoom = 2
     grey = cv2.resize(read_photograph("gravel")[..., 0], None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
     smooth = cv2.GaussianBlur(cv2.bilateralFilter(grey, 9, 40, 7), (0, 0), 2)
-    bright = (smooth > cv2.GaussianBlur(grey, (0, 0), 25).astype(int) - 8).astype(np.uint8)
-    bright = cv2.morphologyEx(bright, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
+    around = cv2.GaussianBlur(grey, (0, 0), 25).astype(int)
+    bright = (smooth > around - 8).astype(np.uint8)
+    bright = cv2.morphologyEx(bright, cv2.MORPH_OPEN, _disc(5))
     depth = cv2.distanceTransform(bright, cv2.DIST_L2, 5)
-    peaks = (depth == cv2.dilate(depth, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (17, 17)))) & (depth > 6)
+    peaks = (depth == cv2.dilate(depth, _disc(17))) & (depth > 6)
     _, seeds = cv2.connectedComponents(peaks.astype(np.uint8))
-    slope = cv2.magnitude(cv2.Scharr(smooth, cv2.CV_32F, 1, 0), cv2.Scharr(smooth, cv2.CV_32F, 0, 1)) / (32 * 255)
+    slope_x = cv2.Scharr(smooth, cv2.CV_32F, 1, 0)
+    slope_y = cv2.Scharr(smooth, cv2.CV_32F, 0, 1)
+    slope = cv2.magnitude(slope_x, slope_y) / (32 * 255)
     regions = watershed(slope - depth / 200, seeds, mask=bright > 0)
-    whole = [r for r in regionprops(regions) if _is_whole_stone(r.bbox, grey.shape)]
-    stones = [
-        r
-        for r in whole
-        if r.solidity > 0.93 and r.axis_minor_length > 20 and r.axis_major_length < 2 * r.axis_minor_length
-    ]
-    return tuple(_outline(regions == stone.label) / zoom for stone in stones)
+    outlines = []
+    for region in regionprops(regions):
+        if _is_clean_stone(region, grey.shape):
+            outlines.append(_outline(regions == region.label) / zoom)
+    return tuple(outlines)
 
 
-def _is_whole_stone(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> bool:
-    return box[0] > 2 and box[1] > 2 and box[2] < shape[0] - 2 and box[3] < shape[1] - 2
+def _disc(size: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+
+
+def _is_clean_stone(region: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a region of scikit-image lies whole in a picture, and is convex, large and not too long."""
+    top, left, bottom, right = region.bbox
+    height, width = shape
+    if min(top, left, height - bottom, width - right) <= 2:
+        return False
+    is_roundish = region.axis_major_length < 2 * region.axis_minor_length
+    return bool(region.solidity > 0.93 and region.axis_minor_length > 20 and is_roundish)
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
+    """The longest contour of a mask, (N, 2) float64 x y."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return max(contours, key=len)[:, 0].astype(np.float64)
+    longest = max(contours, key=len)
+    return longest[:, 0].astype(np.float64)
 
 
 def cut_cups(held_out: bool) -> list[Cutout]:
     """The cup on its saucer in several glazes; `held_out` ones have hues that training never shows."""
     photo = read_photograph("coffee")
-    hues = _HELD_OUT_HUES if held_out else _TRAIN_HUES
-    return [_cut(_turn_glaze(photo, hue), _trace_cup(), "cup", height=0.12, inset=0.8) for hue in hues]
+    outline = _trace_cup()
+    cups = []
+    for hue in _HELD_OUT_HUES if held_out else _TRAIN_HUES:
+        glazed = _turn_glaze(photo, hue)
+        cups.append(_cut(glazed, outline, "cup", height=0.12, inset=0.8))
+    return cups
 
 
 def _trace_cup() -> np.ndarray:
@@ -196,30 +234,41 @@ def _trace_cup() -> np.ndarray:
 def _turn_glaze(photo: np.ndarray, hue: int) -> np.ndarray:
     """Give the red parts another hue; the coffee, the rim and the spoon keep theirs."""
     hsv = cv2.cvtColor(photo, cv2.COLOR_RGB2HSV)
-    red = (((hsv[..., 0] < 9) | (hsv[..., 0] > 172)) & (hsv[..., 1] > 110)).astype(np.float32)
-    red = cv2.GaussianBlur(cv2.morphologyEx(red, cv2.MORPH_CLOSE, np.ones((3, 3))), (0, 0), 0.8)[..., None]
+    old_hue, saturation, _ = np.moveaxis(hsv, 2, 0)
+    is_red = ((old_hue < 9) | (old_hue > 172)) & (saturation > 110)
+    closed = cv2.morphologyEx(is_red.astype(np.float32), cv2.MORPH_CLOSE, np.ones((3, 3)))
+    share = cv2.GaussianBlur(closed, (0, 0), 0.8)[..., None]
     turned = hsv.copy()
-    turned[..., 0] = (turned[..., 0].astype(int) + hue) % 180
-    return (cv2.cvtColor(turned, cv2.COLOR_HSV2RGB) * red + photo * (1 - red)).astype(np.uint8)
+    turned[..., 0] = (old_hue.astype(int) + hue) % 180
+    glazed = cv2.cvtColor(turned, cv2.COLOR_HSV2RGB)
+    return (glazed * share + photo * (1 - share)).astype(np.uint8)
 
 
 def cut_prints(held_out: bool) -> list[Cutout]:
     """Paper prints with a white border, of photographs that the other side never shows."""
     rng = np.random.default_rng(7 + held_out)
-    names = _HELD_OUT_PRINTS if held_out else _TRAIN_PRINTS
-    return [_print(read_photograph(name), rng) for name in names for _ in range(_PRINTS_PER_PHOTOGRAPH)]
+    prints = []
+    for name in _HELD_OUT_PRINTS if held_out else _TRAIN_PRINTS:
+        photo = read_photograph(name)
+        for _ in range(_PRINTS_PER_PHOTOGRAPH):
+            prints.append(_print(photo, rng))
+    return prints
 
 
 def _print(photo: np.ndarray, rng: np.random.Generator) -> Cutout:
+    """A piece of a photograph at random, with a white border."""
     tall, wide = photo.shape[:2]
-    h, w = int(tall * rng.uniform(0.55, 1)), int(wide * rng.uniform(0.55, 1))
-    y, x = rng.integers(tall - h + 1), rng.integers(wide - w + 1)
+    h = int(tall * rng.uniform(0.55, 1))
+    w = int(wide * rng.uniform(0.55, 1))
+    y = rng.integers(tall - h + 1)
+    x = rng.integers(wide - w + 1)
     scale = 300 / max(h, w)
     image = cv2.resize(photo[y : y + h, x : x + w], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     border = int(rng.uniform(9, 20))
     paper = cv2.copyMakeBorder(image, *(border,) * 4, cv2.BORDER_CONSTANT, value=(246, 244, 238))
     h, w = paper.shape[:2]
-    return _cut(paper, np.array([(0, 0), (w, 0), (w, h), (0, h)], float), "photo", height=0.02, inset=1.0)
+    outline = np.array([(0, 0), (w, 0), (w, h), (0, h)], float)
+    return _cut(paper, outline, "photo", height=0.02, inset=1.0)
 
 
 def _cut(photo: np.ndarray, outline: np.ndarray, name: str, *, height: float, inset: float) -> Cutout:
@@ -228,10 +277,13 @@ def _cut(photo: np.ndarray, outline: np.ndarray, name: str, *, height: float, in
     The cut-out is made at twice the photograph's size, so that a smooth outline stays smooth when enlarged.
     """
     zoom, shift = 2, 4
-    low = np.floor(outline.min(0)).astype(int)
-    high = np.ceil(outline.max(0)).astype(int) + 1
-    low, high = np.maximum(low, 0), np.minimum(high, photo.shape[1::-1])
-    rgb = photo[low[1] : high[1], low[0] : high[0]]
+    photo_height, photo_width = photo.shape[:2]
+    low = np.floor(outline.min(axis=0)).astype(int)
+    high = np.ceil(outline.max(axis=0)).astype(int) + 1
+    low = np.maximum(low, 0)
+    left, top = low
+    right, bottom = np.minimum(high, (photo_width, photo_height))
+    rgb = photo[top:bottom, left:right]
     rgb = cv2.resize(rgb, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
     # a pixel's centre lies at (x + 0.5) * zoom - 0.5 of the enlarged grid
     corners = ((outline - low + 0.5) * zoom - 0.5) * (1 << shift)
@@ -239,12 +291,14 @@ def _cut(photo: np.ndarray, outline: np.ndarray, name: str, *, height: float, in
     cv2.fillPoly(solid, [np.round(corners).astype(np.int32)], 255, cv2.LINE_8, shift)
     solid = cv2.copyMakeBorder(solid, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     depth = cv2.distanceTransform(solid, cv2.DIST_L2, 5)[1:-1, 1:-1]
-    alpha = np.clip((cv2.GaussianBlur(depth, (0, 0), 1) - inset * zoom + 1) / 2, 0, 1)[..., None]
+    smooth_depth = cv2.GaussianBlur(depth, (0, 0), 1)
+    alpha = np.clip((smooth_depth - inset * zoom + 1) / 2, 0, 1)[..., None]
     rgba = np.concatenate([rgb * alpha, 255 * alpha], axis=2).round().astype(np.uint8)
     return Cutout(CLASSES.index(name), _halve(rgba), height)
 
 
 def _halve(image: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The image, and each level half the size of the one before."""
     levels = [image]
     while max(levels[-1].shape) > 40:
         levels.append(cv2.pyrDown(levels[-1], borderType=cv2.BORDER_REPLICATE))
