@@ -90,7 +90,8 @@ def draw_scene(
     ground = warp_surface(scene.surface, _through(camera, scene.surface_matrix), size_hw)
     picture = RenderedScene(_scale(ground, scene.surface_gain), np.full(size_hw, -1, np.int16))
     for index, placement in enumerate(scene.placements):
-        stamp = _stamp(replace(placement, matrix=_through(camera, placement.matrix)), size_hw)
+        seen = replace(placement, matrix=_through(camera, placement.matrix))
+        stamp = _stamp(seen, size_hw)
         if stamp is not None:
             _paste(picture, stamp, index, placement, scene.look)
     return replace(picture, image=_expose(picture.image, scene.look, noise_seed))
@@ -142,14 +143,19 @@ def _place(
     cutout = group[rng.integers(len(group))]
     name = CLASSES[cutout.label]
     least, greatest = _SIZES[name]
-    scale = unit * least * (greatest / least) ** rng.beta(1.2, 1.2) / cutout.size
-    stands = name == "cup"  # photographed from the side already: it neither turns over nor foreshortens
-    turn = rng.uniform(-0.5, 0.5) if stands else rng.uniform(0, 2 * np.pi)
+    size = least * (greatest / least) ** rng.beta(1.2, 1.2)
+    scale = unit * size / cutout.size
+    if name == "cup":  # photographed from the side already: it neither turns over nor foreshortens
+        turn = rng.uniform(-0.5, 0.5)
+        tilt = 1.0
+    else:
+        turn = rng.uniform(0, 2 * np.pi)
     flip = rng.choice((-1, 1))
-    gain = rng.uniform(0.75, 1.15) * (metal if name == "coin" else 1 + 0.04 * rng.standard_normal(3))
+    brightness = rng.uniform(0.75, 1.15)
+    color = metal if name == "coin" else 1 + 0.04 * rng.standard_normal(3)
     centre = rng.uniform(-0.02, 1.02, 2) * size_hw[::-1]
-    matrix = _map_about(cutout.levels[0].shape, scale, turn, centre, flip=flip, tilt=1.0 if stands else tilt)
-    return Placement(cutout, matrix, gain)
+    matrix = _map_about(cutout.levels[0].shape, scale, turn, centre, flip=flip, tilt=tilt)
+    return Placement(cutout, matrix, brightness * color)
 
 
 def _lay_surface(
@@ -157,9 +163,12 @@ def _lay_surface(
 ) -> np.ndarray:
     scale = unit * rng.uniform(*surface.zoom)
     h, w = surface.levels[0].shape[:2]
-    shift = rng.uniform(-0.5, 0.5, 2) * np.maximum(0, np.array((w, h)) * scale - size_hw[::-1])
-    centre = np.array(size_hw[::-1]) / 2 + shift
-    return _map_about((h, w), scale, rng.uniform(0, 2 * np.pi), centre, flip=rng.choice((-1, 1)), tilt=tilt)
+    size_wh = np.array(size_hw[::-1])
+    spare = np.maximum(0, np.array((w, h)) * scale - size_wh)  # what reaches over the frame
+    centre = size_wh / 2 + rng.uniform(-0.5, 0.5, 2) * spare
+    turn = rng.uniform(0, 2 * np.pi)
+    flip = rng.choice((-1, 1))
+    return _map_about((h, w), scale, turn, centre, flip=flip, tilt=tilt)
 
 
 def _make_look(rng: np.random.Generator) -> Look:
@@ -180,7 +189,8 @@ def _map_about(
 ) -> np.ndarray:
     """(2, 3) map that carries the middle of an image to `centre`: flip, scale, turn, then foreshorten."""
     cos, sin = np.cos(turn), np.sin(turn)
-    linear = np.diag((1, tilt)) @ np.array(((cos, -sin), (sin, cos))) @ np.diag((flip * scale, scale))
+    rotation = np.array(((cos, -sin), (sin, cos)))
+    linear = np.diag((1, tilt)) @ rotation @ np.diag((flip * scale, scale))
     middle = (np.array((shape[1], shape[0])) - 1) / 2
     return np.column_stack((linear, centre - linear @ middle))
 
@@ -188,7 +198,9 @@ def _map_about(
 def _through(camera: np.ndarray | None, matrix: np.ndarray) -> np.ndarray:
     if camera is None:
         return matrix
-    return np.column_stack((camera[:, :2] @ matrix[:, :2], camera[:, :2] @ matrix[:, 2] + camera[:, 2]))
+    linear = camera[:, :2]
+    shift = linear @ matrix[:, 2] + camera[:, 2]
+    return np.column_stack((linear @ matrix[:, :2], shift))
 
 
 @dataclass(frozen=True)
@@ -209,17 +221,22 @@ def _stamp(placement: Placement, size_hw: tuple[int, int]) -> _Stamp | None:
     """Warp one object into the smallest window that holds it and its shadow; None if that misses the frame."""
     cutout = placement.cutout
     h, w = cutout.levels[0].shape[:2]
-    corners = np.array(((0, 0), (w, 0), (w, h), (0, h))) @ placement.matrix[:, :2].T + placement.matrix[:, 2]
-    low, high = corners.min(0), corners.max(0)
+    linear, shift = placement.matrix[:, :2], placement.matrix[:, 2]
+    corners = np.array(((0, 0), (w, 0), (w, h), (0, h))) @ linear.T + shift
+    low, high = corners.min(axis=0), corners.max(axis=0)
     size = float((high - low).max())
-    room = 3 + cutout.height * size * 2
-    low, high = np.floor(low - room).astype(int), np.ceil(high + room).astype(int)
+    room = 3 + cutout.height * size * 2  # for the shadow
+    low = np.floor(low - room).astype(int)
+    high = np.ceil(high + room).astype(int)
     if (high <= 0).any() or (low >= size_hw[::-1]).any():
         return None
     level, matrix = pick_level(cutout.levels, placement.matrix)
     matrix[:, 2] -= low
-    rgba = cv2.warpAffine(level, matrix, tuple(int(v) for v in high - low), flags=cv2.INTER_LINEAR)
-    return _Stamp(int(low[0]), int(low[1]), rgba, size, int(np.count_nonzero(rgba[..., 3] > 127)))
+    left, top = low.tolist()
+    width, height = (high - low).tolist()
+    rgba = cv2.warpAffine(level, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    full_area = int(np.count_nonzero(rgba[..., 3] > 127))
+    return _Stamp(left, top, rgba, size, full_area)
 
 
 def _leave_out_hidden(candidates: list[Placement], size_hw: tuple[int, int]) -> tuple[Placement, ...]:
@@ -237,10 +254,11 @@ def _leave_out_hidden(candidates: list[Placement], size_hw: tuple[int, int]) -> 
         area = int(np.count_nonzero(solid))
         hidden = np.bincount(owner[inside][solid] + 1, minlength=len(kept) + 1)[1:]
         left = visible - hidden
+        least = np.maximum(_LEAST_AREA, _LEAST_VISIBLE * np.array(full, float))
         touched = hidden > 0
         if area < max(_LEAST_AREA, _LEAST_VISIBLE * stamp.full_area):
             continue
-        if (left[touched] < np.maximum(_LEAST_AREA, _LEAST_VISIBLE * np.array(full, float)[touched])).any():
+        if (left[touched] < least[touched]).any():
             continue
         owner[inside][solid] = len(kept)
         kept.append(candidate)
@@ -252,8 +270,9 @@ def _leave_out_hidden(candidates: list[Placement], size_hw: tuple[int, int]) -> 
 def _windows(stamp: _Stamp, size_hw: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Where the stamp meets the picture: as slices of the picture and as slices of the stamp."""
     h, w = stamp.rgba.shape[:2]
-    top, left = max(0, stamp.top), max(0, stamp.left)
-    bottom, right = min(size_hw[0], stamp.top + h), min(size_hw[1], stamp.left + w)
+    height, width = size_hw
+    top, bottom = max(0, stamp.top), min(height, stamp.top + h)
+    left, right = max(0, stamp.left), min(width, stamp.left + w)
     inside = (slice(top, bottom), slice(left, right))
     cut = (slice(top - stamp.top, bottom - stamp.top), slice(left - stamp.left, right - stamp.left))
     return inside, cut
@@ -261,10 +280,12 @@ def _windows(stamp: _Stamp, size_hw: tuple[int, int]) -> tuple[tuple[slice, slic
 
 def _paste(picture: RenderedScene, stamp: _Stamp, index: int, placement: Placement, look: Look) -> None:
     inside, cut = _windows(stamp, picture.owner.shape)
-    rgba, shade = stamp.rgba[cut], _shade(stamp, placement.cutout.height, look)[cut]
+    rgba = stamp.rgba[cut]
+    shade = _shade(stamp, placement.cutout.height, look)[cut]
     alpha = rgba[..., 3:].astype(np.float32) / 255
     behind = picture.image[inside] * (shade * (1 - alpha))
-    picture.image[inside] = np.clip(behind + rgba[..., :3] * placement.gain.astype(np.float32), 0, 255)
+    before = rgba[..., :3] * placement.gain.astype(np.float32)  # premultiplied by alpha
+    picture.image[inside] = np.clip(behind + before, 0, 255)
     picture.owner[inside][rgba[..., 3] > 127] = index
 
 
