@@ -97,15 +97,18 @@ class TestSignals:
             kept, recorded = len(list(open_source(saved))), len(lines.read_text().splitlines())
             assert recorded > 0 and abs(kept - recorded) <= 2
 
-    def test_ends_in_time_while_the_model_hangs(self, tmp_path, figure):
+    def test_ends_in_time_while_the_model_hangs(self, model_files, figure):
         code = (
             "import sys, time; import runtimes; from runtimes import FakeRuntime\n"
             "runtimes.load = lambda *a, **k: FakeRuntime(latency_s=60)\n"
             "from edge_mrcnn.cli import main\n"
-            "sys.argv = ['edge-mrcnn', 'run', '--model', 'm', '--source', 'synthetic']; main()"
+            "sys.argv = ['edge-mrcnn', 'run', '--model', sys.argv[1], '--source', 'synthetic']; main()"
         )
         process = subprocess.Popen(
-            [sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+            [sys.executable, "-c", code, model_files[".onnx"]],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
         )
         assert b"on synthetic" in process.stderr.readline()
         time.sleep(1)
@@ -116,17 +119,19 @@ class TestSignals:
         figure(f"{seconds:.2f} s")
         assert process.returncode == 0 and seconds <= 3
 
-    def test_second_signal_ends_at_once(self, tmp_path, figure):
+    def test_second_signal_ends_at_once(self, model_files, figure):
         code = (
             "import sys, time; import runtimes; from runtimes import FakeRuntime\n"
             "runtimes.load = lambda *a, **k: FakeRuntime()\n"
             "from edge_mrcnn.cli import main, run\n"
-            "run.summarize = lambda *a: time.sleep(60)\n"  # something hangs on the way out
-            "run.Output.close = run.summarize\n"
-            "sys.argv = ['edge-mrcnn', 'run', '--model', 'm', '--source', 'synthetic']; main()"
+            "run.Session.close = lambda *a: time.sleep(60)\n"  # something hangs on the way out
+            "sys.argv = ['edge-mrcnn', 'run', '--model', sys.argv[1], '--source', 'synthetic']; main()"
         )
         process = subprocess.Popen(
-            [sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+            [sys.executable, "-c", code, model_files[".onnx"]],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
         )
         assert b"on synthetic" in process.stderr.readline()
         time.sleep(1)
