@@ -69,7 +69,8 @@ class Violation:
     """What is wrong."""
 
     def __str__(self) -> str:
-        return f"{self.node} ({self.kind}): {self.problem}" if self.kind else f"{self.node}: {self.problem}"
+        where = f"{self.node} ({self.kind})" if self.kind else self.node
+        return f"{where}: {self.problem}"
 
 
 class _Graph:
@@ -78,19 +79,23 @@ class _Graph:
     def __init__(self, model: ModelProto) -> None:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
         self.nodes = list(inferred.node)
-        self.values = {v.name: v.type.tensor_type for v in (*inferred.input, *inferred.output, *inferred.value_info)}
+        values = (*inferred.input, *inferred.output, *inferred.value_info)
+        self.values = {value.name: value.type.tensor_type for value in values}
         self.constants = {tensor.name: tensor for tensor in inferred.initializer}
-        self.constants |= {
-            node.output[0]: attribute.t
-            for node in self.nodes if node.op_type == "Constant"
-            for attribute in node.attribute if attribute.name == "value"
-        }  # fmt: skip
+        for node in self.nodes:
+            value = _attribute(node, "value", None) if node.op_type == "Constant" else None
+            if value is not None:
+                self.constants[node.output[0]] = value
 
     def type_of(self, name: str) -> str | None:
         """The element type of a value, None where it is not known."""
         if name in self.constants:
-            return str(TensorProto.DataType.Name(self.constants[name].data_type))
-        return str(TensorProto.DataType.Name(self.values[name].elem_type)) if name in self.values else None
+            number = self.constants[name].data_type
+        elif name in self.values:
+            number = self.values[name].elem_type
+        else:
+            return None
+        return str(TensorProto.DataType.Name(number))
 
     def constant(self, name: str) -> np.ndarray | None:
         """The value of a constant, None for anything else."""
@@ -100,8 +105,9 @@ class _Graph:
         """Whether all sides of a value are known."""
         if name in self.constants:
             return True
-        shape = self.values[name].shape if name in self.values else None
-        return shape is not None and all(dim.HasField("dim_value") for dim in shape.dim)
+        if name not in self.values:
+            return False
+        return all(dim.HasField("dim_value") for dim in self.values[name].shape.dim)
 
 
 def find_violations(model: ModelProto | str | Path, *, static: bool = True) -> list[Violation]:
@@ -116,8 +122,11 @@ def find_violations(model: ModelProto | str | Path, *, static: bool = True) -> l
     graph = _Graph(model)
     found = [Violation("graph", "", problem) for problem in _check_opsets(model)]
     for node in graph.nodes:
-        problems = [*_check_operator(node, graph), *(_check_shapes(node, graph) if static else ())]
-        found += [Violation(node.name or node.output[0], node.op_type, problem) for problem in problems]
+        problems = list(_check_operator(node, graph))
+        if static:
+            problems += _check_shapes(node, graph)
+        for problem in problems:
+            found.append(Violation(node.name or node.output[0], node.op_type, problem))
     return found
 
 
@@ -139,15 +148,20 @@ def _check_operator(node: NodeProto, graph: _Graph) -> Iterator[str]:
 
 
 def _check_types(node: NodeProto, graph: _Graph) -> Iterator[str]:
-    allowed, settings = OPERATORS[node.op_type], _SETTINGS.get(node.op_type, set())
+    allowed = OPERATORS[node.op_type]
+    settings = _SETTINGS.get(node.op_type, set())
     for place, name in enumerate(node.input):
-        kind = graph.type_of(name) if name and place not in settings else None
+        is_left_out = not name
+        if is_left_out or place in settings:
+            continue
+        kind = graph.type_of(name)
         if kind is not None and kind not in allowed:
             yield f"input {place} is {kind}, expected {', '.join(sorted(allowed))}"
 
 
 def _check_shapes(node: NodeProto, graph: _Graph) -> Iterator[str]:
-    if unknown := [name for name in node.output if name and not graph.is_fixed(name)]:
+    unknown = [name for name in node.output if name and not graph.is_fixed(name)]
+    if unknown:
         yield f"the shape of {', '.join(unknown)} depends on the data"
 
 
@@ -162,11 +176,13 @@ def _rule_topk(node: NodeProto, graph: _Graph) -> Iterator[str]:
 
 
 def _rule_zero_point(node: NodeProto, graph: _Graph) -> Iterator[str]:
-    if len(node.input) < 3 or not node.input[2]:
+    has_zero_point = len(node.input) > 2 and bool(node.input[2])
+    if not has_zero_point:
         if node.op_type == "QuantizeLinear" and _attribute(node, "output_dtype", 0) == 0:
             yield "quantizes to UINT8, which is what it means without a zero point"
         return
-    zero, kind = graph.constant(node.input[2]), graph.type_of(node.input[2])
+    zero = graph.constant(node.input[2])
+    kind = graph.type_of(node.input[2])
     if kind not in QUANTIZED:
         yield f"quantized type {kind}, expected INT8"
     if zero is None or np.any(zero):
@@ -174,7 +190,8 @@ def _rule_zero_point(node: NodeProto, graph: _Graph) -> Iterator[str]:
 
 
 def _rule_constant_axes(node: NodeProto, graph: _Graph) -> Iterator[str]:
-    if len(node.input) > 1 and node.input[1] and graph.constant(node.input[1]) is None:
+    has_axes = len(node.input) > 1 and bool(node.input[1])
+    if has_axes and graph.constant(node.input[1]) is None:
         yield "its axes are not a constant"
 
 
@@ -202,8 +219,10 @@ def _rule_scatter(node: NodeProto, graph: _Graph) -> Iterator[str]:
 
 
 def _attribute(node: NodeProto, name: str, default: Any) -> Any:
-    found = [onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name]
-    return found[0] if found else default
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return onnx.helper.get_attribute_value(attribute)
+    return default
 
 
 Rule = Callable[[NodeProto, _Graph], Iterator[str]]
