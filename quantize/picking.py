@@ -44,16 +44,24 @@ def pick(
     Returns:
         The chosen ones in the order in which they were taken, each with the reason in words.
     """
-    names = sorted(frozenset().union(*(candidate.facets for candidate in candidates)))
-    shown = np.array([[name in candidate.facets for name in names] for candidate in candidates], dtype=np.float64)
     order = np.random.default_rng(seed).permutation(len(candidates))
-    shown, is_left = shown[order], np.ones(len(candidates), dtype=bool)
+    shuffled = [candidates[place] for place in order]
+    facets: set[str] = set()
+    for candidate in shuffled:
+        facets |= candidate.facets
+    names = sorted(facets)
+    # A row for each picture, with 1 where it shows a facet.
+    shown = np.zeros((len(shuffled), len(names)))
+    for row, candidate in zip(shown, shuffled, strict=True):
+        row[:] = [name in candidate.facets for name in names]
+    is_left = np.ones(len(shuffled), dtype=bool)
     taken = np.zeros(len(names))
     chosen = []
-    for _ in range(min(count, len(candidates))):
-        best = int(np.argmax(np.where(is_left, shown @ (1 / (1 + taken)), -1)))
-        candidate = candidates[order[best]]
-        chosen.append((candidate, _reason(candidate, dict(zip(names, taken, strict=True)))))
+    for _ in range(min(count, len(shuffled))):
+        worth = shown @ (1 / (1 + taken))
+        best = int(np.argmax(np.where(is_left, worth, -1)))
+        times = dict(zip(names, taken.tolist(), strict=True))
+        chosen.append((shuffled[best], _reason(shuffled[best], times)))
         taken += shown[best]
         is_left[best] = False
     return chosen
@@ -61,12 +69,14 @@ def pick(
 
 def _reason(candidate: CalibrationCandidate, taken: dict[str, float]) -> str:
     """Its facets, those that the set had least of first."""
-    return ", ".join(sorted(candidate.facets, key=lambda facet: (taken[facet], facet)))
+    rarest_first = sorted(candidate.facets, key=lambda facet: (taken[facet], facet))
+    return ", ".join(rarest_first)
 
 
 def light_of(gray: NDArray[np.uint8]) -> str:
     """One of `LIGHTS` for a (h, w) uint8 gray picture."""
-    return LIGHTS[min(int(gray.mean() // 64), len(LIGHTS) - 1)]
+    quarter = int(gray.mean() // 64)
+    return LIGHTS[min(quarter, len(LIGHTS) - 1)]
 
 
 def read_gray(file: Path) -> NDArray[np.uint8]:

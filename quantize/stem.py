@@ -36,31 +36,42 @@ def settle_weights(weights: NDArray[np.float32], tensors: Iterable[NDArray[np.ui
     """
     rows = weights.reshape(len(weights), -1).astype(np.float64)
     moments = second_moments(tensors, weights.shape[2:])
-    return np.stack([_settle_row(row, moments) for row in rows]).reshape(weights.shape).astype(np.float32)
+    settled = np.stack([_settle_row(row, moments) for row in rows])
+    return settled.reshape(weights.shape).astype(np.float32)
 
 
 def second_moments(tensors: Iterable[NDArray[np.uint8]], size_hw: tuple[int, ...]) -> Floats:
     """(K, K) mean products of the K = 3 h w values that a convolution sees at once, for every second place."""
-    total, count = np.zeros(()), 0
+    total = np.zeros(())
+    count = 0
     for tensor in tensors:
-        windows = np.lib.stride_tricks.sliding_window_view(tensor, size_hw, axis=(1, 2))[:, ::2, ::2]
-        patches = windows.reshape(-1, windows[0, 0, 0].size).astype(np.float64)
-        total, count = total + patches.T @ patches, count + len(patches)
+        windows = np.lib.stride_tricks.sliding_window_view(tensor, size_hw, axis=(1, 2))
+        every_second = windows[:, ::2, ::2]
+        values_at_once = every_second[0, 0, 0].size
+        patches = every_second.reshape(-1, values_at_once).astype(np.float64)
+        total = total + patches.T @ patches
+        count += len(patches)
     moments: Floats = total / count
     return moments
 
 
 def _settle_row(row: Floats, moments: Floats) -> Floats:
+    """Round the weights of one channel, each making up for the errors of those before it."""
     order = np.argsort(-np.abs(row), kind="stable")
     scale = float(np.abs(row).max()) / LARGEST
     if scale == 0:
         return row
-    damping = DAMPING * max(float(np.diag(moments).mean()), 1.0)
+    mean_square = float(np.diag(moments).mean())
+    damping = DAMPING * max(mean_square, 1.0)
     damped = moments[np.ix_(order, order)] + damping * np.eye(len(row))
+    # How the error of a weight is shared out among those behind it: the rows of GPTQ's Cholesky factor.
     shares = np.linalg.cholesky(np.linalg.inv(damped)).T
-    wanted, settled = row[order], np.empty_like(row)
+    wanted = row[order]
+    settled = np.empty_like(row)
     for place, share in enumerate(shares):
-        settled[order[place]] = scale * np.clip(np.rint(wanted[place] / scale), -LARGEST, LARGEST)
-        error = (wanted[place] - settled[order[place]]) / share[place]
+        steps = np.clip(np.rint(wanted[place] / scale), -LARGEST, LARGEST)
+        rounded = scale * steps
+        error = (wanted[place] - rounded) / share[place]
         wanted[place:] -= error * share[place:]
+        settled[order[place]] = rounded
     return settled
