@@ -25,28 +25,34 @@ def draw_counts(image: Array, counter: PlaceCounter, *, style: Style | None = No
     for line, crossed in counter.lines.items():
         points = (np.array([line.start, line.end]) * scale).round().astype(np.int32)
         _draw_border(image, points, style, is_closed=False)
-        text = f"{line.name}: {sum(crossed.into.values())} in, {sum(crossed.out.values())} out"
+        into, out = sum(crossed.into.values()), sum(crossed.out.values())
+        text = f"{line.name}: {into} in, {out} out"
         _draw_plate(image, text, points.mean(axis=0), style, is_centred=True)
     for zone, visited in counter.zones.items():
         points = (np.array(zone.points) * scale).round().astype(np.int32)
         _draw_border(image, points, style, is_closed=True)
-        text = f"{zone.name}: {len(visited.inside)} now, {sum(visited.entered.values())} in all"
+        now, in_all = len(visited.inside), sum(visited.entered.values())
+        text = f"{zone.name}: {now} now, {in_all} in all"
         _draw_plate(image, text, points.min(axis=0), style, is_centred=False)
     return image
 
 
 def _draw_border(image: Array, points: Array, style: Style, *, is_closed: bool) -> None:
     """Draw a white line with a dark edge, which shows on any ground."""
-    for color, width in (((16, 16, 16), style.line + 2), ((245, 245, 245), style.line)):
-        cv2.polylines(image, [points], is_closed, color, width, cv2.LINE_AA)
+    cv2.polylines(image, [points], is_closed, (16, 16, 16), style.line + 2, cv2.LINE_AA)
+    cv2.polylines(image, [points], is_closed, (245, 245, 245), style.line, cv2.LINE_AA)
 
 
 def _draw_plate(image: Array, text: str, anchor_xy: Array, style: Style, *, is_centred: bool) -> None:
     """Write on a dark translucent plate above a point, in its middle or from there to the right."""
     (text_w, text_h), baseline = cv2.getTextSize(text, FONT, style.font_scale, 1)
-    size = width, height = text_w + 2 * style.pad, text_h + baseline + style.pad
+    width, height = text_w + 2 * style.pad, text_h + baseline + style.pad
     x, y = anchor_xy.round().astype(int).tolist()
-    rect = place_chip(size, (x + height // 2 - (width // 2 if is_centred else 0), y), image.shape[:2])
+    # `place_chip` begins half a height left of the point that it is given.
+    anchor_x = x + height // 2
+    if is_centred:
+        anchor_x -= width // 2
+    rect = place_chip((width, height), (anchor_x, y), image.shape[:2])
     image[rect.top : rect.bottom, rect.left : rect.right] //= 3
     origin = (rect.left + style.pad, rect.top + style.pad // 2 + text_h)
     cv2.putText(image, text, origin, FONT, style.font_scale, (245, 245, 245), 1, cv2.LINE_AA)
