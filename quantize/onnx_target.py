@@ -75,8 +75,11 @@ class OnnxQuantizer(Quantizer):
         if not self._float_stem:
             self._ranges[self._stem.input[0]] = TensorData(lowest=np.float32(0), highest=np.float32(1))
             self._settled = self._settle()
-        names = (node.name for node in self._float.graph.node if node.op_type not in NO_KERNEL["onnx"])
-        self._nodes = [name for name in names if not (self._float_stem and name == self._stem.name)]
+        left_out = {self._stem.name} if self._float_stem else set()
+        self._nodes: list[str] = []
+        for node in self._float.graph.node:
+            if node.op_type not in NO_KERNEL["onnx"] and node.name not in left_out:
+                self._nodes.append(node.name)
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -202,7 +205,10 @@ def slim(path: Path) -> None:
     Of the properties those stay that model_api reads.
     """
     model = onnx.load(path)
-    described = {entry.key: entry.value for entry in model.metadata_props if entry.key.startswith("model_info ")}
+    described = {}
+    for entry in model.metadata_props:
+        if entry.key.startswith("model_info "):
+            described[entry.key] = entry.value
     onnx.helper.set_model_props(model, described)
     del model.graph.value_info[:]
     for node in model.graph.node:

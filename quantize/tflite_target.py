@@ -68,21 +68,25 @@ class TfliteQuantizer(Quantizer):
             self._ranges = measure_ranges(self._flatbuffer, build_recipe(self._early), images)
         if stem.pixels:
             self._settled = settle_stem(self._flatbuffer, self.settle_stem)
-            self._ranges[stem.pixels].update(min=np.zeros((1,) * 4, np.float32), max=np.ones((1,) * 4, np.float32))
+            darkest, brightest = np.zeros((1, 1, 1, 1), np.float32), np.ones((1, 1, 1, 1), np.float32)
+            self._ranges[stem.pixels].update(min=darkest, max=brightest)
 
     @property
     def blocks(self) -> tuple[str, ...]:
         return tuple(self._outputs)
 
     def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
-        floats = [name for block in keep_float for name in self._outputs[block]]
+        floats: list[str] = []
+        for block in keep_float:
+            floats += self._outputs[block]
         is_settled = self._stem.pixels and self._stem.name not in floats
         flatbuffer = self._settled if is_settled else self._flatbuffer
         recipe = build_recipe([*self._early, *map(exact_pattern, floats)])
         tool = quantizer.Quantizer(bytearray(flatbuffer), recipe.get_quantization_recipe())
         with _quietly():
             quantized = tool.quantize(self._ranges, enable_progress_report=False).quantized_model
-        output.write_bytes(shorten_names(restore_outputs(self._flatbuffer, bytes(quantized))))
+        restored = restore_outputs(self._flatbuffer, bytes(quantized))
+        output.write_bytes(shorten_names(restored))
         said = provenance(self.calibration, self.config, keep_float, self._also_float)
         ModelFile(output).write_card(self.card.updated(precision="int8", calibration=said))
 
@@ -101,27 +105,40 @@ def find_stem(flatbuffer: bytes) -> Stem:
     """The first convolution of a float model."""
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
     graph = model.subgraphs[0]
-    kinds = [model.operatorCodes[operator.opcodeIndex].builtinCode for operator in graph.operators]
-    place = kinds.index(_CODE.CONV_2D)
+    place = _place_of_stem(model)
     name = graph.tensors[graph.operators[place].outputs[0]].name.decode()
-    before = [operator for operator, kind in zip(graph.operators, kinds[:place], strict=False) if kind != _CODE.PAD]
-    if [model.operatorCodes[operator.opcodeIndex].builtinCode for operator in before] != [_CODE.CAST, _CODE.MUL]:
+    before = [operator for operator in graph.operators[:place] if _kind_of(model, operator) != _CODE.PAD]
+    if [_kind_of(model, operator) for operator in before] != [_CODE.CAST, _CODE.MUL]:
         return Stem(name, None)
-    factor = model.buffers[graph.tensors[before[1].inputs[1]].buffer].data
-    is_pixel = np.allclose(np.frombuffer(bytes(factor), np.float32), PIXEL, rtol=1e-6, atol=0)
-    return Stem(name, graph.tensors[before[1].outputs[0]].name.decode() if is_pixel else None)
+    _, scale = before
+    buffer = model.buffers[graph.tensors[scale.inputs[1]].buffer]
+    factor = np.frombuffer(bytes(buffer.data), np.float32)
+    if not np.allclose(factor, PIXEL, rtol=1e-6, atol=0):
+        return Stem(name, None)
+    return Stem(name, graph.tensors[scale.outputs[0]].name.decode())
+
+
+def _place_of_stem(model: Any) -> int:
+    """Which operator is the first convolution."""
+    kinds = [_kind_of(model, operator) for operator in model.subgraphs[0].operators]
+    return kinds.index(_CODE.CONV_2D)
+
+
+def _kind_of(model: Any, operator: Any) -> int:
+    """One of `_CODE`."""
+    return int(model.operatorCodes[operator.opcodeIndex].builtinCode)
 
 
 def settle_stem(flatbuffer: bytes, settle: Callable[[Weights], Weights]) -> bytes:
     """A float model whose first convolution has other weights, made from (N, 3, h, w) ones to such."""
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
     graph = model.subgraphs[0]
-    stem = next(op for op in graph.operators if model.operatorCodes[op.opcodeIndex].builtinCode == _CODE.CONV_2D)
+    stem = graph.operators[_place_of_stem(model)]
     tensor = graph.tensors[stem.inputs[1]]
     buffer = model.buffers[tensor.buffer]
-    weights = np.frombuffer(bytes(buffer.data), np.float32).reshape(tensor.shape)
-    settled = settle(weights.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
-    buffer.data = np.frombuffer(settled.tobytes(), np.uint8)
+    channels_last = np.frombuffer(bytes(buffer.data), np.float32).reshape(tensor.shape)
+    settled = settle(channels_last.transpose(0, 3, 1, 2))
+    buffer.data = np.frombuffer(settled.transpose(0, 2, 3, 1).tobytes(), np.uint8)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
@@ -211,7 +228,8 @@ def measure_ranges(flatbuffer: bytes, recipe: RecipeManager, images: Iterator[ND
         calibrator.calibrate({"detect": [{"image": image}]}, recipe, cache_output=True)
         (answer,) = calibrator.get_cached_output()
         calibrator.clear_cached_output()
-        if inputs := list(mask_inputs(answer, batch)):
+        inputs = list(mask_inputs(answer, batch))
+        if inputs:
             calibrator.calibrate({"mask": inputs}, recipe)
             found = True
     if not found:
@@ -225,7 +243,8 @@ def mask_inputs(answer: Tensors, batch: int) -> Iterator[Tensors]:
     live = np.flatnonzero(answer["scores"] > 0)
     maps = {name: value for name, value in answer.items() if name not in ("boxes", "scores", "labels")}
     for start in range(0, len(live), batch):
-        rows = np.resize(live[start : start + batch], batch)
+        own_rows = live[start : start + batch]
+        rows = np.resize(own_rows, batch)
         yield {"boxes": answer["boxes"][rows], "labels": answer["labels"][rows], **maps}
 
 
@@ -243,14 +262,17 @@ def restore_outputs(model: bytes, quantized: bytes) -> bytes:
     before = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
     after = flatbuffer_utils.read_model_from_bytearray(bytearray(quantized))
     for old, new in zip(before.signatureDefs, after.signatureDefs, strict=True):
-        old_graph, new_graph = before.subgraphs[old.subgraphIndex], after.subgraphs[new.subgraphIndex]
+        old_graph = before.subgraphs[old.subgraphIndex]
+        new_graph = after.subgraphs[new.subgraphIndex]
         indices = {entry.name: entry.tensorIndex for entry in old.outputs}
         for entry in new.outputs:
             index = indices[entry.name]
             place = list(old_graph.outputs).index(index)
-            ends = (entry.tensorIndex, new_graph.outputs[place])
             kind = old_graph.tensors[index].type
-            entry.tensorIndex = new_graph.outputs[place] = next(i for i in ends if new_graph.tensors[i].type == kind)
+            ends = (entry.tensorIndex, new_graph.outputs[place])
+            same_kind = next(end for end in ends if new_graph.tensors[end].type == kind)
+            entry.tensorIndex = same_kind
+            new_graph.outputs[place] = same_kind
     return bytes(flatbuffer_utils.convert_object_to_bytearray(after))
 
 
@@ -260,8 +282,10 @@ def shorten_names(flatbuffer: bytes) -> bytes:
     "torch.nn.modules.container.Sequential_stage2/torch.nn.modules.conv.Conv2d_0;8" becomes "_stage2/_0;8".
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
-    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
-        tensor.name = re.sub(_CLASS, "", tensor.name.decode()).encode()
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            short = re.sub(_CLASS, "", tensor.name.decode())
+            tensor.name = short.encode()
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
