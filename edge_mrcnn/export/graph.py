@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -79,18 +80,24 @@ class DeployGraph(nn.Module):
     def _add_constants(self, model: MaskRCNN) -> None:
         """Anchors of each level, normalisation, and the tables that replace integer division."""
         height, width = self.config.image_size_hw
-        mean, std = torch.tensor(model.transform.image_mean), torch.tensor(model.transform.image_std)
-        self.register_buffer("mean", 255 * mean[:, None, None] if mean.any() else None, persistent=False)
-        self.register_buffer("inverse_std", 1 / (255 * std[:, None, None]), persistent=False)
+        mean = torch.tensor(model.transform.image_mean)[:, None, None]
+        std = torch.tensor(model.transform.image_std)[:, None, None]
+        self.register_buffer("mean", 255 * mean if mean.any() else None, persistent=False)
+        self.register_buffer("inverse_std", 1 / (255 * std), persistent=False)
         blank = torch.zeros(1, 3, height, width)
         maps = list(self.pyramid(blank).values())
         (anchors,) = model.rpn.anchor_generator(ImageList(blank, [(height, width)]), maps)
-        counts = [m.shape[-2] * m.shape[-1] * a for m, a in zip(maps, _anchors_per_cell(model), strict=True)]
+        counts = []
+        for level_map, per_cell in zip(maps, _anchors_per_cell(model), strict=True):
+            rows, columns = level_map.shape[-2:]
+            counts.append(rows * columns * per_cell)
         for level, part in enumerate(anchors.split(counts)):
             self.register_buffer(f"anchors{level}", part, persistent=False)
         images = torch.arange(self.batch)
-        self.register_buffer("image_of_proposal", images.repeat_interleave(self.config.proposals), persistent=False)
-        self.register_buffer("image_of_row", images.repeat_interleave(self.config.max_detections), persistent=False)
+        image_of_proposal = images.repeat_interleave(self.config.proposals)
+        image_of_row = images.repeat_interleave(self.config.max_detections)
+        self.register_buffer("image_of_proposal", image_of_proposal, persistent=False)
+        self.register_buffer("image_of_row", image_of_row, persistent=False)
         pairs = torch.arange(self.config.proposals * self.num_classes)
         self.register_buffer("owner", pairs // self.num_classes, persistent=False)
         self.register_buffer("label", pairs % self.num_classes, persistent=False)
@@ -181,7 +188,9 @@ class DeployGraph(nn.Module):
         """(N, H, W, 3) uint8 to (N, 3, H, W) with the backbone's mean and deviation; a mean of 0 costs nothing."""
         # Cast first: uint8 is a type that TensorRT takes at the input and nowhere else.
         x = image.float().permute(0, 3, 1, 2)
-        return (x if self.mean is None else x - self.mean) * self.inverse_std
+        if self.mean is not None:
+            x = x - self.mean
+        return x * self.inverse_std
 
     def _propose(self, objectness: list[Tensor], deltas: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Objectness (A, H_i, W_i) and deltas (4 A, H_i, W_i) of an image's levels, A being the anchors of a cell, to
@@ -215,14 +224,18 @@ class DeployGraph(nn.Module):
         self, proposals: Tensor, alive: Tensor, class_logits: Tensor, deltas: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Of one image: (D, 4) boxes, (D,) scores and (D,) labels from what `_classify` says of its proposals."""
+        # Column 0 is the background's.
         scores = torch.softmax(class_logits, -1)[:, 1:] * alive[:, None]
         top, pairs = scores.reshape(-1).topk(self._candidates)
-        rows, labels = take(self.owner, pairs), take(self.label, pairs)
-        if deltas.dim() == 2:
+        rows = take(self.owner, pairs)
+        labels = take(self.label, pairs)
+        classes_share_deltas = deltas.dim() == 2
+        if classes_share_deltas:
             boxes = take(self.detection_coder(deltas, proposals), rows)
         else:
             boxes = self.detection_coder(take(deltas.reshape(-1, 4), pairs), take(proposals, rows))
-        top = top * (top > self.config.score_threshold).float() * is_larger(boxes, SMALLEST_DETECTION_PX)
+        is_sure = (top > self.config.score_threshold).float()
+        top = top * is_sure * is_larger(boxes, SMALLEST_DETECTION_PX)
         offset = labels.float() * float(self._class_stride)
         limit = self.config.max_detections
         boxes, live, kept = self._suppress(boxes, top, offset, self.config.iou_threshold, limit)
@@ -267,7 +280,7 @@ class RoiPool(nn.Module):
         super().__init__()
         self.levels = len(pool.featmap_names)
         finest = 2 if self.levels == 4 else 3
-        self.scales = [2.0 ** -(finest + i) for i in range(self.levels)]
+        self.scales = [2.0**-level for level in range(finest, finest + self.levels)]
         self.bounds = operators.level_bounds(self.levels, finest, pool.canonical_scale, pool.canonical_level)
         self.size = pool.output_size[0]
         self.sampling_ratio = pool.sampling_ratio
@@ -300,9 +313,12 @@ class BoxDecoder(nn.Module):
         size = boxes[:, 2:] - boxes[:, :2]
         center = boxes[:, :2] + 0.5 * size + deltas[:, :2] * size
         half = 0.5 * size * torch.exp(deltas[:, 2:].clamp(max=self.largest))
-        low, high = center - half, center + half
-        x0, x1 = low[:, 0].clamp(0.0, self.width), high[:, 0].clamp(0.0, self.width)
-        y0, y1 = low[:, 1].clamp(0.0, self.height), high[:, 1].clamp(0.0, self.height)
+        low = center - half
+        high = center + half
+        x0 = low[:, 0].clamp(0.0, self.width)
+        x1 = high[:, 0].clamp(0.0, self.width)
+        y0 = low[:, 1].clamp(0.0, self.height)
+        y1 = high[:, 1].clamp(0.0, self.height)
         return torch.stack([x0, y0, x1, y1], 1)
 
 
@@ -317,7 +333,8 @@ class PointwiseUpsampling(nn.Conv2d):
         assert layer.kernel_size == layer.stride == (2, 2) and layer.padding == (0, 0) and layer.bias is not None
         inputs, outputs = layer.weight.shape[:2]
         super().__init__(inputs, 4 * outputs, 1)
-        self.weight = nn.Parameter(layer.weight.permute(2, 3, 1, 0).reshape(4 * outputs, inputs, 1, 1))
+        cells_first = layer.weight.permute(2, 3, 1, 0)
+        self.weight = nn.Parameter(cells_first.reshape(4 * outputs, inputs, 1, 1))
         self.bias = nn.Parameter(layer.bias.repeat(4))
         self.requires_grad_(False)
 
@@ -328,11 +345,12 @@ class PointwiseUpsampling(nn.Conv2d):
 
 def fold_norms(module: nn.Module) -> None:
     """Let convolutions do the BatchNorm behind them, in place; torch cannot trace one for an unknown number of rows."""
-    for block in [part for part in module.modules() if isinstance(part, nn.Sequential)]:
-        layers = list(block)
-        for index, (layer, norm) in enumerate(zip(layers, layers[1:], strict=False)):
+    blocks = [part for part in module.modules() if isinstance(part, nn.Sequential)]
+    for block in blocks:
+        for index, (layer, norm) in enumerate(pairwise(list(block))):
             if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                block[index], block[index + 1] = fuse_conv_bn_eval(layer, norm), nn.Identity()
+                block[index] = fuse_conv_bn_eval(layer, norm)
+                block[index + 1] = nn.Identity()
 
 
 def take(rows: Tensor, index: Tensor) -> Tensor:
@@ -343,7 +361,9 @@ def take(rows: Tensor, index: Tensor) -> Tensor:
 def join(parts: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     """Tuples of tensors, one tuple for each image, to one tuple with the rows of all images."""
     parts = list(parts)
-    return parts[0] if len(parts) == 1 else tuple(torch.cat(rows) for rows in zip(*parts, strict=True))
+    if len(parts) == 1:
+        return parts[0]
+    return tuple(torch.cat(rows) for rows in zip(*parts, strict=True))
 
 
 def split(rows: Tensor, batch: int) -> Sequence[Tensor]:
@@ -353,7 +373,8 @@ def split(rows: Tensor, batch: int) -> Sequence[Tensor]:
 
 def is_larger(boxes: Tensor, side: float) -> Tensor:
     """(N,) float32, 1 where both sides of the box reach `side` pixels."""
-    return ((boxes[:, 2:] - boxes[:, :2]).amin(1) >= side).float()
+    shorter = (boxes[:, 2:] - boxes[:, :2]).amin(1)
+    return (shorter >= side).float()
 
 
 def _anchors_per_cell(model: MaskRCNN) -> list[int]:
