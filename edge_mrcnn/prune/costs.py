@@ -83,7 +83,11 @@ class ChannelCost:
     @classmethod
     def of(cls, groups: Sequence[ChannelGroup], layers: dict[str, Layer]) -> ChannelCost:
         """Count the channels of these groups."""
-        return cls(frozenset(next(name for name in group.writers if name in layers) for group in groups))
+        counted = set()
+        for group in groups:
+            first = next(name for name in group.writers if name in layers)
+            counted.add(first)
+        return cls(frozenset(counted))
 
     def of_layer(self, name: str, outputs: int, inputs: int) -> float:
         """Channels of a group, if this layer stands for one."""
@@ -100,12 +104,12 @@ class Widths:
 
     def saving(self, group: str, channels: int, cost: CostModel) -> float:
         """What removing some more channels of a group saves."""
-        before = sum(cost.of_layer(name, self.outputs[name], self.inputs[name]) for name in self._shares[group])
-        after = sum(
-            cost.of_layer(name, self.outputs[name] - channels * out, self.inputs[name] - channels * into)
-            for name, (out, into) in self._shares[group].items()
-        )
-        return before - after
+        before, after = [], []
+        for name, (out, into) in self._shares[group].items():
+            outputs, inputs = self.outputs[name], self.inputs[name]
+            before.append(cost.of_layer(name, outputs, inputs))
+            after.append(cost.of_layer(name, outputs - channels * out, inputs - channels * into))
+        return sum(before) - sum(after)
 
     def remove(self, group: str, channels: int) -> None:
         """Make a group narrower; a negative number gives back."""
@@ -115,7 +119,8 @@ class Widths:
 
     def total(self, cost: CostModel) -> float:
         """Of the whole model."""
-        return cost.base + sum(cost.of_layer(name, self.outputs[name], self.inputs[name]) for name in self.outputs)
+        of_layers = [cost.of_layer(name, outputs, self.inputs[name]) for name, outputs in self.outputs.items()]
+        return cost.base + sum(of_layers)
 
 
 def _shares(group: ChannelGroup, layers: dict[str, Layer]) -> dict[str, tuple[int, int]]:
