@@ -86,6 +86,8 @@ class GateError(EdgeError, RuntimeError):
 def one_line(error: BaseException, limit: int = 160) -> str:
     """What an SDK's error says, its white space folded and its length limited, to go into one of our messages."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:  # without its number
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -18,18 +18,20 @@ HARMLESS = frozenset(
     {
         *("channel", "ch", "cam", "camera", "camid", "stream", "subtype", "profile", "track", "index", "source"),
         *("resolution", "res", "size", "width", "height", "fps", "rate", "quality", "compression", "codec", "format"),
-        *("transport", "proto", "unicast", "media", "type", "mode", "video", "audio"),
+        *("open", "stall", "transport", "proto", "unicast", "media", "type", "mode", "video", "audio"),
     }
 )
 """Keys of camera addresses whose values say what is shown, in lower case. All others may hold a secret."""
 _SHORTEST = 4
 """Characters of the shortest secret that `hide` looks for everywhere: a shorter one is part of too many words."""
-_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
+_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]*[^\s'\"<>:,.;]", re.IGNORECASE)
+_LOGIN = re.compile(r"(?<![\w.*@])([^\s/@:'\"]+):([^\s/@'\"]+)@(?=[\w\[])")
+"""User name and password before a host, where the scheme is missing or mistyped."""
 _PATH_PIECE = re.compile(r"[^&;/#]+")
-_QUERY_PIECE = re.compile(r"[^&;?#]+")
+_QUERY_PIECE = re.compile(r"[^&;?#,]+")
 """What stands between two marks of a path, and of a query, whose values may hold a "/"."""
 _PROPERTY = re.compile(
-    r"((?:^|\s)(?:[a-z]+-)?(?:pw|pass|passwd|password|passphrase|token|secret)=)(\"[^\"]*\"|'[^']*'|[^\s'\"]+)",
+    r"((?:^|\s)(?:[a-z]+-)?(?:pw|pass|passwd|password|passphrase|token|secret|headers|cookies)\s*=\s*)(\"[^\"]*\"|'[^']*'|[^\s'\"]+)",
     re.IGNORECASE,
 )
 """A property of a GStreamer element that is a secret, such as `user-pw=...`."""
@@ -49,7 +51,8 @@ def redact(text: str) -> str:
     for secret in sorted(_known, key=len, reverse=True):
         text = text.replace(secret, MASK)
     text = _PROPERTY.sub(rf"\1{MASK}", text)
-    return _URL.sub(lambda match: _redact_url(match[0]), text)
+    text = _URL.sub(lambda match: _redact_url(match[0]), text)
+    return _LOGIN.sub(rf"\1:{MASK}@", text)
 
 
 def find_secrets(text: str) -> tuple[str, ...]:
@@ -85,14 +88,17 @@ class _Pair(NamedTuple):
 
 def _pairs(address: str) -> Iterator[_Pair]:
     """Keys and values in the path and the query of an address, several in one piece too: user=a_password=b."""
-    path, _, _ = address.partition("?")
-    pieces = [*_PATH_PIECE.finditer(path), *_QUERY_PIECE.finditer(address, len(path))]
-    for piece in pieces:
+    path = re.split("[?;#]", address, maxsplit=1)[0]
+    pieces = [(piece, False) for piece in _PATH_PIECE.finditer(path)]
+    pieces += [(piece, True) for piece in _QUERY_PIECE.finditer(address, len(path))]
+    for piece, is_query in pieces:
         at = piece.start()
         for part in _NEXT_KEY.split(piece[0]):
             key, equals, value = part.partition("=")
             if equals:
                 yield _Pair(key, value, at + len(key) + 1)
+            elif is_query and "=" not in piece[0]:  # a value without a key
+                yield _Pair("", part, at)
             at += len(part) + 1
 
 

@@ -23,8 +23,8 @@ else:
     TextType = click.ParamType  # takes no argument before click 8.2
 
 
-_REFERENCE = re.compile(r"(?P<label>[A-Za-z][\w .-]*=)?(?P<kind>env|file):(?P<name>.+)")
-"""What stands for a secret; a source may have its label before it."""
+_REFERENCE = re.compile(r"(?P<label>[A-Za-z][\w .-]*=)?(?P<kind>env|file):(?P<name>(?!//).+)")
+"""What stands for a secret; a source may have its label before it. `file://...` is an address."""
 
 
 def resolve(text: str) -> str:

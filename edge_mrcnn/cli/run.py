@@ -54,8 +54,9 @@ def run(
         if signals.count:
             click.echo("\nstopped", err=True)
     summarize(stream, live)
-    click.echo(f"next: edge-mrcnn report --help, or edge-mrcnn predict --model {path} --source FOLDER -o DIR")
     code = report_failures(live)
+    if not code:
+        click.echo(f"next: edge-mrcnn predict --model {path} --source FOLDER -o DIR")
     if stream.is_abandoned:
         leave(code)
     if code:

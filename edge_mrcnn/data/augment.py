@@ -18,6 +18,9 @@ from edge_mrcnn.data.outlines import Part, RunLengths, cut_mask, paste_part
 
 Size = tuple[int, int]
 
+MOST_FINE = 32
+"""Masks are averaged from so many times the pixels of the result at most: a picture may claim any size."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -134,7 +137,7 @@ def _resample(
         size_hw: Of the result; what lies outside of it is cut off.
     """
     fine = 1
-    while fine * min(scale_yx) < 0.5:  # linear interpolation would skip pixels
+    while fine < MOST_FINE and fine * min(scale_yx) < 0.5:  # linear interpolation would skip pixels
         fine *= 2
     scale_y, scale_x = fine * scale_yx[0], fine * scale_yx[1]
     # The centre of pixel 0 is at one half, before and after.

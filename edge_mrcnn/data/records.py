@@ -125,7 +125,7 @@ def _read_images(rows: list[Any], finder: FileFinder, split: str, faults: list[F
     images: dict[int, CocoImage] = {}
     for row, record in enumerate(rows, start=1):
         try:
-            number, name = int(record["id"]), str(record["file_name"])
+            number, name = int(record["id"]), _text(record["file_name"])
             path, is_renamed = finder.find(name)
             size = _annotated_size(record)
         except BROKEN as error:
@@ -145,6 +145,19 @@ def _read_images(rows: list[Any], finder: FileFinder, split: str, faults: list[F
             faults.append(("repeated-image" if is_same else "duplicate-image-id", Place(split, number, path.name)))
         images.setdefault(number, image)
     return images
+
+
+def _text(value: Any) -> str:
+    """A file name; null is none."""
+    if not isinstance(value, str):
+        raise ValueError(f"its file_name is {value!r}, no text")
+    return value
+
+
+def _area_of(raw: Any) -> float:
+    """The area that an annotation states, 0 where that is no number: it is taken from the outline then."""
+    area = raw.get("area") or 0
+    return float(area) if is_number(area) else 0.0
 
 
 def _annotated_size(record: dict[str, Any]) -> tuple[int, int] | None:
@@ -241,7 +254,7 @@ def _read_instance(
     try:
         image_id, category_id = int(raw["image_id"]), int(raw["category_id"])
         box = _read_box(raw.get("bbox"))
-        area = float(raw.get("area") or 0)
+        area = _area_of(raw)
         crowd = bool(int(raw.get("iscrowd") or 0)) and not learn_crowds
         object_id = int(raw.get("id") or 0) if is_number(raw.get("id") or 0) else 0
     except BROKEN as error:

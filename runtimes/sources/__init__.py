@@ -95,12 +95,31 @@ def open_source(text: str | Path) -> Source:
         return open_file(text)
     if _is_device(text.partition("#")[0]):
         return open_camera(text)
+    _refuse_options_of_files(text)
     for pattern, open_live in LIVE:
         if pattern.match(text):
             return open_live(text)
+    if _MISTYPED.match(text):
+        raise SourceError(
+            "an address is written scheme://host/path, such as rtsp://user:password@192.168.1.20/live; this one is not",
+            code="bad-address",
+        )
     if re.match(r"synthetic(#|$)", text):
         return open_synthetic(text)
     return open_file(text)
+
+
+_MISTYPED = re.compile(r"[a-z][a-z0-9+.-]*(:/|//)|[^/\s]+:[^/\s]*@|[^/\s]+@[^/\s]+[:/]", re.IGNORECASE)
+"""An address whose scheme is missing or mistyped; it may hold a password, so it is not repeated."""
+
+
+def _refuse_options_of_files(text: str) -> None:
+    """Raise UsageError for `clip.mp4#fps=5`, where the file is there."""
+    path = text
+    while "#" in path:
+        path = path.rpartition("#")[0]
+        if _exists(path) and not _is_camera(path):
+            raise UsageError(f"{path}: a file or folder takes no options; leave out the # and what follows it")
 
 
 def _exists(text: str) -> bool:

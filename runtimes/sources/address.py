@@ -73,7 +73,8 @@ def split_options(text: str, known: Mapping[str, str]) -> tuple[str, dict[str, s
         key, _, value = part.partition("=")
         if key not in known or not value:
             expected = ", ".join(f"{name}={what}" for name, what in known.items())
-            raise UsageError(f"{redact(text)}: {redact(part)!r} is no option of this source; it takes {expected}")
+            what = repr(key) if value else "what follows the #"  # it may be a piece of a password
+            raise UsageError(f"{redact(text)}: {what} is no option of this source; it takes {expected}")
         options[key] = value
     return text[:start] + address, options
 

@@ -70,6 +70,40 @@ class Shot(NamedTuple):
     """How long, 0 where the file does not say."""
 
 
+class Gaps:
+    """Counts the frames that are missing in a video of a steady rate, by the times of those that are there.
+
+    A container may drop damaged data without a word. Where frames come irregularly by themselves nothing can be told.
+    """
+
+    STEADY = 0.9
+    """Share of intervals that are as long as the usual one in a video of a steady rate."""
+
+    def __init__(self) -> None:
+        self._intervals: list[float] = []
+        self._last_s: float | None = None
+
+    def add(self, time_s: float) -> None:
+        """Note a frame."""
+        if self._last_s is not None:
+            self._intervals.append(time_s - self._last_s)
+        self._last_s = time_s
+
+    def count(self) -> int:
+        """Frames that are missing between the first and the last."""
+        if not self._intervals:
+            return 0
+        usual_s = float(np.median(self._intervals))
+        if usual_s <= 0:
+            return 0
+        steps = np.array(self._intervals) / usual_s
+        is_usual = np.abs(steps - 1) < 0.2
+        if is_usual.mean() < self.STEADY:
+            return 0
+        missing = np.round(steps) - 1
+        return int(missing[~is_usual].clip(0).sum())
+
+
 class VideoSource(Source):
     """A video file, every frame: by PyAV, or OpenCV without it.
 
@@ -103,12 +137,14 @@ class VideoSource(Source):
         """
         step_s = 1 / (self.fps or 25.0)
         index, first_s, end_s = 0, 0.0, 0.0
+        gaps = Gaps()
         with self._opened() as video:
             for shot in video.shots():
                 if index == 0:
                     first_s = shot.time_s or 0.0
                 time_s = index * step_s if shot.time_s is None else shot.time_s - first_s
                 end_s = time_s + (shot.duration_s or step_s)
+                gaps.add(time_s)
                 yield Frame(shot.image, index, time_s, self.name)
                 index += 1
             damaged, broke_off = video.damaged, video.broke_off
@@ -116,8 +152,10 @@ class VideoSource(Source):
             raise SourceError(
                 f"{self.name}: not one frame of this video can be decoded; the file is damaged", code="damaged"
             )
-        if damaged:
-            logger.warning("%s: %d frames are damaged and were left out", self.name, damaged)
+        lost = max(damaged, gaps.count())
+        if lost:
+            frames = "1 frame is" if lost == 1 else f"{lost} frames are"
+            logger.warning("%s: %s damaged and left out", self.name, frames)
         if broke_off or end_s < self._duration_s - MISSING_END_S:
             raise SourceError(
                 f"{self.name}: breaks off after {index} frames, {end_s:.1f} of {self._duration_s:.1f} s; "

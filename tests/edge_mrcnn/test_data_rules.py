@@ -152,7 +152,7 @@ class TestBoxes:
         assert data.annotations(0)[0]["bbox"] == [20, 10, 30, 20]
 
     @pytest.mark.parametrize(
-        ("area", "expected"), [(1.0, 600), (None, 600), (590.5, 590.5), (float("nan"), 600), (9e9, 600)]
+        ("area", "expected"), [(1.0, 600), (None, 600), (590.5, 590.5), (float("nan"), 600), (9e9, 600), ("big", 600)]
     )
     def test_area_is_that_of_the_outline_unless_it_is_near(self, folder: Folder, area: Any, expected: float) -> None:
         data = load(folder.write(lambda r: r["annotations"][0].update(area=area)))
@@ -161,6 +161,15 @@ class TestBoxes:
     def test_nulls_are_as_if_they_were_absent(self, folder: Folder) -> None:
         edit = {"iscrowd": None, "area": None, "bbox": None}
         assert folder.found(lambda r: [a.update(edit) for a in r["annotations"]]) == set()
+
+
+class TestPictures:
+    def test_size_that_no_picture_has_is_an_error_and_takes_no_memory(self, folder: Folder) -> None:
+        found = folder.found(lambda r: r["images"][0].update(width=10_000_000, height=10_000_000))
+        assert "size-mismatch" in found
+
+    def test_picture_without_a_name_is_malformed(self, folder: Folder) -> None:
+        assert "malformed-image" in folder.found(lambda r: r["images"][0].update(file_name=None))
 
 
 class TestIds:

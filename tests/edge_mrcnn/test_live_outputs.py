@@ -253,7 +253,7 @@ class TestJsonLines:
         outputs.close()
         assert len((tmp_path / "x").read_text().splitlines()) == 3
         assert [record.getMessage() for record in caplog.records] == [
-            "--json /dev/full stopped, everything else goes on: [Errno 28] No space left on device"
+            "--json /dev/full stopped, everything else goes on: No space left on device"
         ]
 
 

@@ -166,6 +166,26 @@ class TestText:
             assert isinstance(open_source(text), LiveSource)
         assert isinstance(open_source("/dev/v4l/by-id/usb-Camera-video-index0#fps=30"), LiveSource)
 
+    @pytest.mark.parametrize(
+        "text", ["http:/u:hush@h/x", "rtsp//u:hush@h/x", "u:hush@10.0.0.2:554/x", "http:/h/?pw=hush", "hush@h:554/x"]
+    )
+    def test_mistyped_address_is_not_repeated(self, text):
+        with pytest.raises(SourceError, match="an address is written scheme://host/path") as caught:
+            open_source(text)
+        assert caught.value.code == "bad-address" and "hush" not in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["clip.avi", "1#x.avi"])
+    def test_file_takes_no_options(self, video, name, monkeypatch):
+        video.rename(video.with_name(name))
+        monkeypatch.chdir(video.parent)
+        with pytest.raises(UsageError, match=f"{name}: a file or folder takes no options"):
+            open_source(f"{name}#fps=5")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="numbers of devices are Linux's")
+    def test_device_that_is_no_camera_is_said(self):
+        with pytest.raises(SourceError, match="leads to null, which is no camera"):
+            list(open_source("/dev/null"))
+
     def test_limits_are_options_of_a_live_source(self):
         source = open_source("rtsp://h/live#open=30,stall=12.5")
         assert (source.open_s, source.stall_s) == (30, 12.5)

@@ -50,7 +50,7 @@ def test_damaged_stretch_is_left_out_and_what_follows_is_read(tmp_path, caplog):
     path.write_bytes(data)
     frames = list(open_source(path))
     assert len(frames) == 27
-    assert "3 frames are damaged and were left out" in caplog.text
+    assert "3 frames are damaged and left out" in caplog.text
     assert int(frames[-1].image[0, 0, 0]) == pytest.approx(4 * 29, abs=3)
 
 
@@ -98,3 +98,15 @@ def test_heic_picture_is_refused_for_what_it_is(tmp_path):
     path.write_bytes(struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(100))
     with pytest.raises(SourceError, match="HEIC picture"):
         open_source(path)
+
+
+def test_frames_that_the_container_dropped_are_counted(tmp_path, caplog):
+    times = [n / 10 for n in range(40) if n not in (12, 13, 30)]
+    assert len(list(open_source(write_video(tmp_path / "gap.mkv", times)))) == 37
+    assert "3 frames are damaged and left out" in caplog.text
+
+
+def test_irregular_video_has_no_gaps(tmp_path, caplog):
+    times = np.cumsum([0.04, 0.1, 0.02, 0.5, 0.07, 0.3, 0.04, 0.9])
+    list(open_source(write_video(tmp_path / "phone.mkv", times)))
+    assert not caplog.text

@@ -11,6 +11,9 @@ from typing import Any
 
 from .outlet import Outlet, Trouble, convert_array
 
+VIDEO_MAJOR = 81
+"""Number of the kernel's driver of video devices (Linux allocated devices)."""
+
 
 def read_camera(plan: dict[str, Any], outlet: Outlet) -> None:
     """A camera of this machine, by V4L2 where there is one."""
@@ -40,6 +43,8 @@ def read_camera(plan: dict[str, Any], outlet: Outlet) -> None:
 def check_device(path: str) -> None:
     """Find out in words what OpenCV would keep to itself."""
     try:
+        if os.major(os.stat(path).st_rdev) != VIDEO_MAJOR:
+            raise Trouble("no-device", f"it leads to {os.path.basename(path)}, which is no camera")
         os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
     except FileNotFoundError:
         found = ", ".join(sorted(glob.glob("/dev/video*"))) or "none"
