@@ -16,7 +16,7 @@ import click
 
 from edge_mrcnn import __version__
 from edge_mrcnn.cli.extras import explain_missing
-from edge_mrcnn.cli.interruption import handlers_restored, interruption
+from edge_mrcnn.cli.interruption import came_of_interrupt, handlers_restored, interruption
 from edge_mrcnn.cli.repeats import expect_once
 from edge_mrcnn.live.logs import LEVELS, set_up_logs
 from runtimes.errors import EdgeError, expect_text
@@ -118,8 +118,8 @@ def _invoke() -> object:
         return group(standalone_mode=False, prog_name="edge-mrcnn")
     except (EdgeError, click.exceptions.Abort):
         raise
-    except Exception:
-        if interruption.number is not None:
+    except Exception as error:
+        if interruption.number is not None or came_of_interrupt(error):
             raise click.exceptions.Abort from None
         raise
 

@@ -48,3 +48,12 @@ def handlers_restored() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def came_of_interrupt(error: BaseException | None) -> bool:
+    """Whether an error was a signal before: an extension that is interrupted while it is imported makes one of it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_mrcnn.cli.interruption import came_of_interrupt
 from runtimes import UsageError
 from runtimes.errors import UnavailableError
 from runtimes.home import user_folder
@@ -62,6 +63,17 @@ class TestSignals:
             process.send_signal(signal.SIGHUP)
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 0 and "60 frames in" in output
+
+
+def test_error_that_a_library_makes_of_a_signal_is_a_signal():
+    try:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("initialization failed") from error
+    except ImportError as error:
+        assert came_of_interrupt(error)
+    assert not came_of_interrupt(ImportError("no such module"))
 
 
 def wait_until_minded(process):
