@@ -49,8 +49,8 @@ def test_motion_jpeg_is_read_however_it_is_wrapped(oddity, figure):
         ("plain", {}, 5),
         ("audio track that never sends", {"silent_track": "audio"}, 5),
         ("metadata track that never sends", {"silent_track": "application"}, 5),
-        ("key frames 12 s apart", {"key_every": 300}, 15),
-        ("key frames 12 s apart, no parameter sets", {"key_every": 300, "has_parameters": False}, 16),
+        ("key frames 12 s apart", {"key_every": 300}, 30),
+        ("key frames 12 s apart, no parameter sets", {"key_every": 300, "has_parameters": False}, 30),
         ("one frame a second", {"fps": 1, "key_every": 4}, 8),
     ],
 )
@@ -124,7 +124,7 @@ def test_recording_behind_another_name_ends_when_it_is_over(web_folder, figure):
     start = time.monotonic()
     frames = list(open_source(f"{url}/download"))
     figure(f"3 s of video in {time.monotonic() - start:.1f} s, {len(frames)} of 30 frames given")
-    assert 2.5 < time.monotonic() - start < 10 and len(frames) >= 3  # it plays once, at its own pace
+    assert 2 < time.monotonic() - start < 12 and len(frames) >= 3  # it plays once, at its own pace
 
 
 def test_hls_that_grows_is_not_stalled_between_segments(web_folder, figure):
