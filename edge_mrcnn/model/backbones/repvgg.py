@@ -67,8 +67,8 @@ def repvgg_lite(pretrained: bool) -> StagedBackbone:
 def repvgg_deep(pretrained: bool) -> StagedBackbone:
     """Widths 32-48-96-128-256 with four blocks at stride 16 and three at 32: 2.17 M parameters once fused.
 
-    At the multiply-accumulates and the INT8 time of `repvgg_lite`, whose coarsest map sees 143 pixels of the picture,
-    its coarsest map sees 303, as much as a person who fills an input of 320 px.
+    It has about the multiply-accumulates of `repvgg_lite`. The coarsest map of that one sees 143 pixels of the picture,
+    this one's sees 303, as much as a person who fills an input of 320 px.
     """
     return _stack((32, 48, 96, 128, 256), (1, 1, 2, 4, 3))
 
