@@ -158,10 +158,27 @@ def _start(values: dict[str, Any], training: Any, seed: int) -> Any:
     backbone = parts.pop("backbone", None)
     checkpoint = continue_from(values["weights"], training, origin=given_origin(), **parts)
     if backbone and (backbone != checkpoint.config.backbone or pretrained or backbone_weights):
-        checkpoint = exchange_backbone(
+        exchanged = exchange_backbone(
             checkpoint, backbone, seed=seed, pretrained=pretrained, backbone_weights=backbone_weights
         )
+        if pretrained or backbone_weights:
+            _fit_laterals(exchanged, checkpoint, training)
+        return exchanged
     return checkpoint
+
+
+def _fit_laterals(exchanged: Any, before: Any, training: Any) -> None:
+    """Let the pyramid over a new backbone with weights begin as near to the old one as it can."""
+    from edge_mrcnn.train.laterals import fit_laterals, regression_images
+
+    images = regression_images(training, exchanged.config.image_size_hw)
+    explained = fit_laterals(exchanged.model, before.model, images)
+    if _is_first_process():
+        shares = ", ".join(f"{100 * share:.0f}" for share in explained)
+        click.echo(
+            f"{exchanged.config.backbone} explains {shares} % of the variance of the old lateral maps, finest first",
+            err=True,
+        )
 
 
 def _warn_of_small_anchors(checkpoint: Any) -> None:
