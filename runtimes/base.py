@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from runtimes.errors import EdgeError, ModelFileError, UsageError, one_line
 from runtimes.model_card import ModelCard
+from runtimes.names import ClassName, find_labels
 from runtimes.preprocess import Letterbox, Order, letterbox
 from runtimes.types import Detections
 
@@ -35,6 +36,25 @@ class RawOutputs(NamedTuple):
     """(D,) integer, 0-based."""
     masks: Array
     """(D, M, M) float32 probability of the box's own class."""
+
+
+class Keep(NamedTuple):
+    """Which rows of an answer count."""
+
+    conf: float
+    """Lowest score, in [0, 1]."""
+    labels: list[int] | None
+    """0-based labels of the classes that count; None where all do."""
+
+    @classmethod
+    def make(cls, card: ModelCard, conf: float, classes: ClassName | Sequence[ClassName] | None) -> Keep:
+        """From what `Runtime.infer` takes."""
+        return cls(conf, None if classes is None else find_labels(card.classes, classes))
+
+    def choose(self, raw: RawOutputs) -> Array:
+        """(D,) bool: rows that are live and count."""
+        live: Array = (raw.scores > 0) & (raw.scores >= self.conf)
+        return live if self.labels is None else live & np.isin(raw.labels, self.labels)
 
 
 BATCH_OUTPUT = "images"
@@ -102,43 +122,61 @@ class Runtime(ABC):
         """What the graph really runs on, as far as the SDK tells: device, precision, threads."""
         return {}
 
-    def infer(self, image: Array, *, order: Order = "rgb", conf: float = 0.0) -> Detections:
+    def infer(
+        self,
+        image: Array,
+        *,
+        order: Order = "rgb",
+        conf: float = 0.0,
+        classes: ClassName | Sequence[ClassName] | None = None,
+    ) -> Detections:
         """Find objects.
 
         Args:
             image: (h, w, 3) uint8 RGB, any size.
             order: "bgr" if the channels are as OpenCV has them.
             conf: Lowest score that counts, in [0, 1]; below the card's threshold the model gives nothing.
+            classes: Names or 0-based labels of the classes that count; all if None.
 
         Returns:
             Live detections in pixels of that image, sorted by score, with the time of each stage.
 
         Raises:
             ImageError: If the image has another shape or type.
-            UsageError: If the order is unknown.
+            UsageError: If the order or a class is unknown.
         """
+        keep = Keep.make(self.card, conf, classes)
         start = time.perf_counter()
         x, box = letterbox(image, self.card, order)
         ready = time.perf_counter()
         raw = self.run(x)
         done = time.perf_counter()
-        return self._finish(raw, box, ready - start, done - ready, conf)
+        return self._finish(raw, box, ready - start, done - ready, keep)
 
-    def infer_batch(self, images: Sequence[Array], *, order: Order = "rgb", conf: float = 0.0) -> list[Detections]:
+    def infer_batch(
+        self,
+        images: Sequence[Array],
+        *,
+        order: Order = "rgb",
+        conf: float = 0.0,
+        classes: ClassName | Sequence[ClassName] | None = None,
+    ) -> list[Detections]:
         """Find objects in several images, `card.batch` of them in one run.
 
         Args:
             images: (h, w, 3) uint8 RGB each, of any sizes; may be empty.
             order: As of `infer`.
             conf: As of `infer`.
+            classes: As of `infer`.
 
         Returns:
             For each image what `infer` gives; times are shares of the batch's.
 
         Raises:
             ImageError: If an image has another shape or type.
-            UsageError: If the order is unknown.
+            UsageError: If the order or a class is unknown.
         """
+        keep = Keep.make(self.card, conf, classes)
         if not images:
             return []
         start = time.perf_counter()
@@ -148,14 +186,14 @@ class Runtime(ABC):
         answers = self.run_batch(x)
         done = time.perf_counter()
         shares = (ready - start) / len(images), (done - ready) / len(images)
-        return [self._finish(raw, box, *shares, conf) for raw, box in zip(answers, boxes, strict=True)]
+        return [self._finish(raw, box, *shares, keep) for raw, box in zip(answers, boxes, strict=True)]
 
     def _finish(
-        self, raw: RawOutputs, box: Letterbox, preprocess_s: float, inference_s: float, conf: float
+        self, raw: RawOutputs, box: Letterbox, preprocess_s: float, inference_s: float, keep: Keep
     ) -> Detections:
-        """Live rows of enough score in pixels of the source, with the time of each stage."""
+        """Live rows that count in pixels of the source, with the time of each stage."""
         start = time.perf_counter()
-        live = (raw.scores > 0) & (raw.scores >= conf)
+        live = keep.choose(raw)
         boxes, labels, masks = box.map_boxes(raw.boxes[live]), raw.labels[live].astype(np.int64), raw.masks[live]
         end = time.perf_counter()
         return Detections(

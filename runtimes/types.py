@@ -6,17 +6,18 @@ people know from other tools (`.boxes.xyxy`, `.masks.data`, `.names`, `.orig_sha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtimes.contours import find_largest, trace_masks
 from runtimes.draw import draw_detections
 from runtimes.errors import MissingExtraError
-from runtimes.postprocess import Region, encode_rle, fill_dense, paste_mask
+from runtimes.masks import Boxes, Masks
+from runtimes.names import ClassName, choose_classes
+from runtimes.records import list_coco_results
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,60 +25,6 @@ if TYPE_CHECKING:
     from runtimes.preprocess import Order
 
     Array = NDArray[Any]
-
-
-class Boxes(NamedTuple):
-    """Boxes under the names people know."""
-
-    xyxy: Array
-    """(N, 4) float32, x0 y0 x1 y1 in pixels of the source image."""
-    conf: Array
-    """(N,) float32 scores in [0, 1]."""
-    cls: Array
-    """(N,) int64 labels, 0-based."""
-    id: Array | None = None
-    """(N,) int64 numbers of a tracker."""
-
-
-@dataclass(frozen=True, eq=False)
-class Masks:
-    """Masks at the resolution of the source image: as pixels or polygons, each made when it is asked for."""
-
-    probs: Array
-    """(N, M, M) float32 in [0, 1], the probability of each cell of the frame."""
-    frames_xyxy: Array
-    """(N, 4) float32, the box that each mask fills, x0 y0 x1 y1 in pixels of the source image."""
-    image_size_hw: tuple[int, int]
-    """Height and width of the source image, in pixels."""
-
-    def __len__(self) -> int:
-        return len(self.probs)
-
-    @cached_property
-    def regions(self) -> tuple[Region, ...]:
-        """The pixels of each mask, pasted once; the rest of the image is empty."""
-        pairs = zip(self.probs, self.frames_xyxy, strict=True)
-        return tuple(paste_mask(probs, frame, self.image_size_hw) for probs, frame in pairs)
-
-    @cached_property
-    def contours(self) -> list[list[Array]]:
-        """The contours of each mask, (K, 2) float32 x y in pixels, holes the other way around; see `trace_masks`."""
-        return trace_masks(self.probs, self.frames_xyxy, self.image_size_hw)
-
-    @cached_property
-    def data(self) -> Array:
-        """(N, H, W) bool, dense: N times the size of the image."""
-        return fill_dense(self.regions, self.image_size_hw)
-
-    @cached_property
-    def rle(self) -> list[dict[str, Any]]:
-        """N compressed COCO run-length encodings, `{"size": [H, W], "counts": str}`."""
-        return [encode_rle(region, self.image_size_hw) for region in self.regions]
-
-    @cached_property
-    def xy(self) -> list[Array]:
-        """N outlines, each (K, 2) float32 in pixels: the largest part of the mask; K is 0 when it is empty."""
-        return [find_largest(rings) for rings in self.contours]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -135,6 +82,35 @@ class Detections:
     def __iter__(self) -> Iterator[Detections]:
         return (self[row] for row in range(len(self)))
 
+    def filter(
+        self,
+        *,
+        classes: ClassName | Sequence[ClassName] | None = None,
+        exclude: ClassName | Sequence[ClassName] | None = None,
+        conf: float = 0.0,
+        min_area: float = 0.0,
+    ) -> Detections:
+        """The rows that count.
+
+        Args:
+            classes: Names or 0-based labels of those that stay; all if None.
+            exclude: Names or labels of those that go.
+            conf: Lowest score that stays, in [0, 1].
+            min_area: Smallest area of a mask that stays, in pixels.
+
+        Raises:
+            UsageError: If a class is not one of the model's.
+        """
+        keep = (self.scores >= conf) & choose_classes(self.names, classes, exclude)[self.labels]
+        if min_area > 0:
+            keep &= self.masks.areas >= min_area
+        return self[keep]
+
+    @property
+    def class_names(self) -> list[str]:
+        """N names, one per row."""
+        return [self.names[label] for label in self.labels.tolist()]
+
     @property
     def boxes(self) -> Boxes:
         """Boxes, scores, labels and numbers together."""
@@ -171,7 +147,7 @@ class Detections:
             import supervision
         except ModuleNotFoundError as error:
             raise MissingExtraError(f"to_supervision needs {error.name}: pip install supervision") from error
-        names = np.array([self.names[label] for label in self.labels], dtype=object)
+        names = np.array(self.class_names, dtype=object)
         return supervision.Detections(
             xyxy=self.boxes_xyxy,
             confidence=self.scores,
@@ -185,25 +161,11 @@ class Detections:
         """COCO results: one record per detection, with the data set's own category ids.
 
         Returns:
-            Records of `image_id`, `category_id`, `bbox` (x y w h in pixels), `score` and `segmentation`
-            (compressed RLE), ready for `json.dump`; with `track_id` where a tracker gave the object a number.
+            Records of `image_id`, `category_id`, `category_name`, `bbox` (x y w h in pixels), `score`, `segmentation`
+            (compressed RLE), and the mask's `area` (pixels), `area_share` (of the image) and `centroid` (x y in
+            pixels), ready for `json.dump`; with `track_id` where a tracker gave the object a number.
         """
-        x0, y0, x1, y1 = self.boxes_xyxy.astype(np.float64).T
-        boxes_xywh = np.stack([x0, y0, x1 - x0, y1 - y0], axis=1).round(3).tolist()
-        rows = zip(self.labels.tolist(), boxes_xywh, self.scores.tolist(), self.masks.rle, strict=True)
-        records = [
-            {
-                "image_id": image_id,
-                "category_id": self.category_ids[label],
-                "bbox": box,
-                "score": round(score, 6),
-                "segmentation": rle,
-            }
-            for label, box, score, rle in rows
-        ]
-        for record, number in zip(records, () if self.ids is None else self.ids.tolist(), strict=False):
-            record |= {"track_id": number} if number >= 0 else {}
-        return records
+        return list_coco_results(self, image_id)
 
 
 def expect_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:

@@ -127,6 +127,16 @@ class TestInfer:
             assert len(model.infer(blue_of_bgr, order="bgr", conf=0.75)) == 2  # scores 0.9, 0.8, 0.7, 0.6
             assert [len(d) for d in model.infer_batch([blue_of_bgr] * 2, order="bgr", conf=0.75)] == [2, 2]
             assert [len(d) for d in model.infer_batch([blue_of_bgr] * 2, order="bgr")] == [4, 4]
+            everything = model.infer(blue_of_bgr, order="bgr")
+            wanted = everything.class_names[0]
+            chosen = [
+                model.infer(blue_of_bgr, order="bgr", classes=[wanted]),
+                *model.infer_batch([blue_of_bgr], order="bgr", classes=wanted),
+            ]
+            assert [one.class_names for one in chosen] == [everything.filter(classes=wanted).class_names] * 2
+            assert not len(model.infer(blue_of_bgr, order="bgr", classes=[]))
+            with pytest.raises(UsageError, match="class 'unheard-of': the model has"):
+                model.infer_batch([], classes="unheard-of")
             with pytest.raises(UsageError, match="order 'gbr'"):
                 model.infer_batch([red(1)], order="gbr")
 

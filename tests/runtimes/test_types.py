@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from runtimes import Detections, FakeRuntime, MissingExtraError
+from runtimes import Detections, FakeRuntime, MissingExtraError, UsageError
 
 
 @pytest.fixture
@@ -39,6 +39,35 @@ def test_answers_the_names_people_know(found):
     assert found.masks.xy[2].shape == (0, 2)
 
 
+def test_masks_say_their_area_and_centre(found):
+    np.testing.assert_allclose(found.masks.areas[:2], [10 * 6, 20 * 16], rtol=0.01)
+    np.testing.assert_allclose(found.masks.area_shares[:2], [60 / 320, 1], rtol=0.01)
+    np.testing.assert_allclose(found.masks.centroids[:2], [[7, 6], [10, 8]], atol=1e-3)
+    assert found.masks.areas[2] == 0 and found.masks.centroids[2].tolist() == [5, 5]
+    assert "regions" not in vars(found.masks)  # no pixels were made
+
+
+def test_filter_keeps_what_counts(found):
+    assert found.filter(classes="dog").labels.tolist() == [1, 1]
+    assert found.filter(classes=["cat", 1], conf=0.5).scores.tolist() == pytest.approx([0.9, 0.6])
+    assert found.filter(classes=0).class_names == ["cat"]
+    assert found.filter(exclude="cat").class_names == ["dog", "dog"]
+    assert found.filter(classes="cat", exclude=0).class_names == []
+    assert found.filter(min_area=10).class_names == ["dog", "cat"]
+    assert len(found.filter()) == 3 and len(found.filter(classes=[])) == 0
+
+
+@pytest.mark.parametrize("wanted", ["dgo", 2, -1])
+def test_class_that_the_model_lacks_is_named(found, wanted):
+    with pytest.raises(UsageError, match=f"class {wanted!r}: the model has cat, dog"):
+        found.filter(classes=wanted)
+
+
+def test_nearest_class_is_suggested(found):
+    with pytest.raises(UsageError, match="did you mean dog"):
+        found.filter(exclude=["dgo"])
+
+
 def test_coco_results_carry_the_ids_of_the_data_set(found):
     results = json.loads(json.dumps(found.to_coco(42)))
     assert [r["category_id"] for r in results] == [18, 17, 18]
@@ -46,6 +75,10 @@ def test_coco_results_carry_the_ids_of_the_data_set(found):
     assert results[0]["bbox"] == [2, 3, 10, 6]
     assert results[0]["score"] == pytest.approx(0.9)
     assert results[0]["segmentation"]["size"] == [16, 20]
+    assert [r["category_name"] for r in results] == ["dog", "cat", "dog"]
+    assert results[0]["area"] == pytest.approx(60, rel=0.01)
+    assert results[0]["area_share"] == pytest.approx(60 / 320, rel=0.01)
+    assert (results[0]["centroid"], results[2]["centroid"]) == ([7, 6], [5, 5])
 
 
 def test_coco_results_decode_to_the_masks(found):

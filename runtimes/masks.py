@@ -1,0 +1,96 @@
+"""The boxes and the masks of one image; what is made of a mask is made when it is first asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtimes.contours import find_largest, measure_rings, trace_masks
+from runtimes.postprocess import Region, encode_rle, fill_dense, paste_mask
+
+Array = NDArray[Any]
+
+
+class Boxes(NamedTuple):
+    """Boxes under the names people know."""
+
+    xyxy: Array
+    """(N, 4) float32, x0 y0 x1 y1 in pixels of the source image."""
+    conf: Array
+    """(N,) float32 scores in [0, 1]."""
+    cls: Array
+    """(N,) int64 labels, 0-based."""
+    id: Array | None = None
+    """(N,) int64 numbers of a tracker."""
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Masks at the resolution of the source image: as pixels or polygons, each made when it is asked for."""
+
+    probs: Array
+    """(N, M, M) float32 in [0, 1], the probability of each cell of the frame."""
+    frames_xyxy: Array
+    """(N, 4) float32, the box that each mask fills, x0 y0 x1 y1 in pixels of the source image."""
+    image_size_hw: tuple[int, int]
+    """Height and width of the source image, in pixels."""
+
+    def __len__(self) -> int:
+        return len(self.probs)
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """The pixels of each mask, pasted once; the rest of the image is empty."""
+        pairs = zip(self.probs, self.frames_xyxy, strict=True)
+        return tuple(paste_mask(probs, frame, self.image_size_hw) for probs, frame in pairs)
+
+    @cached_property
+    def contours(self) -> list[list[Array]]:
+        """The contours of each mask, (K, 2) float32 x y in pixels, holes the other way around; see `trace_masks`."""
+        return trace_masks(self.probs, self.frames_xyxy, self.image_size_hw)
+
+    @cached_property
+    def data(self) -> Array:
+        """(N, H, W) bool, dense: N times the size of the image."""
+        return fill_dense(self.regions, self.image_size_hw)
+
+    @cached_property
+    def rle(self) -> list[dict[str, Any]]:
+        """N compressed COCO run-length encodings, `{"size": [H, W], "counts": str}`."""
+        return [encode_rle(region, self.image_size_hw) for region in self.regions]
+
+    @cached_property
+    def xy(self) -> list[Array]:
+        """N outlines, each (K, 2) float32 in pixels: the largest part of the mask; K is 0 when it is empty."""
+        return [find_largest(rings) for rings in self.contours]
+
+    @property
+    def areas(self) -> Array:
+        """(N,) float64, the area of each mask in square pixels of the source image: what its contours enclose.
+
+        No pixel is made for it; a count of the mask's pixels differs by a hundredth or so.
+        """
+        return self._measures[0]
+
+    @property
+    def area_shares(self) -> Array:
+        """(N,) float64 in [0, 1], the area of each mask as a share of the image."""
+        height, width = self.image_size_hw
+        shares: Array = self.areas / (height * width)
+        return shares
+
+    @property
+    def centroids(self) -> Array:
+        """(N, 2) float64, x y in pixels: the centre of each mask's area; that of its box where the mask is empty."""
+        return self._measures[1]
+
+    @cached_property
+    def _measures(self) -> tuple[Array, Array]:
+        """Areas and centroids."""
+        areas, centroids = measure_rings(self.contours)
+        middles = (self.frames_xyxy[:, :2] + self.frames_xyxy[:, 2:]) / 2
+        return areas, np.where(areas[:, None] > 0, centroids, middles)
