@@ -128,7 +128,11 @@ def _pixels(maps: Tensor) -> Tensor:
 
 def _set_block(block: nn.Module, regression: Regression) -> None:
     """A 1x1 convolution without bias and its BatchNorm: the norm undoes its own statistics, then adds the intercept."""
-    convolution, norm = block[0], block[1]
+    convolution, norm = block.children()
+    assert isinstance(convolution, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     weights, intercept = regression.solve()
     variance = regression.variances(weights)
     mean = regression.sums["y"] / regression.count - intercept
