@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes.contours import find_largest, measure_rings, trace_masks
-from runtimes.postprocess import Region, encode_rle, fill_dense, paste_mask
+from runtimes.postprocess import Region, encode_mask, fill_dense, paste_mask
 
 Array = NDArray[Any]
 
@@ -60,8 +60,9 @@ class Masks:
 
     @cached_property
     def rle(self) -> list[dict[str, Any]]:
-        """N compressed COCO run-length encodings, `{"size": [H, W], "counts": str}`."""
-        return [encode_rle(region, self.image_size_hw) for region in self.regions]
+        """N compressed COCO run-length encodings, `{"size": [H, W], "counts": str}`, made without pixels."""
+        pairs = zip(self.probs, self.frames_xyxy, strict=True)
+        return [encode_mask(probs, frame, self.image_size_hw) for probs, frame in pairs]
 
     @cached_property
     def xy(self) -> list[Array]:

@@ -32,28 +32,55 @@ class Region(NamedTuple):
     """(h, w) bool; h or w is 0 when the box covers no pixel centre."""
 
 
-def paste_mask(probs: Array, frame_xyxy: Array, image_size_hw: tuple[int, int]) -> Region:
-    """Resize one mask into its frame, straight to the resolution of the image.
+class Edges(NamedTuple):
+    """Where a mask begins and ends in each column of pixels: all that its pixels and its run lengths are made of."""
+
+    x: int
+    """First column of the frame, in pixels of the image."""
+    y: int
+    """First row of the frame, in pixels of the image."""
+    shape: tuple[int, int]
+    """Rows and columns with centres in the frame."""
+    column: Array
+    """(E,) intp, counted from `x`; in ascending order."""
+    row: Array
+    """(E,) intp in [0, rows], counted from `y`: the first pixel that is unlike the one above it.
+
+    Two edges in one place cancel."""
+
+
+def find_edges(probs: Array, frame_xyxy: Array, image_size_hw: tuple[int, int]) -> Edges:
+    """Resize one mask into its frame, straight to the resolution of the image, and find where it begins and ends.
 
     Sub-pixel: the value of a pixel is the bilinear sample of the mask at the pixel's centre, cell centres half a cell
     inside the frame and zeros around it. torchvision's `paste_masks_in_image` means the same but rounds to whole
     pixels, which moves each edge by up to one, and has no word for the half input pixel by which its training
     targets are displaced: see `ModelCard.mask_offset`.
-    A sample beyond the edge of the frame stays below the threshold, so only pixels with centres inside are visited.
+    Down a column of pixels the value is linear between two cells, so that the place where it crosses the threshold is
+    computed, and no pixel. Beyond the edge of the frame it stays below the threshold.
 
     Args:
-        probs: (M, M) float32 probabilities in [0, 1].
+        probs: (M, M) float32 probabilities in [0, 1]; what is no number is 0.
         frame_xyxy: (4,) float32, the box that the mask fills, x0 y0 x1 y1 in pixels of the image.
         image_size_hw: Height and width of the image, in pixels.
     """
     height, width = image_size_hw
     x0, y0, x1, y1 = frame_xyxy.tolist()
-    left, columns, share_x = _sample_axis(x0, x1, width, probs.shape[1])
-    top, rows, share_y = _sample_axis(y0, y1, height, probs.shape[0])
-    framed = np.pad(probs, 1)
-    wide = _lerp(framed[:, columns], framed[:, columns + 1], share_x)
-    resized = _lerp(wide[rows], wide[rows + 1], share_y[:, None])
-    return Region(left, top, resized >= MASK_THRESHOLD)
+    cells = len(probs)
+    left, lower, share = _sample_axis(x0, x1, width, cells)
+    top, bottom = _pixels(y0, y1, height)
+    # (columns, M + 2): the mask at the columns of the image and at its own rows, with a border of zeros.
+    framed = np.pad(np.fmax(probs.T, 0), 1)
+    wide = _lerp(framed[lower], framed[lower + 1], share[:, None])
+    inside = wide >= MASK_THRESHOLD
+    column, cell = np.nonzero(inside[:, 1:] != inside[:, :-1])
+    low, high = wide[column, cell], wide[column, cell + 1]
+    crossing = cell + (MASK_THRESHOLD - low) / (high - low) - 0.5
+    row = crossing * (y1 - y0) / cells + (y0 - 0.5 - top)
+    # A pixel exactly at the threshold is inside.
+    row = np.where(high > low, np.ceil(row), np.floor(row) + 1)
+    row = np.clip(row, 0, bottom - top).astype(np.intp)
+    return Edges(left, top, (bottom - top, len(lower)), column, row)
 
 
 def _sample_axis(start: float, end: float, length: int, cells: int) -> tuple[int, Array, Array]:
@@ -62,12 +89,17 @@ def _sample_axis(start: float, end: float, length: int, cells: int) -> tuple[int
     Returns:
         The first pixel; for each pixel the lower of its two cells, and the share of the upper one, float32.
     """
-    first = max(0, math.ceil(start - 0.5))
-    stop = max(first, min(length, math.floor(end - 0.5) + 1))
+    first, stop = _pixels(start, end, length)
     centres = np.arange(first, stop) + (0.5 - start)
     position = centres * (cells / max(end - start, 1e-6)) + 0.5
     lower = np.minimum(position.astype(np.intp), cells)
     return first, lower, (position - lower).astype(np.float32)
+
+
+def _pixels(start: float, end: float, length: int) -> tuple[int, int]:
+    """The first pixel with its centre in the frame, along one axis, and the one after the last."""
+    first = max(0, math.ceil(start - 0.5))
+    return first, max(first, min(length, math.floor(end - 0.5) + 1))
 
 
 def _lerp(low: Array, high: Array, share: Array) -> Array:
@@ -76,6 +108,17 @@ def _lerp(low: Array, high: Array, share: Array) -> Array:
     high *= share
     high += low
     return high
+
+
+def paste_mask(probs: Array, frame_xyxy: Array, image_size_hw: tuple[int, int]) -> Region:
+    """The pixels of one mask in its frame; see `find_edges`."""
+    x, y, (rows, columns), column, row = find_edges(probs, frame_xyxy, image_size_hw)
+    flips = np.zeros((rows + 1) * columns, np.uint8)
+    np.add.at(flips, row * columns + column, np.uint8(1))
+    # Going down a column, a pixel is inside after an odd number of edges.
+    is_odd = (flips & 1).reshape(rows + 1, columns)
+    np.bitwise_xor.accumulate(is_odd, axis=0, out=is_odd)
+    return Region(x, y, is_odd[:rows].view(bool))
 
 
 def fill_dense(regions: Sequence[Region], image_size_hw: tuple[int, int]) -> Array:
@@ -95,33 +138,36 @@ def find_contours(region: Region) -> list[Array]:
     return [ring[:, 0] + np.float32(0.5) for ring in rings]
 
 
-def encode_rle(region: Region, image_size_hw: tuple[int, int]) -> dict[str, Any]:
-    """Compressed COCO run-length encoding of a region of an image, without the image.
+def encode_mask(probs: Array, frame_xyxy: Array, image_size_hw: tuple[int, int]) -> dict[str, Any]:
+    """Compressed COCO run-length encoding of one mask in its frame, without a pixel; see `find_edges`.
 
     Returns:
         `{"size": [H, W], "counts": str}`, the same text as pycocotools makes of the dense mask.
     """
+    edges = find_edges(probs, frame_xyxy, image_size_hw)
+    return _encode_edges(edges, image_size_hw)
+
+
+def encode_rle(region: Region, image_size_hw: tuple[int, int]) -> dict[str, Any]:
+    """Compressed COCO run-length encoding of a region of an image, without the image; as `encode_mask`."""
+    framed = np.pad(region.mask.T, ((0, 0), (1, 1)))
+    column, row = np.nonzero(framed[:, 1:] != framed[:, :-1])
+    edges = Edges(region.x, region.y, region.mask.shape, column, row)
+    return _encode_edges(edges, image_size_hw)
+
+
+def _encode_edges(edges: Edges, image_size_hw: tuple[int, int]) -> dict[str, Any]:
     height, width = image_size_hw
-    lengths = _run_lengths(region, height, width)
-    return {"size": [height, width], "counts": _compress_counts(lengths)}
-
-
-def _run_lengths(region: Region, height: int, width: int) -> Array:
-    """Lengths of the runs of zeros and ones in turn, column by column, zeros first; int64."""
-    rows, columns = region.mask.shape
-    # One zero before each column, so that every run starts and ends inside the text of its column.
-    framed = np.zeros((columns, rows + 1), dtype=bool)
-    framed[:, 1:] = region.mask.T
-    flat = np.append(framed, False)
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
-    column, row = np.divmod(changes, rows + 1)
-    edges = (region.x + column) * height + region.y + row
-    # A run that ends at the bottom of one column and goes on at the top of the next is one run.
-    joined = np.flatnonzero(edges[1:] == edges[:-1])
-    edges = np.delete(edges, np.concatenate([joined, joined + 1]))
-    lengths = np.diff(edges, prepend=0, append=height * width)
+    flat = (edges.x + edges.column) * height + (edges.y + edges.row)
+    # Two edges in one place cancel; so do those of a run that ends at the bottom of one column and goes on at the top
+    # of the next.
+    places, times = np.unique(flat, return_counts=True)
+    changes = places[times % 2 == 1]
+    lengths = np.diff(changes, prepend=0, append=height * width)
     ends_with_nothing = len(lengths) > 1 and lengths[-1] == 0
-    return lengths[:-1] if ends_with_nothing else lengths
+    if ends_with_nothing:
+        lengths = lengths[:-1]
+    return {"size": [height, width], "counts": _compress_counts(lengths)}
 
 
 def _compress_counts(lengths: Array) -> str:

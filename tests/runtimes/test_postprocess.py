@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from runtimes.postprocess import Region, encode_rle, fill_dense, find_contours, paste_mask
+from runtimes.postprocess import Region, encode_mask, encode_rle, fill_dense, find_contours, paste_mask
 
 coco = pytest.importorskip("pycocotools.mask")
 
@@ -25,6 +25,39 @@ def test_rle_is_that_of_pycocotools():
         dense = fill_dense([region], size)[0]
         expected = coco.encode(np.asfortranarray(dense, dtype=np.uint8))
         assert encode_rle(region, size) == {"size": list(size), "counts": expected["counts"].decode()}
+
+
+def test_rle_without_pixels_is_that_of_the_pixels():
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        cells = int(rng.integers(1, 30))
+        probs = rng.choice([rng.random((cells, cells)), rng.integers(0, 2, (cells, cells))]).astype(np.float32)
+        size = tuple(int(side) for side in rng.integers(1, 60, 2))
+        corner = rng.uniform(-20, 60, 2)
+        frame = np.concatenate([corner, corner + rng.uniform(-2, 60, 2)]).astype(np.float32)
+        dense = fill_dense([paste_mask(probs, frame, size)], size)[0]
+        expected = coco.encode(np.asfortranarray(dense, dtype=np.uint8))
+        assert encode_mask(probs, frame, size)["counts"] == expected["counts"].decode()
+
+
+def test_pixels_are_bilinear_samples_of_the_mask():
+    probs = np.random.default_rng(3).random((28, 28), np.float32)
+    frame = np.array([10.3, 20.7, 95.1, 110.9], np.float32)
+    places = [(np.arange(120) + 0.5 - start) / (end - start) * 28 - 0.5 for start, end in (frame[::2], frame[1::2])]
+    x, y = np.meshgrid(*places)
+    framed = np.pad(probs, 1)
+    values = cv2.remap(framed, (x + 1).astype(np.float32), (y + 1).astype(np.float32), cv2.INTER_LINEAR, borderValue=0)
+    pasted = fill_dense([paste_mask(probs, frame, (120, 120))], (120, 120))[0]
+    clear = np.abs(values - 0.5) > 0.03  # OpenCV samples in steps of 1/32 of a cell
+    np.testing.assert_array_equal(pasted[clear], values[clear] >= 0.5)
+    assert clear.mean() > 0.9
+
+
+def test_what_is_no_number_is_outside_of_the_pixels():
+    probs = np.full((4, 4), np.nan, np.float32)
+    probs[:, 2:] = 1
+    region = paste_mask(probs, np.array([0, 0, 8, 8], np.float32), (8, 8))
+    assert not region.mask[:, :2].any() and region.mask[:, 5:7].all()
 
 
 def test_rle_of_a_large_image_decodes_to_the_mask():
