@@ -10,8 +10,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from runtimes.errors import EdgeError, ModelFileError, UsageError, one_line
 from runtimes.model_card import ModelCard
 from runtimes.names import ClassName, find_labels
+from runtimes.pictures import Picture, open_picture
 from runtimes.preprocess import Letterbox, Order, letterbox
 from runtimes.types import Detections
 
@@ -124,7 +126,7 @@ class Runtime(ABC):
 
     def infer(
         self,
-        image: Array,
+        image: Picture,
         *,
         order: Order = "rgb",
         conf: float = 0.0,
@@ -133,8 +135,8 @@ class Runtime(ABC):
         """Find objects.
 
         Args:
-            image: (h, w, 3) uint8 RGB, any size.
-            order: "bgr" if the channels are as OpenCV has them.
+            image: (h, w, 3) uint8 RGB, any size; or the path of an image file, or an image of PIL.
+            order: "bgr" if the channels of an array are as OpenCV has them.
             conf: Lowest score that counts, in [0, 1]; below the card's threshold the model gives nothing.
             classes: Names or 0-based labels of the classes that count; all if None.
 
@@ -142,20 +144,21 @@ class Runtime(ABC):
             Live detections in pixels of that image, sorted by score, with the time of each stage.
 
         Raises:
-            ImageError: If the image has another shape or type.
+            ImageError: If the image has another shape or type, or cannot be decoded.
+            MissingFileError: If there is no such file.
             UsageError: If the order or a class is unknown.
         """
         keep = Keep.make(self.card, conf, classes)
         start = time.perf_counter()
-        x, box = letterbox(image, self.card, order)
+        x, box = self._read(image, order)
         ready = time.perf_counter()
         raw = self.run(x)
         done = time.perf_counter()
-        return self._finish(raw, box, ready - start, done - ready, keep)
+        return self._finish(raw, box, ready - start, done - ready, keep, image)
 
     def infer_batch(
         self,
-        images: Sequence[Array],
+        images: Sequence[Picture],
         *,
         order: Order = "rgb",
         conf: float = 0.0,
@@ -164,7 +167,7 @@ class Runtime(ABC):
         """Find objects in several images, `card.batch` of them in one run.
 
         Args:
-            images: (h, w, 3) uint8 RGB each, of any sizes; may be empty.
+            images: (h, w, 3) uint8 RGB each, of any sizes, or paths, or images of PIL; may be empty.
             order: As of `infer`.
             conf: As of `infer`.
             classes: As of `infer`.
@@ -173,23 +176,43 @@ class Runtime(ABC):
             For each image what `infer` gives; times are shares of the batch's.
 
         Raises:
-            ImageError: If an image has another shape or type.
+            ImageError, MissingFileError: As of `infer`.
             UsageError: If the order or a class is unknown.
         """
         keep = Keep.make(self.card, conf, classes)
         if not images:
             return []
         start = time.perf_counter()
-        tensors, boxes = zip(*(letterbox(image, self.card, order) for image in images), strict=True)
+        tensors, boxes = zip(*(self._read(image, order) for image in images), strict=True)
         x = np.concatenate(tensors)
         ready = time.perf_counter()
         answers = self.run_batch(x)
         done = time.perf_counter()
         shares = (ready - start) / len(images), (done - ready) / len(images)
-        return [self._finish(raw, box, *shares, keep) for raw, box in zip(answers, boxes, strict=True)]
+        rows = zip(answers, boxes, images, strict=True)
+        return [self._finish(raw, box, *shares, keep, image) for raw, box, image in rows]
+
+    @overload
+    def __call__(self, image: list[Picture], **options: Any) -> list[Detections]: ...
+    @overload
+    def __call__(self, image: Picture, **options: Any) -> Detections: ...
+    def __call__(self, image: Picture | list[Picture], **options: Any) -> Detections | list[Detections]:
+        """`infer` of an image, `infer_batch` of a list of images; takes their options."""
+        return self.infer_batch(image, **options) if isinstance(image, list) else self.infer(image, **options)
+
+    def _read(self, image: Picture, order: Order) -> tuple[Array, Letterbox]:
+        """The (1, H, W, 3) input of an image, and the way back."""
+        pixels, own_order = open_picture(image, order)
+        return letterbox(pixels, self.card, own_order)
 
     def _finish(
-        self, raw: RawOutputs, box: Letterbox, preprocess_s: float, inference_s: float, keep: Keep
+        self,
+        raw: RawOutputs,
+        box: Letterbox,
+        preprocess_s: float,
+        inference_s: float,
+        keep: Keep,
+        image: Picture,
     ) -> Detections:
         """Live rows that count in pixels of the source, with the time of each stage."""
         start = time.perf_counter()
@@ -205,6 +228,7 @@ class Runtime(ABC):
             mask_offset_xy=box.map_offset(self.card.mask_offset),
             names=self.card.classes,
             category_ids=self.card.category_ids,
+            path=str(image) if isinstance(image, (str, Path)) else None,
             speed_ms={
                 "preprocess": 1e3 * preprocess_s,
                 "inference": 1e3 * inference_s,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from runtimes.postprocess import Region, encode_mask, fill_dense, paste_mask
 Array = NDArray[Any]
 
 
-class Boxes(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Boxes:
     """Boxes under the names people know."""
 
     xyxy: Array
@@ -26,9 +27,35 @@ class Boxes(NamedTuple):
     """(N,) int64 labels, 0-based."""
     id: Array | None = None
     """(N,) int64 numbers of a tracker."""
+    orig_shape: tuple[int, int] = (1, 1)
+    """Height and width of the source image, in pixels."""
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    @property
+    def xywh(self) -> Array:
+        """(N, 4) float32, x y of the centre, width and height, in pixels."""
+        corner, opposite = self.xyxy[:, :2], self.xyxy[:, 2:]
+        return np.concatenate([(corner + opposite) / 2, opposite - corner], axis=1)
+
+    @property
+    def xyxyn(self) -> Array:
+        """(N, 4) float32, as `xyxy`, in shares of the image's width and height."""
+        return self.xyxy / self._size_xyxy
+
+    @property
+    def xywhn(self) -> Array:
+        """(N, 4) float32, as `xywh`, in shares of the image's width and height."""
+        return self.xywh / self._size_xyxy
+
+    @property
+    def _size_xyxy(self) -> Array:
+        """(4,) float32: width, height, width, height."""
+        return np.array(self.orig_shape[::-1] * 2, np.float32)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Masks:
     """Masks at the resolution of the source image: as pixels or polygons, each made when it is asked for."""
 
@@ -41,6 +68,14 @@ class Masks:
 
     def __len__(self) -> int:
         return len(self.probs)
+
+    def __repr__(self) -> str:
+        height, width = self.image_size_hw
+        return f"Masks({len(self)} of {self.probs.shape[-1]} x {self.probs.shape[-1]}, image {width} x {height})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles and copies: what was given, and nothing that is made of it."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:
@@ -68,6 +103,12 @@ class Masks:
     def xy(self) -> list[Array]:
         """N outlines, each (K, 2) float32 in pixels: the largest part of the mask; K is 0 when it is empty."""
         return [find_largest(rings) for rings in self.contours]
+
+    @property
+    def xyn(self) -> list[Array]:
+        """As `xy`, in shares of the image's width and height."""
+        size = np.array(self.image_size_hw[::-1], np.float32)
+        return [outline / size for outline in self.xy]
 
     @property
     def areas(self) -> Array:

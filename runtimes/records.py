@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from runtimes.errors import MissingExtraError
 from runtimes.masks import Masks
 
 Array = NDArray[Any]
@@ -65,6 +66,58 @@ def list_coco_results(found: Rows, image_id: int | str) -> list[dict[str, Any]]:
         }
         records.append(record | measured | track_id(found, row))
     return records
+
+
+def summarize(found: Rows, *, normalize: bool, decimals: int) -> list[dict[str, Any]]:
+    """See `Detections.summary`."""
+    height, width = found.image_size_hw
+    size_xy = np.array([width, height] if normalize else [1, 1])
+    boxes = (found.boxes_xyxy / np.tile(size_xy, 2)).round(decimals).tolist()
+    labels, scores, measures = found.labels.tolist(), found.scores.tolist(), measure(found)
+    records = []
+    for row, outline in enumerate(found.masks.xy):
+        x, y = (outline / size_xy).round(decimals).T.tolist()
+        record = {
+            "name": found.names[labels[row]],
+            "class": labels[row],
+            "confidence": round(scores[row], decimals),
+            "box": dict(zip(("x1", "y1", "x2", "y2"), boxes[row], strict=True)),
+            "segments": {"x": x, "y": y},
+        }
+        records.append(record | measures[row] | track_id(found, row))
+    return records
+
+
+def convert_to_supervision(found: Rows, *, compact: bool) -> Any:
+    """See `Detections.to_supervision`."""
+    try:
+        import supervision
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"to_supervision needs {error.name}: pip install supervision") from error
+    names = [found.names[label] for label in found.labels.tolist()]
+    has_compact = hasattr(supervision, "CompactMask")  # from 0.28 on
+    masks = _compact(found.masks, supervision.CompactMask) if compact and has_compact else found.masks.data
+    return supervision.Detections(
+        xyxy=found.boxes_xyxy,
+        confidence=found.scores,
+        class_id=found.labels,
+        mask=masks,
+        tracker_id=found.ids,
+        data={"class_name": np.array(names, dtype=object)},
+    )
+
+
+def _compact(masks: Masks, kind: Any) -> Any:
+    """Masks as one `supervision.CompactMask`, whose class is `kind`, without a dense array of the image's size."""
+    height, width = masks.image_size_hw
+    parts = [kind.from_dense(np.zeros((0, height, width), bool), np.zeros((0, 4)), (height, width))]
+    for x, y, mask in masks.regions:
+        pixels = mask if mask.size else np.zeros((1, 1), bool)
+        rows, columns = pixels.shape
+        # Its boxes include their last pixel.
+        part = kind.from_dense(pixels[None], np.array([[0, 0, columns - 1, rows - 1]]), (rows, columns))
+        parts.append(part.with_offset(min(x, width - 1), min(y, height - 1), (height, width)))
+    return kind.merge(parts)
 
 
 def measure(found: Rows) -> list[dict[str, Any]]:

@@ -6,18 +6,23 @@ people know from other tools (`.boxes.xyxy`, `.masks.data`, `.names`, `.orig_sha
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from runtimes.draw import draw_detections
-from runtimes.errors import MissingExtraError
+from runtimes.errors import UsageError
 from runtimes.masks import Boxes, Masks
 from runtimes.names import ClassName, choose_classes
-from runtimes.records import list_coco_results
+from runtimes.output_paths import free_path
+from runtimes.pictures import Picture, as_rgb, open_picture, show_image, write_image
+from runtimes.records import convert_to_supervision, list_coco_results, summarize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Detections:
     """The objects found in one image, sorted by score; empty when nothing was found."""
 
@@ -51,6 +56,8 @@ class Detections:
     """Milliseconds by stage: preprocess, inference, postprocess."""
     ids: Array | None = None
     """(N,) int64 numbers that stay with an object from frame to frame, -1 for none yet; None without a tracker."""
+    path: str | None = None
+    """The image file that was inferred, where it was given as a file."""
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -66,6 +73,16 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __repr__(self) -> str:
+        counts = Counter(self.class_names)
+        what = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+        height, width = self.image_size_hw
+        return f"Detections({what}; image {width} x {height})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles and copies: what was given, and nothing that is made of it."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __getitem__(self, index: int | slice | Array | list[int]) -> Detections:
         """The chosen rows: one row, a slice, a list of rows or a boolean mask; always `Detections` again."""
@@ -114,7 +131,7 @@ class Detections:
     @property
     def boxes(self) -> Boxes:
         """Boxes, scores, labels and numbers together."""
-        return Boxes(self.boxes_xyxy, self.scores, self.labels, self.ids)
+        return Boxes(self.boxes_xyxy, self.scores, self.labels, self.ids, self.image_size_hw)
 
     @cached_property
     def masks(self) -> Masks:
@@ -132,32 +149,105 @@ class Detections:
         """Milliseconds by stage."""
         return self.speed_ms
 
-    def plot(self, image: Array, *, order: Order = "rgb") -> Array:
-        """A copy of the (H, W, 3) uint8 image with the detections drawn on it, in its own order of channels."""
-        picture: Array = draw_detections(image.copy(), self, order=order)
-        return picture
+    @property
+    def areas(self) -> Array:
+        """(N,) float64, the area of each mask in square pixels; see `Masks.areas`."""
+        return self.masks.areas
 
-    def to_supervision(self) -> Any:
-        """The same as `supervision.Detections`, with dense masks.
+    def plot(self, image: Picture | None = None, *, order: Order = "rgb") -> Array:
+        """A copy of the image with the detections drawn on it.
+
+        Args:
+            image: (H, W, 3) uint8, the path of a file or an image of PIL; the file that was inferred if None.
+            order: Of the channels of an array; the copy has the same.
+
+        Returns:
+            (H, W, 3) uint8.
+
+        Raises:
+            UsageError: If there is no image, or it has another size than the one that was inferred.
+        """
+        return self._draw(image, order)[0]
+
+    def save(
+        self, path: str | Path, image: Picture | None = None, *, order: Order = "rgb", overwrite: bool = False
+    ) -> Path:
+        """Write the image with the detections drawn on it.
+
+        Args:
+            path: An image file; its folder is made. A file that is there is kept, and the new one gets a number.
+            image: As of `plot`.
+            order: As of `plot`.
+            overwrite: Whether a file that is there is replaced.
+
+        Returns:
+            What was written.
+
+        Raises:
+            UsageError: As `plot`.
+            UnavailableError: If it cannot be written there.
+        """
+        picture = as_rgb(*self._draw(image, order))
+        place = free_path(Path(path), overwrite=overwrite)
+        write_image(place, picture)
+        return place
+
+    def show(self, image: Picture | None = None, *, order: Order = "rgb") -> None:
+        """Show the image with the detections drawn on it: in a notebook, or by a viewer or window of this machine.
+
+        Args:
+            image: As of `plot`.
+            order: As of `plot`.
+
+        Raises:
+            UsageError: As `plot`.
+            MissingExtraError: If this Python has nothing to show it with.
+        """
+        show_image(as_rgb(*self._draw(image, order)))
+
+    def _draw(self, image: Picture | None, order: Order) -> tuple[Array, Order]:
+        """A drawn copy of the image, and the order of its channels."""
+        source = self.path if image is None else image
+        if source is None:
+            raise UsageError("expected the image to draw on, since what was inferred was no file: found.plot(image)")
+        pixels, found_order = open_picture(source, order)
+        if pixels.shape[:2] != self.image_size_hw:
+            height, width = self.image_size_hw
+            came = f"{pixels.shape[1]} x {pixels.shape[0]}"
+            raise UsageError(f"expected the image that was inferred, {width} x {height} pixels, got {came}")
+        return draw_detections(pixels.copy(), self, order=found_order), found_order
+
+    def summary(self, *, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
+        """One record per object, with the names that people know from other tools.
+
+        Args:
+            normalize: Whether places are shares of the image's width and height, in place of pixels.
+            decimals: To which numbers are rounded.
+
+        Returns:
+            Records of `name`, `class` (0-based label), `confidence`, `box` (x1 y1 x2 y2), `segments` (x and y of the
+            outline), and the mask's `area` (pixels), `area_share` (of the image) and `centroid` (x y in pixels); with
+            `track_id` where a tracker gave the object a number.
+        """
+        return summarize(self, normalize=normalize, decimals=decimals)
+
+    def to_json(self, *, normalize: bool = False, decimals: int = 5) -> str:
+        """`summary` as JSON."""
+        return json.dumps(self.summary(normalize=normalize, decimals=decimals))
+
+    def to_supervision(self, *, compact: bool = True) -> Any:
+        """The same as `supervision.Detections`.
+
+        Args:
+            compact: Whether masks stay run lengths (`supervision.CompactMask`), which take kilobytes; else, and where
+                supervision has no such class yet, they are dense, N times the size of the image.
 
         Raises:
             MissingExtraError: If supervision is not installed.
         """
-        try:
-            import supervision
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(f"to_supervision needs {error.name}: pip install supervision") from error
-        names = np.array(self.class_names, dtype=object)
-        return supervision.Detections(
-            xyxy=self.boxes_xyxy,
-            confidence=self.scores,
-            class_id=self.labels,
-            mask=self.masks.data,
-            tracker_id=self.ids,
-            data={"class_name": names},
-        )
+        return convert_to_supervision(self, compact=compact)
 
-    def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int | str = 0) -> list[dict[str, Any]]:
         """COCO results: one record per detection, with the data set's own category ids.
 
         Returns:

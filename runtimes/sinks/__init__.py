@@ -9,9 +9,10 @@ from pathlib import Path
 
 from runtimes.errors import UsageError
 from runtimes.output_paths import expect_writable, separate
+from runtimes.pictures import write_image
 from runtimes.sinks.background import Background
 from runtimes.sinks.base import GuardedSink, Reserve, Sink
-from runtimes.sinks.images import ImageSink, write_image
+from runtimes.sinks.images import ImageSink
 from runtimes.sinks.segments import SegmentSink, Split, find_segments
 from runtimes.sinks.video import DEFAULT_FPS, VIDEO_SUFFIXES, PlainVideoSink, VideoSink
 from runtimes.sources import ImageSource, Source

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
-
-from runtimes.errors import UnavailableError
 from runtimes.output_paths import free_path
+from runtimes.pictures import write_image
 from runtimes.sinks.base import Array, Sink
 from runtimes.sources import IMAGE_SUFFIXES, Frame, ImageSource
 
@@ -31,17 +29,3 @@ class ImageSink(Sink):
 
     def written(self) -> list[str]:
         return [str(self._path)] if self._is_begun else []
-
-
-def write_image(path: Path, image: Array) -> None:
-    """Write a (H, W, 3) uint8 RGB image in the format of the suffix; make the folder.
-
-    Raises:
-        UnavailableError: If it cannot be written there.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        path.write_bytes(data.tobytes())
-    except (OSError, cv2.error) as error:
-        raise UnavailableError(f"{path}: cannot be written") from error

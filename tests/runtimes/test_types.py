@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from runtimes import Detections, FakeRuntime, MissingExtraError, UsageError
+from runtimes import Detections, FakeRuntime, ImageError, MissingExtraError, MissingFileError, UsageError, read_image
+from runtimes.pictures import write_image
 
 
 @pytest.fixture
@@ -92,6 +96,68 @@ def test_wrong_shapes_are_printed(found):
         Detections(**{**vars(found), "boxes_xyxy": found.boxes_xyxy[:2]})
 
 
+def test_boxes_in_other_notations(found):
+    boxes = found.boxes
+    assert len(boxes) == 3
+    np.testing.assert_allclose(boxes.xywh[0], [7, 6, 10, 6])
+    np.testing.assert_allclose(boxes.xyxyn[0], [2 / 20, 3 / 16, 12 / 20, 9 / 16])
+    np.testing.assert_allclose(boxes.xywhn[0], [7 / 20, 6 / 16, 10 / 20, 6 / 16])
+    np.testing.assert_allclose(found.masks.xyn[1].max(axis=0), [1, 1])
+    assert found.areas is found.masks.areas
+
+
+def test_summary_is_what_other_tools_give(found):
+    numbered = replace(found, ids=np.array([7, -1, -1]))
+    first, second, third = json.loads(numbered.to_json())
+    assert (first["name"], first["class"], first["confidence"], first["track_id"]) == ("dog", 1, 0.9, 7)
+    assert first["box"] == {"x1": 2, "y1": 3, "x2": 12, "y2": 9} and "track_id" not in second
+    assert max(first["segments"]["x"]) == 12 and third["segments"] == {"x": [], "y": []}
+    assert first["area"] == pytest.approx(60, rel=0.01) and first["centroid"] == [7, 6]
+    shares = found.summary(normalize=True, decimals=3)[0]
+    assert shares["box"] == {"x1": 0.1, "y1": 0.188, "x2": 0.6, "y2": 0.562}
+    assert found[:0].summary() == []
+
+
+def test_repr_is_one_short_line(found):
+    assert repr(found) == "Detections(2 dog, 1 cat; image 20 x 16)"
+    assert repr(found[:0]) == "Detections(nothing; image 20 x 16)"
+    assert repr(found.masks) == "Masks(3 of 14 x 14, image 20 x 16)"
+
+
+def test_pickles_and_copies_leave_out_what_is_made(found):
+    before = len(pickle.dumps(found))
+    assert found.masks.data.any() and found.masks.rle and found.masks.areas.any()
+    assert len(pickle.dumps(found)) == before
+    other = pickle.loads(pickle.dumps(found))
+    assert "masks" not in vars(other) and "masks" not in vars(copy.copy(found))
+    np.testing.assert_array_equal(other.masks.data, found.masks.data)
+    assert not {"data", "rle", "contours"} & set(vars(pickle.loads(pickle.dumps(found.masks))))
+
+
+def test_save_keeps_what_is_there(found, tmp_path):
+    image = np.zeros((16, 20, 3), np.uint8)
+    assert found.save(tmp_path / "out.png", image) == tmp_path / "out.png"
+    assert found.save(tmp_path / "out.png", image[..., ::-1], order="bgr") == tmp_path / "out-2.png"
+    np.testing.assert_array_equal(read_image(tmp_path / "out.png"), found.plot(image))
+    np.testing.assert_array_equal(read_image(tmp_path / "out-2.png"), found.plot(image))
+    assert found.save(tmp_path / "out.png", image, overwrite=True) == tmp_path / "out.png"
+
+
+def test_drawing_needs_the_image_that_was_inferred(found):
+    with pytest.raises(UsageError, match=r"found.plot\(image\)"):
+        found.plot()
+    with pytest.raises(UsageError, match="that was inferred, 20 x 16 pixels, got 8 x 4"):
+        found.save("out.png", np.zeros((4, 8, 3), np.uint8))
+
+
+def test_file_that_was_inferred_is_drawn_without_being_named_again(tmp_path):
+    write_image(tmp_path / "in.png", np.full((128, 192, 3), 40, np.uint8))
+    with FakeRuntime() as model:
+        found = model(str(tmp_path / "in.png"))
+        assert found.path == str(tmp_path / "in.png") and model(np.zeros((8, 8, 3), np.uint8)).path is None
+    np.testing.assert_array_equal(read_image(found.save(tmp_path / "out.png")), found.plot(found.path))
+
+
 def test_plot_leaves_the_image_alone(found):
     image = np.zeros((16, 20, 3), np.uint8)
     picture = found.plot(image)
@@ -108,7 +174,10 @@ def test_supervision_gets_boxes_masks_and_names(found):
     supervision = pytest.importorskip("supervision")
     theirs = found.to_supervision()
     assert isinstance(theirs, supervision.Detections) and len(theirs) == 3
-    np.testing.assert_array_equal(theirs.mask, found.masks.data)
+    np.testing.assert_array_equal(np.asarray(theirs.mask), found.masks.data)
+    np.testing.assert_array_equal(found.to_supervision(compact=False).mask, found.masks.data)
+    beyond = replace(found, mask_offset_xy=(3.0, -2.0))  # masks that reach out of their boxes, and out of the image
+    np.testing.assert_array_equal(np.asarray(beyond.to_supervision().mask), beyond.masks.data)
     assert theirs.data["class_name"].tolist() == ["dog", "cat", "dog"] and theirs.tracker_id is None
     assert supervision.Detections.is_empty(found[:0].to_supervision())
 
@@ -118,3 +187,35 @@ def test_fake_runtime_keeps_the_contract():
         found = runtime.infer(np.zeros((128, 192, 3), np.uint8))
         np.testing.assert_allclose(found.boxes_xyxy, [[48, 32, 144, 96]])
     assert runtime.is_closed
+
+
+def test_array_file_and_image_of_pil_are_the_same_picture(tmp_path):
+    pil = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    write_image(tmp_path / "in.png", pixels)
+    seen = []
+    with FakeRuntime(respond=lambda x: seen.append(x.copy()) or FakeRuntime().run(x)) as model:
+        for picture in (pixels, tmp_path / "in.png", str(tmp_path / "in.png"), pil.fromarray(pixels)):
+            model.infer(picture)
+        model.infer(pixels[..., ::-1], order="bgr")
+        model.infer(pil.fromarray(pixels), order="bgr")  # whose order is known
+        assert len(model([pixels, tmp_path / "in.png"], conf=0.5)) == 2
+    for other in seen[1:]:
+        np.testing.assert_array_equal(other, seen[0])
+
+
+def test_image_of_pil_is_turned_as_its_orientation_says(tmp_path):
+    pil = pytest.importorskip("PIL.Image")
+    exif = pil.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    pil.new("L", (60, 40)).save(tmp_path / "in.jpg", exif=exif)
+    with FakeRuntime() as model:
+        for picture in (tmp_path / "in.jpg", pil.open(tmp_path / "in.jpg")):
+            assert model.infer(picture).orig_shape == (60, 40)
+
+
+def test_what_is_no_picture_is_named():
+    with pytest.raises(ImageError, match="a path or an image of PIL, got list"):
+        FakeRuntime().infer([1, 2])
+    with pytest.raises(MissingFileError, match="absent.png: no such image"):
+        FakeRuntime().infer("absent.png")
