@@ -100,7 +100,8 @@ class TorchRuntime(Runtime):
         return {"device": name, "precision": "fp32"}
 
     def close(self) -> None:
-        """Nothing to free beyond the object itself."""
+        """Nothing to free beyond the object itself; see `Runtime.close`."""
+        super().close()
 
 
 def load_reference(path: str | Path, device: str = "auto") -> TorchRuntime:

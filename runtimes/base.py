@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtimes.errors import EdgeError, ModelFileError, UsageError, one_line
+from runtimes.lane_pool import LanePool
 from runtimes.model_card import ModelCard
 from runtimes.names import ClassName, find_labels
 from runtimes.pictures import Picture, open_picture
@@ -69,6 +71,7 @@ class Runtime(ABC):
     def __init__(self, card: ModelCard) -> None:
         self.card = card
         self._others: list[Runtime] = []
+        self._pool: LanePool[Runtime] | None = None
 
     @abstractmethod
     def run(self, x: Array) -> RawOutputs:
@@ -87,7 +90,11 @@ class Runtime(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Free what the runtime and its other lanes hold; a second call does nothing."""
+        """Free what the runtime and its other lanes hold; a second call does nothing.
+
+        What `submit` has begun is waited for, the rest is cancelled.
+        """
+        self._end_pool()
         for lane in self._others:
             lane.close()
         self._others = []
@@ -108,6 +115,7 @@ class Runtime(ABC):
             raise UsageError(f"lanes {count!r}: expected a whole number of at least 1")
         if count == 1 + len(self._others):
             return [self, *self._others]
+        self._end_pool()
         for lane in self._others:
             lane.close()
         self._others = self.split(count)
@@ -119,6 +127,11 @@ class Runtime(ABC):
     def split(self, count: int) -> list[Runtime]:
         """What suits the SDK for `lanes`: take one share of `count` of the threads, and give `count - 1` others."""
         raise UsageError(f"lanes {count}: a {type(self).__name__} takes one frame at a time")
+
+    def _end_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     def describe(self) -> dict[str, str]:
         """What the graph really runs on, as far as the SDK tells: device, precision, threads."""
@@ -199,6 +212,29 @@ class Runtime(ABC):
     def __call__(self, image: Picture | list[Picture], **options: Any) -> Detections | list[Detections]:
         """`infer` of an image, `infer_batch` of a list of images; takes their options."""
         return self.infer_batch(image, **options) if isinstance(image, list) else self.infer(image, **options)
+
+    def submit(self, image: Picture, **options: Any) -> Future[Detections]:
+        """Begin to infer an image, and answer at once.
+
+        One image is in flight at a time, or as many as `lanes` was told before; others wait their turn. Until all are
+        done, nothing else may use this runtime.
+
+        Args:
+            image: As of `infer`; an array is not to be changed until the future is done.
+            **options: Of `infer`.
+
+        Returns:
+            A future whose `result()` is what `infer` gives, or raises what it raises.
+        """
+        if self._pool is None:
+            self._pool = LanePool([self, *self._others])
+        return self._pool.submit(lambda lane: lane.infer(image, **options))
+
+    async def infer_async(self, image: Picture, **options: Any) -> Detections:
+        """`infer` for `await`: the event loop goes on meanwhile; see `submit`."""
+        import asyncio  # only this needs it
+
+        return await asyncio.wrap_future(self.submit(image, **options))
 
     def _read(self, image: Picture, order: Order) -> tuple[Array, Letterbox]:
         """The (1, H, W, 3) input of an image, and the way back."""

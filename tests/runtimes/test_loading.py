@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 import runtimes
-from runtimes import FakeRuntime, OnnxOptions, OpenVinoOptions, Runtime, TfliteOptions, UsageError
+from runtimes import FakeRuntime, ImageError, OnnxOptions, OpenVinoOptions, Runtime, TfliteOptions, UsageError
 from runtimes.formats import files_of, suffixes
 from runtimes.model_card import ModelCard
 
@@ -139,6 +141,64 @@ class TestInfer:
                 model.infer_batch([], classes="unheard-of")
             with pytest.raises(UsageError, match="order 'gbr'"):
                 model.infer_batch([red(1)], order="gbr")
+
+
+class TestSubmit:
+    @pytest.mark.parametrize("suffix", suffixes())
+    @pytest.mark.parametrize("lanes", [1, 2])
+    def test_futures_answer_as_infer_does(self, suffix, lanes, model_files):
+        with runtimes.load(model_files[suffix], threads=2) as model:
+            model.lanes(lanes)
+            futures = [model.submit(red(count), conf=0.1) for count in (1, 4, 2, 3, 0)]
+            assert [len(future.result()) for future in futures] == [1, 4, 2, 3, 0]
+
+    def test_lanes_work_at_the_same_time(self):
+        meeting = threading.Barrier(2, timeout=20)  # neither gets on alone
+        is_open = threading.Event()
+
+        def respond(x):
+            if is_open.is_set():
+                meeting.wait()
+            return FakeRuntime().run(x)
+
+        with FakeRuntime(respond=respond) as model:
+            model.lanes(2)
+            is_open.set()
+            assert [len(future.result()) for future in [model.submit(red(1)), model.submit(red(1))]] == [1, 1]
+
+    def test_await_gives_way_to_others(self):
+        async def infer_and_count() -> tuple[list[int], int]:
+            turns = 0
+            with FakeRuntime(latency_s=0.05) as model:
+                work = asyncio.gather(*(model.infer_async(red(1)) for _ in range(2)))
+                while not work.done():
+                    turns += 1
+                    await asyncio.sleep(0)
+                return [len(found) for found in await work], turns
+
+        lengths, turns = asyncio.run(infer_and_count())
+        assert lengths == [1, 1] and turns > 10
+
+    def test_error_comes_with_the_result(self):
+        with FakeRuntime() as model:
+            future = model.submit(np.zeros((4, 4), np.uint8))
+            with pytest.raises(ImageError, match="expected an image"):
+                future.result()
+            assert len(model.submit(red(1)).result()) == 1
+
+    def test_closing_cancels_what_has_not_begun(self):
+        begun = threading.Event()
+
+        def respond(x):
+            begun.set()
+            return FakeRuntime().run(x)
+
+        model = FakeRuntime(respond=respond, latency_s=0.05)
+        futures = [model.submit(red(1)) for _ in range(20)]
+        begun.wait()
+        model.close()
+        assert all(future.done() for future in futures)
+        assert len(futures[0].result()) == 1 and futures[-1].cancelled()
 
 
 def red(count: int) -> np.ndarray:
