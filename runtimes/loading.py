@@ -27,7 +27,8 @@ def load(
     """Open a model file in its own runtime and run it once.
 
     Args:
-        path: A model file that edge-mrcnn exported, a bundle with one, or a folder with no other.
+        path: A model file that edge-mrcnn exported, a bundle with one, a folder with no other, or "people", the model
+            that comes along, in the file of the fastest runtime that is installed.
         threads: CPU threads; one for each core that this process may use if None.
         device: "cpu"; for ONNX "cuda" or "tensorrt"; for OpenVINO "gpu", "npu", "auto" and what OpenVINO makes of them.
         options: What one format alone takes: `OnnxOptions`, `OpenVinoOptions` or `TfliteOptions`.

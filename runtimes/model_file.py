@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from runtimes import shipped
 from runtimes.base import refusing
 from runtimes.bundle import is_bundle, model_file
 from runtimes.errors import MissingExtraError, MissingFileError, ModelFileError, UnknownFormatError, UsageError
@@ -24,7 +25,7 @@ COPY_BYTES = 1 << 20
 
 
 class ModelFile:
-    """A model file, a bundle with one, or a folder that holds no other.
+    """A model file, a bundle with one, a folder that holds no other, or the name of a model that comes along.
 
     Messages and records call it by the name that the user gave; where a bundle was unpacked is nobody's business.
     """
@@ -37,7 +38,7 @@ class ModelFile:
             UnknownFormatError: If no runtime opens files of this suffix, or a folder holds none or several.
             ModelFileError: If a bundle is damaged.
         """
-        given: Path = path.given if isinstance(path, ModelFile) else Path(path)
+        given: Path = path.given if isinstance(path, ModelFile) else shipped.model_file(path)
         self.given: Path = _only_model(given) if given.is_dir() else given
         """What the user named; of a folder the file in it."""
         if not is_bundle(self.given):

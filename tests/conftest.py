@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import pytest
 
 from edge_mrcnn.config import ModelConfig
 from runtimes import CARD_KEY, ModelCard, ModelFile
+from runtimes.formats import files_of
 from runtimes.seal import write_seal
 
 ROWS, BATCH, SIDE = 6, 4, 14
@@ -374,14 +376,34 @@ def toy_checkpoint(tmp_path_factory: pytest.TempPathFactory, toy_config: ModelCo
     return path
 
 
+@pytest.fixture
+def shipped_toy(
+    model_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The folder of an installed people model: toy files, and a black and a red photograph."""
+    place = tmp_path_factory.mktemp("installed")
+    folder = place / "edge_mrcnn_people"
+    (folder / "photographs").mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    for suffix in (".onnx", ".xml", ".tflite"):
+        for file in files_of(model_files[suffix]):
+            shutil.copy(file, folder / f"people{file.suffix}")
+    for name, red in (("a.jpg", 0), ("b.jpg", 200)):
+        cv2.imwrite(str(folder / "photographs" / name), np.full((64, 64, 3), (0, 0, red), np.uint8))
+    monkeypatch.syspath_prepend(place)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout."""
+    """The wheel of this checkout, and beside it that of the people model, which its extras bring."""
     pytest.importorskip("hatchling", reason="pip install hatchling")
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[1])
-    return next(folder.glob("*.whl"))
+    root = Path(__file__).parents[1]
+    for project in (root, root / "models" / "people"):
+        subprocess.run(command, check=True, capture_output=True, cwd=project)
+    return next(folder.glob("edge_mrcnn-*.whl"))
 
 
 @pytest.fixture(scope="session")

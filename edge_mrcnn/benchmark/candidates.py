@@ -11,6 +11,7 @@ from runtimes.board import Core
 from runtimes.errors import MissingFileError, UsageError
 from runtimes.formats import FORMATS, suffixes
 from runtimes.model_file import ModelFile, find_model_files
+from runtimes.shipped import find_shipped
 
 OPENVINO_PRECISIONS = ("f32", "auto")
 """What float layers may run in: as the report measured them, or as OpenVINO likes (bf16 on many x86, fp16 on Arm)."""
@@ -41,7 +42,7 @@ class Candidate:
 
 
 def find_models(given: Sequence[Path]) -> list[Path]:
-    """Model files, those of folders included, each once and in order.
+    """Model files, those of folders and of a model that comes along included, each once and in order.
 
     Raises:
         MissingFileError: If a file or folder does not exist.
@@ -49,7 +50,9 @@ def find_models(given: Sequence[Path]) -> list[Path]:
         UsageError: If a folder holds no model.
     """
     found: list[Path] = []
-    for path in given:
+    for name in given:
+        shipped = find_shipped(name)
+        path = shipped.folder if shipped else name
         if not path.exists():
             raise MissingFileError(f"{path}: no such file or folder")
         models = find_model_files(path) if path.is_dir() else [path]

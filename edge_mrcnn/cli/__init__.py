@@ -40,7 +40,7 @@ COMMANDS = {  # verb -> help line; the verb's module is edge_mrcnn.cli.<verb> an
     "verify": "Check on this device that a model computes what it should.",
     "inspect": "Show what is inside a model file.",
     "bundle": "Put a model and what belongs to it into one file.",
-    "models": "List presets and backbones with their cost.",
+    "models": "List what comes along, and presets with their cost.",
     "demo": "The whole chain on generated pictures.",
 }
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import click
 
 from edge_mrcnn.cli.options import name_next
 from edge_mrcnn.config import PRESETS, ModelConfig
+from edge_mrcnn.measure.files import file_size
+from runtimes.model_file import ModelFile
+from runtimes.shipped import ShippedModel, is_installed, list_shipped
 
 BUDGET = {"proposals": 64, "max_detections": 20}
 """P and D at which the cost of every preset is also stated, so that they compare."""
@@ -14,7 +19,35 @@ BUDGET = {"proposals": 64, "max_detections": 20}
 @click.command()
 @click.option("--classes", type=int, default=1, show_default=True, help="Classes to count the predictors for.")
 def command(classes: int) -> None:
-    """List presets, their parts and their cost, and the backbones."""
+    """List the models that come along, and presets, their parts and their cost, and the backbones."""
+    for shipped in list_shipped():
+        show_shipped(shipped)
+    if find_spec("torch") is None:
+        click.echo("presets: what they cost is counted with torch: pip install 'edge-mrcnn[train]'")
+        name_next("run", "--source", 0)
+        return
+    show_presets(classes)
+    name_next("train", "--model", "nano", "--backbone", "NAME", "--data", "DIR")
+
+
+def show_shipped(model: ShippedModel) -> None:
+    """What a model that comes along finds, and each of its files."""
+    card = ModelFile(next(iter(model.files.values()))).card
+    size = "x".join(map(str, card.input_size_hw))
+    click.echo(f"{model.name}: comes along; finds {', '.join(card.classes)}; {card.name} at {size}")
+    for name, path in model.files.items():
+        state = "" if is_installed(name) else "  its runtime is not installed"
+        click.echo(f"  {path.name:<14}{file_size(path) / 1e6:>6.1f} MB  int8  {name}{state}")
+    if model.checkpoint is not None:
+        size_mb = model.checkpoint.stat().st_size / 1e6
+        click.echo(
+            f"  {model.checkpoint.name:<14}{size_mb:>6.1f} MB  fp16  to start from: train --weights {model.name}"
+        )
+    click.echo()
+
+
+def show_presets(classes: int) -> None:
+    """The tables of presets, and the backbones."""
     from edge_mrcnn.export.cost import measure_cost
     from edge_mrcnn.model.backbones import BACKBONES
     from edge_mrcnn.model.mask_rcnn import build_model
@@ -33,7 +66,6 @@ def command(classes: int) -> None:
         click.echo(f"{name:<13}{_parts(config)}")
     click.echo(f"\nbackbones: {', '.join(BACKBONES)}, timm:<any model with features at strides 8, 16, 32>")
     click.echo("The multiply-accumulates are those of the deploy graph; the weights are counted as they are trained.")
-    name_next("train", "--model", "nano", "--backbone", "NAME", "--data", "DIR")
 
 
 def _size(config: ModelConfig) -> str:

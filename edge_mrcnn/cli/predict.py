@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 import runtimes
+from edge_mrcnn.cli.defaults import choose_model
 from edge_mrcnn.cli.options import name_next
 from edge_mrcnn.measure.files import file_number
 from edge_mrcnn.tune.choice import resolve_model
@@ -24,14 +25,19 @@ RESULTS = "predictions.json"
 
 
 @click.command()
-@click.option("--model", required=True, help="A .onnx, .xml or .tflite that `export` or `quantize` wrote.")
+@click.option(
+    "--model", help="A .onnx, .xml or .tflite that `export` or `quantize` wrote  [default: people, which comes along]"
+)
 @click.option("--source", required=True, help="Image, folder of images or glob pattern.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("runs/predict"), show_default=True,
+    help="Folder for the results.",
+)  # fmt: skip
 @click.option("--conf", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Lowest score that counts.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
 @click.option("--device", help="OpenVINO: gpu, npu, ...; ONNX: cuda or tensorrt [default: the CPU].")
 def command(
-    model: str, source: str, output: Path, conf: float, threads: int | None, device: str | None
+    model: str | None, source: str, output: Path, conf: float, threads: int | None, device: str | None
 ) -> None:  # fmt: skip
     """Find objects in images; draw them and write COCO results."""
     images = open_source(source)
@@ -39,7 +45,7 @@ def command(
         raise UsageError(f"--source {source}: expected images; for a camera or a video: edge-mrcnn run")
     names = relative_names(images.paths)
     ids = image_ids(names)
-    path, options = resolve_model(model, threads=threads, device=device)
+    path, options = resolve_model(choose_model(model), threads=threads, device=device)
     expect_apart([("-o", output)], [*images.reads(), path, *ModelFile(path).files])
     expect_writable(output)
     output = free_path(output)
@@ -55,7 +61,8 @@ def command(
     output.mkdir(parents=True, exist_ok=True)  # where not one image could be read
     (output / RESULTS).write_text(json.dumps(records))
     click.echo(f"wrote {output / RESULTS}: {len(records)} detections in {len(names)} images, drawn beside it")
-    name_next("run", "--model", model, "--source", 0)
+    named = ("--model", model) if model else ()
+    name_next("run", *named, "--source", 0)
 
 
 def relative_names(paths: list[Path]) -> list[str]:

@@ -13,6 +13,7 @@ from edge_mrcnn.cli.options import DATA_HELP, load_split, make_progress, name_ne
 from edge_mrcnn.cli.origin import as_own_file, origin_options
 from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from runtimes.errors import GateError, MissingFileError, UsageError
+from runtimes.shipped import checkpoint_file, model_file
 
 if TYPE_CHECKING:
     from edge_mrcnn.data.coco import CocoData
@@ -71,7 +72,8 @@ def command(
     from edge_mrcnn.report.models import open_model
     from edge_mrcnn.report.reference_file import read_reference
 
-    paths = [as_own_file(Path(reference), output), *split_paths((*models, *more))]
+    compared = [model_file(path) for path in split_paths((*models, *more))]
+    paths = [as_own_file(checkpoint_file(reference), output), *compared]
     output = choose_output(output, [*paths, data], overwrite=overwrite)
     data_sets = load_data_sets(data, extra)
     config = CompareConfig(title=name, limit=limit, max_drop=max_drop, measures_memory=memory)
@@ -120,7 +122,7 @@ def record(
 
     output = choose_output(output, [weights, data], overwrite=overwrite)
     data_sets = load_data_sets(data, extra)
-    model = open_model(as_own_file(weights, output.parent), device=device, threads=threads)
+    model = open_model(as_own_file(checkpoint_file(weights), output.parent), device=device, threads=threads)
     with model.runtime:
         facts, evaluations = record_model(model, data_sets, limit=limit, progress=make_progress())
     pairs = {label: (data_sets[label], evaluation) for label, evaluation in evaluations.items()}

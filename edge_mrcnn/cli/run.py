@@ -14,6 +14,7 @@ import cv2
 import runtimes
 from edge_mrcnn.cli.config_file import CONFIG_KEY
 from edge_mrcnn.cli.credentials import Url
+from edge_mrcnn.cli.defaults import choose_model, choose_sources, open_browser, show_masks
 from edge_mrcnn.cli.live_options import live_options
 from edge_mrcnn.live.loop import run_loop
 from edge_mrcnn.live.scenes import summarize_places
@@ -33,13 +34,20 @@ FINISH_S = 1.0
 
 
 def run(
-    model: str, kind: str, sources: tuple[str, ...], max_frames: int | None, threads: int | None, device: str | None,
-    parallel: int, wait: bool, settings: LiveSettings,
+    model: str | None, kind: str, sources: tuple[str, ...], max_frames: int | None, threads: int | None,
+    device: str | None, parallel: int, wait: bool, settings: LiveSettings,
 ) -> None:  # fmt: skip
-    """Run a model live on cameras, streams or videos. Ctrl-C ends it and finishes the files; twice, at once."""
-    opened = open_sources(sources)
+    """Run a model live on cameras, streams or videos. Ctrl-C ends it and finishes the files; twice, at once.
+
+    With no option at all it runs the people model that comes along on the first camera and serves the live page; where
+    there is no camera, on a view over photographs.
+    """
+    shows_masks = not model or not sources
+    opened = open_sources(choose_sources(sources))
+    if shows_masks:
+        settings = show_masks(settings, list(opened.values()))
     quieten_opencv()
-    path, options = resolve_model(model, kind, threads=threads, device=device)
+    path, options = resolve_model(choose_model(model), kind, threads=threads, device=device)
     if "threads" in options:
         cv2.setNumThreads(options["threads"])
     with catch_signals() as signals, ExitStack() as stack:
@@ -47,8 +55,11 @@ def run(
         stream = Stream(runtime.lanes(parallel), opened, is_patient=wait)
         session = Session(settings, runtime.card, stream, shares_frames=False, is_patient=wait, inputs=list_read(path))
         live = stack.enter_context(finished(session, signals))
-        for line in (f"{describe(runtime.card)} on {', '.join(opened)}", *live.outputs.greetings()):
+        greetings = list(live.outputs.greetings())
+        for line in (f"{describe(runtime.card)} on {', '.join(opened)}", *greetings):
             click.echo(line, err=True)
+        if shows_masks:
+            open_browser(greetings)
         signals.stop = stream.stop
         follow(stream, opened, live, limit=max_frames)
         if signals.count:
@@ -73,15 +84,19 @@ def build_command() -> click.Command:
 
 
 OPTIONS = (
-    click.option("--model", required=True, help="A .onnx, .xml or .tflite that `export` wrote, or a folder of them."),
+    click.option(
+        "--model",
+        help="A .onnx, .xml or .tflite that `export` wrote, or a folder of them  [default: people, which comes along]",
+    ),
     click.option(
         "--runtime", "kind", type=click.Choice(["auto", *FORMATS]), default="auto",
         show_default=True, help="Of a folder: auto runs what `tune` chose for this board.",
     ),
     click.option(
-        "--source", "sources", required=True, multiple=True, metavar="[NAME=]SOURCE", type=Url(),
-        help="Camera (0, /dev/video0, csi://0, picamera://0), URL, video, image, folder, glob or synthetic; several "
-        "times for several. Options follow a #: 0#size=1280x720,fps=30,format=MJPG.",
+        "--source", "sources", multiple=True, metavar="[NAME=]SOURCE", type=Url(),
+        help="Camera (0, /dev/video0, csi://0, picamera://0), URL, video, image, folder, glob, photograph or "
+        "synthetic; several times for several. Options follow a #: 0#size=1280x720,fps=30,format=MJPG  [default: 0, or "
+        "photograph where there is no camera]",
     ),
     click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames."),
     click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice]."),

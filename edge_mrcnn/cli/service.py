@@ -26,6 +26,8 @@ GROUPS = ("video", "render")
 """Groups that own cameras and accelerators, as far as the machine has them."""
 WRITTEN = ("save", "json", "coco")
 """Options of `run` that name what is written."""
+NAMED = ("model", "sources")
+"""Options of `run` that a service states: what a camera that is off at boot would change must not be left to chance."""
 
 name_option = click.option("--name", required=True, help="What the camera is called: letters, digits, hyphens.")
 system_option = click.option("--system", "is_system", is_flag=True, help="For the machine, not for this user.")
@@ -118,7 +120,7 @@ def parse_run(arguments: Sequence[str]) -> dict[str, Any]:
     # A camera that is off at boot must not end the service.
     named: dict[str, Any] = {"wait": True, **_read_given(given.pop("config", None)), **given}
     flags = {str(option.name): flag for flag, option in reversed(options.items())}
-    missing = [flag for flag, option in options.items() if option.required and option.name not in named]
+    missing = [flag for flag, option in options.items() if option.name in NAMED and option.name not in named]
     if missing:
         raise UsageError(f"run: expected --{missing[0]} after the --")
     return {flags[name]: to_toml(options[flags[name]], value) for name, value in named.items() if name in flags}

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import logging
 import os
+import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from edge_mrcnn.model.importers.reading import read_record
 from edge_mrcnn.model.mask_rcnn import build_model
 from edge_mrcnn.model.published import import_torchvision, locate
 from runtimes.errors import DataError, MissingFileError, ModelFileError, UsageError, one_line
+from runtimes.formats.base import ZIP_SEAL
+from runtimes.seal import check_seal, write_seal
 
 FORMAT = "edge-mrcnn-checkpoint-1"
 
@@ -67,8 +70,13 @@ def rename_classes(
     return replace(checkpoint, classes=classes, category_ids=category_ids or checkpoint.category_ids)
 
 
-def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, is_half: bool = False) -> None:
     """Write a checkpoint; a file that is there is replaced only when the new one is complete.
+
+    Args:
+        path: File to write.
+        checkpoint: What it holds.
+        is_half: Keep the weights of layers in FP16, at half the size; norms and biases stay in FP32.
 
     Raises:
         OSError: If it cannot be written; what was written of it is removed.
@@ -82,7 +90,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "classes": list(checkpoint.classes),
         "category_ids": list(checkpoint.category_ids),
         "training": checkpoint.training,
-        "state_dict": {k: v.detach().cpu() for k, v in checkpoint.model.state_dict().items()},
+        "state_dict": {k: _as_stored(v, is_half) for k, v in checkpoint.model.state_dict().items()},
     }
     try:
         torch.save(record, partial)
@@ -93,13 +101,36 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     partial.replace(path)
 
 
+def _as_stored(value: Tensor, is_half: bool) -> Tensor:
+    """A weight as it is written: what has one dimension is small, and a variance may be too small for FP16."""
+    value = value.detach().cpu()
+    return value.half() if is_half and value.dim() > 1 and value.is_floating_point() else value
+
+
+def seal_checkpoint(path: str | Path) -> None:
+    """Put the SHA-256 of a checkpoint into it; from then on it is checked whenever the file is opened."""
+    with zipfile.ZipFile(path, "a") as archive:  # what torch.save writes is a ZIP archive
+        archive.comment = ZIP_SEAL.blank
+    write_seal(path, ZIP_SEAL)
+
+
+def _check_own_seal(path: Path) -> None:
+    """Raise ModelFileError if a checkpoint is sealed and damaged; most are not sealed."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - ZIP_SEAL.length))
+        end = file.read()
+    if ZIP_SEAL.is_in(end):
+        check_seal(path, ZIP_SEAL)
+
+
 def load_checkpoint(path: str | Path, origin: Origin | None = None) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
-        path: What `save_checkpoint` wrote; weights of torchvision's `maskrcnn_resnet50_fpn` or
-            `maskrcnn_resnet50_fpn_v2`, in whatever a training loop wraps around them, or "torchvision:" and one of
-            these names; a Mask R-CNN of Detectron2 or MMDetection on a ResNet-50 or ResNet-101 FPN.
+        path: What `save_checkpoint` wrote; "people" for the model that comes along; weights of torchvision's
+            `maskrcnn_resnet50_fpn` or `maskrcnn_resnet50_fpn_v2`, in whatever a training loop wraps around them, or
+            "torchvision:" and one of these names; a Mask R-CNN of Detectron2 or MMDetection on a ResNet-50 or
+            ResNet-101 FPN.
         origin: What the file of another project does not say: its configuration, its class names.
 
     Raises:
@@ -113,6 +144,7 @@ def load_checkpoint(path: str | Path, origin: Origin | None = None) -> Checkpoin
         raise ModelFileError(f"{path}: a SavedModel of TensorFlow; expected a checkpoint of `edge-mrcnn train`")
     if not path.is_file():
         raise MissingFileError(f"{path}: no such checkpoint")
+    _check_own_seal(path)
     record = read_record(path)
     is_ours = isinstance(record, dict) and record.get("format") == FORMAT
     try:
@@ -149,13 +181,19 @@ def _restore_imported(found: Imported) -> Checkpoint:
 def _restore_own(record: dict[str, Any]) -> Checkpoint:
     config = ModelConfig.from_dict(record["config"])
     classes, category_ids = tuple(record["classes"]), tuple(record["category_ids"])
-    model = restore_model(config, len(classes), record["state_dict"])
+    state = {name: _as_computed(value) for name, value in record["state_dict"].items()}
+    model = restore_model(config, len(classes), state)
     scores = model.roi_heads.box_predictor.cls_score.out_features - 1
     if not len(classes) == len(category_ids) == scores:
         raise ValueError(f"{len(classes)} class names, {len(category_ids)} category ids, weights for {scores} classes")
     return Checkpoint(
         model=model, config=config, classes=classes, category_ids=category_ids, training=record["training"]
     )
+
+
+def _as_computed(value: Tensor) -> Tensor:
+    """A weight in the precision that models compute in."""
+    return value.float() if value.dtype == torch.float16 else value
 
 
 def restore_model(config: ModelConfig, num_classes: int, state: dict[str, Tensor]) -> MaskRCNN:

@@ -18,6 +18,7 @@ from edge_mrcnn.config import ModelConfig, preset
 from edge_mrcnn.model.importers.imported import Imported, check_anchors
 from edge_mrcnn.model.importers.unpacking import find_by_mark
 from runtimes.errors import MissingFileError, UsageError, one_line
+from runtimes.shipped import checkpoint_file
 
 PREFIX = "torchvision:"
 """Before the name of a published model."""
@@ -34,14 +35,14 @@ _MARKS = (_SCORES, "roi_heads.mask_predictor.mask_fcn_logits.weight", "backbone.
 
 
 def locate(weights: str | Path) -> Path:
-    """The file of a checkpoint; "torchvision:NAME" is downloaded by torchvision's own loader, once.
+    """The file of a checkpoint; "people" comes along, "torchvision:NAME" is downloaded by torchvision's loader, once.
 
     Raises:
         UsageError: If torchvision has no such Mask R-CNN.
-        MissingFileError: If it cannot be downloaded.
+        MissingFileError: If it cannot be downloaded, or did not come along.
     """
     if not str(weights).startswith(PREFIX):
-        return Path(weights)
+        return checkpoint_file(weights)
     name = str(weights).removeprefix(PREFIX)
     if name not in MODELS:
         raise UsageError(f"{weights}: expected one of {', '.join(PREFIX + known for known in MODELS)}")

@@ -13,6 +13,7 @@ from edge_mrcnn.measure.files import is_checkpoint
 from runtimes import ModelCard, Runtime
 from runtimes.errors import MissingExtraError, ModelFileError, UnknownFormatError
 from runtimes.progress import Progress, silent
+from runtimes.shipped import model_file
 
 Layers = dict[str, tuple[int, int]]
 """Part of the net to its layers that compute in integers, and in floating point."""
@@ -52,7 +53,7 @@ def open_model(path: str | Path, *, device: str = "auto", threads: int | None = 
         MissingExtraError: If the runtime, or torch, is not installed.
         UsageError: If the device is not there.
     """
-    path = Path(path)
+    path = model_file(path)
     asked = {"threads": "the runtime's choice" if threads is None else str(threads)}
     if is_checkpoint(path):
         return _open_checkpoint(path, device, threads, asked)

@@ -21,6 +21,7 @@ from runtimes.errors import ModelFileError, UsageError
 from runtimes.formats import FORMATS
 from runtimes.home import user_folder
 from runtimes.model_file import ModelFile
+from runtimes.shipped import ShippedModel, find_shipped, model_file
 
 FILE = "tuned.json"
 FORMAT = "edge-mrcnn-tuned-1"
@@ -54,7 +55,7 @@ def resolve_model(
     """What to open for a file or a folder.
 
     Args:
-        path: A model file, which is taken as it is, or a folder that was tuned.
+        path: A model file, which is taken as it is, a folder that was tuned, or the name of a model that comes along.
         runtime: "auto" for what was chosen on this board; a key of `FORMATS` for the folder's model of that kind,
             INT8 before FP32.
         threads: CPU threads, whatever was chosen.
@@ -74,6 +75,10 @@ def resolve_model(
 
 def _find(path: Path, runtime: str) -> tuple[Path, dict[str, Any]]:
     """The model file, and the options that were chosen for it."""
+    shipped = find_shipped(path)
+    if shipped is not None:
+        return _find_shipped(shipped, runtime)
+    path = model_file(path)  # "people.onnx" names a file too
     if not path.is_dir():
         if runtime != "auto":
             _expect_runtime(path, runtime)
@@ -82,6 +87,17 @@ def _find(path: Path, runtime: str) -> tuple[Path, dict[str, Any]]:
         return _pick(path, runtime), {}
     choice = read_choice(path)
     return path / choice.file, dict(choice.options)
+
+
+def _find_shipped(model: ShippedModel, runtime: str) -> tuple[Path, dict[str, Any]]:
+    """The file of a model that comes along: what was tuned for this board, else that of the fastest runtime here."""
+    if runtime != "auto":
+        return model.file_for(runtime), {}
+    was_tuned = any(place.is_file() for place in _places(model.folder))
+    if not was_tuned:
+        return model.best_file(), {}
+    choice = read_choice(model.folder)
+    return model.folder / choice.file, dict(choice.options)
 
 
 def _expect_runtime(path: Path, runtime: str) -> None:

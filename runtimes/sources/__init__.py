@@ -15,10 +15,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from runtimes.errors import SourceError, UsageError, expect_text
+from runtimes.shipped import list_shipped
 from runtimes.sources.address import PIPELINE, parse_rate, parse_size, split_label, split_options
 from runtimes.sources.base import CODES, STALL_S, Frame, Source
 from runtimes.sources.files import IMAGE_SUFFIXES, ImageSource, VideoSource, expect_images
 from runtimes.sources.live import LiveSource, open_camera, open_csi, open_gstreamer, open_network, open_picamera
+from runtimes.sources.photograph import PhotographSource
 from runtimes.sources.synthetic import SyntheticSource
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Frame",
     "ImageSource",
     "LiveSource",
+    "PhotographSource",
     "Source",
     "SyntheticSource",
     "VideoSource",
@@ -78,8 +81,8 @@ def open_source(text: str | Path) -> Source:
 
     Args:
         text: A camera ("0", "/dev/video0", "/dev/v4l/by-id/...", "csi://0", "picamera://0"), a URL, a GStreamer
-            pipeline, "synthetic", a video file, an image, a folder of images or a glob pattern. Options of cameras
-            and streams follow a "#": "0#size=1280x720,fps=30,format=MJPG", "rtsp://host/live#transport=udp".
+            pipeline, "photograph", "synthetic", a video file, an image, a folder of images or a glob pattern. Options
+            of cameras and streams follow a "#": "0#size=1280x720,fps=30,format=MJPG", "rtsp://host/live#transport=udp".
 
     Raises:
         SourceError: If a file is missing, a folder is empty, a video cannot be decoded or an address not understood.
@@ -104,8 +107,9 @@ def open_source(text: str | Path) -> Source:
             "an address is written scheme://host/path, such as rtsp://user:password@192.168.1.20/live; this one is not",
             code="bad-address",
         )
-    if re.match(r"synthetic(#|$)", text):
-        return open_synthetic(text)
+    for name, open_generated in GENERATED.items():
+        if re.match(rf"{name}(#|$)", text):
+            return open_generated(text)
     return open_file(text)
 
 
@@ -158,6 +162,26 @@ def open_synthetic(text: str) -> SyntheticSource:
         raise UsageError(f"seed={seed}: expected a whole number from 0")
     size_hw, rate = parse_size(options.get("size", "640x480")), parse_rate(options.get("fps", "30"))
     return SyntheticSource(name, size_hw=size_hw, fps=rate, seed=int(seed))
+
+
+def open_photograph(text: str) -> PhotographSource:
+    """A view that moves over the photographs that come along: "photograph#size=640x480,fps=30".
+
+    Raises:
+        SourceError: If they are not installed.
+    """
+    name, options = split_options(text, {"size": "640x480", "fps": "30"})
+    photographs = [path for model in list_shipped() for path in model.photographs]
+    if not photographs:
+        raise SourceError(
+            f"{name}: the photographs come with the people model: pip install edge-mrcnn-people", code="missing"
+        )
+    size_hw, rate = parse_size(options.get("size", "640x480")), parse_rate(options.get("fps", "30"))
+    return PhotographSource(name, photographs, size_hw=size_hw, fps=rate)
+
+
+GENERATED = {"synthetic": open_synthetic, "photograph": open_photograph}
+"""Name of a source that needs no camera and no file of the user -> what opens it."""
 
 
 def open_file(text: str) -> Source:

@@ -1,0 +1,171 @@
+"""The models that come with edge-mrcnn, by name: which are installed, and where their files are.
+
+Each comes in a small package of its own that holds files and no code. A checkout of the sources has them below
+`models/` and needs no installation. Nothing here needs an SDK or torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+from pathlib import Path
+
+from runtimes.errors import MissingExtraError, MissingFileError, UsageError
+from runtimes.formats import FORMATS
+
+PACKAGES = {"people": "edge_mrcnn_people"}
+"""Name of a model -> the package that holds its files."""
+CHECKOUT = Path(__file__).parents[1] / "models"
+"""Where a checkout of the sources has the packages."""
+CHECKPOINT = ".pt"
+FASTEST_FIRST = ("tflite", "openvino", "onnx")
+"""Formats in the order of their speed in INT8, on x86 as on Arm; `edge-mrcnn tune` measures it on one board."""
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """One model in the forms in which it is installed."""
+
+    name: str
+    """What users call it: "people"."""
+    folder: Path
+    """Where its files are."""
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Format -> INT8 file, the fastest first."""
+        named = {name: self.folder / f"{self.name}{FORMATS[name].suffix}" for name in FASTEST_FIRST}
+        return {name: path for name, path in named.items() if path.is_file()}
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """What a training starts from; None where it was left out."""
+        path = self.folder / f"{self.name}{CHECKPOINT}"
+        return path if path.is_file() else None
+
+    @property
+    def photographs(self) -> list[Path]:
+        """Pictures that show what it finds."""
+        return sorted((self.folder / "photographs").glob("*.jpg"))
+
+    def file_for(self, runtime: str) -> Path:
+        """The file of a format.
+
+        Raises:
+            MissingFileError: If it was left out.
+        """
+        found = self.files.get(runtime)
+        if found is None:
+            raise MissingFileError(f"{self.name}: is not installed for {runtime}, only for {', '.join(self.files)}")
+        return found
+
+    def best_file(self) -> Path:
+        """The file of the fastest runtime that is installed.
+
+        Raises:
+            MissingExtraError: If no runtime is.
+        """
+        for name, path in self.files.items():
+            if is_installed(name):
+                return path
+        raise MissingExtraError(f"{self.name}: no runtime is installed: pip install 'edge-mrcnn[{FASTEST_FIRST[0]}]'")
+
+
+def is_installed(runtime: str) -> bool:
+    """Whether a package is there that runs a format; it is not imported."""
+    for package in FORMATS[runtime].packages:
+        try:
+            distribution(package)
+        except PackageNotFoundError:
+            continue
+        return True
+    return False
+
+
+def list_shipped() -> list[ShippedModel]:
+    """The models that are installed."""
+    found = []
+    for name in PACKAGES:
+        folder = _folder_of(name)
+        if folder is not None:
+            found.append(ShippedModel(name, folder))
+    return found
+
+
+def default_model() -> ShippedModel:
+    """The model to take where a user names none.
+
+    Raises:
+        UsageError: If none is installed.
+    """
+    shipped = list_shipped()
+    if not shipped:
+        raise UsageError(
+            "--model: name a model file, or install the one that comes along: pip install edge-mrcnn-people"
+        )
+    return shipped[0]
+
+
+def find_shipped(path: str | Path) -> ShippedModel | None:
+    """The model of this name; None for any other path, and where a file or folder of this name lies here.
+
+    Raises:
+        MissingFileError: If its package is not installed.
+    """
+    path = Path(path)
+    name = str(path)
+    if name not in PACKAGES or path.exists():
+        return None
+    folder = _folder_of(name)
+    if folder is None:
+        raise MissingFileError(
+            f"{name}: no such file, and the model of this name is not installed: pip install edge-mrcnn-{name}"
+        )
+    return ShippedModel(name, folder)
+
+
+def model_file(path: str | Path) -> Path:
+    """A path itself; of "people" the file of the fastest runtime here, of "people.onnx" that file.
+
+    Raises:
+        MissingFileError, MissingExtraError: If a shipped model, or every runtime of it, is not installed.
+    """
+    shipped = find_shipped(path)
+    return shipped.best_file() if shipped else _by_file_name(Path(path))
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """A path itself; of "people" or "people.pt" the checkpoint.
+
+    Raises:
+        MissingFileError: If it is not installed.
+    """
+    shipped = find_shipped(path)
+    if shipped is None:
+        return _by_file_name(Path(path))
+    if shipped.checkpoint is None:
+        raise MissingFileError(f"{path}: is installed without its checkpoint, {shipped.name}{CHECKPOINT}")
+    return shipped.checkpoint
+
+
+def _by_file_name(path: Path) -> Path:
+    """The file of a shipped model that a bare file name means, else the path itself."""
+    is_bare = path.name == str(path)
+    if not is_bare or path.stem not in PACKAGES or path.exists():
+        return path
+    folder = _folder_of(path.stem)
+    if folder is None or not (folder / path.name).is_file():
+        return path
+    return folder / path.name
+
+
+def _folder_of(name: str) -> Path | None:
+    """The folder of an installed package, else of a checkout; None where neither holds a model file."""
+    package = PACKAGES[name]
+    spec = find_spec(package)
+    places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+    for folder in (*places, CHECKOUT / name / package):
+        if ShippedModel(name, folder).files:
+            return folder
+    return None
