@@ -178,7 +178,7 @@ def site(wheel: Path, rootfs: Path, uv: str) -> Callable[[str], Path]:
         subprocess.run(
             [uv, "pip", "install", "--quiet", "--target", folder, "--python-version", python,
              "--python-platform", f"aarch64-{GLIBC}", "--only-binary", ":all:",
-             "--constraint", ROOT / "requirements.txt", f"{wheel}[{extra}]"],
+             "--constraint", ROOT / "requirements.txt", "--find-links", wheel.parent, f"{wheel}[{extra}]"],
             check=True,
         )  # fmt: skip
         return folder
