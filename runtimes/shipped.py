@@ -15,7 +15,9 @@ from runtimes.errors import MissingExtraError, MissingFileError, UsageError
 from runtimes.formats import FORMATS
 
 PACKAGES = {"people": "edge_mrcnn_people"}
-"""Name of a model -> the package that holds its files."""
+"""Name of a model -> the package that holds the files that a device runs."""
+WEIGHTS = "_weights"
+"""End of the name of the package with its checkpoint, which only a training needs."""
 CHECKOUT = Path(__file__).parents[1] / "models"
 """Where a checkout of the sources has the packages."""
 CHECKPOINT = ".pt"
@@ -41,8 +43,11 @@ class ShippedModel:
     @property
     def checkpoint(self) -> Path | None:
         """What a training starts from; None where it was left out."""
-        path = self.folder / f"{self.name}{CHECKPOINT}"
-        return path if path.is_file() else None
+        file = f"{self.name}{CHECKPOINT}"
+        for folder in (self.folder, *_places(self.name, f"{PACKAGES[self.name]}{WEIGHTS}")):
+            if (folder / file).is_file():
+                return folder / file
+        return None
 
     @property
     def photographs(self) -> list[Path]:
@@ -145,7 +150,9 @@ def checkpoint_file(path: str | Path) -> Path:
     if shipped is None:
         return _by_file_name(Path(path))
     if shipped.checkpoint is None:
-        raise MissingFileError(f"{path}: is installed without its checkpoint, {shipped.name}{CHECKPOINT}")
+        raise MissingFileError(
+            f"{path}: is installed without its checkpoint: pip install edge-mrcnn-{shipped.name}-weights"
+        )
     return shipped.checkpoint
 
 
@@ -155,17 +162,24 @@ def _by_file_name(path: Path) -> Path:
     if not is_bare or path.stem not in PACKAGES or path.exists():
         return path
     folder = _folder_of(path.stem)
-    if folder is None or not (folder / path.name).is_file():
+    if folder is None:
         return path
-    return folder / path.name
+    if path.suffix == CHECKPOINT:
+        return ShippedModel(path.stem, folder).checkpoint or path
+    return folder / path.name if (folder / path.name).is_file() else path
 
 
 def _folder_of(name: str) -> Path | None:
     """The folder of an installed package, else of a checkout; None where neither holds a model file."""
-    package = PACKAGES[name]
-    spec = find_spec(package)
-    places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
-    for folder in (*places, CHECKOUT / name / package):
+    for folder in _places(name, PACKAGES[name]):
         if ShippedModel(name, folder).files:
             return folder
     return None
+
+
+def _places(name: str, package: str) -> list[Path]:
+    """Folders where a package of a model may be: where it is installed, then in a checkout."""
+    spec = find_spec(package)
+    installed = spec.submodule_search_locations if spec else None
+    checkout = CHECKOUT / name
+    return [*map(Path, installed or ()), checkout / package, checkout / "weights" / package]

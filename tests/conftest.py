@@ -396,12 +396,13 @@ def shipped_toy(
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout, and beside it that of the people model, which its extras bring."""
+    """The wheel of this checkout, and beside it those of the people model, which its extras bring."""
     pytest.importorskip("hatchling", reason="pip install hatchling")
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     root = Path(__file__).parents[1]
-    for project in (root, root / "models" / "people"):
+    people = root / "models" / "people"
+    for project in (root, people, people / "weights"):
         subprocess.run(command, check=True, capture_output=True, cwd=project)
     return next(folder.glob("edge_mrcnn-*.whl"))
 

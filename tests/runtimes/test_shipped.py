@@ -64,8 +64,15 @@ class TestName:
         with pytest.raises(MissingFileError, match="not installed for onnx, only for tflite, openvino"):
             model.file_for("onnx")
 
-    def test_without_a_checkpoint_says_so(self, shipped_toy) -> None:
-        with pytest.raises(MissingFileError, match="without its checkpoint"):
+    def test_has_its_checkpoint_in_a_package_of_its_own(self, shipped_toy) -> None:
+        weights = shipped_toy.with_name("edge_mrcnn_people_weights")
+        weights.mkdir()
+        (weights / "people.pt").touch()
+        assert shipped.checkpoint_file("people") == shipped.checkpoint_file("people.pt") == weights / "people.pt"
+
+    def test_without_a_checkpoint_says_so(self, shipped_toy, tmp_path, monkeypatch) -> None:
+        monkeypatch.setattr(shipped, "CHECKOUT", tmp_path)
+        with pytest.raises(MissingFileError, match="pip install edge-mrcnn-people-weights"):
             shipped.checkpoint_file("people")
 
 
