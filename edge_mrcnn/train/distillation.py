@@ -8,6 +8,7 @@ pyramid of the teacher besides (FitNets, arXiv 1412.6550).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +19,7 @@ from torchvision.models.detection import MaskRCNN
 
 from edge_mrcnn.config import TrainConfig
 from edge_mrcnn.model.checkpoint import Checkpoint
-from edge_mrcnn.model.class_rows import compare_classes, map_classes
+from edge_mrcnn.model.class_rows import compare_classes
 from edge_mrcnn.train.losses import Regions
 from runtimes.errors import UsageError
 
@@ -39,26 +40,21 @@ class TeacherOutputs:
 
 
 class Teacher:
-    """A frozen model that answers for regions of a student of the same classes."""
+    """A frozen model that answers for regions of a student; what it knows beyond the student's classes is background.
+
+    A teacher of COCO's 80 classes can so teach people alone.
+    """
 
     def __init__(self, checkpoint: Checkpoint, student: Checkpoint) -> None:
         """
         Raises:
-            UsageError: If the classes differ, or the input sizes are not of one shape.
+            UsageError: If it does not know a class of the student, or the input sizes are not of one shape.
         """
-        if not compare_classes(checkpoint.classes, student.classes).is_whole:
-            raise UsageError(
-                f"--teacher: it knows the classes {checkpoint.classes[:5]}, the student learns {student.classes[:5]}; "
-                "train a teacher on the same ones, or name its classes as the data does"
-            )
-        checkpoint = map_classes(checkpoint, student.classes, student.category_ids)
+        expect_known(checkpoint.classes, student.classes)
+        self.rows = class_rows(checkpoint.classes, student.classes)
         height, width = checkpoint.config.image_size_hw
-        student_height, student_width = student.config.image_size_hw
-        if height * student_width != width * student_height:
-            raise UsageError(
-                f"--teacher: its input is {height}x{width}, the student's {student_height}x{student_width}; "
-                "both must be of one shape: give an --imgsz in proportion"
-            )
+        student_height, _ = student.config.image_size_hw
+        expect_same_shape((height, width), student.config.image_size_hw)
         self.model: MaskRCNN = checkpoint.model.eval().requires_grad_(False)
         self.name = checkpoint.config.name
         self.image_size_hw = (height, width)
@@ -85,10 +81,13 @@ class Teacher:
         boxes = [xyxy * self.scale for xyxy in regions.boxes]
         features = heads.box_roi_pool(maps, boxes, batch.image_sizes)
         class_logits, deltas = heads.box_predictor(heads.box_head(features))
+        class_logits = select_logits(class_logits, self.rows)
+        deltas = select_columns(deltas, self.rows, width=4)
 
         object_boxes = [xyxy * self.scale for xyxy in regions.object_boxes]
         mask_features = heads.mask_roi_pool(maps, object_boxes, batch.image_sizes)
         mask_logits = heads.mask_predictor(heads.mask_head(mask_features))
+        mask_logits = select_columns(mask_logits, self.rows)
         return TeacherOutputs(
             maps=list(maps.values()),
             features=features,
@@ -103,6 +102,54 @@ class Teacher:
             return images
         resized = F.interpolate(images.float(), self.image_size_hw, mode="bilinear", antialias=True)
         return resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def expect_known(known: Sequence[str], wanted: Sequence[str]) -> None:
+    """See to it that a teacher knows all classes that are to be learnt.
+
+    Raises:
+        UsageError: If it does not.
+    """
+    overlap = compare_classes(known, wanted)
+    if overlap.new:
+        raise UsageError(
+            f"--teacher: it knows the classes {tuple(known[:5])}, and not {overlap.new[:5]}, which the student learns; "
+            "train a teacher on the same ones, or name its classes as the data does"
+        )
+
+
+def expect_same_shape(size_hw: tuple[int, int], student_hw: tuple[int, int]) -> None:
+    """See to it that a region of the student's picture is one of the teacher's.
+
+    Raises:
+        UsageError: If the inputs are not of one shape.
+    """
+    height, width = size_hw
+    student_height, student_width = student_hw
+    if height * student_width != width * student_height:
+        raise UsageError(
+            f"--teacher: its input is {height}x{width}, the student's {student_height}x{student_width}; "
+            "both must be of one shape: give an --imgsz or a --teacher-imgsz in proportion"
+        )
+
+
+def class_rows(known: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """The teacher's row, background being 0, of the background and of each class of the student."""
+    row_of = {name.casefold(): row for row, name in enumerate(known, start=1)}
+    return [0, *(row_of[name.casefold()] for name in wanted)]
+
+
+def select_logits(logits: Tensor, rows: Sequence[int]) -> Tensor:
+    """Class logits (N, classes) of some classes; the probability of all others goes to the background, row 0."""
+    others = sorted(set(range(logits.shape[1])) - set(rows[1:]))
+    background = logits[:, others].logsumexp(1, keepdim=True)
+    return torch.cat([background, logits[:, rows[1:]]], 1)
+
+
+def select_columns(values: Tensor, rows: Sequence[int], width: int = 1) -> Tensor:
+    """Of values (N, classes * width, ...) the columns of some classes."""
+    by_class: Tensor = values.unflatten(1, (-1, width))
+    return by_class[:, list(rows)].flatten(1, 2)
 
 
 def make_adapter(student: MaskRCNN, teacher: Teacher) -> nn.Module:
