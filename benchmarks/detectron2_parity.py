@@ -1,6 +1,10 @@
-"""How near an imported Detectron2 checkpoint comes to what Detectron2 itself answered, on each runtime.
+"""How near an imported checkpoint comes to what Detectron2 answers, on each runtime.
 
     python benchmarks/detectron2_parity.py --case DIR --runtimes torch,onnx,openvino,tflite --ablate
+    python benchmarks/detectron2_parity.py --runtimes torch,onnx,openvino,tflite
+
+The first compares with what Detectron2 itself answered, the second narrow models of every kind that is imported,
+MMDetection's too, with Detectron2's inference as the tests have it (tests/helpers/detectron2_model.py).
 
 DIR holds `picture.png`, `config.yaml`, `reference.npz` (boxes (N, 4) xyxy px, scores, labels from 0, masks (N, 28, 28)
 probabilities; of the picture as it is, fed as BGR bytes), and `model_final.pth`, or `make_checkpoint.py` and
@@ -13,13 +17,18 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+import yaml
 
 import runtimes
+from edge_mrcnn.export.graph import SMALLEST_DETECTION_PX
 from edge_mrcnn.export.pipeline import ExportConfig, adapt, export
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, restore_model
 from edge_mrcnn.model.importers.origin import Origin
@@ -42,33 +51,96 @@ ABLATIONS: dict[str, dict[str, object]] = {
 """What is left out, and the settings that leave it out; None turns a setting over."""
 
 
+SIZE_HW = (128, 192)
+"""Of the picture that narrow models are shown."""
+
+
 def main() -> None:
     options = parse_options()
-    image = read_image(options.case / "picture.png")
-    expected = read_reference(options.case / "reference.npz")
-    rows = []
+    names = options.runtimes.split(",")
     with tempfile.TemporaryDirectory() as folder:
-        weights = find_weights(options.case, Path(folder), options.seed)
-        origin = Origin(config=options.case / "config.yaml")
-        config = ExportConfig(image_size_hw=(image.shape[0], image.shape[1]))
-        for name in options.runtimes.split(","):
-            with open_runtime(name, weights, origin, config, Path(folder)) as runtime:
-                rows.append(row(name, measure(runtime, image, expected)))
-        if options.ablate:
-            checkpoint = adapt(load_checkpoint(weights, origin), config)
-            for what, parity in ablate(checkpoint, image, expected):
-                rows.append(row(f"torch, {what}", parity))
-    head = ("runtime", "found", "beside them", "box px", "score", "mask")
+        if options.case:
+            rows = list(compare_case(options.case, options.seed, names, options.ablate, Path(folder)))
+        else:
+            rows = list(compare_narrow_models(names, Path(folder)))
+    head = ("model and runtime", "found", "beside them", "box px", "score", "mask")
     print("\n".join(Table(head, tuple(rows)).markdown()))
 
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", type=Path, required=True)
+    parser.add_argument("--case", type=Path, help="folder with what Detectron2 answered; else narrow models are made")
     parser.add_argument("--runtimes", default="torch", help="torch, onnx, openvino, tflite, separated by commas")
     parser.add_argument("--seed", type=int, default=5, help="of the weights that make_checkpoint.py draws")
-    parser.add_argument("--ablate", action="store_true", help="leave out one thing at a time, in torch")
+    parser.add_argument("--ablate", action="store_true", help="leave out one thing at a time, in torch; with --case")
     return parser.parse_args()
+
+
+def compare_case(case: Path, seed: int, names: Sequence[str], ablates: bool, folder: Path) -> Iterator[tuple[str, ...]]:
+    """Rows of a checkpoint that Detectron2 answered for."""
+    image = read_image(case / "picture.png")
+    expected = read_reference(case / "reference.npz")
+    weights = find_weights(case, folder, seed)
+    origin = Origin(config=case / "config.yaml")
+    config = ExportConfig(image_size_hw=(image.shape[0], image.shape[1]))
+    for name in names:
+        with open_runtime(name, weights, origin, config, folder) as runtime:
+            yield row(name, measure(runtime, image, expected))
+    if ablates:
+        checkpoint = adapt(load_checkpoint(weights, origin), config)
+        for what, parity in ablate(checkpoint, image, expected):
+            yield row(f"torch, {what}", parity)
+
+
+def compare_narrow_models(names: Sequence[str], folder: Path) -> Iterator[tuple[str, ...]]:
+    """Rows of small random models of each kind; the answers are those of Detectron2's inference in the tests."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
+    import detectron2_model
+    import mmdetection_model
+    import torch
+
+    image = make_picture()
+    config = ExportConfig(image_size_hw=SIZE_HW)
+    for number, (title, recipe, version) in enumerate(narrow_models(detectron2_model, mmdetection_model)):
+        weights = folder / str(number) / "model_final.pth"
+        weights.parent.mkdir()
+        if version:
+            classes = detectron2_model.class_names(recipe)
+            torch.save(mmdetection_model.mmdetection_record(version, classes), weights)
+        else:
+            torch.save({"model": detectron2_model.make_state(recipe)}, weights)
+            (weights.parent / "config.yaml").write_text(yaml.safe_dump(recipe.config()))
+        answer = detectron2_model.infer(detectron2_model.make_state(recipe), recipe, torch.from_numpy(image))
+        expected = without_slivers(RawOutputs(*(values.numpy() for values in answer)))
+        for name in names:
+            with open_runtime(name, weights, Origin(), config, weights.parent) as runtime:
+                yield row(f"{title}, {name}", measure(runtime, image, expected))
+
+
+def narrow_models(detectron2_model: Any, mmdetection_model: Any) -> Iterator[tuple[str, Any, int]]:
+    """Title, recipe, and MMDetection's version or 0, of each kind."""
+    make = partial(detectron2_model.Recipe, detections=400)  # more than are found: no row is the last one that fits
+    rgb = {"format": "RGB", "mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+    yield "Detectron2 R50, stride in 1x1", make(), 0
+    yield "Detectron2 R50, stride in 3x3, RGB", make(stride_in_1x1=False, **rgb), 0
+    yield "Detectron2 R50, ROIAlign of version 1, 2 samples", make(aligned=False, samples=2), 0
+    yield "Detectron2 R101, 7 classes", make(depth=101, classes=7), 0
+    yield "Detectron2 R101, stride in 3x3, 1 class", make(depth=101, classes=1, stride_in_1x1=False), 0
+    for version, recipe in mmdetection_model.VERSIONS.items():
+        yield f"MMDetection {version} R{recipe.depth}", recipe, version
+
+
+def without_slivers(answer: RawOutputs) -> RawOutputs:
+    """Detections of a hundredth of a pixel or more; Detectron2 keeps thinner ones, torchvision and we do not."""
+    sides = answer.boxes[:, 2:] - answer.boxes[:, :2]
+    is_box = (sides >= SMALLEST_DETECTION_PX).all(1)
+    return RawOutputs(*(values[is_box] for values in answer))
+
+
+def make_picture() -> np.ndarray:
+    """(H, W, 3) uint8 RGB: smooth noise, in which there is something to find."""
+    coarse = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    return cv2.resize(coarse, SIZE_HW[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def find_weights(case: Path, folder: Path, seed: int) -> Path:

@@ -61,6 +61,11 @@ class Recipe:
         }
 
 
+def class_names(recipe: Recipe) -> tuple[str, ...]:
+    """Names for its classes."""
+    return tuple(f"kind {number}" for number in range(recipe.classes))
+
+
 def make_state(recipe: Recipe) -> dict[str, Tensor]:
     """A state dict with Detectron2's names; weights depend on their names alone, and find objects."""
     return {name: _fill(name, shape) for name, shape in _shapes(recipe).items()}

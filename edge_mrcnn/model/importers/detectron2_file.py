@@ -21,20 +21,19 @@ from edge_mrcnn.model.importers.imported import (
     COCO_CLASSES,
     Imported,
     Normalisation,
+    Project,
     Rename,
+    Settings,
     State,
     base_config,
     coco_classes,
-    count_batches,
+    finish_weights,
     numbered_classes,
-    put_background_first,
-    refuse,
-    rename,
+    ordered,
     resnet_depth,
 )
 from runtimes.errors import MissingFileError, ModelFileError, one_line
 
-PROJECT = "Detectron2's"
 CONFIG_NAME = "config.yaml"
 """What Detectron2 writes beside its checkpoints."""
 
@@ -126,6 +125,8 @@ EXPECTED: tuple[tuple[str, Any, str], ...] = (
 )
 """Settings that must be so where the configuration has them, and what a model with another one has."""
 
+PROJECT = Project(name="Detectron2's", renames=RENAMES, constants=CONSTANTS, parts=PARTS, expected=EXPECTED)
+
 NORMS = ("", "FrozenBN", "BN", "SyncBN", "nnSyncBN", "naiveSyncBN")
 """Norm layers of the backbone that are BatchNorm at inference."""
 POOLERS = {"ROIAlignV2": True, "ROIAlign": False}
@@ -186,20 +187,15 @@ def convert(path: Path, state: Mapping[str, Any], config: dict[str, Any] | None)
     Raises:
         ModelFileError: If a part of it has no counterpart here, or the configuration is of another model.
     """
-    settings = Detectron2Settings(path, config or {})
+    settings = Detectron2Settings(path, PROJECT, config or {})
     settings.check()
-    tensors = {key: as_tensor(value) for key, value in state.items() if not key.startswith(CONSTANTS)}
-    _refuse_parts(path, tensors)
-    weights, unknown = rename(tensors, RENAMES)
-    if unknown:
-        refuse(path, PROJECT, f"{len(unknown)} unknown weights, such as {unknown[0]}")
+    tensors = {key: as_tensor(value) for key, value in PROJECT.without_constants(state).items()}
+    PROJECT.refuse_parts(path, tensors)
+    _refuse_layers(path, tensors)
+    weights = PROJECT.rename(path, tensors)
     depth = resnet_depth(weights)
     settings.check_weights(weights, depth)
-    stem = f"{_BODY}.conv1.weight"
-    weights[stem] = settings.normalisation.adapt(weights[stem])
-    put_background_first(weights)
-    count_batches(weights)
-    count = len(weights["roi_heads.box_predictor.cls_score.bias"]) - 1
+    count = finish_weights(weights, settings.normalisation)
     classes, category_ids = coco_classes() if count == COCO_CLASSES else numbered_classes(count)
     parts = base_config(f"detectron2-r{depth}-fpn", depth).updated(**settings.model_settings())
     return Imported(
@@ -213,67 +209,42 @@ def as_tensor(value: Any) -> Tensor:
     return value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
 
 
-def _refuse_parts(path: Path, state: State) -> None:
-    for start, what in PARTS:
-        if any(key.startswith(start) for key in state):
-            refuse(path, PROJECT, what)
+def _refuse_layers(path: Path, state: State) -> None:
     if any(key.endswith("conv2_offset.weight") for key in state):
-        refuse(path, PROJECT, "deformable convolutions")
+        PROJECT.refuse(path, "deformable convolutions")
     for key, value in state.items():
         if key.endswith(".conv2.weight") and key.startswith("backbone.bottom_up.") and value.shape[0] != value.shape[1]:
-            refuse(path, PROJECT, f"a ResNeXt backbone of {value.shape[0] // value.shape[1]} groups")
+            PROJECT.refuse(path, f"a ResNeXt backbone of {value.shape[0] // value.shape[1]} groups")
         is_norm = key.endswith(".norm.weight") and key.replace(".weight", ".running_var") not in state
         if is_norm:
-            refuse(path, PROJECT, f"GroupNorm ({key.removesuffix('.weight')})")
+            PROJECT.refuse(path, f"GroupNorm ({key.removesuffix('.weight')})")
     if not any(key.startswith("roi_heads.mask_head.") for key in state):
-        refuse(path, PROJECT, "no mask head (a Faster R-CNN)")
+        PROJECT.refuse(path, "no mask head (a Faster R-CNN)")
     for layer, expected, name in COUNTS:
         found = sum(bool(re.fullmatch(rf"roi_heads\.{layer}\d\.weight", key)) for key in state)
         if found != expected:
-            refuse(path, PROJECT, f"{found} {name}")
+            PROJECT.refuse(path, f"{found} {name}")
 
 
-class Detectron2Settings:
+class Detectron2Settings(Settings):
     """What a configuration says, with Detectron2's defaults for an FPN where it says nothing."""
-
-    def __init__(self, path: Path, config: dict[str, Any]) -> None:
-        """
-        Args:
-            path: The checkpoint, for messages.
-            config: Its configuration, nested.
-        """
-        self.path = path
-        self.config = config
-
-    def get(self, name: str, default: Any) -> Any:
-        """A setting by its dotted name."""
-        value: Any = self.config
-        for key in name.split("."):
-            if not isinstance(value, Mapping) or key not in value:
-                return default
-            value = value[key]
-        return value
 
     def check(self) -> None:
         """Raise ModelFileError where a setting has no counterpart here."""
-        for name, expected, what in EXPECTED:
-            value = self.get(name, expected)
-            if value != expected:
-                refuse(self.path, PROJECT, what.format(value))
+        super().check()
         if (norm := self.get("MODEL.RESNETS.NORM", "FrozenBN")) not in NORMS:
-            refuse(self.path, PROJECT, f"{norm} norm layers in the backbone")
+            self.refuse(f"{norm} norm layers in the backbone")
         if self._pooler("BOX") != self._pooler("MASK"):
-            refuse(self.path, PROJECT, "different poolers for boxes and masks")
+            self.refuse("different poolers for boxes and masks")
         if self._pooler("BOX")[0] not in POOLERS:
-            refuse(self.path, PROJECT, f"the pooler {self._pooler('BOX')[0]}")
+            self.refuse(f"the pooler {self._pooler('BOX')[0]}")
         sizes = self.get("MODEL.ANCHOR_GENERATOR.SIZES", [[32]])
         if any(len(level) != 1 for level in sizes):
-            refuse(self.path, PROJECT, f"several sizes of anchors on one level ({sizes})")
+            self.refuse(f"several sizes of anchors on one level ({sizes})")
 
     def check_weights(self, weights: State, depth: int) -> None:
         """Raise ModelFileError where weights are incomplete, of an unknown depth, or not those of the configuration."""
-        if depth not in (50, 101):
-            refuse(self.path, PROJECT, f"a ResNet of {depth or 'unknown'} layers")
+        self.expect_depth(depth)
         stated = self.get("MODEL.RESNETS.DEPTH", depth)
         classes = len(weights.get("roi_heads.box_predictor.cls_score.bias", [])) - 1
         named = self.get("MODEL.ROI_HEADS.NUM_CLASSES", classes)
@@ -289,8 +260,7 @@ class Detectron2Settings:
         is_bgr = self.get("INPUT.FORMAT", "BGR") == "BGR"
         mean = self.get("MODEL.PIXEL_MEAN", (103.53, 116.28, 123.675))
         std = self.get("MODEL.PIXEL_STD", (1.0, 1.0, 1.0))
-        order = slice(None, None, -1) if is_bgr else slice(None)
-        return Normalisation(mean_rgb=tuple(mean[order]), std_rgb=tuple(std[order]), is_bgr=is_bgr)
+        return Normalisation(mean_rgb=ordered(mean, is_bgr), std_rgb=ordered(std, is_bgr), is_bgr=is_bgr)
 
     def model_settings(self) -> dict[str, Any]:
         """Fields of `ModelConfig`."""

@@ -64,19 +64,6 @@ class Normalisation:
         return weight * torch.tensor(scale, dtype=weight.dtype).reshape(1, 3, 1, 1)
 
 
-def refuse(path: Path, project: str, what: str) -> NoReturn:
-    """Say that a part has no counterpart here, and what to do instead.
-
-    Raises:
-        ModelFileError: Always.
-    """
-    raise ModelFileError(
-        f"{path}: {project} model with {what}: what is imported is a Mask R-CNN on a ResNet-50 or ResNet-101 FPN with "
-        "the standard heads. Train a model of ours on the same data: edge-mrcnn train --data DIR --model nano-dense; "
-        "this one cannot be its teacher either"
-    )
-
-
 Rename = tuple[str, str | Callable[[re.Match[str]], str]]
 """A pattern of whole names, and the name here."""
 
@@ -104,6 +91,115 @@ def rename(state: Mapping[str, Tensor], renames: Sequence[Rename]) -> tuple[Stat
     return named, unknown
 
 
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """What is known of the Mask R-CNN of another project."""
+
+    name: str
+    """In the possessive, for messages."""
+    renames: tuple[Rename, ...]
+    """Its names of weights and ours."""
+    constants: tuple[str, ...]
+    """Beginnings of names that a state dict may hold beside the weights."""
+    parts: tuple[tuple[str, str], ...]
+    """Beginnings of names that have no counterpart here, and what they belong to."""
+    expected: tuple[tuple[str, Any, str], ...]
+    """Settings that must be so where the configuration has them, and what a model with another one has."""
+
+    def refuse(self, path: Path, what: str) -> NoReturn:
+        """Say that a part has no counterpart here, and what to do instead.
+
+        Raises:
+            ModelFileError: Always.
+        """
+        raise ModelFileError(
+            f"{path}: {self.name} model with {what}: what is imported is a Mask R-CNN on a ResNet-50 or ResNet-101 FPN "
+            "with the standard heads. Train a model of ours on the same data: edge-mrcnn train --data DIR --model "
+            "nano-dense; this one cannot be its teacher either"
+        )
+
+    def without_constants(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The weights alone."""
+        return {key: value for key, value in state.items() if not key.startswith(self.constants)}
+
+    def refuse_parts(self, path: Path, state: Mapping[str, Tensor]) -> None:
+        """Raise ModelFileError if a weight belongs to a part that has no counterpart here."""
+        for start, what in self.parts:
+            if any(key.startswith(start) for key in state):
+                self.refuse(path, what)
+
+    def rename(self, path: Path, state: Mapping[str, Tensor]) -> State:
+        """Weights under our names.
+
+        Raises:
+            ModelFileError: If one has no name here.
+        """
+        named, unknown = rename(state, self.renames)
+        if unknown:
+            self.refuse(path, f"{len(unknown)} unknown weights, such as {unknown[0]}")
+        return named
+
+
+class Settings:
+    """What the configuration of another project says, with its defaults where it says nothing."""
+
+    def __init__(self, path: Path, project: Project, config: Mapping[str, Any]) -> None:
+        """
+        Args:
+            path: The checkpoint, for messages.
+            project: What wrote it.
+            config: The settings of the model, nested.
+        """
+        self.path = path
+        self.project = project
+        self.config = config
+
+    def get(self, name: str, default: Any) -> Any:
+        """A setting by its dotted name."""
+        value: Any = self.config
+        for key in name.split("."):
+            if not isinstance(value, Mapping) or key not in value:
+                return default
+            value = value[key]
+        return list(value) if isinstance(value, tuple) else value
+
+    def check(self) -> None:
+        """Raise ModelFileError where a setting has no counterpart here."""
+        for name, expected, what in self.project.expected:
+            value = self.get(name, expected)
+            if value != expected:
+                self.refuse(what.format(value))
+
+    def refuse(self, what: str) -> NoReturn:
+        """Raise ModelFileError for a model with such a part."""
+        self.project.refuse(self.path, what)
+
+    def expect_depth(self, depth: int) -> None:
+        """Raise ModelFileError where the ResNet is of an unknown depth."""
+        if depth not in (50, 101):
+            self.refuse(f"a ResNet of {depth or 'unknown'} layers")
+
+
+def finish_weights(weights: State, normalisation: Normalisation) -> int:
+    """Give renamed weights our arithmetic, in place: our input, background first, BatchNorm's counters.
+
+    Returns:
+        The number of classes, background not counted.
+    """
+    weights[STEM] = normalisation.adapt(weights[STEM])
+    put_background_first(weights)
+    count_batches(weights)
+    return len(weights[f"{SCORES}.bias"]) - 1
+
+
+def ordered(values: Sequence[float], is_bgr: bool) -> tuple[float, float, float]:
+    """Three numbers of a configuration, which are in the order of its channels, as RGB."""
+    first, second, third = values[::-1] if is_bgr else values
+    return first, second, third
+
+
+STEM = "backbone.body.conv1.weight"
+"""The first convolution."""
 SCORES = "roi_heads.box_predictor.cls_score"
 """The predictor whose rows are classes, background among them, which others have last."""
 OBJECTS_ONLY = {"roi_heads.box_predictor.bbox_pred": 4, "roi_heads.mask_predictor.mask_fcn_logits": 1}

@@ -15,21 +15,19 @@ from edge_mrcnn.model.importers.imported import (
     COCO_CLASSES,
     Imported,
     Normalisation,
+    Project,
     Rename,
+    Settings,
     State,
     base_config,
     coco_classes,
-    count_batches,
+    finish_weights,
     numbered_classes,
-    put_background_first,
-    refuse,
-    rename,
+    ordered,
     resnet_depth,
 )
 from edge_mrcnn.model.importers.literals import parse_literals
 from runtimes.errors import ModelFileError
-
-PROJECT = "MMDetection's"
 
 _BODY, _FPN, _RPN = "backbone.body", "backbone.fpn", "rpn.head"
 _BOX, _MASK = r"roi_head\.bbox_head", r"roi_head\.mask_head"
@@ -98,6 +96,8 @@ EXPECTED: tuple[tuple[str, Any, str], ...] = (
 )
 """Settings of `model` that must be so where the configuration has them, and what a model with another one has."""
 
+PROJECT = Project(name="MMDetection's", renames=RENAMES, constants=CONSTANTS, parts=PARTS, expected=EXPECTED)
+
 STRIDES = (4.0, 8.0, 16.0, 32.0, 64.0)
 """Of the pyramid's maps; anchors are multiples of them."""
 
@@ -142,18 +142,13 @@ def convert(
     """
     settings = MmdetectionSettings(path, config or {})
     settings.check()
-    tensors = {key: value for key, value in state.items() if not key.startswith(CONSTANTS)}
-    _refuse_parts(path, tensors)
-    weights, unknown = rename(tensors, RENAMES)
-    if unknown:
-        refuse(path, PROJECT, f"{len(unknown)} unknown weights, such as {unknown[0]}")
+    tensors = PROJECT.without_constants(state)
+    PROJECT.refuse_parts(path, tensors)
+    _refuse_layers(path, tensors)
+    weights = PROJECT.rename(path, tensors)
     depth = resnet_depth(weights)
     settings.check_depth(depth)
-    stem = f"{_BODY}.conv1.weight"
-    weights[stem] = settings.normalisation.adapt(weights[stem])
-    put_background_first(weights)
-    count_batches(weights)
-    classes, category_ids = _name(len(weights["roi_heads.box_predictor.cls_score.bias"]) - 1, names)
+    classes, category_ids = _name(finish_weights(weights, settings.normalisation), names)
     parts = base_config(f"mmdetection-r{depth}-fpn", depth).updated(**settings.model_settings())
     return Imported(
         config=parts, state=weights, classes=classes, category_ids=category_ids,
@@ -170,23 +165,20 @@ def _name(count: int, names: tuple[str, ...] | None) -> tuple[tuple[str, ...], t
     return (usual, ids) if names is None or names == usual or len(names) != count else (names, numbers)
 
 
-def _refuse_parts(path: Path, state: State) -> None:
-    for start, what in PARTS:
-        if any(key.startswith(start) for key in state):
-            refuse(path, PROJECT, what)
+def _refuse_layers(path: Path, state: State) -> None:
     for key, value in state.items():
         is_grouped = re.fullmatch(r"backbone\.layer\d\.\d+\.conv2\.weight", key) and value.shape[0] != value.shape[1]
         if is_grouped:
-            refuse(path, PROJECT, f"a ResNeXt backbone of {value.shape[0] // value.shape[1]} groups")
+            PROJECT.refuse(path, f"a ResNeXt backbone of {value.shape[0] // value.shape[1]} groups")
         if re.search(r"\.(gn|bn)\.weight$", key):
-            refuse(path, PROJECT, f"norm layers outside the backbone ({key.removesuffix('.weight')})")
+            PROJECT.refuse(path, f"norm layers outside the backbone ({key.removesuffix('.weight')})")
         if ".conv2_offset." in key or ".conv_offset." in key:
-            refuse(path, PROJECT, "deformable convolutions")
+            PROJECT.refuse(path, "deformable convolutions")
     if not any(key.startswith("roi_head.mask_head.") for key in state):
-        refuse(path, PROJECT, "no mask head (a Faster R-CNN)")
+        PROJECT.refuse(path, "no mask head (a Faster R-CNN)")
 
 
-class MmdetectionSettings:
+class MmdetectionSettings(Settings):
     """What a configuration says, with MMDetection's defaults where it says nothing."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
@@ -195,31 +187,18 @@ class MmdetectionSettings:
             path: The checkpoint, for messages.
             config: Its configuration: `model`, and beside it the pipeline of pictures.
         """
-        self.path = path
-        self.config = config
-        self.model = config.get("model", {})
-
-    def get(self, name: str, default: Any) -> Any:
-        """A setting of the model by its dotted name."""
-        value: Any = self.model
-        for key in name.split("."):
-            if not isinstance(value, Mapping) or key not in value:
-                return default
-            value = value[key]
-        return list(value) if isinstance(value, tuple) else value
+        super().__init__(path, PROJECT, config.get("model", {}))
+        self.whole = config
 
     def check(self) -> None:
         """Raise ModelFileError where a setting has no counterpart here."""
-        for name, expected, what in EXPECTED:
-            if (value := self.get(name, expected)) != expected:
-                refuse(self.path, PROJECT, what.format(value))
+        super().check()
         if self._pooler("bbox") != self._pooler("mask"):
-            refuse(self.path, PROJECT, "different poolers for boxes and masks")
+            self.refuse("different poolers for boxes and masks")
 
     def check_depth(self, depth: int) -> None:
         """Raise ModelFileError where the ResNet is of an unknown depth, or not that of the configuration."""
-        if depth not in (50, 101):
-            refuse(self.path, PROJECT, f"a ResNet of {depth or 'unknown'} layers")
+        self.expect_depth(depth)
         if (stated := self.get("backbone.depth", depth)) != depth:
             raise ModelFileError(
                 f"{self.path}: has a ResNet of {depth} layers, its configuration says {stated}; "
@@ -229,12 +208,12 @@ class MmdetectionSettings:
     @property
     def normalisation(self) -> Normalisation:
         """How pictures are prepared: version 3 has it in the model, version 2 in the pipeline."""
-        found = self.model.get("data_preprocessor") or self.config.get("img_norm_cfg") or self._normalize_step() or {}
+        found = self.config.get("data_preprocessor") or self.whole.get("img_norm_cfg") or self._normalize_step() or {}
         swaps = found.get("bgr_to_rgb", found.get("to_rgb", True))
         mean = found.get("mean", (123.675, 116.28, 103.53))
         std = found.get("std", (58.395, 57.12, 57.375))
-        order = slice(None) if swaps else slice(None, None, -1)
-        return Normalisation(mean_rgb=tuple(mean[order]), std_rgb=tuple(std[order]), is_bgr=not swaps)
+        is_bgr = not swaps
+        return Normalisation(mean_rgb=ordered(mean, is_bgr), std_rgb=ordered(std, is_bgr), is_bgr=is_bgr)
 
     def model_settings(self) -> dict[str, Any]:
         """Fields of `ModelConfig`."""
@@ -277,7 +256,7 @@ class MmdetectionSettings:
 
     def _normalize_step(self) -> Mapping[str, Any] | None:
         """The step of the pipeline of a training of version 2 that normalises."""
-        steps = self.config.get("train_pipeline", ())
+        steps = self.whole.get("train_pipeline", ())
         return next((step for step in steps if isinstance(step, Mapping) and step.get("type") == "Normalize"), None)
 
 
