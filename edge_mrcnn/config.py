@@ -307,3 +307,25 @@ class TrainConfig:
                 raise UsageError(f"{part}_background_iou {low}: expected at most {part}_object_iou, which is {high}")
         if self.scale_jitter[0] > self.scale_jitter[1]:
             raise UsageError(f"scale_jitter {self.scale_jitter}: expected the smaller scale first")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoLabelConfig:
+    """Which answers of a teacher become labels."""
+
+    pseudo_score: Annotated[float, Range(0, 1)] = 0.7
+    """Score from which on what the teacher finds in an unlabelled picture is an object to learn."""
+    pseudo_doubt: Annotated[float, Range(0, 1)] = 0.3
+    """Score from which on something may be an object: a picture with nothing surer is left out. Also the score that
+    the teacher must give a box to outline what is in it."""
+    pseudo_masks: bool = False
+    """Let the teacher outline objects that have a box only, where teacher and box agree."""
+    pseudo_box_iou: Annotated[float, Range(0, 1)] = 0.7
+    """IoU of the given box and the teacher's mask from which on they agree."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.pseudo_doubt > self.pseudo_score:
+            raise UsageError(
+                f"pseudo_doubt {self.pseudo_doubt}: expected at most pseudo_score, which is {self.pseudo_score}"
+            )

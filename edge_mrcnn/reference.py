@@ -83,11 +83,37 @@ class TorchRuntime(Runtime):
             masks=found["masks"][:, 0].cpu().numpy().reshape(-1, self._size, self._size),
         )
 
-    def nudged(self) -> TorchRuntime:
+    @torch.inference_mode()
+    def judge(self, tensor: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the model makes of boxes that it is given, in place of its own.
+
+        Args:
+            tensor: (1, H, W, 3) uint8 RGB.
+            boxes: (N, 4) float32 xyxy in pixels of the tensor.
+            labels: (N,) int64 from 0, the class of each box.
+
+        Returns:
+            (N,) float32, its probability of that class; (N, M, M) float32, the mask of that class in the box.
+        """
+        images = torch.from_numpy(tensor).to(self.device).permute(0, 3, 1, 2)
+        model, heads = self._model, self._model.roi_heads
+        batch, _ = model.transform(images)
+        features = model.backbone(batch.tensors)
+        given = [torch.from_numpy(boxes).to(self.device)]
+        rows = torch.arange(len(boxes), device=self.device)
+        classes = torch.from_numpy(labels).to(self.device) + 1
+        pooled = heads.box_roi_pool(features, given, batch.image_sizes)
+        logits, _ = heads.box_predictor(heads.box_head(pooled))
+        scores = logits.softmax(1)[rows, classes]
+        pooled = heads.mask_roi_pool(features, given, batch.image_sizes)
+        masks = heads.mask_predictor(heads.mask_head(pooled))[rows, classes].sigmoid()
+        return scores.cpu().numpy(), masks.cpu().numpy()
+
+    def nudged(self, seed: int = 0) -> TorchRuntime:
         """The same model with each weight moved by about its last bit, to see what rounding alone changes."""
         other = copy.copy(self)
         other._model = copy.deepcopy(self._model)
-        generator = torch.Generator(self.device).manual_seed(0)
+        generator = torch.Generator(self.device).manual_seed(seed)
         with torch.no_grad():
             for weight in other._model.parameters():
                 noise = torch.randn(weight.shape, generator=generator, device=self.device)

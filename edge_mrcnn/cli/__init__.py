@@ -26,6 +26,7 @@ COMMANDS = {  # verb -> help line; the verb's module is edge_mrcnn.cli.<verb> an
     "scenes": "Generate a data set of pictures to try everything with.",
     "data": "Find every fault of a data set before training.",
     "train": "Train a Mask R-CNN on COCO-format data.",
+    "shrink": "Teach a light model what a heavy one knows.",
     "prune": "Remove channels from a checkpoint and fine-tune it.",
     "export": "Write a checkpoint as ONNX, OpenVINO and TFLite, verified.",
     "calib": "Choose or record the pictures for calibration.",

@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edge_mrcnn.cli.fields import SectionedCommand, drop_from_file, given, is_typed, setting_options, write_options
-from edge_mrcnn.cli.options import DATA_HELP, load_split, make_progress, name_next, val_split
+from edge_mrcnn.cli.fields import (
+    SectionedCommand,
+    SizeHW,
+    drop_from_file,
+    given,
+    is_typed,
+    setting_options,
+    write_options,
+)
+from edge_mrcnn.cli.options import DATA_HELP, make_progress, name_next
 from edge_mrcnn.cli.origin import CLASSES_OPTION, given_origin
 from edge_mrcnn.cli.outputs import choose_output, overwrite_option
-from edge_mrcnn.config import LARGEST_ANCHOR, PRESETS, ModelConfig, TrainConfig, default_anchor_sizes, preset
+from edge_mrcnn.cli.teaching import gather_data, load_teacher
+from edge_mrcnn.config import (
+    LARGEST_ANCHOR,
+    PRESETS,
+    ModelConfig,
+    PseudoLabelConfig,
+    TrainConfig,
+    default_anchor_sizes,
+    preset,
+)
 from runtimes.errors import UsageError
 from runtimes.progress import silent
+
+if TYPE_CHECKING:
+    from edge_mrcnn.data.coco import CocoData
+    from edge_mrcnn.model.checkpoint import Checkpoint
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 PARTS = tuple(field.name for field in fields(ModelConfig) if field.name != "name")
 """Settings of the model, which a preset or a checkpoint gives and each of which can be named alone."""
@@ -40,6 +64,9 @@ SECTIONS = {
         "rpn_object_iou", "rpn_background_iou", "train_proposals", "train_proposals_per_level", "learn_crowds",
     ),
     "Augmentation": ("scale_jitter", "flip", "color_jitter", "copy_paste"),
+    "Labels of the teacher": (
+        "teacher_imgsz", "unlabelled", "pseudo_score", "pseudo_doubt", "pseudo_masks", "pseudo_box_iou",
+    ),
     "Distillation, with --teacher": (
         "distill_maps", "distill_features", "distill_classes", "distill_boxes", "distill_masks",
     ),
@@ -51,72 +78,122 @@ SECTIONS = {
 }  # fmt: skip
 
 
+def training_options(*, model: str, output: str, needs_data: bool = True) -> Callable[[Command], Command]:
+    """Give a command the options of a training.
+
+    Args:
+        model: Preset that is trained unless another is named.
+        output: Folder for what is written, likewise.
+        needs_data: Whether there is no training without labelled data.
+    """
+    data_help = DATA_HELP if needs_data else f"{DATA_HELP} Without it the teacher's labels are all there is."
+    options = [
+        click.option("--data", required=needs_data, help=data_help),
+        click.option("--val", help="Data for the AP of each epoch  [default: the folder's val split, if it has one]"),
+        click.option("--model", type=click.Choice(list(PRESETS)), default=model, show_default=True, help="Preset."),
+        click.option("--backbone-weights", type=click.Path(), help="Local state dict of the backbone."),
+        click.option("--pretrained", is_flag=True, help="Download ImageNet weights of the backbone."),
+        click.option("--weights", type=click.Path(), help="Start from this checkpoint instead of a preset."),
+        CLASSES_OPTION,
+        click.option("--teacher", type=click.Path(), help="Learn from the answers of this larger checkpoint too."),
+        click.option("--teacher-imgsz", type=SizeHW(), help="Input of the teacher in pixels  [default: its own]"),
+        click.option(
+            "--unlabelled", multiple=True, type=click.Path(), metavar="PATH",
+            help="Pictures that the teacher labels: a folder, or what `calib capture` wrote; repeatable.",
+        ),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+        click.option(
+            "--devices", type=int, default=1, show_default=True, help="Processes on each node, one device each."
+        ),
+        click.option("--nodes", type=int, default=1, show_default=True, help="Machines."),
+        click.option("--resume", is_flag=True, help="Continue an interrupted training in the output folder."),
+        click.option("-o", "--output", type=click.Path(path_type=Path), default=Path(output), show_default=True),
+        overwrite_option,
+        setting_options(
+            TrainConfig, PseudoLabelConfig, ModelConfig, leave_out=("name",), unset=dict.fromkeys(PARTS, "")
+        ),
+    ]  # fmt: skip
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):  # click shows first what is added last
+            command = option(command)
+        return command
+
+    return decorate
+
+
 @click.command(cls=SectionedCommand, sections=SECTIONS)
-@click.option("--data", required=True, help=DATA_HELP)
-@click.option("--val", help="Data for the AP of each epoch  [default: the folder's val split, if it has one]")
-@click.option("--model", type=click.Choice(list(PRESETS)), default="nano", show_default=True, help="Preset.")
-@click.option("--backbone-weights", type=click.Path(), help="Local state dict of the backbone.")
-@click.option("--pretrained", is_flag=True, help="Download ImageNet weights of the backbone.")
-@click.option("--weights", type=click.Path(), help="Start from this checkpoint instead of a preset.")
-@CLASSES_OPTION
-@click.option("--teacher", type=click.Path(), help="Learn from the answers of this larger checkpoint too.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--devices", type=int, default=1, show_default=True, help="Processes on each node, one device each.")
-@click.option("--nodes", type=int, default=1, show_default=True, help="Machines.")
-@click.option("--resume", is_flag=True, help="Continue an interrupted training in the output folder.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/train"), show_default=True)
-@overwrite_option
-@setting_options(TrainConfig, ModelConfig, leave_out=("name",), unset=dict.fromkeys(PARTS, ""))
-def command(
-    data: str, val: str | None, device: str, devices: int, nodes: int, resume: bool,
-    teacher: str | None, output: Path, overwrite: bool, **values: Any,
-) -> None:  # fmt: skip
+@training_options(model="nano", output="runs/train")
+def command(**values: Any) -> None:
     """Train a Mask R-CNN on COCO-format data.
 
     Of two values for one option the first of these counts: the command line, the file of --config, the checkpoint of
     --weights or the preset of --model. Another --model or --weights on the command line than in the file sets aside
     the parts of the model that the file names. The output folder keeps what was used as config.toml.
     """
+    trained = run_training(values)
+    if is_first_process():
+        click.echo(f"wrote {trained.best}")
+        name_next("export", "--weights", trained.best, "--target", "onnx,openvino,tflite")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left."""
+
+    best: Path
+    """The checkpoint."""
+    output: Path
+    """The folder that it lies in."""
+    teacher: Checkpoint | None
+    """What it learnt from."""
+    validation: CocoData | None
+    """What its AP was measured on."""
+
+
+def run_training(values: dict[str, Any]) -> Trained:
+    """Train as the options of `training_options` say, and write what was used into the output folder."""
     ctx = click.get_current_context()
-    values |= {"teacher": teacher}
     _set_aside_parts(ctx, values)
     config = TrainConfig(**given(values, TrainConfig))
+    pseudo = PseudoLabelConfig(**given(values, PseudoLabelConfig))
     _check_start(values)
+    inputs = [values["data"], values["val"], values["weights"], values["teacher"], *values["unlabelled"]]
+    resume, output = values["resume"], values["output"]
     if not resume:
-        output = _choose_folder(output, [data, val, values["weights"], teacher], overwrite=overwrite)
-    from edge_mrcnn.model.checkpoint import load_checkpoint
+        output = _choose_folder(output, inputs, overwrite=values["overwrite"])
     from edge_mrcnn.train.loop import train
     from edge_mrcnn.train.start import describe_frozen, keep_frozen
 
-    training = load_split(data, "train", learn_crowds=config.learn_crowds)
-    validation = val_split(data, val, learn_crowds=config.learn_crowds)
+    teacher = load_teacher(values)
+    training, validation = gather_data(values, config, pseudo, teacher, output)
     checkpoint = _start(values, training, config.seed)
     config = keep_frozen(config, checkpoint)
-    if _is_first_process():
-        output = (
-            output if resume else choose_output(output, [data, val, values["weights"], teacher], overwrite=overwrite)
-        )
+    if is_first_process():
         os.environ[OUTPUT_VARIABLE] = str(output)
         click.echo(f"{_headline(checkpoint, training, validation)}; {describe_frozen(config)}", err=True)
         _warn_of_small_anchors(checkpoint)
-        used = {**ctx.params, **values, **asdict(config), **checkpoint.config.to_dict()}
-        used["model"] = None if values["weights"] else used["model"]
-        write_options(output / "config.toml", ctx, used, "edge-mrcnn train --config config.toml --output NEW_FOLDER")
+        _write_used(ctx, {**values, **asdict(config), **asdict(pseudo), **checkpoint.config.to_dict()}, output)
     best = train(
         checkpoint, training, output, config,
-        validation=validation, device=device, devices=devices, nodes=nodes, resume=resume,
-        teacher=load_checkpoint(teacher, given_origin()) if teacher else None,
-        progress=make_progress() if _is_first_process() else silent,
+        validation=validation, device=values["device"], devices=values["devices"], nodes=values["nodes"],
+        resume=resume, teacher=teacher, progress=make_progress() if is_first_process() else silent,
     )  # fmt: skip
-    if not _is_first_process():
-        return
-    click.echo(f"wrote {best}")
-    name_next("export", "--weights", best, "--target", "onnx,openvino,tflite")
+    return Trained(best, output, teacher, validation)
+
+
+def _write_used(ctx: click.Context, values: dict[str, Any], output: Path) -> None:
+    """Write the options of a training, with what presets and checkpoints gave, as a file that --config takes."""
+    used = {**ctx.params, **values}
+    if values["weights"]:
+        used["model"] = None
+    remark = f"edge-mrcnn {ctx.info_name} --config config.toml --output NEW_FOLDER"
+    write_options(output / "config.toml", ctx, used, remark)
 
 
 def _choose_folder(output: Path, inputs: list[str | None], *, overwrite: bool) -> Path:
     """A folder for this training alone; the first process chooses it for all."""
-    if _is_first_process():
+    if is_first_process():
         os.environ[OUTPUT_VARIABLE] = str(choose_output(output, inputs, overwrite=overwrite))
     return Path(os.environ.get(OUTPUT_VARIABLE, output))
 
@@ -173,7 +250,7 @@ def _fit_laterals(exchanged: Any, before: Any, training: Any) -> None:
 
     images = regression_images(training, exchanged.config.image_size_hw)
     explained = fit_laterals(exchanged.model, before.model, images)
-    if _is_first_process():
+    if is_first_process():
         shares = ", ".join(f"{100 * share:.0f}" for share in explained)
         click.echo(
             f"{exchanged.config.backbone} explains {shares} % of the variance of the old lateral maps, finest first",
@@ -194,7 +271,7 @@ def _warn_of_small_anchors(checkpoint: Any) -> None:
         )
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
     """Lightning starts this command once more for each further device."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_mrcnn.data.coco import CocoImage
+from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.data.files import hash_file
 from edge_mrcnn.data.loading import find_source, has_split, refuse_errors, tell_mended
 from edge_mrcnn.data.outlines import understand_polygons
@@ -139,6 +139,30 @@ def write_records(records: Records, path: Path, name_of: Callable[[CocoImage], s
     return Written(path, len(images), len(records.instances), len(records.annotations) - len(records.instances))
 
 
+def write_data(data: CocoData, path: Path) -> None:
+    """Write a data set as it is in memory as COCO JSON; names of pictures are relative to the file's folder."""
+    folder = path.absolute().parent
+    images = []
+    annotations = []
+    for image in data.images:
+        name = os.path.relpath(image.path.absolute(), folder)
+        images.append({"id": image.id, "file_name": name, "width": image.width, "height": image.height})
+        for annotation in data.objects(image.id):
+            annotations.append({**annotation, "segmentation": _plain_runs(annotation["segmentation"])})
+    categories = [{"id": number, "name": name} for number, name in data.categories.items()]
+    record = {"images": images, "annotations": annotations, "categories": categories}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+
+
+def _plain_runs(outline: dict[str, Any] | None) -> Any:
+    """Compressed run lengths as JSON can hold them; an empty list for an object without an outline."""
+    if outline is None:
+        return []
+    counts = outline["counts"]
+    return {"size": outline["size"], "counts": counts.decode() if isinstance(counts, bytes) else counts}
+
+
 def annotation_rows(records: Records) -> list[dict[str, Any]]:
     """COCO's annotations, with polygons where there were polygons, and ids that are given once."""
     ids = Counter(instance.annotation["id"] for instance in records.instances)
@@ -158,8 +182,7 @@ def _segmentation_of(records: Records, instance: Instance, in_shares: bool) -> A
         return []
     written = records.annotations[instance.row]["segmentation"]
     if isinstance(written, dict):
-        counts = outline["counts"]
-        return {"size": outline["size"], "counts": counts.decode() if isinstance(counts, bytes) else counts}
+        return _plain_runs(outline)
     image = records.images[instance.image_id]
     polygons = understand_polygons(written, (image.height, image.width), in_shares)
     return [polygon.round(2).tolist() for polygon in polygons.corners]

@@ -25,7 +25,7 @@ from edge_mrcnn.model.importers.foreign import name_foreign
 from edge_mrcnn.model.importers.imported import Imported
 from edge_mrcnn.model.importers.origin import Origin
 from edge_mrcnn.model.importers.reading import read_record
-from edge_mrcnn.model.mask_rcnn import build_model
+from edge_mrcnn.model.mask_rcnn import apply_inference_settings, build_model
 from edge_mrcnn.model.published import import_torchvision, locate
 from runtimes.errors import DataError, MissingFileError, ModelFileError, UsageError, one_line
 from runtimes.formats.base import ZIP_SEAL
@@ -68,6 +68,13 @@ def rename_classes(
     if len(classes) != len(checkpoint.classes):
         raise DataError(f"expected the names of {len(checkpoint.classes)} classes, got {len(classes)}")
     return replace(checkpoint, classes=classes, category_ids=category_ids or checkpoint.category_ids)
+
+
+def resize_input(checkpoint: Checkpoint, image_size_hw: tuple[int, int]) -> Checkpoint:
+    """A checkpoint with another size of its input, in pixels; the model is changed in place."""
+    config = checkpoint.config.updated(image_size_hw=image_size_hw)
+    apply_inference_settings(checkpoint.model, config)
+    return replace(checkpoint, config=config)
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, is_half: bool = False) -> None:
