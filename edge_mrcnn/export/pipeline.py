@@ -37,6 +37,9 @@ MAKERS = ("edge-mrcnn", "torch", "torchvision", "onnx", "nncf", "litert-torch", 
 PICTURES = 6
 """Calibration or given pictures that parity is checked on."""
 
+NUDGES = 3
+"""Times that rounding is tried in torch: whether two scores change their order is a matter of luck."""
+
 WriteInt8 = Callable[[Path, Path, quantize.CalibrationSet, quantize.QuantizeConfig], object]
 """From an FP32 file to an INT8 file; arguments as of `quantize.quantize`."""
 
@@ -233,9 +236,12 @@ def _is_rounding(
     say: Say,
 ) -> bool:
     """Whether an artefact differs from torch by no more than twice what the last bit of the weights does in torch."""
-    nudged = reference.nudged()
-    again = [nudged.run(tensor) for tensor in tensors]
-    rounding = compare_answers(expected, again, reference.card, tolerance)
+    tries = []
+    for seed in range(NUDGES):
+        nudged = reference.nudged(seed)
+        again = [nudged.run(tensor) for tensor in tensors]
+        tries.append(compare_answers(expected, again, reference.card, tolerance))
+    rounding = verify.worst_of(tries)
     say(f"rounding alone, in torch: {rounding}")
     usual, wider = verify.typical(tolerance), verify.allow_rounding(tolerance, rounding)
     half, whole = (compare_answers(expected, answers, reference.card, limits) for limits in (usual, wider))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,6 +95,19 @@ def allow_rounding(tolerance: Tolerance, rounding: Parity) -> Tolerance:
         box_px=max(tolerance.box_px, 2 * rounding.box_px),
         score=max(tolerance.score, 2 * rounding.score),
         mask=max(tolerance.mask, 2 * rounding.mask),
+    )
+
+
+def worst_of(tries: Sequence[Parity]) -> Parity:
+    """What several comparisons of the same detections found at worst."""
+    return Parity(
+        images=tries[0].images,
+        detections=tries[0].detections,
+        matched=min(one.matched for one in tries),
+        surplus=max(one.surplus for one in tries),
+        box_px=max(one.box_px for one in tries),
+        score=max(one.score for one in tries),
+        mask=max(one.mask for one in tries),
     )
 
 

@@ -164,6 +164,13 @@ class TestVerify:
         assert rounding.matched == rounding.detections
         assert verify.allow_rounding(verify.FP32, rounding) == verify.FP32
 
+    def test_rounding_is_tried_in_several_ways_and_the_worst_counts(self, reference) -> None:
+        first, second = (reference.nudged(seed)._model.state_dict() for seed in (0, 1))
+        assert any(not torch.equal(first[name], second[name]) for name in first)
+        one = verify.Parity(images=4, detections=9, matched=9, surplus=1, box_px=2.0, score=0.1, mask=0.3)
+        other = replace(one, matched=8, surplus=0, box_px=1.0, score=0.2)
+        assert verify.worst_of([one, other]) == replace(one, matched=8, score=0.2)
+
     def test_where_rounding_decides_a_file_may_differ_twice_as_much(self) -> None:
         rounding = verify.Parity(images=4, detections=400, matched=396, surplus=4, box_px=20.0, score=0.001, mask=0.02)
         wider = verify.allow_rounding(verify.FP32, rounding)
