@@ -10,7 +10,7 @@ This hides what the model finds. What it never finds is not hidden: measure its 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -31,7 +31,7 @@ MIN_CELL_PX = 8
 COLOR_BITS, HALF_SHADE = 0xE0, 0x10
 """Bits of a cell's colour that are kept, and the middle of such a shade: eight a channel, so that the small differences
 between many frames, from which detail can be computed, are lost."""
-GREY = (114, 114, 114)
+COVER_COLOR = (114, 114, 114)
 """Colour of what is filled."""
 MASK_FROM = 0.25
 """Probability from which a cell of the mask is covered; a pixel counts as the object's from 0.5 on."""
@@ -70,6 +70,15 @@ class WideMask(NamedTuple):
     """How far it goes beyond the box on each side, in shares of the box's sides."""
 
 
+class Area(NamedTuple):
+    """What is covered in one frame."""
+
+    box_xyxy: Array
+    """(4,) float64, the box that the mask fills without its margin, in pixels."""
+    mask: WideMask
+    method: Method
+
+
 @dataclass
 class Covered:
     """An object that is covered, over time."""
@@ -90,26 +99,19 @@ class Anonymizer:
         self._covered: list[Covered] = []
         self._time_s = -math.inf
 
-    def cover(self, image: Array, found: Detections, time_s: float) -> Array:
-        """Make the objects of the next frame unrecognisable.
+    def follow(self, found: Detections, time_s: float) -> list[Area]:
+        """What is to be covered in the next frame.
 
         Args:
-            image: (H, W, 3) uint8, in any order of channels; changed in place.
             found: All that the model found in it, unconfident detections too.
             time_s: When it was taken, in seconds; times that do not advance count as 25 frames a second.
-
-        Returns:
-            The same image.
         """
         self._time_s = time_s if time_s > self._time_s else self._time_s + 1 / 25
         is_wanted = np.isin(found.labels, list(self.config.labels)) & (found.scores >= self.config.conf)
-        wanted = found[is_wanted]
-        self._follow(wanted)
-        for box_xyxy, mask in self._areas():
-            cover_area(image, box_xyxy, mask, self.config.method)
-        return image
+        self._update(found[is_wanted])
+        return list(self._areas())
 
-    def _follow(self, wanted: Detections) -> None:
+    def _update(self, wanted: Detections) -> None:
         """Take the objects of this frame, keep those that it misses for a while, forget the others."""
         frames = wanted.masks.frames_xyxy.astype(np.float64)
         masks = [widen_mask(probs) for probs in wanted.mask_probs]
@@ -142,17 +144,18 @@ class Anonymizer:
         pairs = assign(np.where(is_possible, 1 - overlap, 1.0))
         return {row: self._covered[column] for row, column in pairs if is_possible[row, column]}
 
-    def _areas(self) -> Iterator[tuple[Array, WideMask]]:
-        """Box and mask of everything that is covered in this frame."""
+    def _areas(self) -> Iterator[Area]:
+        """Everything that is covered in this frame."""
+        method = self.config.method
         for one in self._covered:
             if one.missed == 0:
-                yield one.box_xyxy, one.mask
+                yield Area(one.box_xyxy, one.mask, method)
                 continue
             # Where it was and where it should be: its motion may be known badly, and it may have stopped.
             age_s = self._time_s - one.track.seen_s
             for box_xyxy in (one.box_xyxy, one.track.predict(self._time_s)):
                 growth = GROWTH_PER_S * age_s * np.tile(box_xyxy[2:] - box_xyxy[:2], 2)
-                yield box_xyxy + growth * np.array([-1, -1, 1, 1]), one.mask
+                yield Area(box_xyxy + growth * np.array([-1, -1, 1, 1]), one.mask, method)
 
 
 def widen_mask(probs: Array) -> WideMask:
@@ -166,15 +169,15 @@ def widen_mask(probs: Array) -> WideMask:
     return WideMask(255 * cv2.dilate(cells, reach), margin / count)
 
 
-def cover_area(image: Array, box_xyxy: Array, mask: WideMask, method: Method) -> None:
-    """Overwrite what a mask covers, in place.
+def cover_areas(image: Array, areas: Iterable[Area]) -> Array:
+    """Make areas of an (H, W, 3) uint8 image, in any order of channels, unrecognisable in place; the same image."""
+    for area in areas:
+        _cover(image, *area)
+    return image
 
-    Args:
-        image: (H, W, 3) uint8.
-        box_xyxy: (4,) the box that the mask fills without its margin, x0 y0 x1 y1 in pixels.
-        mask: What is covered.
-        method: How.
-    """
+
+def _cover(image: Array, box_xyxy: Array, mask: WideMask, method: Method) -> None:
+    """Overwrite one area."""
     margins = np.maximum(MIN_MARGIN_PX, mask.margin * (box_xyxy[2:] - box_xyxy[:2]))
     left, top = np.floor(box_xyxy[:2] - margins).astype(int).tolist()
     right, bottom = np.ceil(box_xyxy[2:] + margins).astype(int).tolist()
@@ -187,7 +190,7 @@ def cover_area(image: Array, box_xyxy: Array, mask: WideMask, method: Method) ->
     is_covered = whole[y0 - top : y1 - top, x0 - left : x1 - left] > 0
     part = image[y0:y1, x0:x1]
     if method == "fill":
-        part[is_covered] = GREY
+        part[is_covered] = COVER_COLOR
     else:
         np.copyto(part, make_mosaic(part), where=is_covered[..., None])
 
@@ -198,6 +201,6 @@ def make_mosaic(image: Array) -> Array:
     side = max(MIN_CELL_PX, max(height, width) / CELLS)
     grid_wh = max(1, math.floor(width / side)), max(1, math.floor(height / side))
     means = cv2.resize(image, grid_wh, interpolation=cv2.INTER_AREA)
-    coarse = (means & COLOR_BITS) | HALF_SHADE
-    mosaic: Array = cv2.resize(coarse.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    coarse = means.astype(np.uint8) & np.uint8(COLOR_BITS) | np.uint8(HALF_SHADE)
+    mosaic: Array = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST)
     return mosaic

@@ -60,9 +60,21 @@ def make_option(name: str, default: Any, spec: OptionSpec) -> Callable[[Any], An
     flag = flag_name(name, spec)
     if spec.kind == "switch":
         return click.option(flag, name, is_flag=True, help=spec.help)
-    kind = click.FloatRange(spec.low, spec.high, min_open=spec.is_above) if spec.kind == "number" else TYPES[spec.kind]
     is_multiple = isinstance(default, tuple)
     return click.option(
-        flag, name, type=kind, multiple=is_multiple, default=None if is_multiple else default,
+        flag, name, type=click_type(spec), multiple=is_multiple, default=None if is_multiple else default,
         metavar=spec.metavar, show_default=spec.shows_default, help=spec.help,
     )  # fmt: skip
+
+
+def click_type(spec: OptionSpec) -> Any:
+    """What reads the value of an option."""
+    if spec.kind == "number":
+        return click.FloatRange(spec.low, spec.high, min_open=spec.is_above)
+    if spec.kind == "whole":
+        return click.IntRange(
+            None if spec.low is None else int(spec.low), None if spec.high is None else int(spec.high)
+        )
+    if spec.kind == "choice":
+        return click.Choice(spec.choices)
+    return TYPES[spec.kind]

@@ -22,10 +22,10 @@ def run_loop(results: Results, session: Session, *, limit: int | None = None) ->
         limit: Frames at most.
 
     Yields:
-        Each frame, and its objects that count.
+        Each frame as it may leave the loop, and its objects that count.
     """
     with closing(results):
         for frame, found in islice(results, limit):
-            yield frame, session.put(frame, found)
+            yield session.put(frame, found)
             if session.is_finished:
                 return

@@ -76,6 +76,7 @@ class Monitor:
         self._times: dict[tuple[str, str], Histogram] = defaultdict(Histogram)
         self._objects: dict[str, Counter[str]] = {}
         self._found: Counter[tuple[str, str]] = Counter()
+        self._last: dict[str, Detections] = {}
         self._start_s = clock()
         self._last_s: float | None = None
 
@@ -85,6 +86,7 @@ class Monitor:
         with self._lock:
             self._last_s = self._clock()
             self._objects[frame.source] = present
+            self._last[frame.source] = found
             self._found.update({(frame.source, name): count for name, count in present.items()})
         delay = {END_TO_END: 1e3 * (time.monotonic() - frame.arrived)} if frame.arrived else {}
         self.add_times(frame.source, {**found.speed_ms, **delay})
@@ -104,6 +106,11 @@ class Monitor:
         """Class -> objects in the last frame of a source."""
         with self._lock:
             return Counter(self._objects.get(source, {}))
+
+    def last(self, source: str) -> Detections | None:
+        """What was found in the last frame of a source; None before it."""
+        with self._lock:
+            return self._last.get(source)
 
     def found(self) -> Counter[tuple[str, str]]:
         """(source, class) -> detections so far, over all frames."""

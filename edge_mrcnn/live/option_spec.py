@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-Kind = Literal["text", "number", "switch", "path", "file", "private url", "secret"]
+Kind = Literal["text", "number", "whole", "switch", "choice", "path", "file", "private url", "secret"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,10 @@ class OptionSpec:
 
     help: str
     kind: Kind = "text"
-    """"path" is a file or folder, "file" a file alone; both are written. "switch" is on when it is given."""
+    """"path" is a file or folder, "file" a file alone; both are written. "switch" is on when it is given. "whole" is a
+    whole number."""
+    choices: tuple[str, ...] = ()
+    """The texts that a "choice" may be."""
     name: str = ""
     """Long flag without hyphens; the name of the field by default."""
     metavar: str | None = None

@@ -92,6 +92,14 @@ class LiveResult:
             self._overlay(self.frame.source, image, style)
         return image
 
+    def plain_for_screen(self, max_side: int) -> Array:
+        """The frame without anything drawn, its longer side at most so many pixels: uint8 RGB, the caller's own.
+
+        Only for outputs with `keeps_frames`, since else it is drawn on the frame itself.
+        """
+        image = self.frame.image
+        return shrink_image(image, max_side / max(image.shape[:2]))
+
     def _draw_whole(self) -> Array:
         start = time.perf_counter()
         image: Array = self.frame.image.copy() if self._is_frame_kept else self.frame.image

@@ -11,9 +11,10 @@ from functools import partial
 from typing import Any
 
 from edge_mrcnn.live.controls import Controls
+from edge_mrcnn.live.facts import describe_objects
 from edge_mrcnn.live.monitor import count_classes
 from runtimes import Detections
-from runtimes.counting import Line, PlaceCounter, Zone
+from runtimes.counting import Event, Line, PlaceCounter, Zone
 from runtimes.draw import Array, Style
 from runtimes.draw_places import draw_counts
 from runtimes.sources import Frame
@@ -39,6 +40,11 @@ class Happening:
     time_s: float = field(default_factory=time.time)
     """When, in seconds since 1970."""
 
+    @property
+    def is_in_view(self) -> bool:
+        """Whether the newest frame of the source shows it."""
+        return self.kind != "source"
+
     def to_dict(self) -> dict[str, Any]:
         """The message for JSON, with the time as RFC 3339."""
         moment = datetime.fromtimestamp(self.time_s, timezone.utc).isoformat(timespec="milliseconds")
@@ -48,15 +54,22 @@ class Happening:
 class Presence:
     """Notices classes that come into a picture and that are gone from it."""
 
-    def __init__(self) -> None:
+    def __init__(self, pixel_mm: float | None = None) -> None:
         self._seen_s: dict[str, float] = {}
+        self._pixel_mm = pixel_mm
+
+    @property
+    def classes(self) -> list[str]:
+        """Those that are there."""
+        return sorted(self._seen_s)
 
     def update(self, found: Detections, time_s: float) -> Iterator[tuple[str, dict[str, Any]]]:
         """Kind and details of what changed with this frame."""
         present = count_classes(found)
         for name, count in present.items():
             if name not in self._seen_s:
-                yield "appeared", {"class": name, "count": count}
+                objects = describe_objects(found[found.labels == found.names.index(name)], self._pixel_mm)
+                yield "appeared", {"class": name, "count": count, "objects": objects}
             self._seen_s[name] = time_s
         for name in [name for name, seen_s in self._seen_s.items() if time_s - seen_s > ABSENT_S]:
             del self._seen_s[name]
@@ -66,10 +79,13 @@ class Presence:
 class SourceScene:
     """One source: keeps what must not be shared with another."""
 
-    def __init__(self, *, is_tracked: bool, lines: Sequence[Line], zones: Sequence[Zone]) -> None:
+    def __init__(
+        self, *, is_tracked: bool, lines: Sequence[Line], zones: Sequence[Zone], pixel_mm: float | None = None
+    ) -> None:
         self.counter = PlaceCounter(lines, zones)
+        self.presence = Presence(pixel_mm)
         self._tracker = Tracker() if is_tracked else None
-        self._presence = Presence()
+        self._pixel_mm = pixel_mm
 
     def update(self, found: Detections, time_s: float, conf: float) -> tuple[Detections, list[tuple[str, Any]]]:
         """Choose and number the detections of a frame; kind and details of what happened."""
@@ -78,18 +94,29 @@ class SourceScene:
         else:
             self._tracker.config = TrackerConfig(high_score=conf, low_score=conf * CONTINUED)
             found = self._tracker.update(found, time_s)
-        crossings = [
-            (e.kind, {"place": e.place, "direction": e.direction, "track_id": e.track_id, "class": e.label})
-            for e in self.counter.update(found, time_s)
-        ]
-        return found, [*self._presence.update(found, time_s), *crossings]
+        crossings = [(event.kind, self._describe(event, found)) for event in self.counter.update(found, time_s)]
+        return found, [*self.presence.update(found, time_s), *crossings]
+
+    def _describe(self, event: Event, found: Detections) -> dict[str, Any]:
+        """What happened to an object, and the object itself where it is in view."""
+        own = found[found.ids == event.track_id] if found.ids is not None else found[:0]
+        facts = describe_objects(own, self._pixel_mm)
+        told = {"place": event.place, "direction": event.direction, "track_id": event.track_id, "class": event.label}
+        return {**(facts[0] if facts else {}), **told}
 
 
 class Scenes:
     """All sources. `update` belongs to the loop, everything else to any thread."""
 
     def __init__(
-        self, controls: Controls, *, is_tracked: bool = False, lines: Sequence[Line] = (), zones: Sequence[Zone] = ()
+        self,
+        controls: Controls,
+        *,
+        is_tracked: bool = False,
+        lines: Sequence[Line] = (),
+        zones: Sequence[Zone] = (),
+        keeps: Array | None = None,
+        pixel_mm: float | None = None,
     ) -> None:
         """Make them.
 
@@ -98,14 +125,21 @@ class Scenes:
             is_tracked: Whether objects get numbers; lines and zones need them.
             lines: Where crossings are counted, in every source.
             zones: Where visits are counted, in every source.
+            keeps: (C,) bool, the classes that count; all if None.
+            pixel_mm: Side of a pixel in millimetres, where it is known.
         """
         self._controls = controls
-        self._make = partial(SourceScene, is_tracked=is_tracked or bool(lines or zones), lines=lines, zones=zones)
+        self._keeps = keeps
+        self._make = partial(
+            SourceScene, is_tracked=is_tracked or bool(lines or zones), lines=lines, zones=zones, pixel_mm=pixel_mm
+        )
         self._scenes: dict[str, SourceScene] = {}
         self._lock = threading.Lock()
 
     def update(self, frame: Frame, found: Detections) -> tuple[Detections, list[Happening]]:
         """Choose and number the detections of a frame, and say what happened."""
+        if self._keeps is not None:
+            found = found[self._keeps[found.labels]]
         with self._lock:
             if frame.source not in self._scenes:
                 self._scenes[frame.source] = self._make()
@@ -123,6 +157,12 @@ class Scenes:
         with self._lock:
             scene = self._scenes.get(source)
             return scene.counter.to_dict() if scene else {"lines": {}, "zones": {}}
+
+    def present(self, source: str) -> list[str]:
+        """The classes that are in view of a source, with some patience: see `ABSENT_S`."""
+        with self._lock:
+            scene = self._scenes.get(source)
+            return scene.presence.classes if scene else []
 
     def counts_if_any(self, source: str) -> dict[str, Any]:
         """The same; empty where there are no lines and zones."""

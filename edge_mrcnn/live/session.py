@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
+from edge_mrcnn.live.classes import choose_labels
 from edge_mrcnn.live.controls import Controls
 from edge_mrcnn.live.meter import Meter
 from edge_mrcnn.live.monitor import Monitor
@@ -21,6 +22,7 @@ from edge_mrcnn.live.notify import Notifier
 from edge_mrcnn.live.outputs.base import LoopContext, Output
 from edge_mrcnn.live.outputs.group import Outputs
 from edge_mrcnn.live.outputs.table import OUTPUTS
+from edge_mrcnn.live.privacy import Privacy
 from edge_mrcnn.live.result import LiveResult
 from edge_mrcnn.live.scenes import Happening, Scenes
 from edge_mrcnn.live.settings import LiveSettings
@@ -65,14 +67,19 @@ class Session:
             inputs: Files that are read besides those of the sources; no output may write one of them.
 
         Raises:
-            UsageError: If an address, URL or file cannot work, or an output is an input.
+            UsageError: If an address, URL or file cannot work, the model lacks a class, or an output is an input.
             UnavailableError: If a disk, file or port cannot be had at present, and nobody is patient.
             MissingExtraError: If a package for an output is not installed.
         """
         reads = [path for source in stream.sources.values() for path in source.reads()]
         expect_apart(list_outgoing(settings, stream.sources), [*inputs, *reads])
         self.controls = controls or Controls(settings.conf, stream.pause)
-        self.scenes = Scenes(self.controls, is_tracked=settings.is_tracked, lines=settings.lines, zones=settings.zones)
+        keeps = choose_labels(settings.classes, settings.exclude, card.classes)
+        self.scenes = Scenes(
+            self.controls, is_tracked=settings.is_tracked, lines=settings.lines, zones=settings.zones, keeps=keeps,
+            pixel_mm=settings.pixel_size,
+        )  # fmt: skip
+        self._privacy = Privacy(settings.privacy, card, stream.sources)
         self.monitor = Monitor(stream.status)
         self.meter = Meter()
         self.outputs = Outputs()
@@ -90,6 +97,8 @@ class Session:
         self._context = LoopContext(
             card=card, sources=stream.sources, monitor=self.monitor, scenes=self.scenes, controls=self.controls,
             tallies=self.outputs.tallies, add_times=self.add_times, overwrite=settings.overwrite,
+            classes=tuple(name for name, is_kept in zip(card.classes, keeps, strict=True) if is_kept),
+            snapshot=settings.snapshot_style, pixel_mm=settings.pixel_size,
         )  # fmt: skip
         try:
             for name, output in OUTPUTS.items():
@@ -100,12 +109,14 @@ class Session:
         self._ticker = threading.Thread(target=self._run, name="ticker", daemon=True)
         self._ticker.start()
 
-    def put(self, frame: Frame, found: Detections) -> Detections:
+    def put(self, frame: Frame, found: Detections) -> tuple[Frame, Detections]:
         """Take a result of the stream; called by the loop, never waits for a live source's sake.
 
         Returns:
-            The detections that count, with their numbers where objects are tracked.
+            The frame, in which everything is covered that is to be; and the detections that count, with their numbers
+            where objects are tracked.
         """
+        frame = self._privacy.protect(frame, found)  # before anything can see it, with all that was found
         found, happenings = self.scenes.update(frame, found)
         self.monitor.put(frame, found)
         self.meter.frames += 1
@@ -113,7 +124,7 @@ class Session:
         self.outputs.put(self._wrap(frame, found))
         for happening in happenings:
             self.outputs.put_happening(happening)
-        return found
+        return frame, found
 
     def add_times(self, source: str, times_ms: Mapping[str, float]) -> None:
         """Take the times of what was done with a frame besides inference, in milliseconds by stage."""

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edge_mrcnn.live.option_spec import option, options_of
 from edge_mrcnn.live.outputs.table import OUTPUTS
+from edge_mrcnn.live.privacy import PrivacySettings
+from edge_mrcnn.live.snapshots import SnapshotStyle
 from runtimes.counting import Line, Zone, parse_line, parse_zone
 from runtimes.errors import UsageError
+
+CLASS_LISTS = ("classes", "exclude", "blur", "hide")
+"""Fields that name classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +32,28 @@ class LiveSettings:
     zones: tuple[Zone, ...] = option(
         (), "Count objects in an area, in shares of the picture.", name="zone", metavar="[NAME=]'X,Y X,Y X,Y ...'"
     )
+    classes: tuple[str, ...] = option((), "Keep only objects of these classes.", metavar="NAME,...")
+    exclude: tuple[str, ...] = option((), "Leave out objects of these classes.", metavar="NAME,...")
+    blur: tuple[str, ...] = option(
+        (), "Make these objects unrecognisable in all that is kept, shown and sent.", metavar="NAME,..."
+    )
+    hide: tuple[str, ...] = option((), "The same, but as plain grey areas.", metavar="NAME,...")
+    blur_conf: float | None = option(
+        None, "Lowest score that --blur and --hide cover [default: 0.1].", kind="number", low=0, high=1
+    )
+    blur_hold: float = option(
+        1.0, "Seconds for which what is no longer found stays covered.", kind="number", low=0, shows_default=True
+    )
+    pixel_size: float | None = option(
+        None, "Side of a pixel where the objects are: areas in mm2 too.", kind="number", low=0, is_above=True,
+        metavar="MM",
+    )  # fmt: skip
+    snapshot: Literal["drawn", "plain"] | None = option(
+        None, "Send pictures with the messages of --mqtt and --webhook.", kind="choice", choices=("drawn", "plain")
+    )
+    snapshot_size: int = option(
+        1280, "Longer side of these pictures at most, in pixels.", kind="whole", low=16, shows_default=True
+    )
     overwrite: bool = option(
         False, "Replace files of outputs that are there; without it new ones get numbers.", kind="switch"
     )
@@ -37,6 +64,18 @@ class LiveSettings:
         names = [line.name for line in self.lines] + [zone.name for zone in self.zones]
         if len(set(names)) < len(names):
             raise UsageError(f"--line, --zone: expected different names, got {', '.join(names)}")
+        if self.blur_conf is not None and not (self.blur or self.hide):
+            raise UsageError("--blur-conf is for --blur and --hide: name the classes, such as --blur person")
+
+    @property
+    def snapshot_style(self) -> SnapshotStyle | None:
+        """How pictures of messages look."""
+        return None if self.snapshot is None else SnapshotStyle(kind=self.snapshot, max_side=self.snapshot_size)
+
+    @property
+    def privacy(self) -> PrivacySettings:
+        """What is covered before a frame goes anywhere."""
+        return PrivacySettings(blur=self.blur, hide=self.hide, conf=self.blur_conf, hold_s=self.blur_hold)
 
 
 def make_settings(**values: Any) -> LiveSettings:
@@ -55,6 +94,10 @@ def make_settings(**values: Any) -> LiveSettings:
         )
     outputs = {name: _fill(output.settings_type, values) for name, output in OUTPUTS.items()}
     own = {name: values[name] for name, _, _ in options_of(LiveSettings) if name in values}
+    if own.get("snapshot") and not (values.get("mqtt") or values.get("webhook")):
+        raise UsageError("--snapshot is for the messages of --mqtt and --webhook: add one of them")
+    for name in CLASS_LISTS:
+        own[name] = _as_texts(own.get(name, ()))
     own["lines"] = _parse_places(own.get("lines", ()), parse_line, "line")
     own["zones"] = _parse_places(own.get("zones", ()), parse_zone, "zone")
     return LiveSettings(outputs=outputs, **own)
@@ -79,6 +122,11 @@ def _fill(settings_type: type, values: Mapping[str, Any]) -> Any:
             continue
         own[name] = Path(value) if spec.kind in ("path", "file") else value
     return settings_type(**own)
+
+
+def _as_texts(given: str | Iterable[str]) -> tuple[str, ...]:
+    """One text or several."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _parse_places(places: Iterable[Any], parse: Callable[[str, str], Any], kind: str) -> tuple[Any, ...]:

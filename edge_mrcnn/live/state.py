@@ -7,6 +7,7 @@ from typing import Any
 
 from edge_mrcnn import __version__
 from edge_mrcnn.live.controls import Controls
+from edge_mrcnn.live.facts import describe_objects
 from edge_mrcnn.live.monitor import Histogram, Monitor
 from edge_mrcnn.live.scenes import Scenes
 from runtimes import ModelCard
@@ -35,6 +36,16 @@ def describe_sources(monitor: Monitor, scenes: Scenes) -> Iterator[tuple[str, di
     times = monitor.times()
     for status in monitor.status():
         yield status.name, describe_source(status, times, monitor, scenes)
+
+
+def describe_views(
+    monitor: Monitor, scenes: Scenes, pixel_mm: float | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same, with every object of the last frame as `describe_objects` has it, as `detections`."""
+    for name, state in describe_sources(monitor, scenes):
+        found = monitor.last(name)
+        detections = [] if found is None else describe_objects(found, pixel_mm)
+        yield name, {**state, "detections": detections}
 
 
 def describe_model(card: ModelCard) -> dict[str, Any]:
@@ -71,6 +82,7 @@ def describe_source(
         "source_fps": round(status.source_fps, 2),
         "size": list(status.size_hw) if status.size_hw else None,
         "objects": dict(monitor.objects(status.name).most_common()),
+        "present": scenes.present(status.name),
         "counts": scenes.counts(status.name),
         "stages": {stage: _describe_stage(histogram) for stage, histogram in stages.items()},
     }

@@ -13,16 +13,18 @@ import time
 
 import pytest
 from live_servers import Broker, Listener, needs_broker, wait_for
-from live_site import CARD, SIZE_HW
+from live_site import CARD, SIZE_HW, detect, make_frame, make_result
 
 from edge_mrcnn.live.outputs.mqtt import Mqtt, parse_broker
 from edge_mrcnn.live.scenes import Happening
+from edge_mrcnn.live.snapshots import SnapshotStyle
 from runtimes import UsageError
 from runtimes.redaction import redact
 
 NAMES = {"front door": "front-door", "rtsp://u:***@cam/live": "cam-live"}
 STATE = {
     "name": "front door", "state": "live", "fps": 12.5, "size": list(SIZE_HW), "objects": {"cup": 2},
+    "present": ["cup"],
     "counts": {
         "lines": {"gate": {"in": {"cup": 3}, "out": {}}}, "zones": {"yard": {"inside": {"cup": 1}, "entered": {}}},
     },
@@ -77,17 +79,19 @@ class TestMessages:
         output.tick()
         wait_for(lambda: listener.last("site/front-door/state"))
         configs = [json.loads(v[-1]) for topic, v in listener.seen.items() if topic.startswith("homeassistant/")]
-        assert all(
-            re.fullmatch(r"homeassistant/sensor/[\w-]+/[\w-]+/config", t) for t in listener.seen if "assist" in t
-        )
+        topics = [topic for topic in listener.seen if "assist" in topic]
+        assert all(re.fullmatch(r"homeassistant/(binary_)?sensor/[\w-]+/[\w-]+/config", topic) for topic in topics)
         state = json.loads(listener.last("site/front-door/state"))
         render = jinja2.Environment().from_string
         values = {c["name"]: render(c["value_template"]).render(value_json=state) for c in configs}
         assert values == {
             "State": "live", "FPS": "12.5", "cup": "2", "bottle": "0", "gate in": "3", "gate out": "0",
-            "yard now": "1", "yard in all": "0",
+            "yard now": "1", "yard in all": "0", "cup present": "ON", "bottle present": "OFF", "yard occupied": "ON",
         }  # fmt: skip
-        assert len({c["unique_id"] for c in configs}) == len(configs) == 8
+        assert len({c["unique_id"] for c in configs}) == len(configs) == 11
+        presences = [c for c in configs if c.get("device_class") == "occupancy"]
+        lost = {**state, "state": "lost"}
+        assert {render(c["value_template"]).render(value_json=lost) for c in presences} == {"None"}, "nobody knows"
         availability = render(configs[0]["availability_template"])
         assert [availability.render(value=v) for v in ("online", "stopped", "offline")] == [
             "online",
@@ -95,6 +99,48 @@ class TestMessages:
             "offline",
         ]
         assert {c["availability_topic"] for c in configs} == {"site/status"}
+
+    @pytest.mark.parametrize("kind", ["drawn", "plain"])
+    def test_pictures_come_with_events_and_from_time_to_time(self, broker, listener, kind):
+        style = SnapshotStyle(kind=kind, max_side=160)
+        settings = {"snapshot": style, "snapshot_every_s": 0.2, "classes": ("cup",)}
+        output = Mqtt(parse_broker(broker.url), CARD, NAMES, lambda: [("front door", STATE)], **settings)
+        try:
+            wait_for(output._client.is_connected)
+            output.put(make_result(make_frame(source="front door"), detect((160, 90))))
+            wait_for(lambda: listener.last("site/front-door/snapshot"))
+            picture = listener.last_picture("site/front-door/snapshot")
+            assert picture.shape == (90, 160, 3) and abs(picture[2, 2].astype(int) - 90).max() < 6
+            is_drawn = abs(picture[45, 80].astype(int) - 90).max() > 20
+            assert is_drawn == (kind == "drawn")
+            assert not listener.last("site/front-door/event/snapshot")
+            output.put_happening(Happening("appeared", "front door", {"class": "cup"}))
+            wait_for(lambda: listener.last("site/front-door/event/snapshot"))
+            output.tick()
+            wait_for(lambda: listener.last("homeassistant/image/site-front-door/last-event/config"))
+            camera = json.loads(listener.last("homeassistant/camera/site-front-door/camera/config"))
+            image = json.loads(listener.last("homeassistant/image/site-front-door/last-event/config"))
+            assert (camera["topic"], image["image_topic"]) == (
+                "site/front-door/snapshot",
+                "site/front-door/event/snapshot",
+            )
+            assert image["content_type"] == "image/jpeg" and "state_topic" not in {**camera, **image}
+            assert not any("bottle" in topic for topic in listener.seen), "a class that is left out"
+        finally:
+            output.close()
+
+    def test_a_lost_source_sends_no_old_picture(self, broker, listener):
+        style = SnapshotStyle(kind="plain")
+        output = Mqtt(parse_broker(broker.url), CARD, NAMES, list, snapshot=style, snapshot_every_s=0)
+        try:
+            wait_for(output._client.is_connected)
+            output.put(make_result(make_frame(source="front door"), detect()))
+            output.put_happening(Happening("source", "front door", {"state": "lost"}))
+            wait_for(lambda: listener.last("site/front-door/event"))
+        finally:
+            output.close()
+        wait_for(lambda: listener.last("site/status") == "stopped")
+        assert not [topic for topic in listener.seen if topic.endswith("snapshot")]
 
     def test_clean_end_says_stopped(self, broker, listener):
         output = Mqtt(parse_broker(broker.url), CARD, NAMES, lambda: [])
@@ -115,7 +161,7 @@ class TestMessages:
             output.tick()
             wait_for(lambda: again.last("site/front-door/state"))
             wait_for(lambda: again.last("site/front-door/event"))
-            assert sum(topic.startswith("homeassistant/") for topic in again.seen) == 8
+            assert sum(topic.startswith("homeassistant/") for topic in again.seen) == 11
         finally:
             again.close()
 

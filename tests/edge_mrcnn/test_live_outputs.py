@@ -29,6 +29,7 @@ from edge_mrcnn.live.outputs.webhook import Webhook
 from edge_mrcnn.live.scenes import Happening, Scenes
 from edge_mrcnn.live.session import Session
 from edge_mrcnn.live.settings import make_settings
+from edge_mrcnn.live.snapshots import SnapshotStyle
 from runtimes import FakeRuntime, UsageError
 from runtimes.counting import parse_line, parse_zone
 from runtimes.errors import UnavailableError
@@ -153,10 +154,30 @@ class TestScenes:
         scenes = Scenes(Controls(0.5, lambda *_: None))
         both, none = detect((50, 50), (90, 50), labels=[0, 1]), detect()
         happened = self.update(scenes, detect((50, 50)), both, none, both, *[none] * 25)
-        assert happened == [
-            ("appeared", {"class": "cup", "count": 1}), ("appeared", {"class": "bottle", "count": 1}),
-            ("gone", {"class": "cup"}), ("gone", {"class": "bottle"}),
+        assert [(kind, details["class"]) for kind, details in happened] == [
+            ("appeared", "cup"), ("appeared", "bottle"), ("gone", "cup"), ("gone", "bottle"),
         ]  # fmt: skip
+        assert [details.get("count") for _, details in happened] == [1, 1, None, None]
+        (cup,) = happened[0][1]["objects"]
+        assert (cup["class"], cup["bbox"], cup["centroid"]) == ("cup", [35, 35, 30, 30], [50, 50])
+        assert cup["area"] == pytest.approx(900, rel=0.01)
+        assert cup["area_share"] == pytest.approx(900 / (180 * 320), rel=0.01)
+
+    def test_classes_in_view_are_known_while_they_flicker(self):
+        scenes = Scenes(Controls(0.5, lambda *_: None))
+        assert scenes.present("door") == []
+        self.update(scenes, detect((50, 50)), detect())
+        assert scenes.present("door") == ["cup"]
+        self.update(scenes, *[detect()] * 40)
+        assert scenes.present("door") == []
+
+    def test_classes_that_do_not_count_are_seen_by_nobody(self):
+        places = {"lines": [parse_line("gate=0,0.5,1,0.5", "")], "keeps": np.array([False, True])}
+        scenes = Scenes(Controls(0.5, lambda *_: None), **places)
+        walks = [detect((100, y), (200, y), labels=[0, 1]) for y in range(20, 160, 8)]
+        assert {details["class"] for _, details in self.update(scenes, *walks)} == {"bottle"}
+        assert self.found.labels.tolist() == [1]
+        assert scenes.counts("door")["lines"] == {"gate": {"in": {"bottle": 1}, "out": {}}}
 
     def test_threshold_follows_the_controls(self):
         controls = Controls(0.5, lambda *_: None)
@@ -172,10 +193,12 @@ class TestScenes:
 
     def test_lines_and_zones_make_events_and_counts(self):
         places = {"lines": [parse_line("gate=0,0.5,1,0.5", "")], "zones": [parse_zone("yard=0,.6 1,.6 1,1 0,1", "")]}
-        scenes = Scenes(Controls(0.5, lambda *_: None), **places)
+        scenes = Scenes(Controls(0.5, lambda *_: None), pixel_mm=2, **places)
         happened = self.update(scenes, *[detect((100, y)) for y in range(20, 160, 8)])
         assert [kind for kind, _ in happened] == ["appeared", "crossed", "entered"]
-        assert happened[1][1] == {"place": "gate", "direction": "in", "track_id": 1, "class": "cup"}
+        told = {"place": "gate", "direction": "in", "track_id": 1, "class": "cup"}
+        assert told.items() <= happened[1][1].items()
+        assert happened[1][1]["area_mm2"] == pytest.approx(4 * happened[1][1]["area"], rel=1e-3)
         assert scenes.counts("door")["lines"] == {"gate": {"in": {"cup": 1}, "out": {}}}
         assert scenes.counts("unknown") == {"lines": {}, "zones": {}}
         assert self.found.ids.tolist() == [1]
@@ -310,6 +333,34 @@ class TestWebhook:
         assert headers["Authorization"] == "Basic Y2FtOnMzY3JldEB4" and headers["Content-Type"] == "application/json"
         assert self.counts(hook) == {"sent": 1, "failed": 0, "dropped": 0}
 
+    def test_picture_comes_with_the_event(self, serve):
+        receiver = serve()
+        hook = Webhook(f"http://{receiver.address}/hook", snapshot=SnapshotStyle(kind="drawn", max_side=160))
+        hook.put(make_result(make_frame(), detect((160, 90))))
+        hook.put_happening(Happening("appeared", "door", {"class": "cup"}))
+        hook.put_happening(Happening("source", "door", {"state": "lost"}))
+        wait_for(lambda: len(receiver.requests) == 2)
+        hook.close()
+        (picture,) = receiver.pictures
+        assert picture.shape == (90, 160, 3) and abs(picture[45, 80].astype(int) - 90).max() > 20
+        assert [body["event"] for _, body in receiver.requests].count("appeared") == 1
+
+    def test_frames_that_cannot_be_encoded_in_time_cost_the_picture_alone(self, serve, monkeypatch):
+        slow = threading.Event()
+        monkeypatch.setattr("edge_mrcnn.live.snapshots.encode_snapshot", lambda *_: slow.wait(5) and b"\xff\xd8")
+        monkeypatch.setattr("live_servers.decode_jpeg", bytes)
+        receiver = serve()
+        hook = Webhook(f"http://{receiver.address}/hook", snapshot=SnapshotStyle(kind="plain"))
+        for index in range(10):
+            hook.put(make_result(make_frame(index), detect()))
+            hook.put_happening(Happening("appeared", "door", {"class": "cup"}))
+        wait_for(lambda: len(receiver.requests) >= 5)
+        assert not receiver.pictures
+        slow.set()
+        wait_for(lambda: len(receiver.requests) == 10)
+        hook.close()
+        assert len(receiver.pictures) in (4, 5), "those that waited, and the one that was at work"
+
     def test_a_server_in_trouble_is_tried_again_with_the_same_id(self, serve):
         receiver = serve(503, 500, 200)
         hook = Webhook(f"http://{receiver.address}/", pauses_s=(0.01, 0.01, 0.01))
@@ -414,7 +465,7 @@ class TestSession:
         with Session(settings, CARD, stream) as session:
             assert session.outputs.greetings()[0].startswith("page: http://127.0.0.1:")
             for index, (frame, found) in enumerate(stream):
-                found = session.put(frame, found)
+                _, found = session.put(frame, found)
                 assert len(found) == 2
                 if index == 10:
                     break

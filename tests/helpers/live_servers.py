@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import http.server
 import json
 import shutil
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -27,6 +30,12 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "not in time"
         time.sleep(0.02)
+
+
+def decode_jpeg(data: bytes) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a JPEG."""
+    assert data[:2] == b"\xff\xd8"
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 class Broker:
@@ -69,13 +78,14 @@ class Listener:
 
     def __init__(self, broker: Broker, password: str = "p@ss/w") -> None:
         self.seen: dict[str, list[str]] = defaultdict(list)
+        """Topic -> messages; bytes that are no text are kept as surrogates."""
         from paho.mqtt import client as paho
 
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
         self._client.username_pw_set("cam", password)
         self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
         self._client.on_message = lambda client, data, message: self.seen[message.topic].append(
-            message.payload.decode()
+            message.payload.decode(errors="surrogateescape")
         )
         self._client.connect("127.0.0.1", broker.port)
         self._client.loop_start()
@@ -83,9 +93,25 @@ class Listener:
     def last(self, topic):
         return self.seen[topic][-1] if self.seen[topic] else None
 
+    def last_picture(self, topic):
+        """(H, W, 3) uint8 RGB; None before there is one."""
+        text = self.last(topic)
+        return None if text is None else decode_jpeg(text.encode(errors="surrogateescape"))
+
     def close(self):
         self._client.disconnect()
         self._client.loop_stop()
+
+
+def read_parts(kind: str, body: bytes) -> dict[str, bytes]:
+    """The parts of a form by name, as Python's parser of mail reads them; a body that is none is its "event"."""
+    if not kind.startswith("multipart/form-data"):
+        return {"event": body}
+    message = email.message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
+    parts = {}
+    for part in message.get_payload():
+        parts[part.get_param("name", header="content-disposition")] = part.get_payload(decode=True)
+    return parts
 
 
 class Receiver(http.server.ThreadingHTTPServer):
@@ -94,12 +120,18 @@ class Receiver(http.server.ThreadingHTTPServer):
     def __init__(self, *answers: int) -> None:
         self.answers = list(answers)
         self.requests: list[tuple[dict[str, str], dict]] = []
+        self.pictures: list[np.ndarray] = []
+        self.sizes: list[int] = []
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                receiver.requests.append((dict(self.headers), body))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                parts = read_parts(self.headers["Content-Type"], body)
+                receiver.requests.append((dict(self.headers), json.loads(parts["event"])))
+                if "snapshot" in parts:
+                    receiver.pictures.append(decode_jpeg(parts["snapshot"]))
+                receiver.sizes.append(len(body))
                 code = receiver.answers.pop(0) if receiver.answers else 200
                 self.send_response(code)
                 if code == 302:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from runtimes import Detections
-from runtimes.anonymize import Anonymizer, AnonymizerConfig, make_mosaic, widen_mask
+from runtimes.anonymize import Anonymizer, AnonymizerConfig, cover_areas, make_mosaic, widen_mask
 from runtimes.postprocess import paste_mask
 
 SIZE_HW = (240, 320)
@@ -31,6 +31,11 @@ def found(*boxes, labels=None, scores=None, probs=None):
     )  # fmt: skip
 
 
+def cover(anonymizer, found, time_s=0.0):
+    """A picture of noise in which objects are covered."""
+    return cover_areas(noise(), anonymizer.follow(found, time_s))
+
+
 def covered(before, after):
     """(H, W) bool: pixels that were changed."""
     return (before != after).any(axis=-1)
@@ -39,8 +44,8 @@ def covered(before, after):
 @pytest.mark.parametrize("method", ["mosaic", "fill"])
 @pytest.mark.parametrize("box", [[100, 60, 200, 180], [-10, -10, 40, 60], [290, 200, 320, 240], [50, 50, 56, 62]])
 def test_nothing_of_an_object_is_left(method, box):
-    before, image = noise(), noise()
-    Anonymizer(AnonymizerConfig(labels=frozenset({0}), method=method)).cover(image, found(box), 0.0)
+    before = noise()
+    image = cover(Anonymizer(AnonymizerConfig(labels=frozenset({0}), method=method)), found(box))
     x, y, mask = paste_mask(disc(), np.array(box, np.float32), SIZE_HW)
     old, new = (one[y : y + mask.shape[0], x : x + mask.shape[1]][mask].astype(float) for one in (before, image))
     assert mask.any() and len(np.unique(new, axis=0)) <= 36
@@ -48,9 +53,7 @@ def test_nothing_of_an_object_is_left(method, box):
 
 
 def test_what_is_not_the_object_stays():
-    image = noise()
-    Anonymizer(PERSON).cover(image, found([100, 60, 200, 180]), 0.0)
-    changed = covered(noise(), image)
+    changed = covered(noise(), cover(Anonymizer(PERSON), found([100, 60, 200, 180])))
     rows, columns = np.nonzero(changed)
     assert rows.min() >= 60 - 14 and rows.max() < 180 + 14 and columns.min() >= 88 and columns.max() < 212
     assert not changed[60:66, 100:106].any(), "a corner of the box is no part of a disc"
@@ -59,25 +62,25 @@ def test_what_is_not_the_object_stays():
 @pytest.mark.parametrize("kind", ["another class", "below the score"])
 def test_what_is_not_wanted_stays(kind):
     other = found([100, 60, 200, 180], **({"labels": [1]} if kind == "another class" else {"scores": [0.05]}))
-    assert not covered(noise(), Anonymizer(PERSON).cover(noise(), other, 0.0)).any()
+    assert not covered(noise(), cover(Anonymizer(PERSON), other, 0.0)).any()
 
 
 def test_unconfident_objects_are_covered():
-    assert covered(noise(), Anonymizer(PERSON).cover(noise(), found([100, 60, 200, 180], scores=[0.11]), 0.0)).any()
+    assert covered(noise(), cover(Anonymizer(PERSON), found([100, 60, 200, 180], scores=[0.11]), 0.0)).any()
 
 
 def test_object_with_an_empty_mask_is_covered_by_its_box():
     empty = found([100, 60, 200, 180], probs=np.zeros((28, 28), np.float32))
-    assert covered(noise(), Anonymizer(PERSON).cover(noise(), empty, 0.0))[60:180, 100:200].mean() > 0.99
+    assert covered(noise(), cover(Anonymizer(PERSON), empty, 0.0))[60:180, 100:200].mean() > 0.99
 
 
 @pytest.mark.parametrize("fps", [1, 25])
 def test_a_flicker_shows_nobody(fps):
     anonymizer = Anonymizer(PERSON)
     for index in range(5):  # walks to the right by 4 pixels a frame
-        anonymizer.cover(noise(), found([60 + 4 * index, 60, 120 + 4 * index, 180]), index / fps)
+        cover(anonymizer, found([60 + 4 * index, 60, 120 + 4 * index, 180]), index / fps)
     for index in range(5, 8):
-        changed = covered(noise(), anonymizer.cover(noise(), found(), index / fps))
+        changed = covered(noise(), cover(anonymizer, found(), index / fps))
         x, y, mask = paste_mask(disc(), np.array([60 + 4 * index, 60, 120 + 4 * index, 180], np.float32), SIZE_HW)
         assert changed[y : y + mask.shape[0], x : x + mask.shape[1]][mask].mean() > 0.99, "where it walks on"
         x, y, mask = paste_mask(disc(), np.array([76, 60, 136, 180], np.float32), SIZE_HW)
@@ -87,22 +90,22 @@ def test_a_flicker_shows_nobody(fps):
 def test_object_that_is_gone_is_uncovered():
     anonymizer = Anonymizer(PERSON)
     for index in range(5):
-        anonymizer.cover(noise(), found([60, 60, 120, 180]), index / 25)
-    held = [covered(noise(), anonymizer.cover(noise(), found(), index / 25)).any() for index in range(5, 35)]
+        cover(anonymizer, found([60, 60, 120, 180]), index / 25)
+    held = [covered(noise(), cover(anonymizer, found(), index / 25)).any() for index in range(5, 35)]
     assert held[:23] == [True] * 23 and not any(held[26:]), "a second after it was seen at 0.16 s"
 
 
 def test_nothing_is_held_if_so_wished():
     anonymizer = Anonymizer(AnonymizerConfig(labels=frozenset({0}), hold_s=0))
-    anonymizer.cover(noise(), found([60, 60, 120, 180]), 0.0)
-    assert not covered(noise(), anonymizer.cover(noise(), found(), 0.04)).any()
+    cover(anonymizer, found([60, 60, 120, 180]), 0.0)
+    assert not covered(noise(), cover(anonymizer, found(), 0.04)).any()
 
 
 def test_two_objects_that_meet_are_both_held():
     anonymizer = Anonymizer(PERSON)
     for index in range(5):
-        anonymizer.cover(noise(), found([60, 60, 120, 180], [200, 60, 260, 180]), index / 25)
-    changed = covered(noise(), anonymizer.cover(noise(), found([60, 60, 120, 180]), 0.2))
+        cover(anonymizer, found([60, 60, 120, 180], [200, 60, 260, 180]), index / 25)
+    changed = covered(noise(), cover(anonymizer, found([60, 60, 120, 180]), 0.2))
     assert changed[120, 90] and changed[120, 230]
 
 

@@ -15,6 +15,7 @@ from edge_mrcnn.live.monitor import Monitor
 from edge_mrcnn.live.option_spec import flag_name, options_of
 from edge_mrcnn.live.result import LiveResult
 from edge_mrcnn.live.scenes import Happening, Scenes
+from edge_mrcnn.live.snapshots import SnapshotStyle
 from runtimes import ModelCard
 from runtimes.sources import Source
 
@@ -37,6 +38,12 @@ class LoopContext:
     monitor: Monitor
     scenes: Scenes
     controls: Controls
+    classes: tuple[str, ...] = ()
+    """Names of the classes that count."""
+    snapshot: SnapshotStyle | None = None
+    """How pictures of messages look; None for messages without pictures."""
+    pixel_mm: float | None = None
+    """Side of a pixel in millimetres, where it is known."""
     overwrite: bool = False
     """Whether files that are there are replaced; else new ones get numbers."""
     tallies: Callable[[], Iterable[Tally]]
@@ -62,7 +69,7 @@ class Output:
     """Frozen dataclass; fields made by `edge_mrcnn.live.option_spec.option` are options of the command line."""
     needs_drawing: ClassVar[bool] = False
     """Whether it looks at every picture in full size."""
-    keeps_frames: ClassVar[bool] = True
+    keeps_frames = True
     """Whether it reads the pixels of a frame, other than drawn ones."""
 
     name = ""

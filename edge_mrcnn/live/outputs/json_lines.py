@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_mrcnn.live.facts import real_area
 from edge_mrcnn.live.option_spec import option
 from edge_mrcnn.live.outputs.base import LoopContext, Output
 from edge_mrcnn.live.outputs.text_file import TextFile
@@ -32,13 +33,21 @@ class JsonLines(Output):
     settings_type = JsonSettings
     keeps_frames = False
 
-    def __init__(self, path: Path, count: Callable[[str], dict[str, Any]], *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        count: Callable[[str], dict[str, Any]],
+        *,
+        overwrite: bool = False,
+        pixel_mm: float | None = None,
+    ) -> None:
         """Make one; the file is made with its first line.
 
         Args:
             path: Where; its folder is made.
             count: The counts of a source at its lines and zones; empty where there are none.
             overwrite: Whether a file that is there is replaced.
+            pixel_mm: Side of a pixel in millimetres, where it is known.
 
         Raises:
             UnavailableError: If it cannot be written there.
@@ -46,16 +55,19 @@ class JsonLines(Output):
         self.name = f"--json {path}"
         self._file = TextFile(path, overwrite=overwrite)
         self._count = count
+        self._pixel_mm = pixel_mm
 
     @classmethod
     def open(cls, settings: JsonSettings, context: LoopContext) -> JsonLines | None:
         if settings.json is None:
             return None
-        return cls(settings.json, context.scenes.counts_if_any, overwrite=context.overwrite)
+        count = context.scenes.counts_if_any
+        return cls(settings.json, count, overwrite=context.overwrite, pixel_mm=context.pixel_mm)
 
     def put(self, result: LiveResult) -> None:
         frame = result.frame
-        self._file.write(json.dumps(to_record(frame, result.found) | self._count(frame.source)) + "\n")
+        record = to_record(frame, result.found, self._pixel_mm) | self._count(frame.source)
+        self._file.write(json.dumps(record) + "\n")
 
     def written(self) -> Iterable[str]:
         return self._file.written()
@@ -64,8 +76,11 @@ class JsonLines(Output):
         self._file.close()
 
 
-def to_record(frame: Frame, found: Detections) -> dict[str, Any]:
-    """One frame as JSON: where it is from, times, detections as COCO results."""
+def to_record(frame: Frame, found: Detections, pixel_mm: float | None = None) -> dict[str, Any]:
+    """One frame as JSON: where it is from, times, detections as COCO results, with real areas where they are known."""
+    detections = found.to_coco(frame.index)
+    for detection in detections:
+        detection |= real_area(detection, pixel_mm)
     return {
         "frame": frame.index,
         "time_s": round(frame.time_s, 4),
@@ -73,5 +88,5 @@ def to_record(frame: Frame, found: Detections) -> dict[str, Any]:
         "source": frame.source,
         "image_size_hw": found.image_size_hw,
         "speed_ms": {stage: round(value, 3) for stage, value in found.speed_ms.items()},
-        "detections": found.to_coco(frame.index),
+        "detections": detections,
     }

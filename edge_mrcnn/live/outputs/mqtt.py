@@ -1,8 +1,9 @@
-"""Results to an MQTT broker: state of each source once a second, events at once, availability, Home Assistant.
+"""Results to an MQTT broker: state of each source once a second, events at once, pictures, Home Assistant.
 
 Topics under the prefix: `status` (online, stopped or offline, retained; the last is the broker's own word when it hears
-nothing), `SOURCE/state` (JSON, retained), `SOURCE/event` (JSON). Sources go by their public name, never by URL.
-The client's own thread sends; the loop leaves messages in a bounded queue.
+nothing), `SOURCE/state` (JSON, retained), `SOURCE/event` (JSON), `SOURCE/snapshot` and `SOURCE/event/snapshot` (JPEG,
+retained). Sources go by their public name, never by URL.
+The client's own thread sends; the loop leaves messages in a bounded queue, and of each picture the newest alone.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ import os
 import re
 import sys
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from edge_mrcnn import __version__
+from edge_mrcnn.live.home_assistant import EVENT_SNAPSHOT, SNAPSHOT, Entity, list_entities, to_topic
 from edge_mrcnn.live.names import name_publicly
 from edge_mrcnn.live.option_spec import option
 from edge_mrcnn.live.outputs.base import QUEUE, LoopContext, Output, Tally
+from edge_mrcnn.live.result import LiveResult
 from edge_mrcnn.live.scenes import Happening
-from edge_mrcnn.live.state import describe_sources
+from edge_mrcnn.live.snapshots import SnapshotEncoder, SnapshotStyle
+from edge_mrcnn.live.state import describe_views
 from runtimes import ModelCard
 from runtimes.errors import MissingExtraError, UsageError, one_line
 from runtimes.redaction import find_secrets, hide
@@ -96,23 +99,39 @@ class MqttSettings:
         None, "mqtt[s]://HOST[:PORT][/PREFIX]: state, events, Home Assistant. Password: env:NAME or file:PATH.",
         kind="private url", metavar="URL",
     )  # fmt: skip
+    snapshot_every: float = option(
+        10.0, "Seconds after which --mqtt has a new picture without an event too; 0 for events alone.",
+        kind="number", low=0, shows_default=True,
+    )  # fmt: skip
 
 
 class Mqtt(Output):
     """Publishes states and events; connects in the background, again and again."""
 
     settings_type = MqttSettings
-    keeps_frames = False
     name = "--mqtt"
 
-    def __init__(self, broker: Broker, card: ModelCard, names: Mapping[str, str], describe: Describe) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        card: ModelCard,
+        names: Mapping[str, str],
+        describe: Describe,
+        *,
+        classes: tuple[str, ...] | None = None,
+        snapshot: SnapshotStyle | None = None,
+        snapshot_every_s: float = 10.0,
+    ) -> None:
         """Begin to connect; a broker that is away is no error.
 
         Args:
             broker: Where to.
-            card: The model, whose classes are announced.
+            card: The model.
             names: Label of each source -> its public name.
             describe: The state of every source, from any thread.
+            classes: Those that are announced; all of the model if None.
+            snapshot: How pictures look; None for none.
+            snapshot_every_s: Seconds between pictures of a source without an event; 0 for none.
 
         Raises:
             MissingExtraError: If paho-mqtt is not installed.
@@ -126,11 +145,21 @@ class Mqtt(Output):
         self._card = card
         self._names = names
         self._describe = describe
+        self._classes = card.classes if classes is None else classes
         self._counts = {"sent": 0, "dropped": 0}
         self._reason = "no answer"
         self._is_met = False
         self._away_since: float | None = time.monotonic()
         self._announced: set[tuple[str, str]] = set()
+        self.keeps_frames = snapshot is not None
+        self._results: dict[str, LiveResult] = {}
+        """The newest of each source, where pictures are wanted."""
+        self._snapshot_every_s = snapshot_every_s
+        self._pictured_s: dict[str, float] = {}
+        """When each source had its last picture, by the monotonic clock."""
+        self._sending: dict[str, Any] = {}
+        """The last picture of each topic, on its way."""
+        self._encoder = SnapshotEncoder(snapshot, self.start_thread) if snapshot else None
         self._status_topic = f"{broker.prefix}/status"
         self._client = client = paho.Client(CallbackAPIVersion.VERSION2)
         client.will_set(self._status_topic, "offline", qos=1, retain=True)
@@ -152,14 +181,45 @@ class Mqtt(Output):
     def open(cls, settings: MqttSettings, context: LoopContext) -> Mqtt | None:
         if settings.mqtt is None:
             return None
-        describe = partial(describe_sources, context.monitor, context.scenes)
-        return cls(parse_broker(settings.mqtt), context.card, name_publicly(context.sources), describe)
+        describe = partial(describe_views, context.monitor, context.scenes, context.pixel_mm)
+        return cls(
+            parse_broker(settings.mqtt), context.card, name_publicly(context.sources), describe,
+            classes=context.classes, snapshot=context.snapshot, snapshot_every_s=settings.snapshot_every,
+        )  # fmt: skip
+
+    def put(self, result: LiveResult) -> None:
+        """Keep the result for a picture; send one where the last is old."""
+        if self._encoder is None:
+            return
+        source = result.frame.source
+        self._results[source] = result
+        age_s = time.monotonic() - self._pictured_s.get(source, float("-inf"))
+        if self._snapshot_every_s and age_s >= self._snapshot_every_s:
+            self._send_picture(source, SNAPSHOT)
 
     def put_happening(self, happening: Happening) -> None:
         name = self._names[happening.source]
         message = json.dumps({**happening.to_dict(), "source": name})
         sent = self._client.publish(f"{self._broker.prefix}/{name}/event", message, qos=1)
         self._counts["dropped" if sent.rc == _QUEUE_IS_FULL else "sent"] += 1
+        if happening.is_in_view:
+            self._send_picture(happening.source, SNAPSHOT, EVENT_SNAPSHOT)
+
+    def _send_picture(self, source: str, *topics: str) -> None:
+        """Have the newest frame of a source encoded and published."""
+        if self._encoder is None:
+            return
+        self._pictured_s[source] = time.monotonic()
+        places = [f"{self._broker.prefix}/{self._names[source]}/{topic}" for topic in topics]
+        self._encoder.submit(self._results.get(source), lambda jpeg: self._publish_picture(places, jpeg))
+
+    def _publish_picture(self, topics: Iterable[str], jpeg: bytes | None) -> None:
+        """Publish a picture, unless the one before is still on its way: a slow network must not fill the memory."""
+        if jpeg is None or not self._client.is_connected():
+            return
+        for topic in topics:
+            if not _is_under_way(self._sending.get(topic)):
+                self._sending[topic] = self._client.publish(topic, jpeg, retain=True)
 
     def tick(self) -> None:
         """Publish the state of each source, and announce what Home Assistant was not told yet."""
@@ -167,10 +227,10 @@ class Mqtt(Output):
             self._complain()
             return
         for label, state in self._describe():
-            name, entities = self._names[label], list(self._entities(state))
-            for entity in entities:
+            name, classes = self._names[label], self._name_classes(state)
+            for entity in list_entities(state, classes, has_pictures=self._encoder is not None):
                 self._announce(name, entity)
-            absent = {entity.path[1]: 0 for entity in entities if entity.path[0] == "objects"}
+            absent = dict.fromkeys(classes, 0)
             message = {**state, "name": name, "objects": {**absent, **state["objects"]}}
             self._publish(f"{self._broker.prefix}/{name}/state", json.dumps(message))
 
@@ -180,6 +240,8 @@ class Mqtt(Output):
 
     def close(self) -> None:
         """Say "stopped" and leave; a broker that does not listen is not waited for."""
+        if self._encoder:
+            self._encoder.close()
         if not self._is_met:
             self.failure = f"the broker at {self._place} was never reached: {self._reason}"
         with contextlib.suppress(RuntimeError, ValueError):  # the connection was lost just now
@@ -224,30 +286,22 @@ class Mqtt(Output):
         """Publish what the broker keeps; not with QoS 1, whose queue may be full of events that nobody fetched."""
         return self._client.publish(topic, message, retain=True)
 
-    def _entities(self, state: dict[str, Any]) -> Iterator[Entity]:
-        """What Home Assistant shows of a source in this state."""
-        yield Entity("State", ("state",), icon="mdi:cctv")
-        yield Entity("FPS", ("fps",), unit="FPS", icon="mdi:speedometer")
-        classes = self._card.classes if len(self._card.classes) <= MAX_CLASSES else tuple(state["objects"])
-        for name in classes:
-            yield Entity(name, ("objects", name), icon="mdi:shape")
-        for line in state["counts"]["lines"]:
-            for direction in ("in", "out"):
-                yield Entity(f"{line} {direction}", ("counts", "lines", line, direction), is_sum=True, is_total=True)
-        for zone in state["counts"]["zones"]:
-            yield Entity(f"{zone} now", ("counts", "zones", zone, "inside"), is_sum=True)
-            yield Entity(f"{zone} in all", ("counts", "zones", zone, "entered"), is_sum=True, is_total=True)
+    def _name_classes(self, state: Mapping[str, Any]) -> tuple[str, ...]:
+        """The classes that Home Assistant is told of: all, or those that were seen where there are many."""
+        return self._classes if len(self._classes) <= MAX_CLASSES else tuple(state["objects"])
 
     def _announce(self, name: str, entity: Entity) -> None:
         """Have Home Assistant make an entity, once per connection."""
-        if (name, entity.name) in self._announced:
+        if (name, entity.key) in self._announced:
             return
-        self._announced.add((name, entity.name))
-        node, number = _ascii(f"{self._broker.prefix}-{name}"), "-".join(map(_ascii, entity.path))
+        self._announced.add((name, entity.key))
+        node = to_topic(f"{self._broker.prefix}-{name}")
+        topics = {key: f"{self._broker.prefix}/{name}/{topic}" for key, topic in entity.topics.items()}
         config = {
-            **entity.to_config(),
-            "unique_id": f"{node}-{number}",
-            "state_topic": f"{self._broker.prefix}/{name}/state",
+            "name": entity.name,
+            **entity.config,
+            **topics,
+            "unique_id": f"{node}-{entity.key}",
             "availability_topic": self._status_topic,
             # Home Assistant knows two states; a clean stop is as unavailable as a loss.
             "availability_template": "{{ 'online' if value == 'online' else 'offline' }}",
@@ -259,7 +313,15 @@ class Mqtt(Output):
                 "sw_version": __version__,
             },
         }
-        self._publish(f"{DISCOVERY}/sensor/{node}/{number}/config", json.dumps(config))
+        self._publish(f"{DISCOVERY}/{entity.component}/{node}/{entity.key}/config", json.dumps(config))
+
+
+def _is_under_way(message: Any) -> bool:
+    """Whether a message that was published waits to be sent."""
+    try:
+        return message is not None and not message.is_published()
+    except (RuntimeError, ValueError):  # it never will be: the connection was lost
+        return False
 
 
 def _as_os_error(connect: Callable[[], T]) -> Callable[[], T]:
@@ -278,42 +340,3 @@ def _as_os_error(connect: Callable[[], T]) -> Callable[[], T]:
 
 _QUEUE_IS_FULL = 15
 """MQTT_ERR_QUEUE_SIZE of paho."""
-
-
-@dataclass(frozen=True)
-class Entity:
-    """One sensor of Home Assistant: a value in the JSON of a source's state."""
-
-    name: str
-    path: tuple[str, ...]
-    """Keys that lead to the value."""
-    unit: str = ""
-    icon: str = ""
-    is_sum: bool = False
-    """Whether the value is the sum over classes."""
-    is_total: bool = False
-    """Whether it only grows."""
-
-    def to_config(self) -> dict[str, Any]:
-        """The part of the configuration that depends on the value."""
-        value = "value_json" + "".join(f"[{json.dumps(key)}]" for key in self.path)
-        config: dict[str, Any] = {
-            "name": self.name,
-            "value_template": f"{{{{ {value}.values() | sum }}}}" if self.is_sum else f"{{{{ {value} }}}}",
-        }
-        if self.path != ("state",):
-            config["state_class"] = "total_increasing" if self.is_total else "measurement"
-        if self.unit:
-            config["unit_of_measurement"] = self.unit
-        if self.icon:
-            config["icon"] = self.icon
-        return config
-
-
-def _ascii(text: str) -> str:
-    """A topic level that Home Assistant allows: letters, digits, underscores and hyphens.
-
-    A name that holds others gets a checksum, so that two names never become one.
-    """
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")
-    return text if plain == text else f"{plain}-{zlib.crc32(text.encode()):08x}"

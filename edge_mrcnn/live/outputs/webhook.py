@@ -1,4 +1,7 @@
-"""Events as HTTP POST to a URL of the user's, from a thread with a bounded queue: the loop never waits for a server."""
+"""Events as HTTP POST to a URL of the user's, from a thread with a bounded queue: the loop never waits for a server.
+
+An event is JSON; with a picture it is a form of two parts, `event` (JSON) and `snapshot` (JPEG), as for uploaded files.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,16 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
 from edge_mrcnn import __version__
 from edge_mrcnn.live.option_spec import option
 from edge_mrcnn.live.outputs.base import QUEUE, LoopContext, Output, Tally
+from edge_mrcnn.live.result import LiveResult
 from edge_mrcnn.live.scenes import Happening
+from edge_mrcnn.live.snapshots import FLUSH_S, SnapshotEncoder, SnapshotStyle
 from runtimes.errors import UsageError
 from runtimes.redaction import find_secrets, hide
 
@@ -27,8 +32,6 @@ TIMEOUT_S = 5.0
 """Seconds that the server may take."""
 PAUSES_S = (1.0, 3.0, 10.0)
 """Pauses before each further try."""
-FLUSH_S = 0.5
-"""Seconds at the end to send what waits."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,25 @@ class WebhookSettings:
     webhook: str | None = option(None, "POST events there as JSON.", kind="private url", metavar="URL")
 
 
+class Message(NamedTuple):
+    """An event on its way."""
+
+    event: dict[str, Any]
+    jpeg: bytes | None = None
+
+    def encode(self) -> tuple[str, bytes]:
+        """Content type and body."""
+        text = json.dumps(self.event).encode()
+        if self.jpeg is None:
+            return "application/json", text
+        boundary = uuid.uuid4().hex
+        edge = f"--{boundary}\r\nContent-Disposition: form-data; name=".encode()
+        event = edge + b'"event"\r\nContent-Type: application/json\r\n\r\n' + text
+        head = b'"snapshot"; filename="snapshot.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+        body = event + b"\r\n" + edge + head + self.jpeg + f"\r\n--{boundary}--\r\n".encode()
+        return f"multipart/form-data; boundary={boundary}", body
+
+
 class Webhook(Output):
     """Posts events as JSON, each with an `id` that stays the same over tries."""
 
@@ -47,11 +69,14 @@ class Webhook(Output):
     keeps_frames = False
     name = "--webhook"
 
-    def __init__(self, url: str, *, pauses_s: tuple[float, ...] = PAUSES_S) -> None:
+    def __init__(
+        self, url: str, *, snapshot: SnapshotStyle | None = None, pauses_s: tuple[float, ...] = PAUSES_S
+    ) -> None:
         """Start the thread.
 
         Args:
             url: http:// or https://; user name and password in it become basic authentication.
+            snapshot: How the pictures look; None for events without.
             pauses_s: Pauses before each further try, in seconds.
 
         Raises:
@@ -66,18 +91,35 @@ class Webhook(Output):
         self._host = parts.hostname
         self._pauses_s = pauses_s
         self._opener = urllib.request.build_opener(_NoRedirect)
-        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUE)
+        self._queue: queue.Queue[Message | None] = queue.Queue(QUEUE)
         self._counts = {"sent": 0, "failed": 0, "dropped": 0}
         self._stopping = threading.Event()
+        self._results: dict[str, LiveResult] = {}
+        """The newest of each source, where pictures are wanted."""
+        self.keeps_frames = snapshot is not None
+        self._encoder = SnapshotEncoder(snapshot, self.start_thread) if snapshot else None
         self._thread = self.start_thread(self._run, "webhook")
 
     @classmethod
     def open(cls, settings: WebhookSettings, context: LoopContext) -> Webhook | None:
-        return None if settings.webhook is None else cls(settings.webhook)
+        return None if settings.webhook is None else cls(settings.webhook, snapshot=context.snapshot)
+
+    def put(self, result: LiveResult) -> None:
+        if self._encoder:
+            self._results[result.frame.source] = result
 
     def put_happening(self, happening: Happening) -> None:
+        event = {"id": str(uuid.uuid4()), **happening.to_dict()}
+        if self._encoder:
+            result = self._results.get(happening.source) if happening.is_in_view else None
+            self._encoder.submit(result, lambda jpeg: self._put(Message(event, jpeg)))
+        else:
+            self._put(Message(event))
+
+    def _put(self, message: Message) -> None:
+        """Leave a message for the thread."""
         try:
-            self._queue.put_nowait({"id": str(uuid.uuid4()), **happening.to_dict()})
+            self._queue.put_nowait(message)
         except queue.Full:
             self._counts["dropped"] += 1
 
@@ -89,6 +131,8 @@ class Webhook(Output):
         """Send what waits, for a second at most; the rest is dropped."""
         if self._stopping.is_set():
             return
+        if self._encoder:
+            self._encoder.close()
         try:
             self._queue.put_nowait(None)
             self._thread.join(FLUSH_S)
@@ -98,15 +142,16 @@ class Webhook(Output):
         self._counts["dropped"] += sum(event is not None for event in self._queue.queue)
 
     def _run(self) -> None:
-        while not self._stopping.is_set() and (event := self._queue.get()) is not None:
-            is_sent = self._deliver(event)
+        while not self._stopping.is_set() and (message := self._queue.get()) is not None:
+            is_sent = self._deliver(message)
             self._counts["sent" if is_sent else "failed"] += 1
 
-    def _deliver(self, event: dict[str, Any]) -> bool:
+    def _deliver(self, message: Message) -> bool:
         """Try until the server takes it; False when it does not, or says that it never will."""
+        kind, body = message.encode()
         for pause_s in (*self._pauses_s, None):
             try:
-                self._post(json.dumps(event).encode())
+                self._post(kind, body)
                 return True
             except HTTPError as error:
                 reason, is_final = f"answers {error.code}", error.code < 500 and error.code not in (408, 429)
@@ -118,8 +163,9 @@ class Webhook(Output):
         logger.warning("webhook at %s: an event was not taken: %s", self._host, reason)
         return False
 
-    def _post(self, body: bytes) -> None:
-        request = urllib.request.Request(self._url, body, self._headers, method="POST")
+    def _post(self, kind: str, body: bytes) -> None:
+        headers = {**self._headers, "Content-Type": kind}
+        request = urllib.request.Request(self._url, body, headers, method="POST")
         with self._opener.open(request, timeout=TIMEOUT_S) as answer:
             answer.read(1024)
 
@@ -133,7 +179,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def _split_credentials(url: str) -> tuple[str, dict[str, str]]:
     """The URL without user name and password, and the headers of a request."""
-    headers = {"Content-Type": "application/json", "User-Agent": f"edge-mrcnn/{__version__}"}
+    headers = {"User-Agent": f"edge-mrcnn/{__version__}"}
     scheme, separator, rest = url.partition("://")
     credentials, at, address = rest.rpartition("@")
     if not at or "/" in credentials.partition(":")[0]:

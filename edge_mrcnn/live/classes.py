@@ -1,0 +1,65 @@
+"""Classes as options name them, against those of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from runtimes.draw import Array
+from runtimes.errors import UsageError
+from runtimes.names import find_labels
+
+
+def find_classes(flag: str, texts: Iterable[str], names: Sequence[str]) -> frozenset[int]:
+    """The labels that an option means.
+
+    Args:
+        flag: The option, for the message.
+        texts: Each the name of a class, or several names or labels with commas between them.
+        names: Those of the model.
+
+    Raises:
+        UsageError: If the model has no such class.
+    """
+    labels: set[int] = set()
+    for text in texts:
+        for part in split_names(text, names):
+            is_label = part.isdecimal() and part not in names
+            try:
+                labels.update(find_labels(names, int(part) if is_label else part))
+            except UsageError as error:
+                raise UsageError(f"{flag}: {error}") from None
+    return frozenset(labels)
+
+
+def split_names(text: str, names: Sequence[str]) -> list[str]:
+    """One name, which may hold commas itself, or several with commas between them."""
+    if text in names:
+        return [text]
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def choose_labels(classes: Iterable[str], exclude: Iterable[str], names: Sequence[str]) -> Array:
+    """Which classes count.
+
+    Args:
+        classes: What --classes says; all classes if it is empty.
+        exclude: What --exclude says, which wins.
+        names: Those of the model.
+
+    Returns:
+        (len(names),) bool.
+
+    Raises:
+        UsageError: If the model has no such class, or none is left.
+    """
+    wanted = find_classes("--classes", classes, names)
+    unwanted = find_classes("--exclude", exclude, names)
+    numbers = np.arange(len(names))
+    keeps: Array = ~np.isin(numbers, list(unwanted))
+    if wanted:
+        keeps &= np.isin(numbers, list(wanted))
+    if not keeps.any():
+        raise UsageError("--classes, --exclude: no class is left")
+    return keeps

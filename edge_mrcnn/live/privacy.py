@@ -1,0 +1,95 @@
+"""What is covered before a frame goes anywhere: --blur and --hide."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edge_mrcnn.live.classes import find_classes
+from runtimes import Detections, ModelCard
+from runtimes.anonymize import Anonymizer, AnonymizerConfig, cover_areas
+from runtimes.errors import UsageError
+from runtimes.sources import Frame, ImageSource, Source
+
+DEFAULT_CONF = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacySettings:
+    """What is to be covered."""
+
+    blur: tuple[str, ...] = ()
+    """Classes that become a mosaic."""
+    hide: tuple[str, ...] = ()
+    """Classes that become plain grey."""
+    conf: float | None = None
+    """Lowest score that is covered, in [0, 1]; `DEFAULT_CONF`, or the lowest that the model gives, if None."""
+    hold_s: float = 1.0
+    """Seconds for which what is no longer found stays covered."""
+
+    def plan(self, card: ModelCard) -> list[AnonymizerConfig]:
+        """What is done to each picture of a model.
+
+        Raises:
+            UsageError: If the model has no such class, or does not give such low scores.
+        """
+        if not (self.blur or self.hide):
+            return []
+        conf = self._choose_conf(card)
+        hidden = find_classes("--hide", self.hide, card.classes)
+        blurred = find_classes("--blur", self.blur, card.classes) - hidden
+        plans = [
+            AnonymizerConfig(labels=blurred, method="mosaic", conf=conf, hold_s=self.hold_s),
+            AnonymizerConfig(labels=hidden, method="fill", conf=conf, hold_s=self.hold_s),
+        ]
+        return [plan for plan in plans if plan.labels]
+
+    def _choose_conf(self, card: ModelCard) -> float:
+        lowest = card.score_threshold
+        advice = f"this file gives nothing below {lowest:g}; export it with --conf 0.05"
+        if self.conf is not None and self.conf < lowest:
+            raise UsageError(f"--blur-conf {self.conf:g}: {advice}")
+        if self.conf is None and lowest > DEFAULT_CONF:
+            logger.warning("--blur, --hide: %s, so that less certain objects are covered too", advice)
+        return max(DEFAULT_CONF, lowest) if self.conf is None else self.conf
+
+
+class Privacy:
+    """Covers objects in the frames of all sources; belongs to the loop."""
+
+    def __init__(self, settings: PrivacySettings, card: ModelCard, sources: Mapping[str, Source]) -> None:
+        """Make one; arguments and errors as of `PrivacySettings.plan`.
+
+        Args:
+            settings: What is covered.
+            card: The model.
+            sources: Label -> source.
+        """
+        self._plans = settings.plan(card)
+        self._sources = sources
+        self._anonymizers: dict[str, list[Anonymizer]] = {}
+
+    def protect(self, frame: Frame, found: Detections) -> Frame:
+        """The frame that may leave the loop.
+
+        Args:
+            frame: As it came; its pixels are overwritten where they can be.
+            found: All that the model found in it.
+        """
+        if not self._plans:
+            return frame
+        # Images of a folder have nothing to do with each other.
+        is_video = not isinstance(self._sources.get(frame.source), ImageSource)
+        if frame.source not in self._anonymizers or not is_video:
+            self._anonymizers[frame.source] = [Anonymizer(plan) for plan in self._plans]
+        areas = [
+            area for anonymizer in self._anonymizers[frame.source] for area in anonymizer.follow(found, frame.time_s)
+        ]
+        image: Any = frame.image
+        if not image.flags.writeable:
+            image = image.copy()
+        return replace(frame, image=cover_areas(image, areas))
