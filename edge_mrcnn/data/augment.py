@@ -18,6 +18,8 @@ from edge_mrcnn.data.outlines import Part, RunLengths, cut_mask, paste_part
 
 Size = tuple[int, int]
 
+SAMPLES = 4
+"""A pixel of a mask at a smaller scale is made of at least so many samples in each direction."""
 MOST_FINE = 32
 """Masks are averaged from so many times the pixels of the result at most: a picture may claim any size."""
 
@@ -89,6 +91,11 @@ class Placing:
         resized_h, resized_w = self.resized_hw
         return resized_h / height, resized_w / width
 
+    @property
+    def mask_step(self) -> int:
+        """One pixel of so many of a mask is enough at this scale, in each direction."""
+        return max(1, int(1 / (SAMPLES * max(self.scale_yx))))
+
     def place_image(self, image: np.ndarray, pad_rgb: tuple[int, int, int]) -> np.ndarray:
         """The canvas (H, W, 3) with a picture (h, w, 3) uint8 RGB on it; `pad_rgb` is what it does not cover."""
         interpolation = cv2.INTER_AREA if max(self.scale_yx) < 1 else cv2.INTER_LINEAR
@@ -102,9 +109,13 @@ class Placing:
         return canvas[:, ::-1] if self.is_mirrored else canvas
 
     def place_mask(self, part: Part) -> Part | None:
-        """What is seen of a mask, in pixels of the canvas; None if nothing is."""
+        """What is seen of a mask, in pixels of the canvas; None if nothing is.
+
+        Args:
+            part: Cut out with `mask_step`.
+        """
         height, width = part.mask.shape
-        scale_y, scale_x = self.scale_yx
+        scale_y, scale_x = (self.mask_step * scale for scale in self.scale_yx)
         top, bottom = _seen(part.y, height, scale_y, self.rows)
         left, right = _seen(part.x, width, scale_x, self.columns)
         if bottom <= top or right <= left:
@@ -155,7 +166,8 @@ def fit_mask(outline: RunLengths, size_hw: Size) -> np.ndarray:
     """The mask (H, W) uint8 of 0 and 1 of a compressed RLE, stretched from its picture to a canvas."""
     source_hw = (int(outline["size"][0]), int(outline["size"][1]))
     canvas = np.zeros(size_hw, np.uint8)
-    part = Placing.whole(source_hw, size_hw).place_mask(cut_mask(outline))
+    placing = Placing.whole(source_hw, size_hw)
+    part = placing.place_mask(cut_mask(outline, placing.mask_step))
     if part is not None:
         paste_part(canvas, part)
     return canvas

@@ -68,7 +68,8 @@ class InstanceDataset:
             if annotation["iscrowd"]:
                 continue
             outline = annotation["segmentation"]
-            whole = fill_box(annotation["bbox"], record) if outline is None else cut_mask(outline)
+            step = placing.mask_step
+            whole = fill_box(annotation["bbox"], record, step) if outline is None else cut_mask(outline, step)
             if not whole.mask.size:
                 continue
             part = placing.place_mask(whole)
@@ -81,13 +82,13 @@ class InstanceDataset:
         return canvas, parts, np.array(labels, np.int64), np.array(has_mask, bool)
 
 
-def fill_box(box_xywh: Sequence[float], record: CocoImage) -> Part:
-    """The pixels of its picture that a box touches, all 1."""
+def fill_box(box_xywh: Sequence[float], record: CocoImage, step: int = 1) -> Part:
+    """The pixels of its picture that a box touches, all 1; in a picture of one pixel of `step` in each direction."""
     x, y, width, height = box_xywh
-    left = max(0, math.floor(x))
-    top = max(0, math.floor(y))
-    right = min(record.width, math.ceil(x + width))
-    bottom = min(record.height, math.ceil(y + height))
+    left = max(0, math.floor(x)) // step
+    top = max(0, math.floor(y)) // step
+    right = math.ceil(min(record.width, x + width) / step)
+    bottom = math.ceil(min(record.height, y + height) / step)
     size_hw = (max(0, bottom - top), max(0, right - left))
     return Part(left, top, np.ones(size_hw, np.uint8))
 

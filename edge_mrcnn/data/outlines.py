@@ -26,6 +26,8 @@ MIN_VISIBLE_PX = 16
 """Objects that have fewer pixels than this at the input size, once they are augmented, are not trained on."""
 FARTHEST = 10.0
 """How far outside of its picture an outline may reach, in widths and heights of the picture; memory follows it."""
+FEW_PARTS = 8
+"""Polygons of an object that are merged one after the other."""
 LONGEST_RUN_DIGITS = 8
 """Digits of 5 bits in one run of compressed RLE; 2^40 pixels are more than any picture has."""
 
@@ -179,8 +181,19 @@ def compress_polygons(polygons: Sequence[NDArray[np.float64]], size_hw: tuple[in
         return None
     height, width = size_hw
     parts = rle.frPyObjects([polygon.tolist() for polygon in polygons], height, width)
-    merged: RunLengths = rle.merge(parts)
-    return merged
+    return _merge(parts)
+
+
+def _merge(parts: Sequence[RunLengths]) -> RunLengths:
+    """The union of outlines.
+
+    `rle.merge` goes through all runs so far for each part, so thousands of parts are merged in halves.
+    """
+    if len(parts) <= FEW_PARTS:
+        merged: RunLengths = rle.merge(parts)
+        return merged
+    middle = len(parts) // 2
+    return rle.merge([_merge(parts[:middle]), _merge(parts[middle:])])
 
 
 def compress_runs(segmentation: RunLengths, size_hw: tuple[int, int]) -> RunLengths:
@@ -232,13 +245,20 @@ def read_counts(code: str | bytes) -> NDArray[np.int64]:
     return runs
 
 
-def cut_mask(outline: RunLengths) -> Part:
-    """The mask of a compressed RLE within its box; of no pixels where there is nothing."""
+def cut_mask(outline: RunLengths, step: int = 1) -> Part:
+    """The mask of a compressed RLE within its box; of no pixels where there is nothing.
+
+    Args:
+        outline: Of an object.
+        step: Take one pixel of so many in each direction; the part is one of a picture that is so much smaller.
+    """
     height = int(outline["size"][0])
     ends = np.cumsum(read_counts(outline["counts"]))
     starts, stops = ends[: len(ends) // 2 * 2 : 2], ends[1::2]
     is_something = stops > starts
     starts, stops = starts[is_something], stops[is_something]
+    if step > 1:
+        starts, stops, height = _thin_out(starts, stops, height, step)
     if not starts.size:
         return Part(0, 0, np.zeros((0, 0), np.uint8))
     left, right = int(starts[0] // height), int((stops[-1] - 1) // height) + 1
@@ -254,6 +274,30 @@ def cut_mask(outline: RunLengths) -> Part:
     edges[begin + stops - starts] -= 1
     pixels = np.cumsum(edges[:-1], dtype=np.int8).view(np.uint8)
     return Part(left, top, pixels.reshape(right - left, part_height).T)
+
+
+def _thin_out(
+    starts: NDArray[np.int64], stops: NDArray[np.int64], height: int, step: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Runs down the columns of a picture of which one column and one row of `step` is kept, and its height.
+
+    No pixel is made for it, so that time and memory follow the runs and what is kept.
+    """
+    first_columns, last_columns = starts // height, (stops - 1) // height
+    spans = last_columns - first_columns + 1
+    run = np.repeat(np.arange(len(starts)), spans)
+    nth = np.arange(spans.sum()) - np.repeat(np.cumsum(spans) - spans, spans)
+    columns = first_columns[run] + nth
+    top = columns * height
+    begin = np.maximum(starts[run], top) - top
+    end = np.minimum(stops[run], top + height) - top
+    middle = step // 2
+    new_height = -((middle - height) // step)
+    new_begin = np.maximum(0, -((middle - begin) // step))
+    new_end = -((middle - end) // step)
+    is_kept = (columns % step == middle) & (new_begin < new_end)
+    new_top = columns[is_kept] // step * new_height
+    return new_top + new_begin[is_kept], new_top + new_end[is_kept], new_height
 
 
 def paste_part(canvas: NDArray[np.uint8], part: Part) -> None:

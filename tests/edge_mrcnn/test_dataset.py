@@ -19,9 +19,16 @@ from edge_mrcnn.config import TrainConfig  # noqa: E402
 from edge_mrcnn.data import load  # noqa: E402
 from edge_mrcnn.data.augment import Placing, Span, fit_mask, jitter_color, paste_objects  # noqa: E402
 from edge_mrcnn.data.coco import CocoData, CocoImage  # noqa: E402
-from edge_mrcnn.data.dataset import InstanceDataset  # noqa: E402
+from edge_mrcnn.data.dataset import InstanceDataset, fill_box  # noqa: E402
 from edge_mrcnn.data.loader import EpochSampler, train_loader  # noqa: E402
-from edge_mrcnn.data.outlines import BrokenOutlineError, Part, cut_mask, paste_part, read_counts  # noqa: E402
+from edge_mrcnn.data.outlines import (  # noqa: E402
+    BrokenOutlineError,
+    Part,
+    compress_polygons,
+    cut_mask,
+    paste_part,
+    read_counts,
+)
 from edge_mrcnn.data.targets import make_target, unpack_masks  # noqa: E402
 from runtimes.errors import DataError  # noqa: E402
 
@@ -66,6 +73,23 @@ class TestOutline:
         mask[100:110, 200:230] = 1
         part = part_of(mask)
         assert (part.x, part.y, part.mask.shape) == (200, 100, (10, 30))
+
+    @pytest.mark.parametrize("step", [2, 3, 5])
+    @pytest.mark.parametrize("seed", range(10))
+    def test_thinned_mask_has_one_pixel_of_so_many(self, seed: int, step: int) -> None:
+        rng = np.random.default_rng(seed)
+        size_hw = tuple(rng.integers(step, 60, 2).tolist())
+        mask = (rng.random(size_hw) < rng.choice([0.1, 0.7, 1.0])).astype(np.uint8)
+        expected = mask[step // 2 :: step, step // 2 :: step]
+        assert np.array_equal(spread(cut_mask(encode(mask), step), expected.shape), expected)
+
+    def test_object_of_many_pieces_is_their_union(self) -> None:
+        rng = np.random.default_rng(0)
+        corners = rng.integers(0, 50, (37, 2)).astype(float)
+        square = np.array([0, 0, 8, 0, 8, 8, 0, 8])
+        polygons = [np.tile(corner, 4) + square for corner in corners]
+        one_by_one = coco_mask.merge(coco_mask.frPyObjects([polygon.tolist() for polygon in polygons], 60, 70))
+        assert compress_polygons(polygons, (60, 70)) == one_by_one
 
     def test_long_runs_are_read(self) -> None:
         mask = np.zeros((3000, 4000), np.uint8)
@@ -127,6 +151,14 @@ class TestPlacing:
             expected = cv2.resize(picture, size_hw[::-1], interpolation=cv2.INTER_AREA) > 127
             found = fit_mask(encode(object_mask), size_hw) > 0
             assert np.count_nonzero(found & expected) >= 0.97 * np.count_nonzero(found | expected)
+
+    @pytest.mark.parametrize("size_hw", [(60, 80), (100, 133), (150, 200)])
+    def test_mask_of_a_large_picture_lies_where_the_small_picture_is(self, size_hw: tuple[int, int]) -> None:
+        mask = np.zeros((1500, 2000), np.uint8)
+        cv2.ellipse(mask, (1300, 700), (600, 300), 25, 0, 360, 1, -1)
+        expected = cv2.resize(mask * 255, size_hw[::-1], interpolation=cv2.INTER_AREA) > 127
+        found = fit_mask(encode(mask), size_hw) > 0
+        assert np.count_nonzero(found & expected) >= 0.98 * np.count_nonzero(found | expected)
 
     def test_blank_mask_stays_blank(self) -> None:
         assert not fit_mask(encode(np.zeros((20, 30), np.uint8)), (15, 21)).any()
@@ -294,6 +326,21 @@ class TestMemory:
         tracemalloc.stop()
         assert len(target["labels"]) == 450
         assert peak < 3 * 3000 * 4000 * 3
+
+    def test_objects_as_large_as_their_large_picture_cost_their_view(self, tmp_path: Path) -> None:
+        """Their masks in full would be 9 MB each."""
+        image = CocoImage(1, tmp_path / "none.png", 3000, 3000)
+        placing = Placing.whole((image.height, image.width), (64, 64))
+        outline = {"size": [3000, 3000], "counts": [0, 3000 * 3000]}
+        tracemalloc.start()
+        parts = [
+            placing.place_mask(cut_mask(coco_mask.frPyObjects(outline, 3000, 3000), placing.mask_step)),
+            placing.place_mask(fill_box((0, 0, 3000, 3000), image, placing.mask_step)),
+        ]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert all(part is not None and part.mask.shape == (64, 64) and part.mask.all() for part in parts)
+        assert peak < 2_000_000
 
     def test_very_large_picture_is_decoded_smaller(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         image, _ = draw_ellipse()
