@@ -7,6 +7,7 @@ is written beside each runtime (ONNX metadata_props, OpenVINO rt_info, TFLite as
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -103,3 +104,10 @@ def missing_card(path: object) -> ModelFileError:
     return ModelFileError(
         f"{path}: no model card: damaged or not made by edge-mrcnn; make one with `edge-mrcnn export`"
     )
+
+
+def plain_class_name(name: str) -> str:
+    """The name of a class as it is compared with others: letter case, "_", "-" and outer blanks make no difference."""
+    spaced = name.replace("_", " ").replace("-", " ")
+    composed = unicodedata.normalize("NFC", spaced)  # macOS writes some letters as two
+    return composed.strip().casefold()

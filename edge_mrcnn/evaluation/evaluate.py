@@ -19,7 +19,7 @@ from edge_mrcnn.evaluation.metrics import ApMeter, ApResult, ApSummary
 from edge_mrcnn.evaluation.pairing import SightingMeter, Sightings
 from edge_mrcnn.measure.latency import Percentiles, summarize_latency
 from runtimes.errors import DataError
-from runtimes.model_card import ModelCard
+from runtimes.model_card import ModelCard, plain_class_name
 from runtimes.preprocess import read_image
 from runtimes.progress import Progress, silent
 
@@ -154,11 +154,11 @@ def match_categories(card: ModelCard, categories: dict[int, str]) -> dict[int, i
     Raises:
         DataError: If there is no such class.
     """
-    by_name = {_plain(name): category for category, name in categories.items()}
+    by_name = {plain_class_name(name): category for category, name in categories.items()}
     pairs: dict[int, int] = {}
     for category, class_name in zip(card.category_ids, card.classes, strict=True):
-        name = _plain(class_name)
-        if _plain(categories.get(category, "")) == name:
+        name = plain_class_name(class_name)
+        if plain_class_name(categories.get(category, "")) == name:
             pairs[category] = category
         elif name in by_name:
             pairs[category] = by_name[name]
@@ -197,10 +197,6 @@ def _in_data_ids(results: list[Result], categories: dict[int, int]) -> list[Resu
         if category is not None:
             kept.append({**result, "category_id": category})
     return kept
-
-
-def _plain(name: str) -> str:
-    return name.strip().casefold().replace("_", " ").replace("-", " ")
 
 
 def _listed(names: Sequence[str]) -> str:

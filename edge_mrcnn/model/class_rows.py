@@ -14,6 +14,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
 from edge_mrcnn.model.box_head import AgnosticBoxPredictor
 from edge_mrcnn.model.checkpoint import Checkpoint
+from runtimes.model_card import plain_class_name
 
 BOX = 4
 """Rows of a box regression for each class."""
@@ -21,7 +22,7 @@ BOX = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """How classes of a data set and of a model belong together; upper and lower case are the same."""
+    """How classes of a data set and of a model belong together; names are compared as `plain_class_name` has them."""
 
     kept: tuple[str, ...]
     """Classes of the data that the model knows, by the data's names."""
@@ -47,15 +48,15 @@ class Overlap:
 
 def compare_classes(known: Sequence[str], wanted: Sequence[str]) -> Overlap:
     """Which of the wanted classes are known."""
-    folded_known = {name.casefold() for name in known}
-    folded_wanted = {name.casefold() for name in wanted}
+    folded_known = {plain_class_name(name) for name in known}
+    folded_wanted = {plain_class_name(name) for name in wanted}
     kept, new = [], []
     for name in wanted:
-        if name.casefold() in folded_known:
+        if plain_class_name(name) in folded_known:
             kept.append(name)
         else:
             new.append(name)
-    unused = [name for name in known if name.casefold() not in folded_wanted]
+    unused = [name for name in known if plain_class_name(name) not in folded_wanted]
     return Overlap(kept=tuple(kept), new=tuple(new), unused=tuple(unused))
 
 
@@ -64,10 +65,10 @@ def map_classes(checkpoint: Checkpoint, classes: tuple[str, ...], category_ids: 
 
     Rows of classes that it does not know are fresh. Everything below the predictors is shared with the checkpoint.
     """
-    old_rows = {name.casefold(): row for row, name in enumerate(checkpoint.classes, start=1)}
+    old_rows = {plain_class_name(name): row for row, name in enumerate(checkpoint.classes, start=1)}
     pairs = [(0, 0)]  # background
     for new_row, name in enumerate(classes, start=1):
-        old_row = old_rows.get(name.casefold())
+        old_row = old_rows.get(plain_class_name(name))
         if old_row is not None:
             pairs.append((new_row, old_row))
     unchanged = [(row, row) for row in range(len(classes) + 1)]

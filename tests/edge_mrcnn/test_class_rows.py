@@ -53,3 +53,8 @@ def test_what_is_kept_new_and_left_out_is_said() -> None:
     assert not overlap.is_whole
     assert str(overlap) == "1 of 2 classes are kept from the trained heads (Car); new: cat; left out: person, dog"
     assert compare_classes(("a", "b"), ("B", "A")).is_whole
+
+
+def test_blanks_hyphens_and_composed_letters_make_no_other_class() -> None:
+    known = ("traffic light", "caf\u00e9", "stop_sign")
+    assert compare_classes(known, ("Traffic-Light ", "Cafe\u0301", "stop sign")).is_whole
