@@ -172,7 +172,7 @@ def _read_categories(rows: list[Any], split: str, faults: list[Fault]) -> dict[i
     categories: dict[int, str] = {}
     for row, record in enumerate(rows, start=1):
         try:
-            number, name = int(record["id"]), str(record["name"])
+            number, name = int(record["id"]), str(record["name"]).strip()
         except BROKEN as error:
             faults.append(("malformed-category", Place(split, detail=f"#{row}: {_reason(error)}")))
             continue
@@ -187,8 +187,8 @@ def _read_categories(rows: list[Any], split: str, faults: list[Fault]) -> dict[i
 def _swap_sizes(rows: list[Any], images: dict[int, CocoImage], split: str, faults: list[Fault]) -> dict[int, CocoImage]:
     """Images of which width and height are those of the stored file, and the outlines those of the picture as shown.
 
-    An outline that leaves its picture, but not with both sides exchanged, is the sign; the file must be so, too. Once
-    there is a sign, all files of the split are asked: the outlines of some fit both ways.
+    An outline, or a box without one, that leaves its picture, but not with both sides exchanged, is the sign; the file
+    must be so, too. Once there is a sign, all files of the split are asked: the outlines of some fit both ways.
     """
     if not any(_fits_only_swapped(row, images) for row in rows):
         return {}
@@ -205,17 +205,26 @@ def _swap_sizes(rows: list[Any], images: dict[int, CocoImage], split: str, fault
 def _fits_only_swapped(row: Any, images: dict[int, CocoImage]) -> bool:
     try:
         image = images[int(row["image_id"])]
-        segmentation = row["segmentation"]
+        segmentation = row.get("segmentation")
         if isinstance(segmentation, dict):
             size = tuple(segmentation["size"])
             return bool(size == (image.width, image.height) != (image.height, image.width))
         if image.width == image.height:
             return False
-        right, bottom = (max(max(polygon[axis::2]) for polygon in segmentation) for axis in (0, 1))
+        right, bottom = _farthest_corner(segmentation, row.get("bbox"))
         is_outside = right > image.width + TOLERANCE_PX or bottom > image.height + TOLERANCE_PX
         return bool(is_outside and right <= image.height + TOLERANCE_PX and bottom <= image.width + TOLERANCE_PX)
     except BROKEN:  # lists of points, texts and the like are understood later
         return False
+
+
+def _farthest_corner(polygons: Any, box_xywh: Any) -> tuple[float, float]:
+    """The largest x and y of an object: of its polygons, or of its box where it has none."""
+    if not polygons:
+        x, y, width, height = box_xywh
+        return x + width, y + height
+    right, bottom = (max(max(polygon[axis::2]) for polygon in polygons) for axis in (0, 1))
+    return right, bottom
 
 
 def _read_instances(records: Records, learn_crowds: bool) -> None:

@@ -330,6 +330,15 @@ class TestOrientation:
         assert data.annotations(0)[0]["bbox"] == [5, 42, 15, 16]
         assert folder.found(edit) == {"swapped-size", "exif-turned"}
 
+    def test_boxes_without_outlines_do_so_too(self, folder: Folder) -> None:
+        write_turned(folder.path / "0.jpg")
+
+        def edit(record: Record) -> None:
+            record["images"][0].update(file_name="0.jpg")
+            record["annotations"][0].update(segmentation=[], bbox=[5, 42, 15, 16])
+
+        assert folder.found(edit) == {"swapped-size", "exif-turned", "no-outline"}
+
 
 class TestSamples:
     def test_float_tiff_is_an_error(self, folder: Folder) -> None:
