@@ -50,6 +50,11 @@ def install(name: str, is_system: bool, user: str | None, force: bool, arguments
     if arguments[:1] != ("run",):
         raise UsageError("expected what it runs: edge-mrcnn service install --name cam1 -- run --model M --source S")
     values = parse_run(arguments[1:])
+    if values.get("overwrite"):
+        raise UsageError(
+            "--overwrite: a service is started again and again, and each start would erase what was written before; "
+            "leave it out: new files get numbers"
+        )
     config, unit_path = config_path(name, is_system=is_system), unit_path_of(name, is_system=is_system)
     if unit_path.exists() and not force:
         raise UsageError(f"{unit_path} is there already; --force replaces it and its configuration")

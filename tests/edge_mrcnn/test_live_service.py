@@ -294,6 +294,14 @@ class TestService:
             self.install(*arguments)
         assert not self.unit.exists() and not self.config.exists()
 
+    def test_each_start_would_erase_what_was_written_so_that_is_refused(self, tmp_path):
+        with pytest.raises(UsageError, match="--overwrite: a service is started again"):
+            self.install(*self.OPTIONS, "--overwrite")
+        config = tmp_path / "given.toml"
+        config.write_text("overwrite = true")
+        with pytest.raises(UsageError, match="--overwrite"):
+            self.install(*self.OPTIONS, "--config", str(config))
+
     def test_an_unknown_option_is_refused(self):
         assert "No such option" in self.install("--", "run", "--modell", "m.onnx")
         assert not self.unit.exists()
