@@ -194,5 +194,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, shrink
     except cv2.error as error:
         raise ImageError(f"{name}: image cannot be decoded") from error
     if image is None:
-        raise ImageError(f"{name}: image cannot be decoded: the file is damaged")
+        raise ImageError(
+            f"{name}: image cannot be decoded: the file is damaged, or of samples that are not read, such as float"
+        )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

@@ -20,3 +20,11 @@ def quiet_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def quiet_opencv() -> None:
+    """Hide OpenCV's warnings about files and sources that do not open: our own errors say it better."""
+    import cv2
+
+    set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel  # 4.x, 5.x
+    set_level(2)  # errors only

@@ -20,6 +20,7 @@ from edge_mrcnn.cli.interruption import came_of_interrupt, handlers_restored, in
 from edge_mrcnn.cli.repeats import expect_once
 from edge_mrcnn.live.logs import LEVELS, set_up_logs
 from runtimes.errors import EdgeError, expect_text
+from runtimes.quiet import quiet_opencv
 from runtimes.redaction import redact
 
 COMMANDS = {  # verb -> help line; the verb's module is edge_mrcnn.cli.<verb> and holds `command`
@@ -72,6 +73,7 @@ class LazyGroup(click.Group):
 def group(verbose: int, quiet: bool, log_level: str | None) -> None:
     """Train, prune, quantize and export a light Mask R-CNN, and run it on an edge camera."""
     interruption.begin()
+    quiet_opencv()
     set_up_logs(log_level or ("error" if quiet else ("warning", "info", "debug")[min(verbose, 2)]))
 
 

@@ -46,7 +46,6 @@ def run(
     opened = open_sources(choose_sources(sources))
     if shows_masks:
         settings = show_masks(settings, list(opened.values()))
-    quieten_opencv()
     path, options = resolve_model(choose_model(model), kind, threads=threads, device=device)
     if "threads" in options:
         cv2.setNumThreads(options["threads"])
@@ -173,12 +172,6 @@ def describe_source(status: SourceStatus) -> str:
     dropped = f", {sum(status.dropped.values())} dropped ({causes})" if causes else ""
     lost = f", {status.reconnects} reconnections" if status.reconnects else ""
     return f"{status.name}: {status.received} received, {status.processed} processed{dropped}{lost}"
-
-
-def quieten_opencv() -> None:
-    """Hide OpenCV's warnings about sources that do not open: our own errors say it better."""
-    set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel  # 4.x, 5.x
-    set_level(2)  # errors only
 
 
 command = build_command()

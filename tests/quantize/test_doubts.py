@@ -40,6 +40,7 @@ def write(folder, pictures) -> CalibrationSet:
         (np.zeros((48, 64, 3), np.uint8), "dark"),
         ((photograph() // 16).astype(np.uint8), "dark"),  # 12 bits in a file of 16, read as 8
         (labels(), "mask"),
+        (photograph()[:16, :16], "small"),
     ],
 )
 def test_pictures_that_measure_nothing_are_told_from_photographs(picture, kind):
@@ -63,6 +64,14 @@ def test_masks_among_photographs_are_counted(tmp_path, caplog):
     check_pictures(write(tmp_path, pictures), limit=100, seed=0)
     assert "of 45 calibration pictures 5 are masks rather than photographs" in caplog.text
     assert "few" not in caplog.text
+
+
+def test_copies_count_once(tmp_path, caplog):
+    picture = photograph()
+    copies = [np.clip(picture.astype(int) + n % 2, 0, 255).astype(np.uint8) for n in range(60)]
+    check_pictures(write(tmp_path, [*copies, photograph()]), limit=100, seed=0)
+    assert "of 61 calibration pictures 59 are nearly the same as another one" in caplog.text
+    assert "2 pictures are few" in caplog.text
 
 
 def test_one_picture_is_said_to_be_few(tmp_path, caplog):
