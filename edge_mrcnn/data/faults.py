@@ -107,6 +107,11 @@ _WARNINGS = (
     ),
     Fault("box-off-outline", "warning", "box that is not that of the outline", "take the box of the outline"),
     Fault(
+        "boxes-elsewhere", "warning", "box that is not that of its outline, as most are not",
+        "write x, y of the upper left corner, width and height in pixels, or let `edge-mrcnn data check --fix` do it",
+        "taken from the outline",
+    ),
+    Fault(
         "area-off-outline", "warning", "area that is not that of the outline",
         "write the outline's, or let `edge-mrcnn data check --fix` do it", "taken from the outline",
     ),

@@ -13,6 +13,8 @@ from edge_mrcnn.data.records import TOLERANCE_PX, Instance, Records
 
 MIN_BOX_IOU = 0.5
 """A box that overlaps its outline's box less than this is not its box."""
+MIN_OFF = 5
+"""Of so many boxes that are not those of their outlines a rule can be seen."""
 SURE_BOX_IOU = 0.8
 """Boxes that overlap their outlines' boxes so much on average are read rightly."""
 AREA_RATIO = 2.0
@@ -36,6 +38,8 @@ def settle(records: Records, *, is_training: bool) -> Records:
     """
     if _has_corner_boxes(records):
         _read_corners(records)
+    if _are_elsewhere(records):
+        _take_boxes_of_outlines(records)
     _note_boxes(records)
     _mend_areas(records)
     _note_copies(records)
@@ -63,6 +67,25 @@ def _read_corners(records: Records) -> None:
             continue
         records.note("box-xyxy", instance.image_id, instance.id, box_text(box))
         instance.annotation["bbox"] = read
+
+
+def _are_elsewhere(records: Records) -> bool:
+    """Whether most boxes are not those of their outlines: centres for corners, another scale, x and y swapped."""
+    off = count = 0
+    for instance in records.instances:
+        if instance.is_outlined and not instance.iscrowd:
+            count += 1
+            off += box_iou(instance.annotation["bbox"], instance.box_xywh) < MIN_BOX_IOU
+    return off >= MIN_OFF and off > count / 2
+
+
+def _take_boxes_of_outlines(records: Records) -> None:
+    for instance in records.instances:
+        box = instance.annotation["bbox"]
+        if instance.is_outlined and not instance.iscrowd and box_iou(box, instance.box_xywh) < MIN_BOX_IOU:
+            detail = f"{box_text(box)}, outline's {box_text(instance.box_xywh)}"
+            records.note("boxes-elsewhere", instance.image_id, instance.id, detail)
+            instance.annotation["bbox"] = list(instance.box_xywh)
 
 
 def from_corners(box: Box) -> list[float]:

@@ -271,7 +271,7 @@ class TestOutput:
         folder.change("train", lambda r: [a.update(bbox=[-9, 2, 40, 40]) for a in r["annotations"]])
         lines = to_lines(folder.check())
         assert lines[0] == "train: 6 images, 10 objects of 2 classes"
-        start = next(i for i, line in enumerate(lines) if "box-outside" in line)
+        start = next(i for i, line in enumerate(lines) if "boxes-elsewhere" in line)
         assert lines[start].split()[:2] == ["warning", "10"] and lines[start + 4].split() == ["and", "7", "more"]
 
     def test_json_has_every_place(self, broken: Folder) -> None:

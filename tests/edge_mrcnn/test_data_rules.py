@@ -140,6 +140,23 @@ class TestBoxes:
         assert "3 x box as x0 y0 x1 y1" in caplog.text
         assert folder.found(edit) == {"box-xyxy"}
 
+    @pytest.mark.parametrize("box", [[35, 20, 30, 20], [10, 20, 20, 30], [0.33, 0.25, 0.5, 0.5], [40, 20, 60, 40]])
+    def test_boxes_that_are_mostly_elsewhere_are_taken_from_the_outlines(
+        self, folder: Folder, caplog: Any, box: list[float]
+    ) -> None:
+        """A centre instead of a corner, x and y swapped, shares of the picture, another scale."""
+
+        def edit(record: Record) -> None:
+            outlines = [[value + shift for value in POLYGON] for shift in range(3)]
+            record["annotations"] = [
+                {"id": n + 1, "image_id": n % 3, "category_id": 1, "segmentation": [outlines[n // 3]], "bbox": box}
+                for n in range(9)
+            ]
+
+        data = load(folder.write(edit))
+        assert all(abs(a["bbox"][2] - 30) <= 1 and abs(a["bbox"][3] - 20) <= 1 for a in data.annotations(0))
+        assert "box that is not that of its outline, as most are not: taken from the outline" in caplog.text
+
     def test_one_wrong_box_does_not_turn_the_others(self, folder: Folder) -> None:
         data = load(folder.write(lambda r: r["annotations"][0].update(bbox=[20, 10, 50, 30])))
         assert data.annotations(1)[0]["bbox"] == [20, 10, 30, 20]
