@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from runtimes.errors import UsageError
+from runtimes.errors import UnavailableError, UsageError
 from runtimes.redaction import find_secrets, hide
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def resolve(text: str) -> str:
     """The value that `[LABEL=]env:NAME` or `[LABEL=]file:PATH` stands for; any other text as it is.
 
     Raises:
-        UsageError: If there is no such variable or file.
+        UsageError: If there is no such variable, or the file is empty.
+        UnavailableError: If the file cannot be read; its disk may come later.
     """
     match = _REFERENCE.fullmatch(text)
     if not match:
@@ -50,7 +51,7 @@ def _read(path: Path) -> str:
     try:
         value = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"file:{path}: cannot be read: {getattr(error, 'strerror', 'not a text')}") from None
+        raise UnavailableError(f"file:{path}: cannot be read: {getattr(error, 'strerror', 'not a text')}") from None
     if not value:
         raise UsageError(f"file:{path}: is empty")
     return value

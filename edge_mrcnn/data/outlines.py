@@ -189,11 +189,11 @@ def _merge(parts: Sequence[RunLengths]) -> RunLengths:
 
     `rle.merge` goes through all runs so far for each part, so thousands of parts are merged in halves.
     """
-    if len(parts) <= FEW_PARTS:
-        merged: RunLengths = rle.merge(parts)
-        return merged
-    middle = len(parts) // 2
-    return rle.merge([_merge(parts[:middle]), _merge(parts[middle:])])
+    if len(parts) > FEW_PARTS:
+        middle = len(parts) // 2
+        parts = [_merge(parts[:middle]), _merge(parts[middle:])]
+    merged: RunLengths = rle.merge(parts)
+    return merged
 
 
 def compress_runs(segmentation: RunLengths, size_hw: tuple[int, int]) -> RunLengths:

@@ -9,6 +9,7 @@ header that no form of another site can send.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import socket
@@ -69,8 +70,9 @@ class PageServer(ThreadingHTTPServer):
         try:
             super().__init__((address.host, address.port), PageHandler)
         except OSError as error:
+            what = "host of this machine" if error.errno == errno.EADDRNOTAVAIL else "port"
             raise UnavailableError(
-                f"--web {address.host}:{address.port}: {error.strerror}; choose another port"
+                f"--web {address.host}:{address.port}: {error.strerror}; choose another {what}"
             ) from None
         self.address = Address(address.host, self.server_address[1])
         self._thread = threading.Thread(target=self.serve_forever, args=(0.2,), name="page", daemon=True)

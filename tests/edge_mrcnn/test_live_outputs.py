@@ -369,6 +369,12 @@ class TestWebhook:
         assert len({body["id"] for _, body in receiver.requests}) == 1 and len(receiver.requests) == 3
         hook.close()
 
+    def test_a_server_that_took_nothing_makes_the_run_incomplete(self):
+        hook = Webhook("http://127.0.0.1:1/secret-path")
+        hook.put_happening(Happening("gone", "door", {}))
+        hook.close()
+        assert hook.failure == "127.0.0.1 took no event: Connection refused"
+
     @pytest.mark.parametrize("code", [400, 404, 302])
     def test_a_refusal_is_final_and_redirections_are_not_followed(self, serve, code, caplog):
         receiver = serve(code)

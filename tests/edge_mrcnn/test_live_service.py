@@ -20,6 +20,7 @@ from edge_mrcnn.cli.live_options import live_options
 from edge_mrcnn.live.outputs.table import OUTPUTS
 from edge_mrcnn.live.unit import Unit, quote
 from runtimes import MissingFileError, UsageError
+from runtimes.errors import UnavailableError
 from runtimes.redaction import redact
 
 PASSWORD = "p@ss/w%40rd"
@@ -126,10 +127,14 @@ class TestSecrets:
         assert resolve("env:DOOR_URL") == URL and resolve("front door=env:DOOR_URL") == f"front door={URL}"
         assert resolve(URL) == URL and resolve("0") == "0" and resolve("C:/x") == "C:/x"
 
-    @pytest.mark.parametrize("text", ["env:NOT_SET_ANYWHERE", "file:/no/such/file"])
-    def test_a_reference_to_nothing_is_a_usage_error(self, text):
-        with pytest.raises(UsageError, match=text):
-            resolve(text)
+    def test_a_variable_that_is_not_set_is_a_usage_error(self):
+        with pytest.raises(UsageError, match="env:NOT_SET_ANYWHERE"):
+            resolve("env:NOT_SET_ANYWHERE")
+
+    def test_a_file_that_is_not_there_may_come_later_so_a_service_tries_again(self):
+        with pytest.raises(UnavailableError, match="file:/no/such/file: cannot be read") as caught:
+            resolve("file:/no/such/file")
+        assert caught.value.exit_code == 1
 
     def test_a_password_for_the_broker_may_not_stand_on_the_command_line(self, monkeypatch):
         with pytest.raises(UsageError, match="env:NAME") as raised:

@@ -93,6 +93,7 @@ class Webhook(Output):
         self._opener = urllib.request.build_opener(_NoRedirect)
         self._queue: queue.Queue[Message | None] = queue.Queue(QUEUE)
         self._counts = {"sent": 0, "failed": 0, "dropped": 0}
+        self._reason = ""
         self._stopping = threading.Event()
         self._results: dict[str, LiveResult] = {}
         """The newest of each source, where pictures are wanted."""
@@ -139,7 +140,10 @@ class Webhook(Output):
         except queue.Full:
             pass
         self._stopping.set()
+        self._thread.join(FLUSH_S)  # a pause between two tries ends at once
         self._counts["dropped"] += sum(event is not None for event in self._queue.queue)
+        if self._counts["failed"] and not self._counts["sent"]:
+            self.failure = f"{self._host} took no event: {self._reason}"
 
     def _run(self) -> None:
         while not self._stopping.is_set() and (message := self._queue.get()) is not None:
@@ -157,9 +161,10 @@ class Webhook(Output):
                 reason, is_final = f"answers {error.code}", error.code < 500 and error.code not in (408, 429)
                 error.close()
             except (OSError, HTTPException, ValueError) as error:
-                reason, is_final = type(error).__name__, False
+                reason, is_final = _reason_of(error), False
             if is_final or pause_s is None or self._stopping.wait(pause_s):
                 break
+        self._reason = reason
         logger.warning("webhook at %s: an event was not taken: %s", self._host, reason)
         return False
 
@@ -168,6 +173,12 @@ class Webhook(Output):
         request = urllib.request.Request(self._url, body, headers, method="POST")
         with self._opener.open(request, timeout=TIMEOUT_S) as answer:
             answer.read(1024)
+
+
+def _reason_of(error: Exception) -> str:
+    """What went wrong, without an address: of an error of the connection what the system says."""
+    inner = getattr(error, "reason", error)
+    return getattr(inner, "strerror", None) or type(inner).__name__
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
