@@ -15,7 +15,7 @@ import warnings
 import click
 
 from edge_mrcnn import __version__
-from edge_mrcnn.cli.extras import explain_missing
+from edge_mrcnn.cli.extras import explain_broken, explain_missing
 from edge_mrcnn.cli.interruption import came_of_interrupt, handlers_restored, interruption
 from edge_mrcnn.cli.repeats import expect_once
 from edge_mrcnn.live.logs import LEVELS, set_up_logs
@@ -94,6 +94,12 @@ def _run() -> None:
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:  # a device has no torch
         message = explain_missing(error, next((word for word in sys.argv[1:] if word in COMMANDS), ""))
+        if message is None:
+            raise
+        click.echo(f"error: {message}", err=True)
+        sys.exit(1)
+    except ImportError as error:  # a library of the system is missing, or two packages do not fit
+        message = explain_broken(error)
         if message is None:
             raise
         click.echo(f"error: {message}", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_mrcnn.cli.extras import expect_installed
 from edge_mrcnn.cli.options import image_size, make_progress, name_next, say_layout
 from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from runtimes.errors import GateError
@@ -48,6 +49,7 @@ def check(
 
     DATA is COCO JSON, or a folder as COCO, Roboflow, CVAT, FiftyOne, YOLO, labelme or Pascal VOC lay it out.
     """
+    expect_installed("pycocotools", "jinja2")
     from edge_mrcnn.data_check import check_data
     from edge_mrcnn.data_check.wording import to_lines, verdict
 

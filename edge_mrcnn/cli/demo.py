@@ -8,8 +8,11 @@ from pathlib import Path
 
 import click
 
+from edge_mrcnn.cli.extras import EXTRAS, expect_installed
 from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 
+NEEDED = ("demo", "train", "prune", "export", "report")
+"""Extras without which the chain ends somewhere."""
 LEARN = "--optimizer adamw --lr 1e-3 --rois 64 --eval-every {epochs} --device {device}"
 INT8 = "{out}/models/best-int8.onnx {out}/models/best-int8.xml {out}/models/best-int8.tflite"
 
@@ -37,6 +40,7 @@ def command(epochs: int, prune_epochs: int, scenes: int, device: str, output: Pa
     """Train, prune, export, quantize, run and report on generated pictures, in a few minutes on a CPU."""
     from edge_mrcnn.cli import group
 
+    expect_installed(*(module for extra in NEEDED for module in EXTRAS[extra]))
     output = choose_output(output, overwrite=overwrite)
     start = time.monotonic()
     values = {"epochs": epochs, "tuning": prune_epochs, "scenes": scenes, "device": device}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+from runtimes.errors import one_line
 from runtimes.formats import FORMATS
 
 EXTRAS = {
@@ -29,3 +32,20 @@ def explain_missing(error: ModuleNotFoundError, verb: str) -> str | None:
     return (
         f"{verb or 'this'} needs {module}, which is not installed: pip install 'edge-mrcnn[{VERBS.get(verb, extra)}]'"
     )
+
+
+def expect_installed(*modules: str) -> None:
+    """Raise ModuleNotFoundError at once for a package that will be needed, instead of after an hour of work."""
+    for module in modules:
+        if find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
+def explain_broken(error: ImportError) -> str | None:
+    """What is wrong with a package that is installed and cannot be imported; None where it is one of ours."""
+    module = (error.name or "").partition(".")[0]
+    if module in ("edge_mrcnn", "quantize", "runtimes"):
+        return None
+    what = f"{module}: " if module else ""
+    reason = f"cannot be imported, though it is installed: {one_line(error)}"
+    return f"{what}{reason}; `edge-mrcnn doctor` looks at all packages"

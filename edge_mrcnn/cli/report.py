@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_mrcnn.cli.extras import expect_installed
 from edge_mrcnn.cli.options import DATA_HELP, load_split, make_progress, name_next, split_paths
 from edge_mrcnn.cli.origin import as_own_file, origin_options
 from edge_mrcnn.cli.outputs import choose_output, overwrite_option
@@ -68,6 +69,7 @@ def command(
     \b
     edge-mrcnn report --reference best.pt --models model.onnx model_int8.xml --data DIR --max-drop 0.005
     """
+    expect_installed("pycocotools", "jinja2")
     from edge_mrcnn.report.comparison import CompareConfig, compare_models
     from edge_mrcnn.report.models import open_model
     from edge_mrcnn.report.reference_file import read_reference

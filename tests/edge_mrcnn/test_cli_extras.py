@@ -35,6 +35,7 @@ main()
         (["export", "--weights", "best.pt"], "export"),
         (["calib", "pick", "--data", "{data}", "-o", "{folder}/calib"], "report"),
         (["data", "check", "{data}"], "report"),
+        (["demo", "-o", "{folder}/demo"], "all"),
         (["report", "--reference", "best.pt", "--models", "best.onnx", "--data", "{data}"], "report"),
     ],
 )
@@ -62,3 +63,28 @@ def test_help_of_every_verb_needs_none_of_them(tmp_path):
         f"for verb in {list(COMMANDS)!r}:\n    group.get_command(click.Context(group), verb)\n",
     ).replace("from edge_mrcnn.cli import main", "")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module"),
+    [
+        (["data", "check", "{data}"], "jinja2"),
+        (["report", "--reference", "best.pt", "--models", "best.onnx", "--data", "{data}"], "jinja2"),
+    ],
+)
+def test_what_the_last_step_needs_is_missed_before_the_first(arguments, module, cli, toy_data, monkeypatch, tmp_path):
+    monkeypatch.setattr("edge_mrcnn.cli.extras.find_spec", lambda name: None if name == module else object())
+    monkeypatch.chdir(tmp_path)
+    outcome = cli(*(word.format(data=toy_data) for word in arguments))
+    assert outcome.code == 1 and f"needs {module}, which is not installed" in outcome.err
+    assert not outcome.out and not list(tmp_path.iterdir())
+
+
+def test_package_that_is_broken_is_one_line(cli, monkeypatch):
+    def fail(*_):
+        raise ImportError("libGL.so.1: cannot open shared object file", name="cv2")
+
+    monkeypatch.setattr("edge_mrcnn.cli.importlib.import_module", fail)
+    outcome = cli("doctor")
+    assert outcome.code == 1 and "Traceback" not in outcome.err
+    assert "cv2: cannot be imported, though it is installed: libGL.so.1" in outcome.err
