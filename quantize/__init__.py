@@ -27,7 +27,7 @@ TARGETS = {
 def quantize(
     model: str | Path | ModelFile,
     output: str | Path,
-    calibration: CalibrationSet,
+    calibration: CalibrationSet | str | Path,
     config: QuantizeConfig | None = None,
 ) -> Path:
     """Turn an FP32 artefact into an INT8 one of the same format.
@@ -35,7 +35,7 @@ def quantize(
     Args:
         model: File that `edge-mrcnn export` wrote, or a bundle with one.
         output: File to write, with the suffix of the format.
-        calibration: Pictures like those that the camera will see.
+        calibration: Pictures like those that the camera will see, or where they are: see `CalibrationSet.load`.
         config: How to quantize.
 
     Returns:
@@ -56,7 +56,7 @@ def quantize(
 
 
 def open_quantizer(
-    model: str | Path | ModelFile, calibration: CalibrationSet, config: QuantizeConfig | None = None
+    model: str | Path | ModelFile, calibration: CalibrationSet | str | Path, config: QuantizeConfig | None = None
 ) -> Quantizer:
     """Measure the ranges of an FP32 artefact, for one or several INT8 files.
 
@@ -68,9 +68,10 @@ def open_quantizer(
         raise UsageError(
             f"{file}: is {file.card.precision.upper()} already; quantize the FP32 file that it was made from"
         )
-    check_pictures(calibration, settings.images, settings.seed)
+    pictures = calibration if isinstance(calibration, CalibrationSet) else CalibrationSet.load(calibration)
+    check_pictures(pictures, settings.images, settings.seed)
     kind = find_job(TARGETS, file.format.name, "quantizing", name=file, install="'edge-mrcnn[export]'")
-    quantizer: Quantizer = kind(file, calibration, settings)
+    quantizer: Quantizer = kind(file, pictures, settings)
     return quantizer
 
 

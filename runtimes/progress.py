@@ -14,6 +14,10 @@ def silent(what: str, done: int, total: int) -> None:
     """Show nothing: what is called where nobody asked for progress."""
 
 
+def silent_lines(line: str) -> None:
+    """Say nothing."""
+
+
 def named(progress: Progress, what: str) -> Progress:
     """The same progress under another name, for a part that does not know what it is done for."""
 

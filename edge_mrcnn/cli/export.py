@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edge_mrcnn.cli.fields import SectionedCommand, given, setting_options, write_options
-from edge_mrcnn.cli.int8 import int8_options, load_calibration, search
+from edge_mrcnn.cli.int8 import int8_options, search
 from edge_mrcnn.cli.options import comma_list, name_next, read_class_names
 from edge_mrcnn.cli.origin import given_origin
 from edge_mrcnn.cli.outputs import choose_output, overwrite_option
@@ -54,6 +54,7 @@ def command(
     as export.toml.
     """
     ctx = click.get_current_context()
+    from edge_mrcnn.data.calibration import load_calibration
     from edge_mrcnn.export.pipeline import export
     from quantize import QuantizeConfig, quantize
 

@@ -13,18 +13,9 @@ from edge_mrcnn.cli.options import load_split, name_next, val_split
 from edge_mrcnn.cli.origin import CLASSES_OPTION, given_origin
 from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from edge_mrcnn.config import TrainConfig
+from edge_mrcnn.prune.fine_tuning import KEPT, fine_tuning
 from edge_mrcnn.prune.settings import PruneConfig
 
-FINE_TUNING_LR = 0.5
-"""Fine-tuning starts at this share of the learning rate that the model was trained with."""
-FINE_TUNING: dict[str, Any] = {"epochs": 4, "warmup_steps": 20}
-"""What is other than the defaults of a training."""
-KEPT = (
-    "batch", "optimizer", "momentum", "nesterov", "norm_decay", "bias_decay", "backbone_lr_factor", "freeze_norm",
-    "rois", "roi_positive_fraction", "roi_object_iou", "roi_background_iou", "rpn_batch", "rpn_positive_fraction",
-    "rpn_object_iou", "rpn_background_iou", "train_proposals", "train_proposals_per_level", "learn_crowds",
-)  # fmt: skip
-"""What stays as in the training of the model."""
 UNSET = {
     **dict.fromkeys(KEPT, "as in training"),
     "lr": "half of the training's",
@@ -87,17 +78,3 @@ def command(
     )  # fmt: skip
     click.echo(f"wrote {best}")
     name_next("export", "--weights", best, "--target", "onnx,openvino,tflite", "--int8", "--calib", data)
-
-
-def fine_tuning(trained: dict[str, Any], seed: int, **asked: Any) -> TrainConfig:
-    """What was asked for; else as the model was trained, at half the learning rate.
-
-    Args:
-        trained: Settings of the training, as the checkpoint records them.
-        seed: Of order and views.
-        asked: Fields of `TrainConfig`; None where nothing was asked for.
-    """
-    kept = {name: trained[name] for name in KEPT if name in trained}
-    own = {**FINE_TUNING, "lr": FINE_TUNING_LR * trained.get("lr", 0.0), "seed": seed}
-    wanted = {name: value for name, value in asked.items() if value is not None}
-    return TrainConfig(**kept | own | wanted)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_mrcnn.cli.int8 import int8_options, load_calibration, search
+from edge_mrcnn.cli.int8 import int8_options, search
 from edge_mrcnn.cli.options import comma_list, name_next
 from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from runtimes.errors import UsageError
@@ -26,6 +26,7 @@ def command(
     data: str | None, limit: int | None, output: Path | None, overwrite: bool,
 ) -> None:  # fmt: skip
     """Turn an exported FP32 file into INT8. Needs no torch."""
+    from edge_mrcnn.data.calibration import load_calibration
     from quantize import QuantizeConfig, quantize
 
     if (max_drop is None) != (data is None):

@@ -18,8 +18,7 @@ from runtimes.shipped import checkpoint_file, model_file
 
 if TYPE_CHECKING:
     from edge_mrcnn.data.coco import CocoData
-    from edge_mrcnn.report.comparison import Measured, Subject
-    from edge_mrcnn.report.pictures import Strip
+    from edge_mrcnn.report.comparison import Subject
     from edge_mrcnn.report.rows import Comparison
 
 
@@ -73,6 +72,7 @@ def command(
     from edge_mrcnn.report.comparison import CompareConfig, compare_models
     from edge_mrcnn.report.models import open_model
     from edge_mrcnn.report.reference_file import read_reference
+    from edge_mrcnn.report.writing import write_report
 
     compared = [model_file(path) for path in split_paths((*models, *more))]
     paths = [as_own_file(checkpoint_file(reference), output), *compared]
@@ -160,27 +160,6 @@ def load_data_sets(data: str, extra: Sequence[str]) -> dict[str, CocoData]:
         if not (first := loaded.images[0].path).is_file():
             raise MissingFileError(f"{first}: no such image, though {loaded.path} lists it")
     return data_sets
-
-
-def write_report(measured: Measured, data_sets: dict[str, CocoData], output: Path) -> None:
-    """Write report.html, report.md, report.json and plots/*.svg into a folder, which is made."""
-    from edge_mrcnn.report.markdown import to_markdown
-    from edge_mrcnn.report.pictures import draw_strips
-    from edge_mrcnn.report.render import to_html, to_json, to_plots
-
-    comparison = measured.comparison
-    names = [row.name for row in comparison.rows]
-    strips: list[Strip] = []
-    for label, data in data_sets.items():
-        count = 3 if not strips else 2  # the main data set shows more
-        evaluations = dict(zip(names, measured.evaluations[label], strict=True))
-        strips += draw_strips(label, data, evaluations, changed=count, typical=count)
-    (output / "plots").mkdir(parents=True, exist_ok=True)
-    for name, plot in to_plots(comparison).items():
-        (output / "plots" / name).write_text(plot, encoding="utf-8")
-    (output / "report.html").write_text(to_html(comparison, strips), encoding="utf-8")
-    (output / "report.md").write_text(to_markdown(comparison), encoding="utf-8")
-    (output / "report.json").write_text(to_json(comparison), encoding="utf-8")
 
 
 def _conclude(comparison: Comparison, paths: Sequence[Path], output: Path) -> None:

@@ -30,10 +30,9 @@ from edge_mrcnn.config import (
     PseudoLabelConfig,
     TrainConfig,
     default_anchor_sizes,
-    preset,
 )
 from runtimes.errors import UsageError
-from runtimes.progress import silent
+from runtimes.progress import silent, silent_lines
 
 if TYPE_CHECKING:
     from edge_mrcnn.data.coco import CocoData
@@ -225,37 +224,19 @@ def _check_start(values: dict[str, Any]) -> None:
 
 def _start(values: dict[str, Any], training: Any, seed: int) -> Any:
     """The checkpoint that the training starts from."""
-    from edge_mrcnn.train.start import continue_from, exchange_backbone, start_fresh
+    from edge_mrcnn.train.start import start
 
-    parts = given(values, ModelConfig)
-    pretrained, backbone_weights = bool(values["pretrained"]), values["backbone_weights"]
-    if not values["weights"]:
-        config = preset(values["model"] or "nano").updated(**parts)
-        return start_fresh(config, training, seed, pretrained, backbone_weights)
-    backbone = parts.pop("backbone", None)
-    checkpoint = continue_from(values["weights"], training, origin=given_origin(), **parts)
-    if backbone and (backbone != checkpoint.config.backbone or pretrained or backbone_weights):
-        exchanged = exchange_backbone(
-            checkpoint, backbone, seed=seed, pretrained=pretrained, backbone_weights=backbone_weights
-        )
-        if pretrained or backbone_weights:
-            _fit_laterals(exchanged, checkpoint, training)
-        return exchanged
-    return checkpoint
-
-
-def _fit_laterals(exchanged: Any, before: Any, training: Any) -> None:
-    """Let the pyramid over a new backbone with weights begin as near to the old one as it can."""
-    from edge_mrcnn.train.laterals import fit_laterals, regression_images
-
-    images = regression_images(training, exchanged.config.image_size_hw)
-    explained = fit_laterals(exchanged.model, before.model, images)
-    if is_first_process():
-        shares = ", ".join(f"{100 * share:.0f}" for share in explained)
-        click.echo(
-            f"{exchanged.config.backbone} explains {shares} % of the variance of the old lateral maps, finest first",
-            err=True,
-        )
+    return start(
+        training,
+        model=values["model"] or "nano",
+        weights=values["weights"],
+        pretrained=bool(values["pretrained"]),
+        backbone_weights=values["backbone_weights"],
+        origin=given_origin(),
+        seed=seed,
+        say=(lambda line: click.echo(line, err=True)) if is_first_process() else silent_lines,
+        **given(values, ModelConfig),
+    )
 
 
 def _warn_of_small_anchors(checkpoint: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from edge_mrcnn.callable_package import make_callable
+
 
 class Target(NamedTuple):
     """How a format is written."""
@@ -26,3 +28,5 @@ TARGETS = {
     "tflite": Target("edge_mrcnn.export.tflite_target:write_tflite", is_static=True),
 }
 """Format -> how it is written."""
+
+make_callable(__name__)

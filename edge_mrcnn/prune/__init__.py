@@ -1,1 +1,5 @@
 """Structured channel pruning."""
+
+from edge_mrcnn.callable_package import make_callable
+
+make_callable(__name__)

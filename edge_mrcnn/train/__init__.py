@@ -1,1 +1,5 @@
 """Training by Lightning."""
+
+from edge_mrcnn.callable_package import make_callable
+
+make_callable(__name__)

@@ -10,15 +10,71 @@ from typing import Any
 import torch
 from torch import nn
 
-from edge_mrcnn.config import STAGES, ModelConfig, TrainConfig, default_anchor_sizes
+from edge_mrcnn.config import STAGES, ModelConfig, TrainConfig, default_anchor_sizes, preset
 from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, restore_model
 from edge_mrcnn.model.class_rows import compare_classes, map_classes
 from edge_mrcnn.model.importers.origin import Origin
 from edge_mrcnn.model.mask_rcnn import RESNETS, build_model, state_input
+from edge_mrcnn.train.laterals import fit_laterals, regression_images
 from runtimes.errors import UsageError
+from runtimes.progress import Say, silent_lines
 
 log = logging.getLogger(__name__)
+
+
+def start(
+    data: CocoData,
+    *,
+    model: str = "nano",
+    weights: str | Path | None = None,
+    backbone: str | None = None,
+    pretrained: bool = False,
+    backbone_weights: str | Path | None = None,
+    origin: Origin | None = None,
+    seed: int = 0,
+    say: Say = silent_lines,
+    **parts: Any,
+) -> Checkpoint:
+    """The checkpoint that a training starts from.
+
+    Args:
+        data: What it is trained on.
+        model: Name of a preset.
+        weights: An earlier checkpoint, in place of a preset.
+        backbone: Another backbone than the preset's or the checkpoint's.
+        pretrained: Download ImageNet weights of the backbone.
+        backbone_weights: File with weights of the backbone.
+        origin: What a checkpoint of another project does not say.
+        seed: Of fresh weights.
+        say: Told in a line how well the pyramid over an exchanged backbone begins.
+        parts: Other fields of `ModelConfig` to change.
+
+    Raises:
+        UsageError: If a part decides on the shape of trained weights, or does not fit the model.
+        MissingFileError, ModelFileError: As `load_checkpoint` does.
+    """
+    if not weights:
+        named = parts if backbone is None else {**parts, "backbone": backbone}
+        return start_fresh(preset(model).updated(**named), data, seed, pretrained, backbone_weights)
+    checkpoint = continue_from(weights, data, origin=origin, **parts)
+    has_weights = pretrained or backbone_weights is not None
+    if not backbone or (backbone == checkpoint.config.backbone and not has_weights):
+        return checkpoint
+    exchanged = exchange_backbone(
+        checkpoint, backbone, seed=seed, pretrained=pretrained, backbone_weights=backbone_weights
+    )
+    if has_weights:
+        _fit_laterals(exchanged, checkpoint, data, say)
+    return exchanged
+
+
+def _fit_laterals(exchanged: Checkpoint, before: Checkpoint, data: CocoData, say: Say) -> None:
+    """Let the pyramid over a new backbone with weights begin as near to the old one as it can."""
+    images = regression_images(data, exchanged.config.image_size_hw)
+    explained = fit_laterals(exchanged.model, before.model, images)
+    shares = ", ".join(f"{100 * share:.0f}" for share in explained)
+    say(f"{exchanged.config.backbone} explains {shares} % of the variance of the old lateral maps, finest first")
 
 
 def start_fresh(

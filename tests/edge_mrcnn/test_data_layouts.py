@@ -14,8 +14,8 @@ import pytest
 
 pytest.importorskip("pycocotools", reason="pip install 'edge-mrcnn[report]'")
 
-from edge_mrcnn.cli.int8 import load_calibration  # noqa: E402
 from edge_mrcnn.data import load  # noqa: E402
+from edge_mrcnn.data.calibration import load_calibration  # noqa: E402
 from edge_mrcnn.data.coco import decode_mask  # noqa: E402
 from edge_mrcnn.data.layouts import LAYOUTS, find_layout  # noqa: E402
 from edge_mrcnn.data.layouts.voc import palette_color  # noqa: E402

@@ -14,7 +14,6 @@ torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
 pytest.importorskip("lightning", reason="pip install 'edge-mrcnn[train]'")
 pytest.importorskip("torch_pruning", reason="pip install 'edge-mrcnn[prune]'")
 
-from edge_mrcnn.cli.prune import fine_tuning  # noqa: E402
 from edge_mrcnn.config import TrainConfig  # noqa: E402
 from edge_mrcnn.data import load  # noqa: E402
 from edge_mrcnn.data.coco import CocoData  # noqa: E402
@@ -26,6 +25,7 @@ from edge_mrcnn.prune import latency, probes, tuning  # noqa: E402
 from edge_mrcnn.prune.budget import Budget  # noqa: E402
 from edge_mrcnn.prune.channels import narrow  # noqa: E402
 from edge_mrcnn.prune.costs import Widths, describe_layers  # noqa: E402
+from edge_mrcnn.prune.fine_tuning import fine_tuning  # noqa: E402
 from edge_mrcnn.prune.groups import find_groups  # noqa: E402
 from edge_mrcnn.prune.latency import LatencyCost, corrected, equal_threshold, fit_terms  # noqa: E402
 from edge_mrcnn.prune.probes import LayerProbe, time_probes  # noqa: E402
