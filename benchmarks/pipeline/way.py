@@ -1,0 +1,209 @@
+"""One way from a source to results, in a process of its own: way.py NAME SOURCE MODEL FRAMES [OUTPUT].
+
+Prints a line of JSON after the warm-up and after every FRAMES frames, and waits for a line after each: milliseconds of
+processor time per frame of this process and of those that it started, the memory of all of them at its highest.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.request import urlopen
+
+WARM_UP = 30
+"""Frames before the first that counts."""
+
+
+def own_children() -> list[int]:
+    """Processes that this one has started and that are alive."""
+    pids: list[int] = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # a thread that has just ended
+            pids += map(int, (task / "children").read_text().split())
+    return pids
+
+
+def children_s() -> float:
+    """Processor time of the children so far, in seconds."""
+    spent_ns = 0
+    for pid in own_children():
+        for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with suppress(OSError):
+                spent_ns += int(file.read_text().split()[0])
+    return spent_ns / 1e9
+
+
+def peak_mb(pid: int | str) -> float:
+    """Largest memory of a process, in MB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+class Meter:
+    """Lets frames through by turns: tells what they cost and waits for a line on stdin before the next turn.
+
+    A turn costs what all processes computed since the beginning of the turn before, so that frames which are read ahead
+    while others have their turn count too.
+    """
+
+    def __init__(self, frames: int, told: TextIO) -> None:
+        self.ages_ms: list[float] = []
+        """Since each frame arrived until its result, where that is known."""
+        self._frames = frames
+        self._told = told
+        self._begin = (0.0, 0.0)
+
+    def wrap(self, results: Iterator[Any]) -> Iterator[Any]:
+        """The same, by turns."""
+        for count, result in enumerate(results):
+            if count >= WARM_UP and (count - WARM_UP) % self._frames == 0:
+                self._tell()
+                if not sys.stdin.readline():
+                    return
+                self.ages_ms.clear()
+            yield result
+
+    def _tell(self) -> None:
+        now = time.process_time(), children_s()
+        own, others = (after - before for after, before in zip(now, self._begin, strict=True))
+        self._begin = now
+        memory = peak_mb("self") + sum(map(peak_mb, own_children()))
+        report = {"own_ms": 1e3 * own / self._frames, "reader_ms": 1e3 * others / self._frames, "peak_mb": memory}
+        ages = sorted(self.ages_ms)
+        if ages:
+            report |= {"age_p50_ms": ages[len(ages) // 2], "age_p99_ms": ages[int(len(ages) * 0.99)]}
+        print(json.dumps(report), file=self._told, flush=True)
+
+
+def decode(source: str, model: str, meter: Meter, output: str) -> None:
+    """Decoding alone."""
+    for _ in meter.wrap(decoded(source)):
+        pass
+
+
+def decoded(source: str) -> Iterator[Any]:
+    """Frames as they come from the decoder, by PyAV."""
+    import av
+
+    options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
+    with av.open(source, options=options) as container:
+        video = container.streams.video[0]
+        video.thread_type = "SLICE" if "://" in source else "AUTO"
+        yield from container.decode(video)
+
+
+def network(source: str, model: str, meter: Meter, output: str) -> None:
+    """The network alone, on a picture of the source."""
+    import runtimes
+    from runtimes.preprocess import letterbox
+
+    with runtimes.load(model, threads=1) as runtime:
+        frame = next(decoded(source))
+        x, _ = letterbox(frame.to_ndarray(format="rgb24"), runtime.card)
+        for _ in meter.wrap(runtime.run(x) for _ in range(10**9)):
+            pass
+
+
+def pyav(source: str, model: str, meter: Meter, output: str) -> None:
+    """PyAV to RGB, and our `infer`."""
+    import runtimes
+
+    with runtimes.load(model, threads=1) as runtime:
+        frames = (frame.to_ndarray(format="rgb24") for frame in decoded(source))
+        for _ in meter.wrap(runtime.infer(image) for image in frames):
+            pass
+
+
+def opencv(source: str, model: str, meter: Meter, output: str) -> None:
+    """OpenCV's VideoCapture, and our `infer`."""
+    import cv2
+
+    import runtimes
+
+    capture = cv2.VideoCapture(source)
+    with runtimes.load(model, threads=1) as runtime:
+        for _ in meter.wrap(runtime.infer(image, order="bgr") for image in captured(capture)):
+            pass
+
+
+def captured(capture: Any) -> Iterator[Any]:
+    """BGR pictures of an OpenCV capture."""
+    while (answer := capture.read())[0]:
+        yield answer[1]
+
+
+def ultralytics(source: str, model: str, meter: Meter, output: str) -> None:
+    """The `ultralytics` package on a file of its own."""
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    import torch
+    from ultralytics import YOLO
+
+    torch.set_num_threads(1)
+    size = int(Path(model).stem.split("-")[2].split("_")[0])
+    predictor = YOLO(model, task="segment")
+    for _ in meter.wrap(predictor.predict(source, stream=True, imgsz=size, verbose=False, device="cpu")):
+        pass
+
+
+def ours(source: str, model: str, meter: Meter, output: str) -> None:
+    """`edge-mrcnn run`, as a user starts it."""
+    from edge_mrcnn.cli import run
+
+    loop = run.run_loop
+
+    def counted(results: Any, session: Any, **options: Any) -> Iterator[Any]:
+        for frame, found in meter.wrap(loop(results, session, **options)):
+            meter.ages_ms.append(1e3 * (time.monotonic() - frame.arrived))
+            yield frame, found
+
+    run.run_loop = counted
+    arguments = ["--model", model, "--source", source, "--threads", "1"]
+    arguments += output.split()
+    if "--web" in arguments:
+        port = arguments[arguments.index("--web") + 1]
+        threading.Thread(target=look, args=(port,), daemon=True).start()
+    run.command.main(arguments, standalone_mode=False)
+
+
+def look(port: str) -> None:
+    """A viewer of the page in a process of its own, which is not counted."""
+    if os.fork():
+        return
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    for _ in range(100):
+        time.sleep(0.2)
+        try:
+            with urlopen(f"http://127.0.0.1{port}/stream.mjpg?source=0", timeout=10) as answer:
+                while answer.read(65536):
+                    pass
+        except OSError:
+            continue
+    os._exit(0)
+
+
+WAYS: dict[str, Callable[[str, str, Meter, str], None]] = {
+    function.__name__: function for function in (decode, network, ours, opencv, pyav, ultralytics)
+}
+
+
+def main() -> None:
+    name, source, model, frames, *output = sys.argv[1:]
+    logging.disable(logging.WARNING)
+    told, sys.stdout = sys.stdout, sys.stderr
+    meter = Meter(int(frames), told)
+    WAYS[name](source, model, meter, output[0] if output else "")
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
