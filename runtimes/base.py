@@ -23,7 +23,7 @@ from runtimes.lane_pool import LanePool
 from runtimes.model_card import ModelCard
 from runtimes.names import ClassName, find_labels
 from runtimes.pictures import Picture, open_picture
-from runtimes.preprocess import Letterbox, Order, letterbox
+from runtimes.preprocess import Letterbox, Order, letterbox, pad_image
 from runtimes.types import Detections
 
 Array = NDArray[Any]
@@ -168,6 +168,31 @@ class Runtime(ABC):
         raw = self.run(x)
         done = time.perf_counter()
         return self._finish(raw, box, ready - start, done - ready, keep, image)
+
+    @property
+    def takes_resized(self) -> bool:
+        """Whether `infer_resized` finds what `infer` finds: not where a subclass looks at the image in its own way."""
+        return type(self).infer is Runtime.infer
+
+    def infer_resized(self, resized: Array, source_hw: tuple[int, int]) -> Detections:
+        """Find objects in an image that its source has resized already.
+
+        Args:
+            resized: (h, w, 3) uint8 RGB of the size that `runtimes.preprocess.fit_size` gives for the card's input.
+            source_hw: Height and width of the image that it was made of, in pixels.
+
+        Returns:
+            As `infer`: live detections in pixels of the source.
+
+        Raises:
+            ImageError: If the image has another size or type.
+        """
+        start = time.perf_counter()
+        canvas, box = pad_image(resized, source_hw, self.card.input_size_hw, self.card.pad_rgb)
+        ready = time.perf_counter()
+        raw = self.run(canvas[None])
+        done = time.perf_counter()
+        return self._finish(raw, box, ready - start, done - ready, Keep.make(self.card, 0.0, None), resized)
 
     def infer_batch(
         self,

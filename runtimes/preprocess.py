@@ -102,14 +102,46 @@ def letterbox_image(image: Array, size_hw: tuple[int, int], pad_rgb: tuple[int, 
         ImageError: If the image has another shape or type.
     """
     check_image(image)
-    source_h, source_w = image.shape[:2]
+    source_hw = image.shape[0], image.shape[1]
+    scale = min(size_hw[0] / source_hw[0], size_hw[1] / source_hw[1])
+    resized = resize_image(image, fit_size(source_hw, size_hw), scale)
+    return pad_image(resized, source_hw, size_hw, pad_rgb)
+
+
+def fit_size(source_hw: tuple[int, int], size_hw: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of an image of this size when it is resized to fit, in pixels."""
+    source_h, source_w = source_hw
     height, width = size_hw
     scale = min(height / source_h, width / source_w)
     new_h = min(height, max(1, round(source_h * scale)))
     new_w = min(width, max(1, round(source_w * scale)))
-    resized = resize_image(image, (new_h, new_w), scale)
-    canvas = cv2.copyMakeBorder(resized, 0, height - new_h, 0, width - new_w, cv2.BORDER_CONSTANT, value=pad_rgb)
-    return canvas, Letterbox(new_w / source_w, new_h / source_h, (source_h, source_w))
+    return new_h, new_w
+
+
+def pad_image(
+    resized: Array, source_hw: tuple[int, int], size_hw: tuple[int, int], pad_rgb: tuple[int, int, int]
+) -> tuple[Array, Letterbox]:
+    """Fill the right and lower border of an image that was resized to fit.
+
+    Args:
+        resized: (h, w, 3) uint8 RGB of the size that `fit_size` gives.
+        source_hw: Height and width of the source image, in pixels.
+        size_hw: Height and width to fill, in pixels.
+        pad_rgb: Colour of the border.
+
+    Returns:
+        (H, W, 3) uint8 RGB, and the way back.
+
+    Raises:
+        ImageError: If the image has another size or type.
+    """
+    check_image(resized)
+    new_h, new_w = fit_size(source_hw, size_hw)
+    if resized.shape[:2] != (new_h, new_w):
+        raise ImageError(f"expected an image of {new_w} x {new_h} pixels, got {resized.shape[1]} x {resized.shape[0]}")
+    bottom, right = size_hw[0] - new_h, size_hw[1] - new_w
+    canvas = cv2.copyMakeBorder(resized, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=pad_rgb)
+    return canvas, Letterbox(new_w / source_hw[1], new_h / source_hw[0], source_hw)
 
 
 def resize_image(image: Array, size_hw: tuple[int, int], scale: float) -> Array:

@@ -27,6 +27,8 @@ ENLARGED = 2.0
 """How much larger lines and text of small pictures are than elsewhere, since they are looked at on small screens."""
 QUALITY = 80
 """JPEG quality."""
+KEEP_S = 1.0
+"""Seconds between two pictures that are kept while nobody looks."""
 INTEREST_S = 3.0
 """Seconds for which one look keeps the pictures of a source coming."""
 
@@ -60,13 +62,27 @@ class PictureEncoder:
             start_thread: Starts the thread that draws, and hears of what it raises.
         """
         self._slots: dict[tuple[str, str], _Slot] = {}
+        self._kept_s: dict[str, float] = {}
+        """Source -> when a frame with its picture came last."""
         self._changed = threading.Condition()
         self.is_closed = False
         self._thread = start_thread(self._run, "page pictures")
 
+    def wants_picture(self, source: str) -> bool:
+        """Whether the picture of the next frame of a source is to be kept: while somebody looks, and else one a second,
+        so that who comes sees something at once, also of a source that has stalled."""
+        now = time.monotonic()
+        if now - self._kept_s.get(source, 0.0) > KEEP_S:
+            return True
+        looks = [slot.looked_s for (name, _), slot in list(self._slots.items()) if name == source]
+        return any(now - looked_s < INTEREST_S for looked_s in looks)
+
     def put(self, result: LiveResult) -> None:
         """Leave the result of a frame; costs a lock and a reference."""
+        if not result.frame.pixels.is_kept:
+            return
         now = time.monotonic()
+        self._kept_s[result.frame.source] = now
         with self._changed:
             slots = [self._slots.setdefault((result.frame.source, size), _Slot()) for size in SIDES]
             for slot in slots:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from edge_mrcnn.live.classes import find_classes
 from runtimes import Detections, ModelCard
-from runtimes.anonymize import Anonymizer, AnonymizerConfig, cover_areas
+from runtimes.anonymize import Anonymizer, AnonymizerConfig, Area, cover_areas
 from runtimes.errors import UsageError
 from runtimes.sources import Frame, ImageSource, Source
+from runtimes.sources.pixels import Array, Pixels, RgbPixels, SizeHw
 
 DEFAULT_CONF = 0.1
 
@@ -77,7 +77,7 @@ class Privacy:
         """The frame that may leave the loop.
 
         Args:
-            frame: As it came; its pixels are overwritten where they can be.
+            frame: As it came; its pixels are overwritten where they can be, when somebody looks.
             found: All that the model found in it.
         """
         if not self._plans:
@@ -89,7 +89,27 @@ class Privacy:
         areas = [
             area for anonymizer in self._anonymizers[frame.source] for area in anonymizer.follow(found, frame.time_s)
         ]
-        image: Any = frame.image
-        if not image.flags.writeable:
-            image = image.copy()
-        return replace(frame, image=cover_areas(image, areas))
+        return replace(frame, image=CoveredPixels(frame.pixels, areas), small=None)
+
+
+class CoveredPixels(Pixels):
+    """A picture in which areas are covered: in full size, when somebody looks."""
+
+    def __init__(self, pixels: Pixels, areas: Sequence[Area]) -> None:
+        super().__init__(pixels.size_hw)
+        self.is_kept = pixels.is_kept
+        self._pixels: Pixels | None = pixels
+        self._areas = areas
+
+    def _make_rgb(self) -> Array:
+        assert self._pixels is not None
+        image = self._pixels.rgb()
+        return cover_areas(image if image.flags.writeable else image.copy(), self._areas)
+
+    def _make_resized(self, size_hw: SizeHw) -> Array:
+        self._rgb = self._make_rgb()
+        self._forget()
+        return RgbPixels(self._rgb).resized(size_hw)
+
+    def _forget(self) -> None:
+        self._pixels = None

@@ -80,12 +80,13 @@ class LiveResult:
             (h, w, 3) uint8 RGB, the caller's own. Made of the whole picture where somebody looks at that one anyway
             and its text can still be read when it is smaller.
         """
-        height, width = self.frame.image.shape[:2]
+        height, width = self.frame.size_hw
         scale = min(1.0, max_side / max(height, width))
         is_readable = Style.for_size(height, width).font_scale * scale >= SMALLEST_FONT
         if self._is_whole_wanted and is_readable:
             return shrink_image(self.drawn(), scale)
-        image, found = shrink(self.frame.image, self.found, max_side)
+        size_hw = shrunk_size((height, width), scale)
+        image, found = self.frame.pixels.resized(size_hw), resize_found(self.found, size_hw)
         style = Style.for_size(*(round(enlarged * side) for side in image.shape[:2]))
         draw_detections(image, found, style=style)
         if self._overlay:
@@ -97,8 +98,8 @@ class LiveResult:
 
         Only for outputs with `keeps_frames`, since else it is drawn on the frame itself.
         """
-        image = self.frame.image
-        return shrink_image(image, max_side / max(image.shape[:2]))
+        height, width = self.frame.size_hw
+        return self.frame.pixels.resized(shrunk_size((height, width), min(1.0, max_side / max(height, width))))
 
     def _draw_whole(self) -> Array:
         start = time.perf_counter()
@@ -121,22 +122,30 @@ def shrink(image: Array, found: Detections, max_side: int) -> tuple[Array, Detec
         found: Detections of that image.
         max_side: Side of the square, in pixels; a smaller image keeps its size.
     """
-    height, width = image.shape[:2]
-    smaller = shrink_image(image, max_side / max(height, width))
-    size_hw = smaller.shape[0], smaller.shape[1]
+    smaller = shrink_image(image, max_side / max(image.shape[:2]))
+    return smaller, resize_found(found, (smaller.shape[0], smaller.shape[1]))
+
+
+def resize_found(found: Detections, size_hw: tuple[int, int]) -> Detections:
+    """The detections of an image when it has another height and width, in pixels."""
+    height, width = found.image_size_hw
     if size_hw == (height, width):
-        return smaller, found
+        return found
     ratio_xy = np.array([size_hw[1] / width, size_hw[0] / height], dtype=np.float32)
     offset_x, offset_y = (np.array(found.mask_offset_xy) * ratio_xy).tolist()
     boxes = found.boxes_xyxy * np.tile(ratio_xy, 2)
-    return smaller, replace(found, boxes_xyxy=boxes, image_size_hw=size_hw, mask_offset_xy=(offset_x, offset_y))
+    return replace(found, boxes_xyxy=boxes, image_size_hw=size_hw, mask_offset_xy=(offset_x, offset_y))
 
 
 def shrink_image(image: Array, scale: float) -> Array:
     """A copy of a (H, W, 3) uint8 image, its sides multiplied by a scale below 1; from 1 on it keeps its size."""
     if scale >= 1:
         return image.copy()
-    height, width = image.shape[:2]
-    size_hw = max(1, round(height * scale)), max(1, round(width * scale))
-    smaller: Array = resize_image(image, size_hw, scale)
+    smaller: Array = resize_image(image, shrunk_size((image.shape[0], image.shape[1]), scale), scale)
     return smaller
+
+
+def shrunk_size(size_hw: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Height and width multiplied by a scale of at most 1, in pixels."""
+    height, width = size_hw
+    return max(1, round(height * scale)), max(1, round(width * scale))

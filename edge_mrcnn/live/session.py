@@ -90,6 +90,8 @@ class Session:
         self._missing: dict[str, type[Output]] = {}
         """Outputs that could not be had yet, by name."""
         self._tried_s = time.monotonic()
+        if not shares_frames:
+            stream.wants_picture = self.outputs.wants_picture
         self._model = describe(card)
         self._notifier = Notifier()
         self._states: dict[str, str] = {}

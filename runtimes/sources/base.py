@@ -10,6 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from runtimes.sources.pixels import Pixels, RgbPixels
+
 Array = NDArray[Any]
 
 STALL_S = 2.0
@@ -39,22 +41,48 @@ CODES = {
 """Values of `SourceError.code`, and what they mean."""
 
 
+class _Image:
+    """The field `image` of `Frame`: takes an array or `Pixels`; gives RGB, made when it is first read."""
+
+    def __get__(self, frame: Frame | None, owner: type[Frame]) -> Array:
+        if frame is None:
+            raise AttributeError("image")  # so that the field has no default
+        return frame.pixels.rgb()
+
+    def __set__(self, frame: Frame, image: Array | Pixels) -> None:
+        frame.__dict__["_pixels"] = image if isinstance(image, Pixels) else RgbPixels(image)
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One picture of a source."""
 
-    image: Array
-    """(H, W, 3) uint8 RGB."""
-    index: int
+    image: _Image = _Image()
+    """(H, W, 3) uint8 RGB, made when it is first read; `pixels` has what it is made of."""
+    # mypy takes the descriptor for a default, which it is not.
+    index: int  # type: ignore[misc]
     """Number in the source, from 0; `Stream` counts those of a live source on over reconnections."""
-    time_s: float
+    time_s: float  # type: ignore[misc]
     """Seconds since the source began: by its own clock for a video, at arrival for a live source, 0 for images."""
-    name: str
+    name: str  # type: ignore[misc]
     """Path of an image; otherwise the source with its password hidden."""
     source: str = ""
     """Label of the source that it came from, with its password hidden; set by `Stream`."""
     arrived: float = 0.0
     """When it was decoded, by `time.monotonic`, so that its age is known; set by `Stream`."""
+    small: Array | None = None
+    """(h, w, 3) uint8 RGB, what the model reads of it, without border, where the source made it on the way."""
+
+    @property
+    def pixels(self) -> Pixels:
+        """The picture as the source has it."""
+        pixels: Pixels = self.__dict__["_pixels"]
+        return pixels
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width, in pixels; nothing is made for it."""
+        return self.pixels.size_hw
 
 
 class Source(ABC):
@@ -68,6 +96,9 @@ class Source(ABC):
     """Frames per second, where that is known."""
     frame_count = 0
     """Number of frames, 0 where it is not known."""
+    input_hw: tuple[int, int] | None = None
+    """Height and width of the input of the model that looks at the frames: a source that can makes `Frame.small` for
+    it. Set by `Stream` before it is iterated."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import mmap
-import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from runtimes.errors import SourceError
 from runtimes.sources.base import Array
+from runtimes.sources.pixels import MissingPixels, Pixels
+from runtimes.sources.shared_memory import SharedMemory
 
 LONGEST_S = 60.0
 """How long data may come without a picture: key frames of some cameras are 30 s apart."""
@@ -48,8 +45,10 @@ class ConnectionReport:
     """When the newest good frame came, by `time.monotonic`; 0 before the first."""
     heard: float = 0.0
     """When data of the stream came, a whole frame or not; 0 where that is not known."""
-    image: Array | None = None
-    """(H, W, 3) uint8 RGB: the frame that was asked for."""
+    pixels: Pixels | None = None
+    """The frame that was asked for."""
+    small: Array | None = None
+    """(h, w, 3) uint8 RGB: what the model reads of it, where that is known."""
     index: int = 0
     """Number of that frame in this connection."""
 
@@ -77,19 +76,21 @@ class Connection:
         self._deadline = self._began + START_S
         self._last: ConnectionReport | None = None
         self._text = b""
-        self._memory = make_memory()
-        self._map: mmap.mmap | None = None
+        self._memory = SharedMemory()
+        self._asked = 0
+        """The piece of memory where the next frame comes."""
         self._channel, theirs = socket.socketpair()
-        command = [sys.executable, str(PROGRAM), str(theirs.fileno()), str(self._memory)]
+        descriptors = theirs.fileno(), *self._memory.descriptors
+        command = [sys.executable, str(PROGRAM), *map(str, descriptors)]
         nowhere = subprocess.DEVNULL  # FFmpeg writes addresses with their passwords to stderr
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    command, stdin=nowhere, stdout=nowhere, stderr=nowhere, pass_fds=(theirs.fileno(), self._memory)
+                    command, stdin=nowhere, stdout=nowhere, stderr=nowhere, pass_fds=descriptors
                 )
         except OSError as error:  # no memory or no process left: perhaps later
             self._channel.close()
-            os.close(self._memory)
+            self._memory.close()
             raise SourceError(f"{name}: cannot start a process that reads it: {error.strerror}") from error
         self._channel.sendall(json.dumps({**plan, "path": sys.path}).encode() + b"\n")
 
@@ -98,14 +99,16 @@ class Connection:
         """Number of the reading process."""
         return self._process.pid
 
-    def ask(self, delay_s: float = 0.0) -> None:
-        """Request the newest frame of then that was not given yet, or else the next one.
+    def ask(self, delay_s: float = 0.0, *, is_whole: bool = True) -> None:
+        """Request the newest frame of then that was not given yet, or else the next one; once per frame.
 
         Args:
             delay_s: Seconds until it is wanted, so that it is fresh and yet ready.
+            is_whole: Whether somebody may look at its picture, besides the model.
         """
+        self._asked = self._memory.choose()
         with suppress(OSError):  # it has died: `receive` says so
-            self._channel.sendall(b"%.4f\n" % delay_s)
+            self._channel.sendall(b"%.4f %d %d\n" % (delay_s, self._asked, is_whole))
 
     def receive(self, timeout_s: float) -> tuple[ConnectionReport | None, str]:
         """Wait for a report.
@@ -172,9 +175,7 @@ class Connection:
         self._process.kill()
         self._process.wait()
         self._channel.close()
-        if self._map is not None:
-            self._map.close()
-        os.close(self._memory)
+        self._memory.close()
 
     def _read_line(self, timeout_s: float) -> bytes | None:
         while b"\n" not in self._text:
@@ -195,20 +196,16 @@ class Connection:
         report = ConnectionReport(
             **{key: fields[key] for key in ("received", "late", "damaged", "waiting", "arrived", "heard")}
         )
-        if "stride" not in fields:
+        if "index" not in fields:
             return report
-        image = self._copy_image(fields["height"], fields["width"], fields["stride"])
-        return replace(report, image=image, index=fields["index"])
-
-    def _copy_image(self, height: int, width: int, stride: int) -> Array:
-        """(H, W, 3) uint8 RGB out of the shared memory, whose rows are `stride` bytes apart."""
-        size = height * stride
-        if self._map is None or len(self._map) < size:
-            if self._map is not None:
-                self._map.close()
-            self._map = mmap.mmap(self._memory, size, prot=mmap.PROT_READ)
-        rows = np.frombuffer(self._map, np.uint8, size).reshape(height, stride)[:, : 3 * width]
-        return rows.copy().reshape(height, width, 3)
+        small, whole = fields["small"], fields["whole"]
+        height, width = fields["size_hw"]
+        return replace(
+            report,
+            index=fields["index"],
+            small=self._memory.read_small(self._asked, small) if small else None,
+            pixels=self._memory.take_whole(self._asked, whole) if whole else MissingPixels((height, width)),
+        )
 
     def _late(self) -> SourceError:
         self._is_late = True
@@ -224,11 +221,3 @@ class Connection:
         else:
             words = f"no picture within {waited_s:.0f} s, and no error either"
         return SourceError(f"{self._name}: {words}", code="silent")
-
-
-def make_memory() -> int:
-    """A descriptor of memory without a name, which vanishes with the last process that has it."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("edge-mrcnn frame")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())

@@ -15,6 +15,8 @@ import numpy as np
 from runtimes.errors import ImageError, SourceError
 from runtimes.preprocess import read_image
 from runtimes.sources.base import Array, Frame, Source
+from runtimes.sources.pixels import AvPixels, Pixels
+from runtimes.sources.reader.scaling import Scaler
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
@@ -62,12 +64,14 @@ class ImageSource(Source):
 class Shot(NamedTuple):
     """One decoded frame of a video file."""
 
-    image: Array
-    """(H, W, 3) uint8 RGB, as it is to be seen."""
+    image: Array | Pixels
+    """(H, W, 3) uint8 RGB or what it is made of, as it is to be seen."""
     time_s: float | None
     """When it is to be seen, by the clock of the file; None where the file does not say."""
     duration_s: float
     """How long, 0 where the file does not say."""
+    small: Array | None = None
+    """What a model reads of it."""
 
 
 class Gaps:
@@ -139,13 +143,13 @@ class VideoSource(Source):
         index, first_s, end_s = 0, 0.0, 0.0
         gaps = Gaps()
         with self._opened() as video:
-            for shot in video.shots():
+            for shot in video.shots(self.input_hw):
                 if index == 0:
                     first_s = shot.time_s or 0.0
                 time_s = index * step_s if shot.time_s is None else shot.time_s - first_s
                 end_s = time_s + (shot.duration_s or step_s)
                 gaps.add(time_s)
-                yield Frame(shot.image, index, time_s, self.name)
+                yield Frame(shot.image, index, time_s, self.name, small=shot.small)
                 index += 1
             damaged, broke_off = video.damaged, video.broke_off
         if not index:
@@ -206,8 +210,9 @@ class _AvVideo:
             return float(self._video.duration * self._video.time_base)
         return float((self._container.duration or 0) / self._av.time_base)
 
-    def shots(self) -> Iterator[Shot]:
-        """Every frame that can be decoded."""
+    def shots(self, input_hw: tuple[int, int] | None = None) -> Iterator[Shot]:
+        """Every frame that can be decoded, with what a model with an input of this size reads."""
+        scaler = Scaler(self._av)
         for packet in self._packets():
             try:
                 frames = packet.decode()
@@ -218,7 +223,7 @@ class _AvVideo:
                 if frame.is_corrupt:
                     self.damaged += 1
                     continue
-                yield self._convert(frame)
+                yield self._convert(frame, scaler, input_hw)
 
     def _packets(self) -> Iterator[Any]:
         try:
@@ -226,13 +231,12 @@ class _AvVideo:
         except self._av.error.FFmpegError:
             self.broke_off = True
 
-    def _convert(self, frame: Any) -> Shot:
-        image = frame.to_ndarray(format="rgb24")
-        turns = round(frame.rotation / 90)
-        if turns:  # a phone held upright writes how to turn its pictures
-            image = np.ascontiguousarray(np.rot90(image, turns))
-        duration = frame.duration or 0
-        return Shot(image, frame.time, float(duration * (frame.time_base or 0)))
+    def _convert(self, frame: Any, scaler: Scaler, input_hw: tuple[int, int] | None) -> Shot:
+        turns = round(frame.rotation / 90)  # a phone held upright writes how to turn its pictures
+        pixels = AvPixels(frame, turns)
+        small = pixels.for_model(scaler, input_hw) if input_hw else None
+        duration = float((frame.duration or 0) * (frame.time_base or 0))
+        return Shot(pixels, frame.time, duration, small)
 
 
 class _OpenCvVideo:
@@ -249,8 +253,8 @@ class _OpenCvVideo:
         self.duration_s = self.frame_count / self.fps if self.fps else 0.0
         self.broke_off = False
 
-    def shots(self) -> Iterator[Shot]:
-        """Frames until a read fails, which may be the first one."""
+    def shots(self, input_hw: tuple[int, int] | None = None) -> Iterator[Shot]:
+        """Frames until a read fails, which may be the first one; OpenCV gives them whole."""
         while True:
             is_there, image = self._capture.read()
             if not is_there:

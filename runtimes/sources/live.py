@@ -56,7 +56,8 @@ class LiveSource(Source):
         if self._connection is not None:
             self._stretch = 2 * self._stretch if self._connection.has_given_up_early else 1.0
         open_s, stall_s = (max(limit, min(LONGEST_S, limit * self._stretch)) for limit in (self.open_s, self.stall_s))
-        plan = {**self._plan, "timeout_s": max(LONGEST_S, open_s)}  # `Connection` has the shorter clock
+        # `Connection` has the shorter clock.
+        plan = {**self._plan, "timeout_s": max(LONGEST_S, open_s), "input_hw": self.input_hw}
         self._connection = Connection(self.name, plan, open_s=open_s, stall_s=stall_s)
         return self._connection
 
@@ -78,8 +79,9 @@ class LiveSource(Source):
                     raise
                 if warning:
                     logger.warning("%s: %s", self.name, warning)
-                if report is not None and report.image is not None:
-                    yield Frame(report.image, report.index, report.arrived - start, self.name, arrived=report.arrived)
+                if report is not None and report.pixels is not None:
+                    age = report.arrived - start
+                    yield Frame(report.pixels, report.index, age, self.name, arrived=report.arrived, small=report.small)
                     connection.ask()
         finally:
             connection.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -85,6 +86,12 @@ class Stream:
             for name, source in name_sources(sources).items()
         ]
         self._readers[0].is_alone = len(self._readers) == 1
+        self.wants_picture: Callable[[str], bool] = lambda name: True
+        """Whether somebody may look at the picture of the next frame of the source of this name, besides the model. A
+        picture that another process has, and that nobody wants, stays there: its `Frame.image` cannot be had."""
+        for reader in self._readers:
+            reader.source.input_hw = common_input(self._runtimes)
+            reader.wants_picture = partial(self._wants_picture, reader)
         self._turn = 0
         self._result: Result | None = None
         self._error: Exception | None = None
@@ -161,6 +168,9 @@ class Stream:
         if self._changed.acquire(blocking=False):
             self._changed.notify_all()
             self._changed.release()
+
+    def _wants_picture(self, reader: Reader) -> bool:
+        return reader.source.input_hw is None or self.wants_picture(reader.name)
 
     def _next_result(self) -> Result | None:
         """Wait for a frame that was inferred; None when there will be none any more."""
@@ -293,10 +303,19 @@ def infer(runtime: Runtime, frame: Frame) -> Detections:
         InferenceError: If the model answers with what is no number.
         Exception: What the runtime raises.
     """
-    found = runtime.infer(frame.image)
+    if frame.small is not None and runtime.takes_resized:
+        found = runtime.infer_resized(frame.small, frame.size_hw)
+    else:
+        found = runtime.infer(frame.image)
     if not np.isfinite(found.boxes_xyxy).all():
         raise InferenceError("the model answers with boxes that are no numbers; is the file damaged?")
     return found
+
+
+def common_input(runtimes: Sequence[Runtime]) -> tuple[int, int] | None:
+    """Height and width of the input of all models; None if one looks at frames in another way."""
+    sizes = {runtime.card.input_size_hw if runtime.takes_resized else None for runtime in runtimes}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def make_reader(name: str, source: Source, changed: threading.Condition, *, is_patient: bool) -> Reader:

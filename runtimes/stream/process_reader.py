@@ -36,7 +36,7 @@ class ProcessReader(Reader):
     def prepare(self, delay_s: float = 0.0) -> None:
         if self._connection is not None and self._slot is None and not self._is_asked and not self.is_paused:
             self._is_asked = True
-            self._connection.ask(delay_s)
+            self._connection.ask(delay_s, is_whole=self.wants_picture())
 
     def pause(self, is_paused: bool) -> None:
         if is_paused:
@@ -91,7 +91,7 @@ class ProcessReader(Reader):
             self._receive(report.received - last.received, report)
         self.ledger.drop("paused" if self.is_paused else "late", report.late - last.late)
         self.ledger.drop("damaged", report.damaged - last.damaged)
-        if report.image is not None:
+        if report.pixels is not None:
             self._is_asked = False
             self._keep(report)
         self._changed.notify_all()
@@ -104,12 +104,12 @@ class ProcessReader(Reader):
         self.ledger.arrivals.add(self.ledger.received, time.monotonic())
 
     def _keep(self, report: ConnectionReport) -> None:
-        assert report.image is not None
-        self.ledger.size_hw = report.image.shape[0], report.image.shape[1]
+        assert report.pixels is not None
+        self.ledger.size_hw = report.pixels.size_hw
         if self.is_paused:
             self.ledger.drop("paused")
             return
         index = self.ledger.received - self._last.received + report.index
-        frame = Frame(report.image, index, report.arrived - self._start, self.source.name)
+        frame = Frame(report.pixels, index, report.arrived - self._start, self.source.name, small=report.small)
         self._slot = self._label(frame, index, report.arrived)
         self._changed.notify_all()

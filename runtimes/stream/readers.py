@@ -12,8 +12,10 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 from runtimes.errors import EdgeError, SourceError, one_line
 from runtimes.sources import STALL_S, Frame, Source
@@ -38,6 +40,8 @@ class Reader(ABC):
         self.is_paused = False
         self.is_alone = False
         """Whether the stream ends with it, so that its error is raised and need not be logged."""
+        self.wants_picture: Callable[[], bool] = lambda: True
+        """Whether somebody may look at the picture of the next frame; called under the lock."""
         self.error: Exception | None = None
         """Why the source failed for good."""
         self._changed = changed
@@ -192,9 +196,11 @@ class Reader(ABC):
 
     def _label(self, frame: Frame, index: int, arrived: float) -> Frame:
         """A frame with the name of its source, numbered and timed over reconnections if the source is live."""
-        if not self.source.is_live:
-            return replace(frame, source=self.name, arrived=arrived)
-        return replace(frame, source=self.name, arrived=arrived, index=index, time_s=arrived - self._start)
+        # The image is handed on as it is; `replace` would have RGB made of it.
+        labels: dict[str, Any] = {"image": frame.pixels, "source": self.name, "arrived": arrived}
+        if self.source.is_live:
+            labels |= {"index": index, "time_s": arrived - self._start}
+        return replace(frame, **labels)
 
 
 class FileReader(Reader):
@@ -228,7 +234,7 @@ class FileReader(Reader):
     def _put(self, frame: Frame) -> None:
         now = time.monotonic()
         self._connect()
-        self.ledger.receive(1, frame.image.shape[:2], now)
+        self.ledger.receive(1, frame.size_hw, now)
         self._queue.append(self._label(frame, frame.index, now))
         self._changed.notify_all()
 
@@ -264,6 +270,6 @@ class LiveReader(Reader):
         now = time.monotonic()
         self._connect()
         self._discard("paused" if self.is_paused else "late")
-        self.ledger.receive(1, frame.image.shape[:2], now)
+        self.ledger.receive(1, frame.size_hw, now)
         self._slot = self._label(frame, self.ledger.received - 1, now)
         self._changed.notify_all()

@@ -114,6 +114,13 @@ class Output:
             if spec.kind in ("path", "file") and path is not None:
                 yield flag_name(name, spec), path
 
+    def wants_picture(self, source: str) -> bool:
+        """Whether it may look at the picture of the next frame of a source; else that stays where it was decoded.
+
+        Asked before each frame, under the lock of the stream: it must not wait.
+        """
+        return self.needs_drawing or self.keeps_frames
+
     def put(self, result: LiveResult) -> None:
         """Take the result of a frame."""
 

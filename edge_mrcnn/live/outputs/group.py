@@ -36,8 +36,14 @@ class Outputs:
             self._outputs.append(output)
 
     def put(self, result: LiveResult) -> None:
-        """Give the result of a frame to each."""
-        self._each(lambda output: output.put(result))
+        """Give the result of a frame to each; not to one that has just begun and wants a picture that was not kept."""
+        frame = result.frame
+
+        def give(output: Output) -> None:
+            if frame.pixels.is_kept or not output.wants_picture(frame.source):
+                output.put(result)
+
+        self._each(give)
 
     def put_happening(self, happening: Happening) -> None:
         """Tell each what happened."""
@@ -72,6 +78,13 @@ class Outputs:
     def keeps_frames(self) -> bool:
         """Whether one reads the pixels of a frame, other than drawn ones."""
         return any(output.keeps_frames for output in self._outputs)
+
+    def wants_picture(self, source: str) -> bool:
+        """Whether one may look at the picture of the next frame of a source."""
+        try:
+            return any(output.wants_picture(source) for output in list(self._outputs))
+        except Exception:  # it is found out and switched off where nobody waits for a lock
+            return True
 
     @property
     def is_finished(self) -> bool:

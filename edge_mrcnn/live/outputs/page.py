@@ -68,6 +68,9 @@ class Page(Output):
     def open(cls, settings: PageSettings, context: LoopContext) -> Page | None:
         return cls(settings.web, settings.web_token, settings.web_hosts, context) if settings.web else None
 
+    def wants_picture(self, source: str) -> bool:
+        return self._encoder.wants_picture(source)
+
     def put(self, result: LiveResult) -> None:
         self._encoder.put(result)
 

@@ -6,6 +6,8 @@ would bring OpenCV and more. So imports in here are relative, and errors are `Tr
 
     main.py     the plan, the requests, the table of readers
     outlet.py   the accounts and the newest frame
+    shots.py    a frame in the form in which it came, and what is made of it
+    scaling.py  from planes of YUV to the small picture that a model reads
     network.py  streams by FFmpeg (PyAV, or OpenCV where that is not installed)
     web.py      a small HTTP client that takes what cameras send
     mjpeg.py    JPEG pictures out of an HTTP answer

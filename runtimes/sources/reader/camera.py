@@ -6,10 +6,10 @@ import errno
 import glob
 import os
 import sys
-from functools import partial
 from typing import Any
 
-from .outlet import Outlet, Trouble, convert_array
+from .outlet import Outlet, Trouble
+from .shots import BgrShot, RgbShot
 
 VIDEO_MAJOR = 81
 """Number of the kernel's driver of video devices (Linux allocated devices)."""
@@ -93,7 +93,7 @@ def read_capture(capture: Any, outlet: Outlet, complaint: str, *, code: str = "u
         if not there:
             break
         count += 1
-        outlet.put(partial(convert_array, image, cv2))
+        outlet.put(BgrShot(image, cv2))
     if not count:
         raise Trouble(code, complaint)
     raise Trouble("lost", "the connection broke, or the camera was unplugged")
@@ -122,4 +122,4 @@ def read_picamera(plan: dict[str, Any], outlet: Outlet) -> None:
     camera.configure(camera.create_video_configuration(main=main, controls=controls, buffer_count=3))
     camera.start()
     while True:
-        outlet.put(partial(convert_array, camera.capture_array("main")[:, :width]))
+        outlet.put(RgbShot(camera.capture_array("main")[:, :width]))

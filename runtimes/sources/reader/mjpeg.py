@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .outlet import Outlet, RgbBuffer, Trouble, convert_array
+from .outlet import Outlet, Trouble
+from .scaling import Scaler, SizeHw, fit_size
+from .shots import AvShot, BgrShot, BrokenFrameError, Picture, Shot
 from .web import Answer, Body, fetch
 
 MOST_BYTES = 64_000_000
@@ -172,14 +173,14 @@ def _read_parts(answer: Answer, kind: str, beginning: bytes, outlet: Outlet) -> 
     """Pictures one after the other in one answer without end."""
     found = re.search(r'boundary="?([^";,\s]+)', answer.headers.get("content-type", ""))
     splitter = Splitter(found[1].encode() if found else b"")
-    decode, ends, count = make_decoder(), UsualEnd(), 0
+    decoder, ends, count = Decoder(), UsualEnd(), 0
     data = beginning
     while data:
         outlet.hear()
         for picture in splitter.feed(data):
             count += 1
             if ends.is_whole(picture.has_end):
-                _give(decode, picture.data, outlet)
+                outlet.put(JpegShot(picture.data, decoder))
             else:
                 outlet.damaged()
         data = _receive(answer.body)
@@ -189,7 +190,7 @@ def _read_parts(answer: Answer, kind: str, beginning: bytes, outlet: Outlet) -> 
 
 def _poll(plan: dict[str, Any], outlet: Outlet, answer: Answer, beginning: bytes) -> None:
     """An address of one picture, asked again and again."""
-    decode, interval_s = make_decoder(), 1 / (plan.get("fps") or SNAPSHOT_FPS)
+    decoder, interval_s = Decoder(), 1 / (plan.get("fps") or SNAPSHOT_FPS)
     outlet.tell(pace_s=interval_s)
     while True:
         start = time.monotonic()
@@ -197,54 +198,118 @@ def _poll(plan: dict[str, Any], outlet: Outlet, answer: Answer, beginning: bytes
         while parts[-1]:
             outlet.hear()
             parts.append(_receive(answer.body))
-        _give(decode, b"".join(parts), outlet)
+        outlet.put(JpegShot(b"".join(parts), decoder))
         answer.body.close()
         time.sleep(max(0.0, start + interval_s - time.monotonic()))
         answer = _fetch(plan)
         beginning = _receive(answer.body)
 
 
-def _give(decode: Callable[[bytes], Callable[[], RgbBuffer] | None], data: bytes, outlet: Outlet) -> None:
-    convert = decode(data)
-    if convert is None:
-        outlet.damaged()
-    else:
-        outlet.put(convert)
+class Decoder:
+    """Decodes one JPEG after the other: by PyAV, or OpenCV without it."""
+
+    def __init__(self) -> None:
+        self._av: Any = None
+        self._codec: Any = None
+        self._scaler: Scaler | None = None
+        try:
+            import av
+        except ModuleNotFoundError:
+            return
+        self._av, self._scaler = av, Scaler(av)
+        self._codec = av.CodecContext.create("mjpeg", "r")
+        self._codec.thread_count = 1  # several would hold pictures back
+
+    def decode(self, data: bytes) -> Shot:
+        """The picture in full size.
+
+        Raises:
+            BrokenFrameError: If it is damaged.
+        """
+        if self._scaler is None:
+            return self._read_with_opencv(data, 1)
+        try:
+            frames = self._codec.decode(self._av.Packet(data))
+        except self._av.error.FFmpegError:
+            raise BrokenFrameError from None
+        if not frames or frames[-1].is_corrupt:
+            raise BrokenFrameError
+        return AvShot(frames[-1], self._scaler)
+
+    def decode_smaller(self, data: bytes, factor: int, size_hw: SizeHw) -> Picture:
+        """The picture in a small size, nothing larger than a fraction of it being made (libjpeg-turbo's scaled DCT).
+
+        Args:
+            data: The JPEG.
+            factor: 2, 4 or 8: how many times smaller its sides are when it is decoded.
+            size_hw: Height and width of the answer, in pixels.
+
+        Raises:
+            BrokenFrameError: If it is damaged.
+        """
+        return self._read_with_opencv(data, factor).shrink(size_hw)
+
+    def _read_with_opencv(self, data: bytes, factor: int) -> BgrShot:
+        import cv2
+        import numpy as np
+
+        flags = {1: cv2.IMREAD_COLOR}.get(factor) or getattr(cv2, f"IMREAD_REDUCED_COLOR_{factor}")
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is None:
+            raise BrokenFrameError
+        return BgrShot(image, cv2)
 
 
-def make_decoder() -> Callable[[bytes], Callable[[], RgbBuffer] | None]:
-    """What decodes one JPEG: by PyAV, or OpenCV without it. It gives what makes RGB of it, None if it is broken."""
-    try:
-        import av
-    except ModuleNotFoundError:
-        return _decode_with_opencv
-    codec = av.CodecContext.create("mjpeg", "r")
-    codec.thread_count = 1  # several would hold pictures back
-    return partial(_decode, av, codec)
+class JpegShot(Shot):
+    """A JPEG picture, decoded when it is asked for: one that a newer picture replaces costs nothing."""
+
+    def __init__(self, data: bytes, decoder: Decoder) -> None:
+        self._data = data
+        self._decoder = decoder
+        self._decoded: Shot | None = None
+
+    @property
+    def size_hw(self) -> SizeHw:
+        size_hw = read_size(self._data)
+        return size_hw if size_hw else self._decode().size_hw
+
+    def small(self, input_hw: SizeHw, *, is_alone: bool) -> Picture | None:
+        fit_hw = fit_size(self.size_hw, input_hw)
+        factor = choose_factor(self.size_hw, fit_hw) if is_alone else 1
+        if factor == 1:
+            return self._decode().small(input_hw, is_alone=is_alone)
+        return self._decoder.decode_smaller(self._data, factor, fit_hw)
+
+    def whole(self) -> Picture:
+        return self._decode().whole()
+
+    def _decode(self) -> Shot:
+        if self._decoded is None:
+            self._decoded = self._decoder.decode(self._data)
+        return self._decoded
 
 
-def _decode(av: Any, codec: Any, data: bytes) -> Callable[[], RgbBuffer] | None:
-    try:
-        frames = codec.decode(av.Packet(data))
-    except av.error.FFmpegError:
-        return None
-    if not frames or frames[-1].is_corrupt:
-        return None
-    return partial(convert_frame, frames[-1])
+def choose_factor(size_hw: SizeHw, fit_hw: SizeHw) -> int:
+    """How many times smaller a JPEG of this size is decoded for a picture of that size: 1, 2, 4 or 8.
+
+    Twice as large as what the model reads, so that averages of areas still do the last step: straight to its size, what
+    a JPEG with colours of half the resolution gives is 43 dB from the exact picture, and so it is 52 dB.
+    """
+    most = min(size_hw[0] // (2 * fit_hw[0]), size_hw[1] // (2 * fit_hw[1]))
+    return max(factor for factor in (1, 2, 4, 8) if factor <= max(1, most))
 
 
-def _decode_with_opencv(data: bytes) -> Callable[[], RgbBuffer] | None:
-    import cv2
-    import numpy as np
-
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    return None if image is None else partial(convert_array, image, cv2)
-
-
-def convert_frame(frame: Any) -> RgbBuffer:
-    """A frame of PyAV as RGB."""
-    rgb = frame.reformat(format="rgb24")
-    return RgbBuffer(memoryview(rgb.planes[0]), rgb.height, rgb.width, rgb.planes[0].line_size)
+def read_size(data: bytes) -> SizeHw | None:
+    """Height and width that the head of a JPEG says, in pixels (ITU-T T.81, annex B.2.2); None if there is no head."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        code = data[at + 1]
+        if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
+            height, width = int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+            return (height, width) if height and width else None
+        is_fill = code == 0xFF
+        at += 1 if is_fill else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
 
 
 def _fetch(plan: dict[str, Any]) -> Answer:

@@ -6,12 +6,13 @@ import errno
 import os
 import socket
 import time
-from functools import partial
 from typing import Any
 
 from .camera import read_capture
-from .mjpeg import UsualEnd, convert_frame, read_web
+from .mjpeg import UsualEnd, read_web
 from .outlet import Outlet, Trouble
+from .scaling import Scaler
+from .shots import AvShot
 
 PROBE_S = 3.0
 """How long a host may take to accept a TCP connection."""
@@ -54,6 +55,7 @@ def _decode(av: Any, container: Any, outlet: Outlet) -> None:
     video.thread_type = "SLICE"  # threads over frames would hold some of them back
     ends = UsualEnd() if video.codec_context.name == "mjpeg" else None
     clock = _choose_clock(container, outlet)
+    scaler = Scaler(av)
     for packet in container.demux(video):
         outlet.hear()
         if ends and packet.size and not ends.is_whole(_has_jpeg_end(packet)):
@@ -70,7 +72,7 @@ def _decode(av: Any, container: Any, outlet: Outlet) -> None:
                 continue
             if clock is not None:
                 clock.wait(frame.time)
-            outlet.put(partial(convert_frame, frame))
+            outlet.put(AvShot(frame, scaler))
     if container.duration:
         raise Trouble("ended", "the recording is over")
 

@@ -1,0 +1,145 @@
+"""A frame that came, in whatever form it came: what is asked for is made of it, and nothing else.
+
+A model reads a small picture; the whole one is only needed where somebody looks. It leaves this process as its planes,
+which are half the bytes of RGB.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+from .scaling import Scaler, SizeHw, fit_size
+
+
+class BrokenFrameError(Exception):
+    """The frame turned out to be damaged when it was decoded."""
+
+
+class Rows(NamedTuple):
+    """A plane of a picture."""
+
+    data: Any
+    """A buffer of `rows` rows of `stride` bytes."""
+    rows: int
+    stride: int
+
+
+class Picture(NamedTuple):
+    """A picture as its planes."""
+
+    size_hw: SizeHw
+    """Height and width, in pixels."""
+    form: str
+    """FFmpeg's name of the pixel format, such as "yuv420p", "rgb24" or "bgr24"."""
+    planes: list[Rows]
+    colorspace: int = 2
+    """FFmpeg's number of the matrix between RGB and YUV; 2 where the source does not say."""
+    color_range: int = 0
+    """FFmpeg's number of the range of values; 0 where the source does not say."""
+
+
+class Shot(ABC):
+    """A frame."""
+
+    @property
+    @abstractmethod
+    def size_hw(self) -> SizeHw:
+        """Height and width of the whole picture, in pixels."""
+
+    @abstractmethod
+    def small(self, input_hw: SizeHw, *, is_alone: bool) -> Picture | None:
+        """What a model reads of the frame.
+
+        Args:
+            input_hw: Height and width of its input, in pixels.
+            is_alone: Whether the whole picture is not asked for besides.
+
+        Returns:
+            An "rgb24" without border; None if it cannot be made here.
+
+        Raises:
+            BrokenFrameError: If the frame is damaged.
+        """
+
+    @abstractmethod
+    def whole(self) -> Picture:
+        """The whole picture.
+
+        Raises:
+            BrokenFrameError: If the frame is damaged.
+        """
+
+
+class AvShot(Shot):
+    """A decoded frame of PyAV."""
+
+    def __init__(self, frame: Any, scaler: Scaler) -> None:
+        self._frame = frame
+        self._scaler = scaler
+
+    @property
+    def size_hw(self) -> SizeHw:
+        return self._frame.height, self._frame.width
+
+    def small(self, input_hw: SizeHw, *, is_alone: bool) -> Picture:
+        return wrap_frame(self._scaler.scale(self._frame, fit_size(self.size_hw, input_hw)))
+
+    def whole(self) -> Picture:
+        return wrap_frame(self._frame)
+
+
+def wrap_frame(frame: Any) -> Picture:
+    """The planes of a frame of PyAV, where they are."""
+    planes = []
+    for plane in frame.planes:
+        stride = plane.line_size
+        planes.append(Rows(memoryview(plane), plane.buffer_size // stride, stride))
+    size_hw = frame.height, frame.width
+    return Picture(size_hw, frame.format.name, planes, int(frame.colorspace), int(frame.color_range))
+
+
+class BgrShot(Shot):
+    """A (H, W, 3) uint8 array of OpenCV, which is BGR."""
+
+    def __init__(self, image: Any, cv2: Any) -> None:
+        self._image = image
+        self._cv2 = cv2
+
+    @property
+    def size_hw(self) -> SizeHw:
+        return self._image.shape[0], self._image.shape[1]
+
+    def small(self, input_hw: SizeHw, *, is_alone: bool) -> Picture:
+        return self.shrink(fit_size(self.size_hw, input_hw))
+
+    def shrink(self, size_hw: SizeHw) -> Picture:
+        """The picture in another size, by averages of areas, as RGB."""
+        small = self._cv2.resize(self._image, size_hw[::-1], interpolation=self._cv2.INTER_AREA)
+        return wrap_array(self._cv2.cvtColor(small, self._cv2.COLOR_BGR2RGB), "rgb24")
+
+    def whole(self) -> Picture:
+        return wrap_array(self._image, "bgr24")
+
+
+class RgbShot(Shot):
+    """A (H, W, 3) uint8 array of RGB, without anything that could resize it."""
+
+    def __init__(self, image: Any) -> None:
+        self._image = image.copy()  # the camera writes into its own again
+
+    @property
+    def size_hw(self) -> SizeHw:
+        return self._image.shape[0], self._image.shape[1]
+
+    def small(self, input_hw: SizeHw, *, is_alone: bool) -> None:
+        return None
+
+    def whole(self) -> Picture:
+        return wrap_array(self._image, "rgb24")
+
+
+def wrap_array(image: Any, form: str) -> Picture:
+    """A (H, W, 3) uint8 array without gaps, where it is."""
+    height, width = image.shape[:2]
+    return Picture((height, width), form, [Rows(memoryview(image).cast("B"), height, 3 * width)])
