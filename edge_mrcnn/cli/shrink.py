@@ -10,7 +10,6 @@ import click
 from edge_mrcnn.cli.fields import SectionedCommand
 from edge_mrcnn.cli.options import make_progress, name_next
 from edge_mrcnn.cli.origin import given_origin
-from edge_mrcnn.cli.report import write_report
 from edge_mrcnn.cli.train import SECTIONS, Trained, is_first_process, run_training, training_options
 from edge_mrcnn.config import TrainConfig
 from edge_mrcnn.model.importers.origin import Origin
@@ -68,6 +67,7 @@ def compare(trained: Trained, teacher: Path, device: str, *, limit: int | None) 
     from edge_mrcnn.report.comparison import CompareConfig, compare_models
     from edge_mrcnn.report.markdown import headline_table
     from edge_mrcnn.report.models import open_model
+    from edge_mrcnn.report.writing import write_report
 
     assert trained.validation is not None
     data_sets = {trained.validation.path.stem: trained.validation}
