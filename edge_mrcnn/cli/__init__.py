@@ -16,6 +16,7 @@ import click
 
 from edge_mrcnn import __version__
 from edge_mrcnn.cli.extras import explain_broken, explain_missing
+from edge_mrcnn.cli.habits import adapt, suggest_verb
 from edge_mrcnn.cli.interruption import came_of_interrupt, handlers_restored, interruption
 from edge_mrcnn.cli.repeats import expect_once
 from edge_mrcnn.live.logs import LEVELS, set_up_logs
@@ -35,6 +36,7 @@ COMMANDS = {  # verb -> help line; the verb's module is edge_mrcnn.cli.<verb> an
     "predict": "Find objects in images; draw and write COCO results.",
     "run": "Run a model live on a camera, stream or video.",
     "service": "Have systemd run a camera, from boot on.",
+    "val": "Measure the AP of one file or checkpoint.",
     "report": "Compare artefacts with the FP32 model: AP, drop, size, latency.",
     "benchmark": "Time models side by side on this machine.",
     "tune": "Find what runs fastest on this board within a drop.",
@@ -58,7 +60,15 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = importlib.import_module(f"edge_mrcnn.cli.{name}").command
         expect_once(command)
+        adapt(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(suggest_verb(args[0], COMMANDS), ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -9,6 +9,11 @@ from edge_mrcnn.export import TARGETS
 from edge_mrcnn.settings import Flag, Range, check
 from runtimes.errors import UsageError
 
+OTHER_NAMES = {"litert": "tflite", "ov": "openvino"}
+"""Format by another tool's name -> by ours."""
+TENSORRT = ("engine", "tensorrt", "trt")
+"""What other tools call an engine, which belongs to one GPU and one version of TensorRT."""
+
 OPSETS = range(18, 22)
 """ONNX opsets that can be asked for: the graph is written in 18, and ONNX Runtime has no RoiAlign of 22."""
 
@@ -47,6 +52,12 @@ class ExportConfig:
     """Write a file with learned layers in half precision beside each FP32 file."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", tuple(OTHER_NAMES.get(name, name) for name in self.targets))
+        if set(self.targets) & set(TENSORRT):
+            raise UsageError(
+                "target engine: TensorRT builds its engine on the board, from an ONNX file: --target onnx --static "
+                "here, then `run --device tensorrt` there"
+            )
         unknown = set(self.targets) - set(TARGETS)
         if unknown or not self.targets:
             raise UsageError(f"target {', '.join(sorted(unknown)) or 'missing'}: expected {', '.join(TARGETS)}")
