@@ -33,6 +33,7 @@ from quantize.base import Quantizer, provenance
 from quantize.calibration import CalibrationSet
 from quantize.parts import FLOAT_STEM, NO_KERNEL, PIXEL, block_of, is_quantized
 from quantize.settings import QuantizeConfig
+from runtimes.errors import ModelFileError
 from runtimes.model_file import ModelFile
 
 ASYMMETRIC: dict[str, Any] = {"activation_qType": QuantType.QUInt8, "extra_options": {}}
@@ -154,7 +155,9 @@ class TensorReader(CalibrationDataReader):  # type: ignore[misc]
 
 def find_stem(graph: onnx.GraphProto) -> onnx.NodeProto:
     """The first convolution."""
-    stem: onnx.NodeProto = next(node for node in graph.node if node.op_type == "Conv")
+    stem = next((node for node in graph.node if node.op_type == "Conv"), None)
+    if stem is None:
+        raise ModelFileError("the model has no convolution, so there is nothing to quantize")
     return stem
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from runtimes.errors import UsageError
 from runtimes.output_paths import expect_apart, expect_writable, free_path
 
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there, instead of adding a number.")
@@ -24,9 +25,11 @@ def choose_output(
         option: What the user calls the output.
 
     Raises:
-        UsageError: If it is one of the inputs.
+        UsageError: If it is one of the inputs, or stands for standard output, which this verb has other uses for.
         UnavailableError: If it cannot be written.
     """
+    if str(output) == "-":
+        raise UsageError(f"{option} -: expected a file or folder; standard output is not written to (./- is a file)")
     expect_apart([(option, output)], [Path(one) for one in inputs if one])
     expect_writable(output)
     chosen = free_path(output, overwrite=overwrite)

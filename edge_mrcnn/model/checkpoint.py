@@ -130,6 +130,16 @@ def _check_own_seal(path: Path) -> None:
         check_seal(path, ZIP_SEAL)
 
 
+def _say_missing(path: Path) -> str:
+    """Why there is no checkpoint at a path, and what to do."""
+    if not path.is_dir():
+        return "no such checkpoint"
+    inside = [name for name in ("best.pt", "last.pt") if (path / name).is_file()]
+    if inside:
+        return f"is a folder; the checkpoint in it is {path / inside[0]}"
+    return "is a folder; expected a checkpoint such as best.pt, which `edge-mrcnn train` writes"
+
+
 def load_checkpoint(path: str | Path, origin: Origin | None = None) -> Checkpoint:
     """Read a checkpoint.
 
@@ -150,7 +160,7 @@ def load_checkpoint(path: str | Path, origin: Origin | None = None) -> Checkpoin
     if (path / "saved_model.pb").is_file():
         raise ModelFileError(f"{path}: a SavedModel of TensorFlow; expected a checkpoint of `edge-mrcnn train`")
     if not path.is_file():
-        raise MissingFileError(f"{path}: no such checkpoint")
+        raise MissingFileError(f"{path}: {_say_missing(path)}")
     _check_own_seal(path)
     record = read_record(path)
     is_ours = isinstance(record, dict) and record.get("format") == FORMAT

@@ -7,6 +7,7 @@ Timing, dropping and reconnecting are the business of `runtimes.stream`. Passwor
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 import stat
@@ -18,9 +19,10 @@ from runtimes.errors import SourceError, UsageError, expect_text
 from runtimes.shipped import list_shipped
 from runtimes.sources.address import PIPELINE, parse_rate, parse_size, split_label, split_options
 from runtimes.sources.base import CODES, STALL_S, Frame, Source
-from runtimes.sources.files import IMAGE_SUFFIXES, ImageSource, VideoSource, expect_images
+from runtimes.sources.files import IMAGE_SUFFIXES, ImageSource, VideoSource
 from runtimes.sources.live import LiveSource, open_camera, open_csi, open_gstreamer, open_network, open_picamera
 from runtimes.sources.photograph import PhotographSource
+from runtimes.sources.playlist import PlaylistSource, is_recording
 from runtimes.sources.synthetic import SyntheticSource
 
 __all__ = [
@@ -31,12 +33,15 @@ __all__ = [
     "ImageSource",
     "LiveSource",
     "PhotographSource",
+    "PlaylistSource",
     "Source",
     "SyntheticSource",
     "VideoSource",
     "open_source",
     "open_sources",
 ]
+
+logger = logging.getLogger(__name__)
 
 LIVE = (
     (PIPELINE, open_gstreamer),
@@ -81,7 +86,7 @@ def open_source(text: str | Path) -> Source:
 
     Args:
         text: A camera ("0", "/dev/video0", "/dev/v4l/by-id/...", "csi://0", "picamera://0"), a URL, a GStreamer
-            pipeline, "photograph", "synthetic", a video file, an image, a folder of images or a glob pattern. Options
+            pipeline, "photograph", "synthetic", a video file, an image, a folder or glob pattern of either. Options
             of cameras and streams follow a "#": "0#size=1280x720,fps=30,format=MJPG", "rtsp://host/live#transport=udp".
 
     Raises:
@@ -185,18 +190,44 @@ GENERATED = {"synthetic": open_synthetic, "photograph": open_photograph}
 
 
 def open_file(text: str) -> Source:
-    """A video file, an image, a folder of images or a glob pattern.
+    """A video file, an image, a folder of either or a glob pattern.
 
     Raises:
         SourceError: If it is missing, empty or damaged.
     """
     path = Path(text)
     if path.is_dir():
-        return ImageSource(text, expect_images(text, sorted(path.iterdir())))
+        return open_several(text, sorted(path.iterdir()))
     if not path.exists() and glob.has_magic(text):
-        return ImageSource(text, expect_images(text, sorted(map(Path, glob.glob(text, recursive=True)))))
+        return open_several(text, sorted(map(Path, glob.glob(text, recursive=True))))
     if not path.is_file():
         raise SourceError(
             f"{text}: no such file; a source is a camera number, a URL, a video, an image or a folder", code="missing"
         )
     return ImageSource(text, [path]) if path.suffix.lower() in IMAGE_SUFFIXES else VideoSource(path)
+
+
+def open_several(text: str, paths: Sequence[Path]) -> Source:
+    """The images among some files; where there are none, the videos, one after another.
+
+    Args:
+        text: What the user typed: a folder or a glob pattern.
+        paths: What it names, in order.
+
+    Raises:
+        SourceError: If there is neither an image nor a video, or no video can be decoded.
+    """
+    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    videos = [path for path in paths if is_recording(path)]
+    if images:
+        if videos:
+            left_out = "1 video is" if len(videos) == 1 else f"{len(videos)} videos are"
+            here = f"{len(images)} images are read" if len(images) > 1 else "1 image is read"
+            kind = f"*{videos[0].suffix}"
+            logger.warning("%s: %s, %s left out; for videos give a pattern such as '%s'", text, here, left_out, kind)
+        return ImageSource(text, images)
+    if videos:
+        return PlaylistSource(text, videos)
+    hint = f"; for its subfolders: '{Path(text) / '**'}'" if Path(text).is_dir() else ""
+    known = ", ".join((*IMAGE_SUFFIXES, ".mp4"))
+    raise SourceError(f"{text}: no images or videos there, looked for {known} and others{hint}", code="missing")

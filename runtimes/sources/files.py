@@ -281,12 +281,3 @@ def _refuse_tiles(path: Path) -> None:
             "settings of the phone)",
             code="damaged",
         )
-
-
-def expect_images(text: str, paths: list[Path]) -> list[Path]:
-    """Those paths that are images; raise SourceError if none is."""
-    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-    if not images:
-        hint = f"; for its subfolders: '{Path(text) / '**'}'" if Path(text).is_dir() else ""
-        raise SourceError(f"{text}: no images there, looked for {', '.join(IMAGE_SUFFIXES)}{hint}", code="missing")
-    return images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +66,25 @@ def test_second_export_keeps_the_files_of_the_first(cli, toy_checkpoint, tmp_pat
     assert sorted(file.stem for file in tmp_path.glob("*.onnx")) == [first.stem, f"{first.stem}-2"]
     assert cli(*words, "--overwrite").code == 0
     assert len(list(tmp_path.glob("*.onnx"))) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("scenes", "-o", "-"),
+        ("data", "check", "{data}", "-o", "-"),
+        ("quantize", "--model", "{model}", "--calib", "{data}", "-o", "-"),
+        ("benchmark", "--models", "{model}", "--json", "-"),
+    ],
+)
+def test_no_file_is_called_like_standard_output(cli, words, model, toy_data, monkeypatch):
+    monkeypatch.chdir(model.parent)
+    outcome = cli(*(word.format(model=model, data=toy_data) for word in words))
+    assert outcome.code == 2 and "-: expected a file or folder" in outcome.err
+    assert not Path("-").exists()
+
+
+def test_folder_of_a_training_names_the_checkpoint_in_it(cli, tmp_path):
+    (tmp_path / "best.pt").write_bytes(b"")
+    outcome = cli("export", "--weights", tmp_path)
+    assert outcome.code == 1 and f"is a folder; the checkpoint in it is {tmp_path / 'best.pt'}" in outcome.err

@@ -70,7 +70,7 @@ def test_video_gives_every_frame_with_its_time_in_rgb(video):
         ("nowhere.mp4", "no such file"),
         ("99", "camera 99: there is no such camera"),
         ("/dev/video99", "camera /dev/video99: there is no such camera"),
-        ("{folder}/*.gif", "no images there"),
+        ("{folder}/*.gif", "no images or videos there"),
         ("{folder}/notes.txt", "cannot be decoded as a video"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -110,3 +111,36 @@ def test_irregular_video_has_no_gaps(tmp_path, caplog):
     times = np.cumsum([0.04, 0.1, 0.02, 0.5, 0.07, 0.3, 0.04, 0.9])
     list(open_source(write_video(tmp_path / "phone.mkv", times)))
     assert not caplog.text
+
+
+class TestSeveral:
+    @pytest.fixture
+    def clips(self, tmp_path):
+        folder = tmp_path / "clips"
+        folder.mkdir()
+        for name, count in (("a.avi", 3), ("b.avi", 4)):
+            write_video(folder / name, [n / 10 for n in range(count)], ticks=10)
+        return folder
+
+    @pytest.mark.parametrize("pattern", ["{}", "{}/*.avi"])
+    def test_videos_of_a_folder_or_pattern_are_read_one_after_another(self, clips, pattern):
+        source = open_source(pattern.format(clips))
+        frames = list(source)
+        assert [frame.index for frame in frames] == list(range(7)) and source.frame_count == 7
+        assert [frame.time_s for frame in frames] == pytest.approx([n / 10 for n in range(7)])
+        assert [Path(frame.name).name for frame in frames] == ["a.avi"] * 3 + ["b.avi"] * 4
+        assert source.fps == 10 and not source.is_live
+        assert {clips, clips / "a.avi", clips / "b.avi"} <= set(source.reads())
+
+    def test_damaged_video_is_an_error_after_the_others(self, clips, caplog):
+        (clips / "aa.avi").write_bytes(b"no video")
+        frames = iter(open_source(clips))
+        assert len([next(frames) for _ in range(7)]) == 7
+        with pytest.raises(SourceError, match="1 of 3 videos could not be read to the end; first: .*aa.avi"):
+            next(frames)
+        assert "aa.avi" in caplog.text
+
+    def test_images_beside_videos_are_read_and_the_videos_named(self, clips, caplog):
+        cv2.imwrite(str(clips / "still.png"), np.zeros((48, 64, 3), np.uint8))
+        assert [Path(frame.name).name for frame in open_source(clips)] == ["still.png"]
+        assert "1 image is read, 2 videos are left out; for videos give a pattern such as '*.avi'" in caplog.text

@@ -1,0 +1,88 @@
+"""Video files one after another, as one source: a folder of recordings, or a glob pattern."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from runtimes.errors import SourceError
+from runtimes.sources.base import Frame, Source
+from runtimes.sources.files import VIDEO_SUFFIXES, VideoSource
+
+RECORDINGS = (*VIDEO_SUFFIXES, ".ts", ".mts", ".m2ts", ".flv", ".wmv", ".3gp")
+"""Ends of the names of video files, as they are looked for in a folder."""
+
+logger = logging.getLogger(__name__)
+
+
+class PlaylistSource(Source):
+    """Every frame of several video files, in order; frames are numbered and timed on from file to file.
+
+    A file that cannot be read, or breaks off, does not keep the next ones from being read; it is an error at the end.
+    """
+
+    def __init__(self, name: str, paths: list[Path]) -> None:
+        """Look into each file.
+
+        Args:
+            name: What messages call the source.
+            paths: Video files, in the order in which they are read.
+
+        Raises:
+            SourceError: If not one can be decoded.
+        """
+        super().__init__(name)
+        self.paths = paths
+        self._videos: list[VideoSource] = []
+        self._refused: list[SourceError] = []
+        for path in paths:
+            try:
+                self._videos.append(VideoSource(path))
+            except SourceError as error:
+                self._refused.append(error)
+        if not self._videos:
+            raise self._refused[0]
+        self.frame_count = sum(video.frame_count for video in self._videos)
+        rates = {video.fps for video in self._videos}
+        self.fps = self._videos[0].fps if len(rates) == 1 else None
+
+    def reads(self) -> list[Path]:
+        """The files, and the folders that hold them."""
+        return [*self.paths, *{path.parent for path in self.paths}]
+
+    def __iter__(self) -> Generator[Frame, None, None]:
+        """
+        Raises:
+            SourceError: At the end, if files were damaged.
+        """
+        errors = list(self._refused)
+        for error in errors:
+            logger.warning("skipped %s", error)
+        index, begin_s = 0, 0.0
+        for video in self._videos:
+            video.input_hw = self.input_hw
+            end_s = begin_s
+            step_s = 1 / (video.fps or 25.0)
+            try:
+                for frame in video:
+                    time_s = begin_s + frame.time_s
+                    end_s = time_s + step_s
+                    # The picture is handed on as it is; `replace` would have RGB made of it.
+                    changes: dict[str, Any] = {"image": frame.pixels, "index": index, "time_s": time_s}
+                    yield replace(frame, **changes)
+                    index += 1
+            except SourceError as error:
+                logger.warning("%s", error)
+                errors.append(error)
+            begin_s = end_s
+        if errors:
+            count = f"{len(errors)} of {len(self.paths)} videos"
+            raise SourceError(f"{self.name}: {count} could not be read to the end; first: {errors[0]}", code="damaged")
+
+
+def is_recording(path: Path) -> bool:
+    """Whether a path is that of a video file, by its name."""
+    return path.suffix.lower() in RECORDINGS and path.is_file()
