@@ -3,8 +3,8 @@
     python models/people/build.py --weights runs/people/best.pt --data scratch/people
 
 By the commands that a user types: the checkpoint in half precision, INT8 files for three runtimes made of that very
-checkpoint, the list of pictures that INT8 was calibrated with, a report, and the figures in README.md, which is the
-card. All files are sealed. DATA is laid out as `benchmarks/people/prepare.py` writes it; its pictures are not copied.
+checkpoint, the list of pictures that INT8 was calibrated with, and the figures in README.md, which is the card. All
+files are sealed. DATA is laid out as `benchmarks/people/prepare.py` writes it; its pictures are not copied.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ LIMIT_MB = 14
 @click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--calib-images", default=256, show_default=True, help="Pictures of the train split for INT8.")
 @click.option("--keep-float", default="", help="Blocks that stay in float, as of `export`.")
-@click.option("--report", type=click.Path(path_type=Path), default=Path("runs/people/report"), show_default=True)
+@click.option("--report", type=click.Path(path_type=Path), help="Also compare the files with the checkpoint, here.")
 @click.option("--skip-figures", is_flag=True, help="Leave the card as it is.")
 def build(
-    weights: Path, data: Path, calib_images: int, keep_float: str, report: Path, skip_figures: bool
+    weights: Path, data: Path, calib_images: int, keep_float: str, report: Path | None, skip_figures: bool
 ) -> None:  # fmt: skip
     """Make checkpoint, INT8 files, calibration list, report and card."""
     checkpoint = write_checkpoint(weights)
@@ -60,6 +60,7 @@ def build(
     check_size()
     if not skip_figures:
         write_figures(data)
+    if report is not None:
         write_report(data, report)
 
 
