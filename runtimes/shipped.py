@@ -6,6 +6,7 @@ Each comes in a small package of its own that holds files and no code. A checkou
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -22,7 +23,9 @@ CHECKOUT = Path(__file__).parents[1] / "models"
 """Where a checkout of the sources has the packages."""
 CHECKPOINT = ".pt"
 FASTEST_FIRST = ("tflite", "openvino", "onnx")
-"""Formats in the order of their speed in INT8, on x86 as on Arm; `edge-mrcnn tune` measures it on one board."""
+"""Formats in the order of their speed in INT8 on x86; `edge-mrcnn tune` measures it on one board."""
+FASTEST_FIRST_ON_ARM = ("tflite", "onnx", "openvino")
+"""OpenVINO runs INT8 layers in float on a Cortex-A72, see docs/guides/raspberry-pi.md."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,12 @@ class ShippedModel:
     @property
     def files(self) -> dict[str, Path]:
         """Format -> INT8 file, the fastest first."""
-        named = {name: self.folder / f"{self.name}{FORMATS[name].suffix}" for name in FASTEST_FIRST}
-        return {name: path for name, path in named.items() if path.is_file()}
+        found = {}
+        for name in fastest_first():
+            path = self.folder / f"{self.name}{FORMATS[name].suffix}"
+            if path.is_file():
+                found[name] = path
+        return found
 
     @property
     def checkpoint(self) -> Path | None:
@@ -75,6 +82,12 @@ class ShippedModel:
             if is_installed(name):
                 return path
         raise MissingExtraError(f"{self.name}: no runtime is installed: pip install 'edge-mrcnn[{FASTEST_FIRST[0]}]'")
+
+
+def fastest_first() -> tuple[str, ...]:
+    """The formats in the order of their speed on a processor like this one."""
+    is_arm = platform.machine().lower() in ("aarch64", "arm64")
+    return FASTEST_FIRST_ON_ARM if is_arm else FASTEST_FIRST
 
 
 def is_installed(runtime: str) -> bool:

@@ -16,7 +16,7 @@ import click
 from edge_mrcnn.live.outputs.page import PageSettings
 from edge_mrcnn.live.outputs.recording import RecordingSettings
 from edge_mrcnn.live.settings import LiveSettings
-from runtimes.shipped import default_model
+from runtimes.shipped import default_model, find_shipped
 from runtimes.sources import ImageSource, Source
 
 CAMERA = Path("/dev/video0")
@@ -33,6 +33,11 @@ def choose_model(model: str | None) -> str:
         UsageError: If there is none.
     """
     return model or default_model().name
+
+
+def comes_along(model: str | None) -> bool:
+    """Whether commands take this model where none is named."""
+    return model is None or find_shipped(model) is not None
 
 
 def choose_sources(sources: Sequence[str]) -> tuple[str, ...]:

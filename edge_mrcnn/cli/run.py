@@ -14,7 +14,7 @@ import cv2
 import runtimes
 from edge_mrcnn.cli.config_file import CONFIG_KEY
 from edge_mrcnn.cli.credentials import Url
-from edge_mrcnn.cli.defaults import choose_model, choose_sources, open_browser, show_masks
+from edge_mrcnn.cli.defaults import choose_model, choose_sources, comes_along, open_browser, show_masks
 from edge_mrcnn.cli.live_options import live_options
 from edge_mrcnn.live.loop import run_loop
 from edge_mrcnn.live.scenes import summarize_places
@@ -66,7 +66,8 @@ def run(
     summarize(stream, live)
     code = report_failures(live)
     if not code:
-        click.echo(f"next: edge-mrcnn predict --model {path} --source FOLDER -o DIR")
+        named = "" if comes_along(model) else f" --model {path}"
+        click.echo(f"next: edge-mrcnn predict{named} --source FOLDER -o DIR")
     if stream.is_abandoned:
         leave(code)
     if code:

@@ -30,10 +30,16 @@ class TestName:
     def test_is_the_file_of_the_fastest_runtime_that_is_installed(self, shipped_toy, monkeypatch) -> None:
         there = {"onnx", "openvino", "tflite"}
         monkeypatch.setattr(shipped, "is_installed", there.__contains__)
+        monkeypatch.setattr("platform.machine", lambda: "x86_64")
         assert ModelFile("people").given == shipped_toy / "people.tflite"
         there.remove("tflite")
         assert ModelFile("people").given == shipped_toy / "people.xml"
         there.remove("openvino")
+        assert ModelFile("people").given == shipped_toy / "people.onnx"
+
+    def test_prefers_onnx_runtime_to_openvino_on_arm(self, shipped_toy, monkeypatch) -> None:
+        monkeypatch.setattr(shipped, "is_installed", {"onnx", "openvino"}.__contains__)
+        monkeypatch.setattr("platform.machine", lambda: "aarch64")
         assert ModelFile("people").given == shipped_toy / "people.onnx"
 
     def test_without_any_runtime_names_an_extra(self, shipped_toy, monkeypatch) -> None:
