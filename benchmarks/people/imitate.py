@@ -7,6 +7,9 @@ standardised channel by channel; a 1x1 convolution takes the student's map to it
 squared error, so that 1 - loss is the share of the teacher's variance that the student explains (FitNets, arXiv
 1412.6550). Every augmentation is right, since the teacher sees the same pixels.
 
+On a GPU `--device cuda --workers 14 --batches 8 --lr 4e-3` makes steps of eight times as many pictures, which other
+processes prepare.
+
 The learning rate is constant until the last `--decay` steps, in which it falls to zero: more `--steps` make a longer
 run of one that has not begun to fall. The pictures of a step depend on its number alone, so `--resume` goes on as if
 nothing had happened. `backbone.pth` is the moving average of the student's weights, for `train --backbone-weights`.
@@ -15,7 +18,9 @@ nothing had happened. `backbone.pth` is the moving average of the student's weig
 from __future__ import annotations
 
 import json
+import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +30,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from edge_mrcnn.model.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_backbone
 
@@ -116,15 +122,39 @@ def mix(crops: list[np.ndarray], rng: np.random.Generator) -> None:
         crops[index] = mixed
 
 
-def make_batch(pictures: list[np.ndarray], step: int, seed: int) -> Tensor:
-    """(B, 3, S, S) uint8 RGB of a step."""
+def make_batch(pictures: list[np.ndarray], step: int, seed: int, batches: int = 1) -> Tensor:
+    """(B, 3, S, S) uint8 RGB of a step; `batches` times as many pictures as SIZES says."""
     rng = np.random.default_rng((seed, step))
     side, count = SIZES[rng.integers(len(SIZES))]
     crops = []
-    for index in rng.integers(len(pictures), size=count):
+    for index in rng.integers(len(pictures), size=batches * count):
         crops.append(random_crop(pictures[index], side, rng))
     mix(crops, rng)
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+
+
+@dataclass(frozen=True)
+class Batches(Dataset[Tensor]):
+    """The batches of the steps from `first` to `end`, by number, so that processes can make them ahead of time."""
+
+    pictures: list[np.ndarray]
+    first: int
+    end: int
+    seed: int
+    batches: int
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+    def __getitem__(self, index: int) -> Tensor:
+        if index >= len(self):
+            raise IndexError(index)
+        return make_batch(self.pictures, self.first + index, self.seed, self.batches)
+
+    def ahead(self, workers: int) -> Iterator[Tensor]:
+        """All of them in order; forked processes share the memory of the pictures."""
+        context = "fork" if workers else None
+        return iter(DataLoader(self, batch_size=None, num_workers=workers, multiprocessing_context=context))
 
 
 class StandardisedTeacher(nn.Module):
@@ -158,11 +188,11 @@ class StandardisedTeacher(nn.Module):
 class Imitation:
     """Student, adapters, optimizer and the moving average; what is saved and resumed."""
 
-    def __init__(self, student: Backbone, teacher: StandardisedTeacher, lr: float) -> None:
+    def __init__(self, student: Backbone, teacher: StandardisedTeacher, lr: float, device: str = "cpu") -> None:
         widths = zip(student.channels, teacher.backbone.channels, strict=True)
         self.adapters = nn.ModuleList(nn.Conv2d(own, theirs, 1) for own, theirs in widths)
         self.student, self.teacher = student, teacher
-        self.both = nn.ModuleDict({"student": student, "adapters": self.adapters}).train()
+        self.both = nn.ModuleDict({"student": student, "adapters": self.adapters}).train().to(device)
         # Channels last is 1.4 times as fast as planes, in bfloat16 on a CPU with AMX.
         self.both.to(memory_format=torch.channels_last)
         self.teacher.to(memory_format=torch.channels_last)
@@ -176,7 +206,7 @@ class Imitation:
     def learn(self, images: Tensor, rate: float) -> Tensor:
         """One step; the loss of each map, (3,)."""
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(images.device.type, torch.bfloat16):
             targets = self.teacher(images)
             maps = self.student(images.float() / 255)
             imitated = [adapt(own) for adapt, own in zip(self.adapters, maps, strict=True)]
@@ -215,7 +245,8 @@ class Imitation:
 
     def resume(self, folder: Path) -> None:
         """Go on from what `save` wrote."""
-        state: dict[str, Any] = torch.load(folder / "state.pt", weights_only=True)
+        device = next(self.both.parameters()).device
+        state: dict[str, Any] = torch.load(folder / "state.pt", weights_only=True, map_location=device)
         self.both.load_state_dict(state["both"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average, self.step = state["average"], state["step"]
@@ -229,12 +260,16 @@ class Imitation:
 @click.option("--decay", default=5_000, show_default=True)
 @click.option("--lr", default=2e-3, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--threads", default=1, show_default=True)
+@click.option("--threads", default=1, show_default=True, help="Of torch on the CPU.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--workers", default=0, show_default=True, help="Processes that prepare pictures.")
+@click.option("--batches", default=1, show_default=True, help="How many times the usual pictures a step has.")
+@click.option("--minutes", type=float, help="Stop after so many, with everything saved.")
 @click.option("--resume", is_flag=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/imitate"), show_default=True)
 def main(
     images: tuple[Path, ...], teacher_weights: Path, student: str, steps: int, decay: int, lr: float, seed: int,
-    threads: int, resume: bool, output: Path,
+    threads: int, device: str, workers: int, batches: int, minutes: float | None, resume: bool, output: Path,
 ) -> None:  # fmt: skip
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)
@@ -244,21 +279,26 @@ def main(
     click.echo(f"{len(pictures)} pictures")
     teacher = StandardisedTeacher(build_backbone("shufflenet_v2_x1_0_leaky", weights=teacher_weights))
     teacher.measure([make_batch(pictures, FIRST_MEASURED + number, seed) for number in range(MEASURED)])
-    imitation = Imitation(build_backbone(student), teacher, lr)
+    teacher.to(device)
+    teacher.moments = [(mean.to(device), std.to(device)) for mean, std in teacher.moments]
+    imitation = Imitation(build_backbone(student), teacher, lr, device)
     if resume and (output / "state.pt").exists():
         imitation.resume(output)
-    run(imitation, pictures, Schedule(steps, decay, lr), seed, output)
+    ahead = Batches(pictures, imitation.step, steps, seed, batches).ahead(workers)
+    ends = math.inf if minutes is None else time.perf_counter() + 60 * minutes
+    run(imitation, ahead, Schedule(steps, decay, lr), ends, output)
 
 
-def run(imitation: Imitation, pictures: list[np.ndarray], schedule: Schedule, seed: int, output: Path) -> None:
-    """Learn to the end, with a line of JSON every hundred steps."""
+def run(imitation: Imitation, batches: Iterator[Tensor], schedule: Schedule, ends: float, output: Path) -> None:
+    """Learn to the end of the steps or of the time, with a line of JSON every hundred steps."""
+    device = next(imitation.both.parameters()).device
     start, seen, sums = time.perf_counter(), 0, torch.zeros(3)
     with (output / "log.jsonl").open("a") as log:
-        while imitation.step < schedule.steps:
-            batch = make_batch(pictures, imitation.step, seed)
-            sums += imitation.learn(batch, schedule.rate(imitation.step))
+        for batch in batches:
+            losses = imitation.learn(batch.to(device, non_blocking=True), schedule.rate(imitation.step))
+            sums += losses.cpu()
             seen += len(batch)
-            is_last = imitation.step == schedule.steps
+            is_last = imitation.step == schedule.steps or time.perf_counter() > ends
             if imitation.step % REPORT_EVERY == 0:
                 explained = [round(1 - float(one) / REPORT_EVERY, 4) for one in sums]
                 speed = round(seen / (time.perf_counter() - start), 1)
@@ -269,6 +309,8 @@ def run(imitation: Imitation, pictures: list[np.ndarray], schedule: Schedule, se
                 start, seen, sums = time.perf_counter(), 0, torch.zeros(3)
             if imitation.step % SAVE_EVERY == 0 or is_last:
                 imitation.save(output)
+            if is_last:
+                break
 
 
 if __name__ == "__main__":
