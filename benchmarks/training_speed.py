@@ -39,6 +39,8 @@ from edge_mrcnn.train.start import start_fresh
 
 WARM_UP = 3
 """Steps of each turn that are not counted."""
+MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""Type of the products in each of Lightning's mixed precisions."""
 
 
 @dataclass
@@ -50,6 +52,8 @@ class Clock:
     waited: float = 0.0
     seconds: float = 0.0
     steps: int = 0
+    gib: float = math.nan
+    """Peak memory of a GPU in GiB."""
     _started: float = 0.0
     _idle_since: float = 0.0
 
@@ -72,6 +76,8 @@ class Clock:
         """The device is done too."""
         self._synchronize()
         self.seconds = time.perf_counter() - self._started
+        if self.device.type == "cuda":
+            self.gib = torch.cuda.max_memory_allocated(self.device) / 2**30
 
     @property
     def rate(self) -> float:
@@ -171,21 +177,23 @@ def run_reference(parts: ModelConfig, data: CocoData, config: TrainConfig, optio
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0025, momentum=0.9, weight_decay=1e-4)
     batches = GroupedBatches(data, config.batch, torch.Generator().manual_seed(0))
     loader = DataLoader(ReferenceData(data), batch_sampler=batches, num_workers=config.workers, collate_fn=collate)
-    mixed = lightning_precision(config.precision, device) == "bf16-mixed"
+    mixed = MIXED.get(lightning_precision(config.precision, device))
+    scaler = torch.amp.GradScaler(device.type, enabled=mixed is torch.float16)
     clock = Clock(device)
     while clock.steps < options.steps:
         for images, targets in loader:
             clock.begin_step()
             images = [image.to(device) for image in images]
             targets = [{k: v.to(device) for k, v in target.items()} for target in targets]
-            with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            with torch.autocast(device.type, mixed, enabled=mixed is not None):
                 losses = model(images, targets)
                 total = sum(losses.values())
             if not math.isfinite(total.item()):
                 raise SystemExit(f"loss is {total.item()}")
             optimizer.zero_grad()
-            total.backward()
-            optimizer.step()
+            scaler.scale(total).backward()
+            scaler.step(optimizer)
+            scaler.update()
             {name: value.item() for name, value in losses.items()}  # the reference's MetricLogger
             clock.end_step(len(images))
             if clock.steps == options.steps:
@@ -209,12 +217,14 @@ def run_ours(parts: ModelConfig, data: CocoData, config: TrainConfig, options: a
 
 def table(clocks: dict[str, list[Clock]]) -> list[str]:
     """Median of the turns of each loop."""
-    lines = ["| loop | images/s | waits for data | speed-up |", "|---|---:|---:|---:|"]
+    lines = ["| loop | images/s | waits for data | peak GiB of GPU | speed-up |", "|---|---:|---:|---:|---:|"]
     base = statistics.median(clock.rate for clock in clocks["torchvision"])
     for name, turns in clocks.items():
         rate = statistics.median(clock.rate for clock in turns)
         waits = statistics.median(clock.waited / clock.seconds for clock in turns)
-        lines.append(f"| {name} | {rate:.2f} | {waits:.1%} | {rate / base:.2f}x |")
+        gib = max(clock.gib for clock in turns)
+        memory = "-" if math.isnan(gib) else f"{gib:.2f}"
+        lines.append(f"| {name} | {rate:.2f} | {waits:.1%} | {memory} | {rate / base:.2f}x |")
     return lines
 
 
@@ -229,12 +239,14 @@ def main() -> None:
     data = replace(data, images=data.images[:wanted])
     config = TrainConfig(
         batch=options.batch, rois=options.rois, workers=options.workers, precision=options.precision, lr=0.0025,
-        eval_every=10**6,
+        eval_every=10**6, compile=options.compile, channels_last=options.channels_last,
     )  # fmt: skip
     loops = {"torchvision": run_reference, "edge-mrcnn": run_ours}
     clocks: dict[str, list[Clock]] = {name: [] for name in loops}
     for _ in range(options.rounds):
         for name, run in loops.items():
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
             clocks[name].append(run(parts, data, config, options))
     device = pick_device(options.device)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {options.threads} threads"
@@ -257,7 +269,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")
-    parser.add_argument("--precision", choices=["auto", "32", "bf16"], default="auto")
+    parser.add_argument("--precision", choices=["auto", "32", "bf16", "16"], default="auto")
+    parser.add_argument("--compile", action="store_true", help="our backbone and pyramid")
+    parser.add_argument("--channels-last", action="store_true", help="our feature maps")
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
 
