@@ -2,10 +2,10 @@
 
     python benchmarks/people/prepare.py --data DIR --output scratch/people
 
-DIR holds the folders coco_person, coco80 and pennfudan (COCO format, annotations/ and images/) and
-weights/shufflenetv2_x1_0_coco_nanodet_m.pth, NanoDet-m's backbone (Apache-2.0). Written are
-annotations/instances_{train,val,pennfudan_val,coco80_val}.json with absolute image paths and backbone.pth,
-the same weights for RGB input. NanoDet reads BGR; its mean and deviation are ImageNet's, so that the
+DIR holds the folders coco_person, coco80, pennfudan and coco_people_boxes (COCO format, annotations/ and images/;
+the last one has boxes without masks) and weights/shufflenetv2_x1_0_coco_nanodet_m.pth, NanoDet-m's backbone
+(Apache-2.0). Written are annotations/instances_{train,train_with_boxes,val,pennfudan_val,coco80_val}.json with
+absolute image paths and backbone.pth, the same weights for RGB input. NanoDet reads BGR; its mean and deviation are ImageNet's, so that the
 order of the first convolution's input channels is all that differs.
 """
 
@@ -17,8 +17,10 @@ from pathlib import Path
 
 import torch
 
+WITH_MASKS = [("coco_person", "train"), ("coco80", "train"), ("pennfudan", "train")]
 SPLITS = {
-    "train": [("coco_person", "train"), ("coco80", "train"), ("pennfudan", "train")],
+    "train": WITH_MASKS,
+    "train_with_boxes": [*WITH_MASKS, ("coco_people_boxes", "train")],
     "val": [("coco_person", "val")],
     "pennfudan_val": [("pennfudan", "val")],
     "coco80_val": [("coco80", "val")],
