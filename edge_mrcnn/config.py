@@ -38,6 +38,8 @@ class ModelConfig:
     """One box regression for all classes, instead of one per class."""
     box_pool_size: Annotated[int, Range(1)] = 7
     """Bins per axis of the features that the box head gets."""
+    mask_pool_size: Annotated[int, Range(1)] = 14
+    """Bins per axis of the features that the mask head gets; its masks have twice as many cells."""
     mask_hidden: Annotated[tuple[int, ...], Range(1)] = (64, 64, 64)
     """Widths of the 3x3 convolutions of the mask head."""
     mask_levels: Annotated[int, Range(0)] = 1
@@ -290,6 +292,11 @@ class TrainConfig:
     """Weight of the loss between their masks."""
     scale_jitter: Annotated[tuple[float, float], Range(0, without_least=True)] = (0.6, 1.5)
     """Range of the random scale relative to the letterboxed size."""
+    short_sides: Annotated[tuple[int, ...], Range(1)] = ()
+    """Shorter sides in pixels to which pictures are resized, one drawn for each view, in place of `scale_jitter`: the
+    multi-scale training of Detectron2's recipes. The view keeps the size of the input; what does not fit is cut off."""
+    long_side: Annotated[int, Range(0)] = 0
+    """Longer side in pixels at most of a picture that is resized to one of `short_sides`; 0 sets no limit."""
     flip: Annotated[float, Range(0, 1)] = 0.5
     """Probability of a horizontal flip."""
     color_jitter: Annotated[float, Range(0, 1)] = 0.25

@@ -62,7 +62,7 @@ SECTIONS = {
         "rois", "roi_positive_fraction", "roi_object_iou", "roi_background_iou", "rpn_batch", "rpn_positive_fraction",
         "rpn_object_iou", "rpn_background_iou", "train_proposals", "train_proposals_per_level", "learn_crowds",
     ),
-    "Augmentation": ("scale_jitter", "flip", "color_jitter", "copy_paste"),
+    "Augmentation": ("scale_jitter", "short_sides", "long_side", "flip", "color_jitter", "copy_paste"),
     "Labels of the teacher": (
         "teacher_imgsz", "unlabelled", "pseudo_score", "pseudo_doubt", "pseudo_masks", "pseudo_box_iou",
     ),

@@ -74,9 +74,7 @@ class Placing:
         """
         height, width = source_hw
         canvas_height, canvas_width = canvas_hw
-        fit = min(canvas_height / height, canvas_width / width)
-        lowest, highest = np.log(config.scale_jitter)
-        scale = fit * np.exp(rng.uniform(lowest, highest))  # uniform in its logarithm
+        scale = _choose_scale(source_hw, canvas_hw, config, rng)
         resized_h = max(1, round(height * scale))
         resized_w = max(1, round(width * scale))
         rows = Span.choose(resized_h, canvas_height, rng)
@@ -127,6 +125,19 @@ class Placing:
         if self.is_mirrored:
             return Part(self.canvas_hw[1] - x - mask.shape[1], y, mask[:, ::-1])
         return Part(x, y, mask)
+
+
+def _choose_scale(source_hw: Size, canvas_hw: Size, config: TrainConfig, rng: np.random.Generator) -> float:
+    """New pixels per old one: a shorter side that is drawn, or a jitter of the scale that fits the canvas."""
+    height, width = source_hw
+    if config.short_sides:
+        scale = float(rng.choice(config.short_sides)) / min(height, width)
+        limit = config.long_side / max(height, width)
+        return min(scale, limit) if config.long_side else scale
+    canvas_height, canvas_width = canvas_hw
+    fit = min(canvas_height / height, canvas_width / width)
+    lowest, highest = np.log(config.scale_jitter)
+    return float(fit * np.exp(rng.uniform(lowest, highest)))  # uniform in its logarithm
 
 
 def _seen(start: int, length: int, scale: float, span: Span) -> tuple[int, int]:

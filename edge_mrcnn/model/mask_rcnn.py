@@ -161,7 +161,7 @@ def _build_light(
         box_head=BoxHead(channels * config.box_pool_size**2, config.box_hidden),
         box_predictor=predictor(config.box_hidden[-1], num_classes),
         box_batch_size_per_image=128,
-        mask_roi_pool=_roi_pool(config, 14, LEVELS[: config.mask_levels or len(LEVELS)]),
+        mask_roi_pool=_roi_pool(config, config.mask_pool_size, LEVELS[: config.mask_levels or len(LEVELS)]),
         mask_head=MaskRCNNHeads(channels, config.mask_hidden, 1),
         mask_predictor=MaskRCNNPredictor(config.mask_hidden[-1], config.mask_hidden[-1], num_classes),
         image_mean=list(config.image_mean or body.image_mean),
@@ -188,8 +188,10 @@ def _build_resnet(
     config: ModelConfig, num_classes: int, pretrained: bool, backbone_weights: str | Path | None
 ) -> MaskRCNN:
     make, bare, weights = RESNETS[config.backbone]
-    if config.box_pool_size != ModelConfig.box_pool_size:
-        raise UsageError(f"box_pool_size {config.box_pool_size}: torchvision's ResNet models have 7; leave it so")
+    for name in ("box_pool_size", "mask_pool_size"):
+        asked, own = getattr(config, name), getattr(ModelConfig, name)
+        if asked != own:
+            raise UsageError(f"{name} {asked}: torchvision's ResNet models have {own}; leave it so")
     # Given weights of the backbone, torchvision would freeze norms and layers, and nobody would have asked for it.
     model: MaskRCNN = make(
         weights=None,

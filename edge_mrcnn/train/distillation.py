@@ -183,16 +183,24 @@ def _map_loss(regions: Regions, answers: TeacherOutputs, adapter: nn.Module) -> 
     """Of all places of the pyramid, each of its maps with the same weight."""
     losses = []
     for own, theirs in zip(regions.maps, answers.maps, strict=False):  # one may have more coarse levels
-        as_large = F.interpolate(theirs, own.shape[-2:], mode="bilinear", antialias=True)
-        losses.append(feature_loss(adapter(own), as_large))
+        losses.append(feature_loss(adapter(own), _as_large(theirs, own)))
     return torch.stack(losses).mean()
 
 
 def _region_feature_loss(regions: Regions, answers: TeacherOutputs, adapter: nn.Module) -> Tensor:
     """Of the features that the box head and the mask head are given."""
-    of_boxes = feature_loss(adapter(regions.features), answers.features)
-    of_masks = feature_loss(adapter(regions.mask_features), answers.mask_features)
+    box_features = _as_large(answers.features, regions.features)
+    mask_features = _as_large(answers.mask_features, regions.mask_features)
+    of_boxes = feature_loss(adapter(regions.features), box_features)
+    of_masks = feature_loss(adapter(regions.mask_features), mask_features)
     return of_boxes + of_masks
+
+
+def _as_large(theirs: Tensor, own: Tensor) -> Tensor:
+    """The teacher's maps with as many cells as the student's: they may pool more bins, or see a larger picture."""
+    if theirs.shape[-2:] == own.shape[-2:] or not len(theirs):
+        return theirs
+    return F.interpolate(theirs, own.shape[-2:], mode="bilinear", antialias=True)
 
 
 def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -230,7 +238,7 @@ def mask_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         return student.sum() * 0
     rows = torch.arange(len(labels), device=labels.device)
     own = student[rows, labels].float()
-    theirs = teacher[rows, labels].float()
+    theirs = _as_large(teacher, student)[rows, labels].float()
     target = theirs.sigmoid()
     cross = F.binary_cross_entropy_with_logits(own, target)
     entropy = F.binary_cross_entropy_with_logits(theirs, target)

@@ -121,6 +121,14 @@ class TestPlacing:
         view = Placing.choose((90, 120), (128, 128), config, np.random.default_rng(0)).place_image(image, PAD)
         assert np.count_nonzero((view == PAD).all(2)) == 128 * 128 - 48 * 64
 
+    def test_shorter_side_is_one_of_those_asked_for_and_the_longer_one_is_bounded(self) -> None:
+        config = TrainConfig(short_sides=(64, 96), long_side=120)
+        rng = np.random.default_rng(0)
+        sizes = {Placing.choose((90, 120), (128, 160), config, rng).resized_hw for _ in range(20)}
+        assert sizes == {(64, 85), (90, 120)}
+        unbounded = TrainConfig(short_sides=(150,))
+        assert Placing.choose((120, 90), (128, 160), unbounded, rng).resized_hw == (200, 150)
+
     def test_flip_mirrors_both(self) -> None:
         image, mask = draw_ellipse()
         plain = TrainConfig(scale_jitter=(1, 1), flip=0.0)

@@ -14,8 +14,11 @@ pytest.importorskip("lightning", reason="pip install 'edge-mrcnn[train]'")
 
 from edge_mrcnn.cli import train as verb  # noqa: E402
 from edge_mrcnn.cli.config_file import read_config  # noqa: E402
-from edge_mrcnn.config import ModelConfig, TrainConfig  # noqa: E402
+from edge_mrcnn.config import ModelConfig, TrainConfig, preset  # noqa: E402
 from edge_mrcnn.data import load  # noqa: E402
+from edge_mrcnn.export.graph import DeployGraph  # noqa: E402
+from edge_mrcnn.model.mask_rcnn import build_model  # noqa: E402
+from edge_mrcnn.reference import make_card  # noqa: E402
 from edge_mrcnn.train.loop import train  # noqa: E402
 from edge_mrcnn.train.start import start_fresh  # noqa: E402
 from edge_mrcnn.train.task import MaskRCNNTask, build_optimizer, learning_rate_factor  # noqa: E402
@@ -114,6 +117,22 @@ class TestKnobs:
         fresh = start_fresh(replace(toy_config, box_pool_size=size), load(toy_data, "train"), 0, False, None)
         assert fresh.model.roi_heads.box_roi_pool.output_size == (size, size)
         assert fresh.model.roi_heads.box_head[1].in_features == 16 * size**2
+
+    @pytest.mark.parametrize("size", [7, 10])
+    def test_masks_have_twice_as_many_cells_as_bins(self, toy_config: ModelConfig, size: int, toy_data: Path) -> None:
+        fresh = start_fresh(replace(toy_config, mask_pool_size=size), load(toy_data, "train"), 0, False, None)
+        assert make_card(fresh).mask_size == 2 * size
+        with torch.inference_mode():
+            masks = DeployGraph(fresh.model, fresh.config).mask(
+                list(fresh.model.backbone(torch.zeros(1, 3, 64, 128)).values())[:1],
+                torch.tensor([[0.0, 0, 30, 20]]), torch.tensor([1]),
+            )  # fmt: skip
+        assert masks.shape == (1, 2 * size, 2 * size)
+
+    @pytest.mark.parametrize("part", ["box_pool_size", "mask_pool_size"])
+    def test_bins_of_torchvisions_models_are_their_own(self, part: str) -> None:
+        with pytest.raises(UsageError, match=f"{part} 9: torchvision's ResNet models have"):
+            build_model(preset("resnet50").updated(**{part: 9}), 2)
 
     def test_thresholds_in_the_wrong_order_are_refused(self) -> None:
         with pytest.raises(UsageError, match="rpn_background_iou 0.8: expected at most rpn_object_iou"):

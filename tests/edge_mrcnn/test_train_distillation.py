@@ -98,6 +98,12 @@ def test_larger_teacher_sees_the_same_regions(make: Callable, toy_config: ModelC
     assert all(torch.isfinite(v) for v in losses.values())
 
 
+def test_teacher_that_pools_more_bins_is_understood(make: Callable, toy_config: ModelConfig) -> None:
+    student = make(toy_config.updated(mask_pool_size=10, box_pool_size=5))
+    losses = learn(student, Teacher(make(toy_config, seed=3), student))
+    assert all(torch.isfinite(value) and value > 0 for value in losses.values())
+
+
 def test_weight_of_zero_leaves_a_loss_out(make: Callable, toy_config: ModelConfig) -> None:
     config = replace(CONFIG, distill_features=0.0, distill_boxes=0.0, distill_masks=0.5)
     losses = learn(make(toy_config), Teacher(make(toy_config, 3), make(toy_config)), config)
