@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edge_mrcnn.cli.fields import SectionedCommand, given, setting_options, write_options
+from edge_mrcnn.cli.fields import SectionedCommand, SizeHW, given, setting_options, write_options
 from edge_mrcnn.cli.options import load_split, name_next, val_split
 from edge_mrcnn.cli.origin import CLASSES_OPTION, given_origin
 from edge_mrcnn.cli.outputs import choose_output, overwrite_option
@@ -26,8 +26,9 @@ UNSET = {
 
 SECTIONS = {
     "Options": (
-        "weights", "classes", "data", "val", "macs", "ratio", "latency_ms", "runtime", "threads", "sparsity", "epochs",
-        "batch", "lr", "teacher", "iterations", "workers", "device", "resume", "output", "overwrite",
+        "weights", "classes", "image_size_hw", "data", "val", "macs", "ratio", "latency_ms", "runtime", "threads",
+        "sparsity", "epochs", "batch", "lr", "teacher", "iterations", "workers", "device", "resume", "output",
+        "overwrite",
     ),
     "Choice of channels": ("images", "least", "round_to"),
     "Fine-tuning": ("optimizer", "schedule", "warmup_steps", "freeze_norm", "backbone_lr_factor", "rois", "eval_every"),
@@ -37,6 +38,7 @@ SECTIONS = {
 @click.command(cls=SectionedCommand, sections=SECTIONS)
 @click.option("--weights", required=True, type=click.Path(path_type=Path), help="Checkpoint of `train`.")
 @CLASSES_OPTION
+@click.option("--imgsz", "image_size_hw", type=SizeHW(), help="Input size in pixels  [default: the checkpoint's]")
 @click.option("--data", required=True, help="COCO JSON or folder: its train split ranks channels and fine-tunes.")
 @click.option("--val", help="COCO JSON for the AP of each epoch  [default: the folder's val split, if it has one]")
 @click.option("--iterations", type=int, default=1, show_default=True, help="Steps in which channels go.")
@@ -47,8 +49,8 @@ SECTIONS = {
 @overwrite_option
 @setting_options(PruneConfig, TrainConfig, unset=UNSET, leave_out=("max_steps",))
 def command(
-    weights: Path, data: str, val: str | None, iterations: int, teacher: Path | None, device: str,
-    resume: bool, output: Path, overwrite: bool, **values: Any,
+    weights: Path, image_size_hw: tuple[int, int] | None, data: str, val: str | None, iterations: int,
+    teacher: Path | None, device: str, resume: bool, output: Path, overwrite: bool, **values: Any,
 ) -> None:  # fmt: skip
     """Make a trained model cheaper: remove channels to a budget, fine-tune with the unpruned model as the teacher.
 
@@ -62,10 +64,12 @@ def command(
     config = PruneConfig(**given(values, PruneConfig))
     if not resume:
         output = choose_output(output, [data, val, weights, teacher], overwrite=overwrite)
-    from edge_mrcnn.model.checkpoint import load_checkpoint
+    from edge_mrcnn.model.checkpoint import load_checkpoint, resize_input
     from edge_mrcnn.prune.tuning import prune_and_train
 
     checkpoint = load_checkpoint(weights, given_origin())
+    if image_size_hw:
+        checkpoint = resize_input(checkpoint, image_size_hw)
     settings = fine_tuning(checkpoint.training.get("settings", {}), config.seed, **given(values, TrainConfig))
     training = load_split(data, "train", learn_crowds=settings.learn_crowds)
     used = {**ctx.params, **asdict(settings), **asdict(config)}

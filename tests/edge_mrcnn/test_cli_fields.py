@@ -245,8 +245,11 @@ class TestRepeatedRun:
 
     def test_pruning_and_export_write_what_they_used(self, cli, toy_data, toy_checkpoint, tmp_path: Path) -> None:
         common = ["--data", toy_data, "--weights", toy_checkpoint, "--epochs", 0, "--device", "cpu"]
-        outcome = cli("prune", "--ratio", 0.3, *common, "-o", tmp_path)
+        outcome = cli("prune", "--ratio", 0.3, "--imgsz", 64, *common, "-o", tmp_path)
         assert outcome.code == 0, outcome.err
+        from edge_mrcnn.model.checkpoint import load_checkpoint
+
+        assert load_checkpoint(tmp_path / "best.pt").config.image_size_hw == (64, 64)
         values = read_config(tmp_path / "config.toml", prune.command)
         assert (values["ratio"], values["epochs"], values["warmup_steps"], values["least"]) == (0.3, 0, 20, 0.33)
 

@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch", reason="pip install 'edge-mrcnn[train]'")
 
 import yaml  # noqa: E402
 from detectron2_model import Recipe, infer, make_state  # noqa: E402
-from mmdetection_model import VERSIONS, mmdetection_record, mmdetection_state  # noqa: E402
+from mmdetection_model import VERSION_3, VERSIONS, mmdetection_record, mmdetection_state  # noqa: E402
 
 from edge_mrcnn.export.graph import DeployGraph  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
@@ -95,7 +95,21 @@ def test_size_and_names_are_those_of_configuration_and_weights(tmp_path: Path) -
     checkpoint = load_checkpoint(write_detectron2(tmp_path, recipe))
     assert (checkpoint.classes[0], checkpoint.classes[79], checkpoint.category_ids[79]) == ("person", "toothbrush", 90)
     assert (checkpoint.config.proposals, checkpoint.config.max_detections) == (recipe.proposals, recipe.detections)
-    assert checkpoint.training == {"imported": "Detectron2 R50-FPN"}
+    assert checkpoint.training["imported"] == "Detectron2 R50-FPN"
+
+
+def test_what_its_training_froze_stays_frozen(tmp_path: Path) -> None:
+    usual = load_checkpoint(write_detectron2(tmp_path, Recipe())).training["settings"]
+    assert usual == {"freeze_norm": True, "freeze_stages": 2}
+    config = Recipe().config()
+    config["MODEL"]["RESNETS"]["NORM"], config["MODEL"]["BACKBONE"] = "BN", {"FREEZE_AT": 0}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    other = load_checkpoint(tmp_path / "model_final.pth").training["settings"]
+    assert other == {"freeze_norm": False, "freeze_stages": 0}
+    text = VERSION_3.replace("style='pytorch'", "style='pytorch', frozen_stages=1, norm_eval=True")
+    record = {"state_dict": mmdetection_state(VERSIONS[3]), "meta": {"cfg": text}}
+    torch.save(record, tmp_path / "epoch_12.pth")
+    assert load_checkpoint(tmp_path / "epoch_12.pth").training["settings"] == usual
 
 
 def test_a_checkpoint_of_ours_carries_it_on(tmp_path: Path) -> None:

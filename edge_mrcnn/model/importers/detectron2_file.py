@@ -200,7 +200,8 @@ def convert(path: Path, state: Mapping[str, Any], config: dict[str, Any] | None)
     parts = base_config(f"detectron2-r{depth}-fpn", depth).updated(**settings.model_settings())
     return Imported(
         config=parts, state=weights, classes=classes, category_ids=category_ids,
-        training={"imported": f"Detectron2 R{depth}-FPN"}, notes=settings.notes(config is not None),
+        training={"imported": f"Detectron2 R{depth}-FPN", "settings": settings.frozen()},
+        notes=settings.notes(config is not None),
     )  # fmt: skip
 
 
@@ -280,6 +281,13 @@ class Detectron2Settings(Settings):
             "max_detections": int(self.get("TEST.DETECTIONS_PER_IMAGE", 100)),
             "score_threshold": float(self.get("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.05)),
             "iou_threshold": float(self.get("MODEL.ROI_HEADS.NMS_THRESH_TEST", 0.5)),
+        }
+
+    def frozen(self) -> dict[str, Any]:
+        """What its training froze, as fields of `TrainConfig`; both count the stem as the first stage."""
+        return {
+            "freeze_norm": self.get("MODEL.RESNETS.NORM", "FrozenBN") == "FrozenBN",
+            "freeze_stages": int(self.get("MODEL.BACKBONE.FREEZE_AT", 2)),
         }
 
     def notes(self, has_config: bool) -> tuple[str, ...]:

@@ -152,7 +152,8 @@ def convert(
     parts = base_config(f"mmdetection-r{depth}-fpn", depth).updated(**settings.model_settings())
     return Imported(
         config=parts, state=weights, classes=classes, category_ids=category_ids,
-        training={"imported": f"MMDetection R{depth}-FPN"}, notes=settings.notes(config is not None),
+        training={"imported": f"MMDetection R{depth}-FPN", "settings": settings.frozen()},
+        notes=settings.notes(config is not None),
     )  # fmt: skip
 
 
@@ -234,6 +235,13 @@ class MmdetectionSettings(Settings):
             "max_detections": int(rcnn.get("max_per_img", 100)),
             "score_threshold": float(rcnn.get("score_thr", 0.05)),
             "iou_threshold": _iou(rcnn, 0.5),
+        }
+
+    def frozen(self) -> dict[str, Any]:
+        """What its training froze, as fields of `TrainConfig`; MMDetection's stage 0 is the stem."""
+        return {
+            "freeze_norm": bool(self.get("backbone.norm_eval", True)),
+            "freeze_stages": int(self.get("backbone.frozen_stages", -1)) + 1,
         }
 
     def notes(self, has_config: bool) -> tuple[str, ...]:
