@@ -14,6 +14,7 @@ from edge_mrcnn.live.settings import LiveSettings, field_names, make_settings
 from runtimes import Detections, Runtime
 from runtimes.sources import Frame, Source, open_sources
 from runtimes.stream import Stream
+from runtimes.tiling import tile_model
 
 
 class ModelStream(Stream):
@@ -50,6 +51,8 @@ def stream(
     source: str | int | Path | Sequence[str | int | Path] = 0,
     *,
     conf: float = 0.5,
+    tile: int | None = None,
+    overlap: float = 0.2,
     wait: bool = False,
     **options: Any,
 ) -> ModelStream:
@@ -64,6 +67,8 @@ def stream(
         model: A .onnx, .xml or .tflite, or an opened runtime; it is closed at the end.
         source: As `--source` of the command line, or several.
         conf: Lowest score that counts, in [0, 1].
+        tile: Side of the tiles in which large pictures are looked at too, in pixels; None for none.
+        overlap: Least share of a tile that the next one sees too, in [0, 0.9].
         wait: Whether a source that is not there yet is tried again for ever.
         **options: Options of `run` for tracking, counting and outputs, by the names of the settings' fields, such as
             `save`, `json`, `web`, `lines` or `is_tracked`; and what `runtimes.load` takes, such as `threads`.
@@ -79,4 +84,5 @@ def stream(
     around = {name: options.pop(name) for name in field_names() & set(options)}
     settings = make_settings(conf=conf, **around)
     runtime = model if isinstance(model, Runtime) else runtimes.load(model, **options)
+    runtime = tile_model(runtime, tile, overlap)
     return ModelStream(runtime, sources, settings, is_patient=wait)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -14,6 +15,29 @@ from edge_mrcnn.data.coco import CocoData
 from edge_mrcnn.data.loading import describe_layout, has_split, load
 from runtimes.errors import DataError, MissingFileError, UsageError
 from runtimes.progress import Progress
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+TILE_OPTIONS = (
+    click.option(
+        "--tile", type=click.IntRange(32), metavar="PIXELS",
+        help="Look at large pictures in tiles of this side too, for small objects; each costs as much as a picture.",
+    ),
+    click.option(
+        "--overlap", type=click.FloatRange(0, 0.9), default=0.2, show_default=True,
+        help="Least share of a --tile that the next one sees too.",
+    ),
+)  # fmt: skip
+
+
+def tile_options(command: Command) -> Command:
+    """Give a command --tile and --overlap."""
+    decorated: Any = command
+    for option in reversed(TILE_OPTIONS):
+        decorated = option(decorated)
+    result: Command = decorated
+    return result
 
 
 def image_size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -97,9 +121,9 @@ def val_split(data: str, val: str | None = None, *, learn_crowds: bool = False) 
     return load(data, "val", learn_crowds=learn_crowds) if has_split(data, "val") else None
 
 
-def name_next(*arguments: object) -> None:
-    """Print the command to type next, quoted for a shell."""
-    click.echo(f"next: edge-mrcnn {shlex.join(map(str, arguments))}")
+def name_next(*arguments: object, err: bool = False) -> None:
+    """Print the command to type next, quoted for a shell; to stderr if standard output is for something else."""
+    click.echo(f"next: edge-mrcnn {shlex.join(map(str, arguments))}", err=err)
 
 
 def make_progress() -> Progress:

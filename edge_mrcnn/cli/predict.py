@@ -5,21 +5,33 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import click
 
 import runtimes
 from edge_mrcnn.cli.defaults import choose_model
-from edge_mrcnn.cli.options import name_next
+from edge_mrcnn.cli.options import name_next, tile_options
+from edge_mrcnn.data.collection import Collection
+from edge_mrcnn.live.classes import choose_labels
+from edge_mrcnn.live.outputs.base import Output
+from edge_mrcnn.live.outputs.json_lines import JsonLines
+from edge_mrcnn.live.outputs.text_file import STANDARD_OUTPUT
+from edge_mrcnn.live.outputs.yolo_labels import YoloLabels
+from edge_mrcnn.live.privacy import Privacy, PrivacySettings
+from edge_mrcnn.live.result import LiveResult
 from edge_mrcnn.measure.files import file_number
 from edge_mrcnn.tune.choice import resolve_model
-from runtimes import UsageError
+from runtimes import Detections, ModelCard, UsageError
 from runtimes.draw import draw_detections
 from runtimes.model_file import ModelFile
 from runtimes.output_paths import expect_apart, expect_writable, free_path
 from runtimes.sinks import write_image
-from runtimes.sources import ImageSource, open_source
+from runtimes.sources import Frame, ImageSource, open_source
+from runtimes.tiling import tile_model
 
 RESULTS = "predictions.json"
 
@@ -34,35 +46,159 @@ RESULTS = "predictions.json"
     help="Folder for the results.",
 )  # fmt: skip
 @click.option("--conf", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Lowest score that counts.")
+@click.option("--classes", multiple=True, metavar="NAME,...", help="Keep only objects of these classes.")
+@click.option("--exclude", multiple=True, metavar="NAME,...", help="Leave out objects of these classes.")
+@click.option(
+    "--blur", multiple=True, metavar="NAME,...", help="Make these objects unrecognisable in the pictures that are kept."
+)
+@click.option("--hide", multiple=True, metavar="NAME,...", help="The same, but as plain grey areas.")
+@click.option(
+    "--blur-conf", type=click.FloatRange(0, 1), help="Lowest score that --blur and --hide cover [default: 0.1]."
+)
+@click.option(
+    "--json",
+    "json_lines",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write detections, one JSON line an image; - for standard output.",
+)
+@click.option(
+    "--save-txt",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write YOLO's segmentation labels, a text file an image, into a folder.",
+)
+@click.option(
+    "--coco-dataset",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write images and predictions as a COCO data set, to correct in CVAT or Label Studio and to train on.",
+)
+@click.option("--rle", is_flag=True, help="Masks of --coco-dataset as run lengths, which keep holes.")
+@click.option(
+    "--pixel-size",
+    type=click.FloatRange(0, min_open=True),
+    metavar="MM",
+    help="Side of a pixel where the objects are: areas of --json in mm2 too.",
+)
+@tile_options
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
 @click.option("--device", help="OpenVINO: gpu, npu, ...; ONNX: cuda or tensorrt [default: the CPU].")
 def command(
-    model: str | None, source: str, output: Path, conf: float, threads: int | None, device: str | None
+    model: str | None, source: str, output: Path, conf: float, classes: tuple[str, ...], exclude: tuple[str, ...],
+    blur: tuple[str, ...], hide: tuple[str, ...], blur_conf: float | None, json_lines: Path | None,
+    save_txt: Path | None, coco_dataset: Path | None, rle: bool, pixel_size: float | None, tile: int | None,
+    overlap: float, threads: int | None, device: str | None,
 ) -> None:  # fmt: skip
     """Find objects in images; draw them and write COCO results."""
     images = open_source(source)
     if not isinstance(images, ImageSource):
         raise UsageError(f"--source {source}: expected images; for a camera or a video: edge-mrcnn run")
-    names = relative_names(images.paths)
-    ids = image_ids(names)
     path, options = resolve_model(choose_model(model), threads=threads, device=device)
-    expect_apart([("-o", output)], [*images.reads(), path, *ModelFile(path).files])
-    expect_writable(output)
-    output = free_path(output)
-    records: list[dict[str, object]] = []
-    with runtimes.load(path, **options) as runtime:
+    reads = [*images.reads(), path, *ModelFile(path).files]
+    writes = {"-o": output, "--json": json_lines, "--save-txt": save_txt, "--coco-dataset": coco_dataset}
+    expect_apart([(flag, one) for flag, one in writes.items() if one not in (None, STANDARD_OUTPUT)], reads)
+    outputs = open_outputs(json_lines, save_txt, images, pixel_size)
+    say = partial(click.echo, err=json_lines == STANDARD_OUTPUT)
+    with runtimes.load(path, **options) as opened, ExitStack() as stack:
+        runtime = tile_model(opened, tile, overlap)
+        keeps = choose_labels(classes, exclude, runtime.card.classes)
+        privacy = Privacy(PrivacySettings(blur=blur, hide=hide, conf=blur_conf), runtime.card, {"": images})
+        collection = open_collection(coco_dataset, runtime.card, with_rle=rle)
+        results = Results(output, images, outputs, collection, copies_files=not (blur or hide))
+        stack.callback(results.close)
         for frame in images:
             found = runtime.infer(frame.image)
-            found = found[found.scores >= conf]
-            name = names[frame.index]
-            write_image(output / name, draw_detections(frame.image, found))
-            records += found.to_coco(ids[name])
-            click.echo(f"{name}: {summarize(found.labels.tolist(), found.names)}")
-    output.mkdir(parents=True, exist_ok=True)  # where not one image could be read
-    (output / RESULTS).write_text(json.dumps(records))
-    click.echo(f"wrote {output / RESULTS}: {len(records)} detections in {len(names)} images, drawn beside it")
+            covered = privacy.protect(frame, found)
+            say(results.put(covered, found[keeps[found.labels] & (found.scores >= conf)]))
+        for line in results.finish():
+            say(line)
     named = ("--model", model) if model else ()
-    name_next("run", *named, "--source", 0)
+    name_next("run", *named, "--source", 0, err=json_lines == STANDARD_OUTPUT)
+
+
+class Results:
+    """Everything that is written of the images."""
+
+    def __init__(
+        self,
+        folder: Path,
+        images: ImageSource,
+        outputs: Sequence[Output],
+        collection: Collection | None,
+        *,
+        copies_files: bool,
+    ) -> None:
+        """Begin.
+
+        Args:
+            folder: For drawn images and COCO results; one that is there keeps its content, and the new one a number.
+            images: The source.
+            outputs: What `run` has too.
+            collection: The data set of predictions, if one is wanted.
+            copies_files: Whether the data set may have the files themselves.
+
+        Raises:
+            UnavailableError: If nothing can be written there.
+        """
+        expect_writable(folder)
+        self._folder = free_path(folder)
+        self._names = relative_names(images.paths)
+        self._ids = image_ids(self._names)
+        self._outputs = outputs
+        self._collection = collection
+        self._copies_files = copies_files
+        self._records: list[dict[str, object]] = []
+
+    def put(self, frame: Frame, found: Detections) -> str:
+        """Take an image with the objects that count; a line about them."""
+        name = self._names[frame.index]
+        if self._collection:
+            original = Path(frame.name) if self._copies_files else None
+            self._collection.add(name, frame.image, found, original=original)
+        for output in self._outputs:
+            output.put(LiveResult(frame, found))
+        write_image(self._folder / name, draw_detections(frame.image, found))
+        self._records += found.to_coco(self._ids[name])
+        return f"{name}: {summarize(found.labels.tolist(), found.names)}"
+
+    def finish(self) -> Iterator[str]:
+        """Write what is written at the end; lines about what was written."""
+        self._folder.mkdir(parents=True, exist_ok=True)  # where not one image could be read
+        path = self._folder / RESULTS
+        path.write_text(json.dumps(self._records))
+        yield f"wrote {path}: {len(self._records)} detections in {len(self._names)} images, drawn beside it"
+        for output in self._outputs:
+            for written in output.written():
+                yield f"wrote {written}"
+        if self._collection:
+            self._collection.write()
+            pictures, objects = self._collection.counts
+            yield f"wrote {self._collection.path}: {objects} objects in {pictures} images, to be corrected"
+
+    def close(self) -> None:
+        """Close the outputs."""
+        for output in self._outputs:
+            output.close()
+
+
+def open_collection(folder: Path | None, card: ModelCard, *, with_rle: bool) -> Collection | None:
+    """The data set of --coco-dataset; one that is there keeps its content, and the new one gets a number."""
+    if folder is None:
+        return None
+    expect_writable(folder)
+    return Collection(free_path(folder), card.classes, card.category_ids, with_rle=with_rle)
+
+
+def open_outputs(
+    json_lines: Path | None, save_txt: Path | None, images: ImageSource, pixel_mm: float | None
+) -> list[Output]:
+    """The outputs that `run` has too."""
+    outputs: list[Output] = []
+    if json_lines is not None:
+        outputs.append(JsonLines(json_lines, lambda source: {}, pixel_mm=pixel_mm))
+    if save_txt is not None:
+        outputs.append(YoloLabels(save_txt, {"": images}))
+    return outputs
 
 
 def relative_names(paths: list[Path]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_mrcnn.cli.extras import expect_installed
-from edge_mrcnn.cli.options import DATA_HELP, load_split, make_progress, name_next, split_paths
+from edge_mrcnn.cli.options import DATA_HELP, load_split, make_progress, name_next, split_paths, tile_options
 from edge_mrcnn.cli.origin import as_own_file, origin_options
 from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from runtimes.errors import GateError, MissingFileError, UsageError
@@ -54,14 +54,15 @@ class ReportCommand(click.Command):
 @click.option("--max-drop", type=click.FloatRange(0, 1), help="Exit 3 if box or mask AP drops by more, such as 0.005.")
 @click.option("--device", default="auto", show_default=True, help="Of checkpoints: auto, cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of every runtime [default: its own choice].")
+@tile_options
 @click.option("--memory/--no-memory", default=True, help="Open each model once more, alone, to see what it takes.")
 @click.option("--name", default="Accuracy report", show_default=True, help="Title of the report.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/report"), show_default=True)
 @overwrite_option
 def command(
     reference: str, models: tuple[str, ...], more: tuple[str, ...], data: str, extra: tuple[str, ...],
-    limit: int | None, max_drop: float | None, device: str, threads: int | None, memory: bool, name: str,
-    output: Path, overwrite: bool,
+    limit: int | None, max_drop: float | None, device: str, threads: int | None, tile: int | None, overlap: float,
+    memory: bool, name: str, output: Path, overwrite: bool,
 ) -> None:  # fmt: skip
     """Compare artefacts with the FP32 model: AP, drop, size, latency.
 
@@ -82,7 +83,7 @@ def command(
     with ExitStack() as stack:
         subjects: list[Subject] = [read_reference(paths[0])] if paths[0].suffix == ".json" else []
         for path in paths[len(subjects) :]:
-            model = open_model(path, device=device, threads=threads)
+            model = open_model(path, device=device, threads=threads, tile=tile, overlap=overlap)
             stack.callback(model.runtime.close)
             subjects.append(model)
         measured = compare_models(subjects, data_sets, config, progress=make_progress())

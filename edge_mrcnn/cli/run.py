@@ -16,6 +16,7 @@ from edge_mrcnn.cli.config_file import CONFIG_KEY
 from edge_mrcnn.cli.credentials import Url
 from edge_mrcnn.cli.defaults import choose_model, choose_sources, comes_along, open_browser, show_masks
 from edge_mrcnn.cli.live_options import live_options
+from edge_mrcnn.cli.options import TILE_OPTIONS
 from edge_mrcnn.live.loop import run_loop
 from edge_mrcnn.live.scenes import summarize_places
 from edge_mrcnn.live.session import Session, describe
@@ -26,6 +27,7 @@ from runtimes.formats import FORMATS
 from runtimes.model_file import ModelFile
 from runtimes.sources import Source, open_sources
 from runtimes.stream import SourceStatus, Stream
+from runtimes.tiling import tile_model
 
 PROGRESS_S = 0.5
 """Seconds between two updates of the progress line."""
@@ -35,7 +37,7 @@ FINISH_S = 1.0
 
 def run(
     model: str | None, kind: str, sources: tuple[str, ...], max_frames: int | None, threads: int | None,
-    device: str | None, parallel: int, wait: bool, settings: LiveSettings,
+    device: str | None, parallel: int, tile: int | None, overlap: float, wait: bool, settings: LiveSettings,
 ) -> None:  # fmt: skip
     """Run a model live on cameras, streams or videos. Ctrl-C ends it and finishes the files; twice, at once.
 
@@ -50,7 +52,7 @@ def run(
     if "threads" in options:
         cv2.setNumThreads(options["threads"])
     with catch_signals() as signals, ExitStack() as stack:
-        runtime = stack.enter_context(runtimes.load(path, **options))
+        runtime = stack.enter_context(tile_model(runtimes.load(path, **options), tile, overlap))
         stream = Stream(runtime.lanes(parallel), opened, is_patient=wait)
         session = Session(settings, runtime.card, stream, shares_frames=False, is_patient=wait, inputs=list_read(path))
         live = stack.enter_context(finished(session, signals))
@@ -63,11 +65,13 @@ def run(
         follow(stream, opened, live, limit=max_frames)
         if signals.count:
             click.echo("\nstopped", err=True)
-    summarize(stream, live)
+    for line in summarize(stream, live):
+        click.echo(line, err=settings.owns_standard_output)
     code = report_failures(live)
     if not code:
         named = "" if comes_along(model) else f" --model {path}"
-        click.echo(f"next: edge-mrcnn predict{named} --source FOLDER -o DIR")
+        line = f"next: edge-mrcnn predict{named} --source FOLDER -o DIR"
+        click.echo(line, err=settings.owns_standard_output)
     if stream.is_abandoned:
         leave(code)
     if code:
@@ -105,6 +109,7 @@ OPTIONS = (
         "--parallel", type=click.IntRange(1, 16), default=1, show_default=True,
         help="Frames inferred at once, each with its share of the threads: more of them, each later.",
     ),
+    *TILE_OPTIONS,
     click.option("--wait", is_flag=True, help="Try a source that is not there yet again, for ever."),
 )  # fmt: skip
 
@@ -151,20 +156,19 @@ def progress(stream: Stream, live: Session, total: int, objects: int) -> str:
     return f"frame {live.meter.frames}{of_total}   {figures}  "
 
 
-def summarize(stream: Stream, live: Session) -> None:
-    """Print what was done, how fast, and where it is; what is not complete is an error of the whole run."""
+def summarize(stream: Stream, live: Session) -> Iterator[str]:
+    """Lines about what was done, how fast, and where it is."""
     meter = live.meter
-    click.echo(f"{meter.frames} frames in {meter.elapsed_s:.1f} s: {meter.fps:.1f} FPS end to end")
+    yield f"{meter.frames} frames in {meter.elapsed_s:.1f} s: {meter.fps:.1f} FPS end to end"
     for status in stream.status():
-        click.echo(describe_source(status))
+        yield describe_source(status)
         for line in summarize_places(live.scenes.counts(status.name)):
-            click.echo(f"  {line}")
-    for line in live.outputs.remarks():
-        click.echo(line)
+            yield f"  {line}"
+    yield from live.outputs.remarks()
     if meter.frames:
-        click.echo("\n".join(meter.table()))
+        yield from meter.table()
     for written in live.outputs.written():
-        click.echo(f"wrote {written}")
+        yield f"wrote {written}"
 
 
 def describe_source(status: SourceStatus) -> str:

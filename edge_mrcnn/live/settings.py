@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from edge_mrcnn.live.option_spec import option, options_of
 from edge_mrcnn.live.outputs.table import OUTPUTS
+from edge_mrcnn.live.outputs.text_file import writes_to_standard_output
 from edge_mrcnn.live.privacy import PrivacySettings
 from edge_mrcnn.live.snapshots import SnapshotStyle
 from runtimes.counting import Line, Zone, parse_line, parse_zone
@@ -66,6 +67,12 @@ class LiveSettings:
             raise UsageError(f"--line, --zone: expected different names, got {', '.join(names)}")
         if self.blur_conf is not None and not (self.blur or self.hide):
             raise UsageError("--blur-conf is for --blur and --hide: name the classes, such as --blur person")
+
+    @property
+    def owns_standard_output(self) -> bool:
+        """Whether an output writes to standard output, so that nothing else may."""
+        json, coco = self.outputs.get("json"), self.outputs.get("coco")
+        return writes_to_standard_output({"--json": json and json.json, "--coco": coco and coco.coco})
 
     @property
     def snapshot_style(self) -> SnapshotStyle | None:

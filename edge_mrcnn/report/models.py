@@ -40,13 +40,17 @@ class Model:
         return evaluate(self.runtime, data, limit=limit, progress=progress)
 
 
-def open_model(path: str | Path, *, device: str = "auto", threads: int | None = None) -> Model:
+def open_model(
+    path: str | Path, *, device: str = "auto", threads: int | None = None, tile: int | None = None, overlap: float = 0.2
+) -> Model:
     """Open a model file or a checkpoint.
 
     Args:
         path: .onnx, .xml, .tflite, or a checkpoint, which needs torch.
         device: Of a checkpoint: "auto", "cpu", "cuda" or "cuda:N". Exported files run on the CPU.
         threads: CPU threads; each runtime's own choice if None.
+        tile: Side of the tiles in which large pictures are looked at too, in pixels; None for none.
+        overlap: Least share of a tile that the next one sees too.
 
     Raises:
         MissingFileError, UnknownFormatError, ModelFileError: As `runtimes.load` does.

@@ -13,6 +13,7 @@ from edge_mrcnn.live.controls import Controls
 from edge_mrcnn.live.metrics import Samples
 from edge_mrcnn.live.monitor import Monitor
 from edge_mrcnn.live.option_spec import flag_name, options_of
+from edge_mrcnn.live.outputs.text_file import STANDARD_OUTPUT
 from edge_mrcnn.live.result import LiveResult
 from edge_mrcnn.live.scenes import Happening, Scenes
 from edge_mrcnn.live.snapshots import SnapshotStyle
@@ -111,7 +112,7 @@ class Output:
         """
         for name, _, spec in options_of(cls.settings_type):
             path = getattr(settings, name)
-            if spec.kind in ("path", "file") and path is not None:
+            if spec.kind in ("path", "file") and path not in (None, STANDARD_OUTPUT):
                 yield flag_name(name, spec), path
 
     def wants_picture(self, source: str) -> bool:

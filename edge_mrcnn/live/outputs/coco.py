@@ -22,7 +22,7 @@ ImageId = int | str
 class CocoSettings:
     """Options of the COCO results."""
 
-    coco: Path | None = option(None, "Write a file of COCO results.", kind="file")
+    coco: Path | None = option(None, "Write a file of COCO results; - for standard output.", kind="file")
 
 
 class CocoResults(Output):
@@ -62,6 +62,11 @@ class CocoResults(Output):
         for record in result.found.to_coco(self._name_image(result.frame)):
             self._file.write(self._separator + json.dumps(record))
             self._separator = ",\n"
+
+    @property
+    def is_finished(self) -> bool:  # type: ignore[override]
+        """Whether who reads standard output has had enough."""
+        return self._file.is_unwanted
 
     def written(self) -> Iterable[str]:
         return self._file.written()

@@ -21,7 +21,7 @@ from runtimes.sources import Frame
 class JsonSettings:
     """Options of the lines of JSON."""
 
-    json: Path | None = option(None, "Write detections, one JSON line a frame.", kind="path")
+    json: Path | None = option(None, "Write detections, one JSON line a frame; - for standard output.", kind="path")
 
 
 class JsonLines(Output):
@@ -68,6 +68,11 @@ class JsonLines(Output):
         frame = result.frame
         record = to_record(frame, result.found, self._pixel_mm) | self._count(frame.source)
         self._file.write(json.dumps(record) + "\n")
+
+    @property
+    def is_finished(self) -> bool:  # type: ignore[override]
+        """Whether who reads standard output has had enough."""
+        return self._file.is_unwanted
 
     def written(self) -> Iterable[str]:
         return self._file.written()

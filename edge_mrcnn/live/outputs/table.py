@@ -10,6 +10,7 @@ from edge_mrcnn.live.outputs.page import Page
 from edge_mrcnn.live.outputs.recording import Recording
 from edge_mrcnn.live.outputs.webhook import Webhook
 from edge_mrcnn.live.outputs.window import Window
+from edge_mrcnn.live.outputs.yolo_labels import YoloLabels
 
 OUTPUTS: dict[str, type[Output]] = {
     "recording": Recording,
@@ -19,5 +20,6 @@ OUTPUTS: dict[str, type[Output]] = {
     "webhook": Webhook,
     "json": JsonLines,
     "coco": CocoResults,
+    "yolo": YoloLabels,
 }
 """Name -> output. Its options come from the fields of its settings; no two outputs have a field of one name."""
