@@ -2,7 +2,8 @@
 
 Two nets, since neither is enough alone: `redact` finds secrets by the form of a URL or of a GStreamer property, in any
 text; `hide` remembers those that are known, in each spelling, wherever they turn up. `SecretFilter` puts both under
-all logging. What may be a secret is hidden: in a URL only values of keys that are known to be harmless are shown.
+all logging. What may be a secret is hidden: in a URL only values of keys that are known to be harmless are shown, and
+long parts of a path that look random are not.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -37,6 +39,13 @@ _PROPERTY = re.compile(
 """A property of a GStreamer element that is a secret, such as `user-pw=...`."""
 _SECRET_KEY = re.compile(r"pass?|pas$|pw|token|key|secret|auth|sig|^p$", re.IGNORECASE)
 """Keys whose values are secrets wherever they turn up; values of other unknown keys are hidden in the URL alone."""
+_PATH_WORD = re.compile(r"[^/.]+")
+_SEPARATOR = re.compile(r"[-_~+=:]")
+_SHORTEST_TOKEN = 12
+"""Characters of the shortest part of a path that may be taken for a token."""
+_LONGEST_WORD = 31
+"""A longer part of a path without any separator is no word."""
+_HEX = re.compile(r"[0-9a-f]{16,}", re.IGNORECASE)
 _NEXT_KEY = re.compile(r"_(?=[A-Za-z][A-Za-z0-9-]*=)")
 """Where the next key begins in `user=admin_password=x_channel=1`, the spelling of many recorders."""
 _known: set[str] = set()
@@ -99,7 +108,26 @@ def _pairs(address: str) -> Iterator[_Pair]:
                 yield _Pair(key, value, at + len(key) + 1)
             elif is_query and "=" not in piece[0]:  # a value without a key
                 yield _Pair("", part, at)
+            elif piece.start():  # behind the host
+                for word in _PATH_WORD.finditer(part):
+                    if looks_random(word[0]):
+                        yield _Pair("token", word[0], at + word.start())
             at += len(part) + 1
+
+
+def looks_random(word: str) -> bool:
+    """Whether a part of a path is likely a token: long, and without the order that names and numbers have.
+
+    In a token upper case, lower case and digits take turns; h264Preview_01_main and 1080p30fps change more seldom.
+    """
+    letters = _SEPARATOR.sub("", unquote(word))
+    if len(letters) < _SHORTEST_TOKEN or not letters.isalnum():
+        return False
+    if _HEX.fullmatch(letters) or (len(letters) > _LONGEST_WORD and letters in word):
+        return True
+    kinds = ["digit" if letter.isdigit() else "upper" if letter.isupper() else "lower" for letter in letters]
+    changes = sum(one != other for one, other in pairwise(kinds))
+    return changes > len(letters) / 3
 
 
 def hide(*secrets: str) -> None:

@@ -51,6 +51,20 @@ def forget(monkeypatch):
         ("rtsp://h/p=abc: nothing listens", "rtsp://h/p=***: nothing listens"),
         ("key=5 is no secret of a pipeline", "key=5 is no secret of a pipeline"),
         ("rtsp://host/live", "rtsp://host/live"),
+        ("rtsps://10.0.0.1:7441/Nd8pXZkq0bfKfyrT?enableSrtp", "rtsps://10.0.0.1:7441/***?***"),
+        ("http://h/5f4dcc3b5aa765d61d8327deb882cf99/live.m3u8: lost", "http://h/***/live.m3u8: lost"),
+        ("rtsp://h/550e8400-e29b-41d4-a716-446655440000/1", "rtsp://h/***/1"),
+        ("http://h/s/dGhpcyBpcyBh_c2VjcmV0-dG9rZW4.ts", "http://h/s/***.ts"),
+        ("http://h/s/qwertyuiopasdfghjklzxcvbnmqwertyuiop", "http://h/s/***"),
+        ("rtsp://4f9a0c1d2e3b4a5c.local/x", "rtsp://4f9a0c1d2e3b4a5c.local/x"),
+        ("rtsp://h/h264Preview_01_main", "rtsp://h/h264Preview_01_main"),
+        ("rtsp://h/Streaming/Channels/101/httpPreview", "rtsp://h/Streaming/Channels/101/httpPreview"),
+        ("rtsp://h/axis-media/media.amp", "rtsp://h/axis-media/media.amp"),
+        ("rtsp://h/cam1_h264_1080p_main_stream", "rtsp://h/cam1_h264_1080p_main_stream"),
+        (
+            "http://nas/2026-11-28_front-door_motion_clip_0001.mp4",
+            "http://nas/2026-11-28_front-door_motion_clip_0001.mp4",
+        ),
         ("lost 'rtsp://u:secret@a/1' and (mqtt://v:secret@b)", "lost 'rtsp://u:***@a/1' and (mqtt://v:***@b)"),
         ("3 of 4 @ 25 FPS: all well?", "3 of 4 @ 25 FPS: all well?"),
     ],
@@ -94,3 +108,8 @@ def test_logged_secrets_are_hidden_in_message_arguments_and_traceback(capsys):
     text = capsys.readouterr().err
     assert "Traceback" in text and "user:***@host" in text
     assert not any(secret in text for secret in ("topsecret", "pa@ss", "abc"))
+
+
+def test_token_of_a_path_is_hidden_wherever_it_turns_up():
+    hide(*find_secrets("rtsps://10.0.0.1:7441/Nd8pXZkq0bfKfyrT"))
+    assert redact("no stream Nd8pXZkq0bfKfyrT there") == "no stream *** there"
