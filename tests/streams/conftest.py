@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from pace import Pace
 from stream_servers import has_rtsp
 
 FIGURES: list[str] = []
@@ -29,6 +30,12 @@ def figure(request) -> Callable[[str], None]:
         FIGURES.append(f"{request.node.name:<58} {text}")
 
     return note
+
+
+@pytest.fixture
+def pace() -> Pace:
+    """How slow the machine is; limits are asked for as `pace.allow(seconds)`."""
+    return Pace()
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -17,21 +17,24 @@ from runtimes.sources import open_source
 
 SECONDS = float(os.environ.get("STREAM_SECONDS", 60))
 """How long the test of a slow model runs."""
-PERIOD_MS = 40
+PERIOD_MS, MODEL_MS = 40, 200
 RESTARTS_S = (1.5, 3) * 9 + (1.5, 20)
 """How long a server that was killed stays away, time after time."""
 
 
 class TestAge:
     @pytest.mark.parametrize("kind", ["rtsp", "rtsp over udp", "mjpeg"])
-    def test_slow_model_gets_fresh_frames(self, kind, request, figure):
-        """A model of 200 ms behind a source of 25 fps."""
+    def test_slow_model_gets_fresh_frames(self, kind, request, pace, figure):
+        """A model of 200 ms behind a source of 25 fps.
+
+        FFmpeg hands a frame of RTSP out when the next one begins, which is a period later.
+        """
         if "rtsp" in kind:
             request.getfixturevalue("rtsp")
         seconds = SECONDS if kind == "rtsp" else SECONDS / 3
         with RtspServer() if "rtsp" in kind else MjpegServer() as server:
             url = server.url + "#transport=udp" * (kind == "rtsp over udp")
-            with Watched(url, latency_s=0.2) as run:
+            with Watched(url, latency_s=MODEL_MS / 1000) as run:
                 run.wait_frame(timeout_s=15)
                 time.sleep(seconds)
         ages = run.ages()
@@ -42,13 +45,13 @@ class TestAge:
             f"age at hand-out, 200 ms of model in it: p50 {p50:.0f} p95 {p95:.0f} p99 {p99:.0f} max {most:.0f} ms, "
             f"growth {growth:+.0f} ms over {seconds:.0f} s, {len(ages)} frames"
         )
-        assert p99 <= 300 + PERIOD_MS
-        assert abs(growth) <= 50
+        assert p99 <= MODEL_MS + pace.allow(100 + PERIOD_MS)
+        assert abs(growth) <= pace.allow(50)
 
 
 @pytest.mark.usefixtures("rtsp")
 class TestLoss:
-    def test_killed_server_comes_back(self, figure):
+    def test_killed_server_comes_back(self, pace, figure):
         with RtspServer(fps=10) as server, Watched(server.url) as run:
             run.wait_frame(timeout_s=15)
             before, lost, back = resources(), [], []
@@ -67,10 +70,10 @@ class TestLoss:
             f"server; {len(back)} times: memory {growth['rss_mb']:+.1f} MB, descriptors {growth['fds']:+.0f}"
         )
         assert status.reconnects == len(back)
-        assert max(lost) <= 1 and max(back) <= 5
+        assert max(lost) <= pace.allow(1) and max(back) <= pace.allow(5)
         assert growth["rss_mb"] <= 10 and growth["fds"] <= 0 and growth["threads"] <= 0
 
-    def test_frozen_server_stalls_alone(self, figure):
+    def test_frozen_server_stalls_alone(self, pace, figure):
         with ExitStack() as stack:
             server, other = stack.enter_context(RtspServer(fps=10)), stack.enter_context(MjpegServer(fps=10))
             with Watched(f"frozen={server.url}", f"other={other.url}") as run:
@@ -90,7 +93,7 @@ class TestLoss:
             f"stalled after {stalled:.2f} s, back {back:.1f} s after the thaw; the other source kept "
             f"{during / usual:.0%} of its {usual:.1f} fps"
         )
-        assert stalled <= 3 and back <= 5 and during >= 0.95 * usual
+        assert stalled <= pace.allow(3) and back <= pace.allow(5) and during >= 0.95 * usual / pace.factor
         assert status.stalls >= 1
 
     def test_other_size_and_codec_after_a_restart(self, figure):
@@ -108,7 +111,7 @@ class TestLoss:
 
 
 class TestRefusal:
-    def test_each_has_its_code_within_six_seconds(self, rtsp, figure):
+    def test_each_has_its_code_within_six_seconds(self, rtsp, pace, figure):
         times = {}
         with RtspServer(login="user:p%40ss") as server, SilentServer() as silent:
             at = f"127.0.0.1:{server.port}"
@@ -128,7 +131,7 @@ class TestRefusal:
                 assert "wrong" not in str(caught.value)
             assert next(iter(open_source(f"rtsp://user:p@ss@{at}/live"))).image.shape == (240, 320, 3)
         figure(", ".join(f"{code} {seconds:.1f} s" for code, seconds in times.items()))
-        assert max(times.values()) <= 6
+        assert max(times.values()) <= pace.allow(6)
 
     def test_encrypted_stream_of_a_camera_that_signs_itself(self, rtsp, tmp_path, figure):
         """rtsps:// with a password; the same server by rtsp:// and with another password."""
@@ -174,7 +177,7 @@ class TestMjpeg:
         assert status.dropped["damaged"] >= 0.8 * server.cut
 
     @pytest.mark.parametrize("fault", ["freeze", "close", "header"])
-    def test_fault_passes(self, fault, figure):
+    def test_fault_passes(self, fault, pace, figure):
         with MjpegServer() as server, Watched(server.url) as run:
             run.wait_frame()
             server.fault = fault
@@ -187,4 +190,4 @@ class TestMjpeg:
             back = run.wait_frame()
         figure(f"noticed after {gone:.2f} s, back {back:.1f} s after it is mended")
         assert run.error is None
-        assert gone <= 3 and back <= 5
+        assert gone <= pace.allow(3) and back <= pace.allow(5)

@@ -32,11 +32,11 @@ def first_frame_s(url: str, count: int = 3) -> tuple[float, list]:
 
 
 @pytest.mark.parametrize("oddity", [*PARTS, *HEADS, "redirect", "single pictures"])
-def test_motion_jpeg_is_read_however_it_is_wrapped(oddity, figure):
+def test_motion_jpeg_is_read_however_it_is_wrapped(oddity, pace, figure):
     with OddMjpeg(oddity) as server:
         seconds, frames = first_frame_s(server.url, 6)
     figure(f"first frame after {seconds:.2f} s")
-    assert seconds < 5
+    assert seconds < pace.allow(5)
     assert frames[0].image.shape == (HEIGHT, WIDTH, 3)
     assert all(60 < frame.image.mean() < 140 for frame in frames)
     if oddity == "sizes change":
@@ -54,11 +54,11 @@ def test_motion_jpeg_is_read_however_it_is_wrapped(oddity, figure):
         ("one frame a second", {"fps": 1, "key_every": 4}, 8),
     ],
 )
-def test_rtsp_of_real_firmware_gives_pictures(name, camera, limit_s, figure):
+def test_rtsp_of_real_firmware_gives_pictures(name, camera, limit_s, pace, figure):
     with OddRtsp(**camera) as server:
         seconds, frames = first_frame_s(server.url)
     figure(f"first frame after {seconds:.1f} s")
-    assert seconds < limit_s
+    assert seconds < pace.allow(limit_s)
     assert frames[0].image.shape == (HEIGHT, WIDTH, 3) and 60 < frames[0].image.mean() < 140
 
 
@@ -127,7 +127,7 @@ def test_recording_behind_another_name_ends_when_it_is_over(web_folder, figure):
     assert 2 < time.monotonic() - start < 12 and len(frames) >= 3  # it plays once, at its own pace
 
 
-def test_hls_that_grows_is_not_stalled_between_segments(web_folder, figure):
+def test_hls_that_grows_is_not_stalled_between_segments(web_folder, pace, figure):
     """Segments of two seconds appear one by one, as a server writes them; the newest four are listed."""
     folder, url = web_folder
     write_video(folder / "all.m3u8", 24, hls_time="2", hls_list_size="0", hls_segment_filename=str(folder / "s%02d.ts"))
@@ -156,4 +156,4 @@ def test_hls_that_grows_is_not_stalled_between_segments(web_folder, figure):
     figure(
         f"{status.received} frames of 10 a second in 10 s, {status.stalls} stalls, {status.reconnects} reconnections"
     )
-    assert status.stalls == status.reconnects == 0 and status.received > 60
+    assert status.stalls == status.reconnects == 0 and status.received > 60 / pace.factor

@@ -71,7 +71,7 @@ def noise(tmp_path) -> Path:
 
 class TestSignals:
     @pytest.mark.parametrize("state", ["opening", "live", "stalled", "lost"])
-    def test_ends_in_time_with_a_finished_recording(self, state, model_files, tmp_path, figure):
+    def test_ends_in_time_with_a_finished_recording(self, state, model_files, tmp_path, pace, figure):
         lines, saved = tmp_path / "out.jsonl", tmp_path / "out.mp4"
         with MjpegServer() as server, SilentServer() as silent:
             url = f"http://127.0.0.1:{silent.port}/video" if state == "opening" else server.url
@@ -91,13 +91,13 @@ class TestSignals:
             seconds = run.end(signal.SIGINT if state == "live" else signal.SIGTERM)
         figure(f"{seconds:.2f} s")
         assert run.process.returncode == 0, run.text
-        assert seconds <= 3
+        assert seconds <= pace.allow(3)
         assert "stopped" in run.text and "Traceback" not in run.text
         if state != "opening":
             kept, recorded = len(list(open_source(saved))), len(lines.read_text().splitlines())
             assert recorded > 0 and abs(kept - recorded) <= 2
 
-    def test_ends_in_time_while_the_model_hangs(self, model_files, figure):
+    def test_ends_in_time_while_the_model_hangs(self, model_files, pace, figure):
         code = (
             "import sys, time; import runtimes; from runtimes import FakeRuntime\n"
             "runtimes.load = lambda *a, **k: FakeRuntime(latency_s=60)\n"
@@ -117,9 +117,9 @@ class TestSignals:
         process.communicate(timeout=30)
         seconds = time.monotonic() - start
         figure(f"{seconds:.2f} s")
-        assert process.returncode == 0 and seconds <= 3
+        assert process.returncode == 0 and seconds <= pace.allow(3)
 
-    def test_second_signal_ends_at_once(self, model_files, figure):
+    def test_second_signal_ends_at_once(self, model_files, pace, figure):
         code = (
             "import sys, time; import runtimes; from runtimes import FakeRuntime\n"
             "runtimes.load = lambda *a, **k: FakeRuntime()\n"
@@ -143,7 +143,7 @@ class TestSignals:
         process.communicate(timeout=30)
         seconds = time.monotonic() - start
         figure(f"{seconds:.2f} s, exit code {process.returncode}")
-        assert seconds < 0.5 and process.returncode == 128 + signal.SIGINT
+        assert seconds < pace.allow(0.5) and process.returncode == 128 + signal.SIGINT
 
 
 class TestRecording:
