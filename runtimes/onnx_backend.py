@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import onnxruntime
 from runtimes.base import Array, BatchRuntime, Runtime, check_graph, output_names, refusing
 from runtimes.board import choose_threads
 from runtimes.errors import UsageError
-from runtimes.formats.onnx_format import OnnxOptions
+from runtimes.formats.onnx_format import PLUGINS, OnnxOptions
+from runtimes.home import user_folder
 from runtimes.model_card import ModelCard
 from runtimes.model_file import ModelFile
+from runtimes.onnx_plugins import find_devices
 
 COMPLAINT = "ONNX Runtime cannot open it"
 
@@ -69,20 +72,25 @@ def open_model(file: ModelFile, *, threads: int | None, device: str, options: On
     Args:
         file: The file.
         threads: CPU threads; as many as the cores that this process may use if None.
-        device: Key of `DEVICES`; all but "cpu" need the package onnxruntime-gpu.
+        device: Key of `DEVICES`, of which all but "cpu" need the package onnxruntime-gpu, or of `PLUGINS`.
         options: What ONNX Runtime alone takes.
 
     Raises:
         ModelFileError: If the file is damaged or was not made by edge-mrcnn.
         UsageError: If a provider is not in this build of ONNX Runtime.
     """
-    providers = choose_providers(device, options.providers, options.cache_dir)
+    plugin, _, _ = device.partition(":")
+    plugged = find_devices(device) if plugin in PLUGINS and options.providers is None else []
+    cache_dir = options.cache_dir
+    if cache_dir is None and device == "tensorrt":
+        cache_dir = engine_folder(file.sha256)
+    providers = [] if plugged else choose_providers(device, options.providers, cache_dir)
     card = file.card
     opened = file.state
 
     def open_session(count: int) -> Any:
         file.expect(opened)
-        return make_session(file.path, count, providers, spinning=options.spinning)
+        return make_session(file.path, count, providers, spinning=options.spinning, plugged=plugged)
 
     with refusing(file, COMPLAINT):
         runtime = OnnxRuntime(card, open_session, choose_threads(threads))
@@ -97,6 +105,7 @@ def make_session(
     providers: Sequence[str | Provider] = DEVICES["cpu"],
     *,
     spinning: bool = False,
+    plugged: Sequence[Any] = (),
 ) -> Any:
     """A session as we open all of them, so that times compare.
 
@@ -105,6 +114,7 @@ def make_session(
         threads: CPU threads; as many as the cores that this process may use if None.
         providers: Execution providers in order of preference.
         spinning: See `OnnxOptions`.
+        plugged: Devices of a plug-in, see `find_devices`, in place of providers; the CPU does what they cannot.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # a warning per start about devices of the board helps nobody
@@ -113,6 +123,9 @@ def make_session(
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     source = model if isinstance(model, bytes) else str(model)
+    if plugged:
+        options.add_provider_for_devices(list(plugged), {})
+        return onnxruntime.InferenceSession(source, options)
     # Its fallback prints to stdout and tries the same again.
     return onnxruntime.InferenceSession(source, options, providers=list(providers), enable_fallback=0)
 
@@ -132,5 +145,29 @@ def choose_providers(
             f"{', '.join(sorted(unknown))}: not in this onnxruntime, which has {', '.join(available)}; "
             "for NVIDIA's GPUs install onnxruntime-gpu in its place"
         )
-    cache = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache_dir)} if cache_dir else {}
+    cache = {}
+    if cache_dir:
+        folder = str(cache_dir)
+        cache = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": folder}
+        # What was measured of kernels, for engines that are built anew.
+        cache |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": folder}
     return [(name, cache if name.startswith("Tensorrt") else {}) for name in names]
+
+
+def engine_folder(sha256: str) -> Path | None:
+    """A folder in which TensorRT's engines of one model are kept between starts; None where none can be made.
+
+    TensorRT names its engines after the graph, not after its weights, and one of another version does not load; so each
+    model and each onnxruntime has a folder of its own. A service has its own folder, which systemd names.
+
+    Args:
+        sha256: Of the model file, in hexadecimal.
+    """
+    named = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
+    cache = Path(named) if named else user_folder("XDG_CACHE_HOME", ".cache") / "edge-mrcnn"
+    folder = cache / "engines" / f"{sha256[:16]}-{onnxruntime.__version__}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a read-only system builds its engines at each start
+        return None
+    return folder

@@ -18,7 +18,7 @@ import click
 
 from edge_mrcnn.cli import run
 from edge_mrcnn.cli.config_file import find_options, read_config, write_config
-from edge_mrcnn.live.unit import Unit, config_folder, unit_folder
+from edge_mrcnn.live.unit import BUILD_S, START_S, Unit, config_folder, unit_folder
 from runtimes.errors import MissingFileError, UsageError
 from runtimes.redaction import find_secrets, hide, redact
 
@@ -63,6 +63,7 @@ def install(name: str, is_system: bool, user: str | None, force: bool, arguments
         name=name, command=(sys.executable, "-m", "edge_mrcnn", "run", "--config", str(config)), folder=Path.cwd(),
         environment=config.with_suffix(".env"), is_system=is_system, user=owner, groups=find_groups(),
         writable=[Path.cwd(), *find_folders(values)],
+        start_s=BUILD_S if str(values.get("device") or "").startswith("tensorrt") else START_S,
     )  # fmt: skip
     write_config(config, values, f"options of `edge-mrcnn run` for the service {unit.file_name}")
     if is_system:

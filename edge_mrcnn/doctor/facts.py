@@ -97,13 +97,24 @@ class Facts:
     accelerators: tuple[str, ...]
     """Device file and kind."""
     jetpack: str = ""
-    """Release of Jetson Linux, such as "R36.4.3"."""
+    """Release of Jetson Linux, such as "R36.4.3"; R36 is JetPack 6, R38 is JetPack 7."""
     has_picamera2: bool = False
     """Whether this Python can import it."""
 
     def has(self, *names: str) -> bool:
         """Whether all these packages are installed."""
         return all(name in self.packages for name in names)
+
+    @property
+    def jetson_linux(self) -> int:
+        """First number of the release of Jetson Linux; 0 elsewhere."""
+        major = self.jetpack.removeprefix("R").partition(".")[0]
+        return int(major) if major.isdecimal() else 0
+
+    @property
+    def has_cuda_13(self) -> bool:
+        """Whether this is JetPack 7 or later, which brings CUDA 13."""
+        return self.jetson_linux >= 38
 
     def version(self, name: str) -> tuple[int, ...]:
         """Version of a package as numbers; empty if it is not installed."""

@@ -192,6 +192,14 @@ def _no_gpu_provider(facts: Facts) -> str:
     return "This ONNX Runtime does not use the Jetson's GPU"
 
 
+def _no_gpu_before_7(facts: Facts) -> str:
+    return "" if facts.has_cuda_13 else _no_gpu_provider(facts)
+
+
+def _no_gpu_from_7(facts: Facts) -> str:
+    return _no_gpu_provider(facts) if facts.has_cuda_13 else ""
+
+
 RULES = (
     Rule(
         name="32 bits", severity=FIX, find=_small_system,
@@ -326,9 +334,14 @@ RULES = (
         source="cv2.getBuildInformation(): wheels of the index say GStreamer: NO",
     ),
     Rule(
-        name="Jetson's GPU", severity=NOTE, find=_no_gpu_provider,
-        advice="for the GPU install NVIDIA's build of onnxruntime-gpu for this JetPack, and --providers",
+        name="Jetson's GPU", severity=NOTE, find=_no_gpu_before_7,
+        advice="for the GPU install NVIDIA's onnxruntime-gpu for this JetPack (CUDA 12), then --device tensorrt",
         source="https://onnxruntime.ai/docs/install/: wheels of the index for aarch64 are for the CPU",
+    ),
+    Rule(
+        name="Jetson's GPU, JetPack 7", severity=NOTE, find=_no_gpu_from_7,
+        advice="for the GPU install onnxruntime-gpu for CUDA 13 and Arm, which the issue names, then --device tensorrt",
+        source="https://github.com/microsoft/onnxruntime/issues/27944",
     ),
 )  # fmt: skip
 """Read from top to bottom: what stops everything first."""

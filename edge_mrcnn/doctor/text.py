@@ -71,6 +71,7 @@ def _system(facts: Facts) -> str:
     version = ".".join(str(number) for number in system.libc_version)
     libc = f"{system.libc} {version}".strip() or "unknown C library"
     jetson = f", Jetson Linux {facts.jetpack}" if facts.jetpack else ""
+    jetson += " (CUDA 13)" if facts.has_cuda_13 else ""
     return f"{system.name}{jetson}, {system.machine}, {libc}"
 
 

@@ -15,6 +15,8 @@ WATCHDOG_S = 60
 """Seconds without a processed frame, and a little more, after which systemd restarts the service."""
 START_S = 180
 """Seconds until the first result: a slow board needs a minute to load a model."""
+BUILD_S = 1800
+"""The same where TensorRT builds an engine first, which it keeps for the next start."""
 STOP_S = 10
 """Seconds that the end may take; it takes 3."""
 
@@ -65,6 +67,8 @@ class Unit:
     """Groups of the machine that may use cameras and accelerators."""
     writable: Sequence[Path] = ()
     """Folders that a service of the machine may write to."""
+    start_s: int = START_S
+    """Seconds until the first result, after which systemd starts it again."""
 
     @property
     def file_name(self) -> str:
@@ -91,7 +95,8 @@ Restart=always
 RestartSec=5
 RestartPreventExitStatus=2
 WatchdogSec={WATCHDOG_S}
-TimeoutStartSec={START_S}
+CacheDirectory=edge-mrcnn
+TimeoutStartSec={self.start_s}
 TimeoutStopSec={STOP_S}
 {HARDENING}{self._render_system()}
 [Install]

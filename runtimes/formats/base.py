@@ -84,6 +84,8 @@ class Format:
     """Where it may run, by public names; the first is the default."""
     device_groups: tuple[str, ...] = ()
     """Names of several devices together. Where there are some, details may follow a name: "gpu.1", "auto:gpu,cpu"."""
+    plugins: tuple[str, ...] = ()
+    """Devices of plug-ins, behind which a kind may follow: "openvino:gpu"."""
     options: type[Options]
     """Options that it alone has."""
     backend: str
@@ -104,9 +106,12 @@ class Format:
         if device is None:
             return self.devices[0]
         name = device.lower() if isinstance(device, str) else ""
+        plugin, _, kind = name.partition(":")
+        if plugin in self.plugins and kind in ("", "cpu", "gpu", "npu"):
+            return name
         family = re.split(r"[.:]", name)[0] if self.device_groups else name
         if family not in (*self.devices, *self.device_groups):
-            known = ", ".join(self.devices)
+            known = ", ".join((*self.devices, *self.plugins))
             raise UsageError(f"device {device!r}: {self.suffix} files are run by {self.title}, on {known}")
         return name
 

@@ -10,6 +10,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from runtimes.errors import UsageError
 from runtimes.formats.base import DIGEST_LENGTH, SEAL_KEY, Format, Notes, Options, SealFrame
@@ -22,6 +23,23 @@ KEY, VALUE = 1, 2
 """Numbers of the fields of a property."""
 
 
+class Plugin(NamedTuple):
+    """An execution provider that is a package of its own."""
+
+    module: str
+    """What is imported."""
+    package: str
+    """What pip installs beside onnxruntime."""
+
+
+PLUGINS = {
+    "openvino": Plugin("onnxruntime_ep_openvino", "onnxruntime-ep-openvino"),
+    "tensorrt-rtx": Plugin("onnxruntime_ep_nv_tensorrt_rtx", "onnxruntime-ep-nv-tensorrt-rtx"),
+    "qnn": Plugin("onnxruntime_qnn", "onnxruntime-qnn"),
+}
+"""Device -> the plug-in that runs there: Intel's processors, GPUs and NPUs; NVIDIA's RTX; Qualcomm's NPUs."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class OnnxOptions(Options):
     """What ONNX Runtime alone can be asked for."""
@@ -32,7 +50,7 @@ class OnnxOptions(Options):
     providers: Sequence[str] | None = None
     """Execution providers in order of preference, in place of the device's."""
     cache_dir: str | Path | None = None
-    """Folder for TensorRT's engines, which take minutes to build; none by default."""
+    """Folder for TensorRT's engines, which take minutes to build; by default one of the user's cache for each model."""
 
     def __post_init__(self) -> None:
         if isinstance(self.providers, str):
@@ -92,6 +110,7 @@ ONNX = Format(
     packages=("onnxruntime", "onnxruntime-gpu"),
     extra="onnx",
     devices=("cpu", "cuda", "tensorrt"),
+    plugins=tuple(PLUGINS),
     options=OnnxOptions,
     backend="runtimes.onnx_backend",
     seal=_seal_frame(),

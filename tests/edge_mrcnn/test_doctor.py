@@ -71,6 +71,16 @@ class TestBoards:
         assert {"GStreamer", "Jetson's GPU", "capped clock"} <= set(severities(diagnosis))
         assert diagnosis.wheels["onnxruntime"] == "1.23.2" and diagnosis.wheels["numpy"] == "2.2.6"
 
+    def test_jetpack_7_is_told_of_builds_for_cuda_13(self, examine, plant_board):
+        root = plant_board("orin")
+        (root / "etc/nv_tegra_release").write_text("# R38 (release), REVISION: 2.1, GCID: 1, BOARD: generic")
+        system = make_system(glibc=(2, 39), python=(3, 12, 3))
+        facts = read_facts(root, system=system, packages={"onnxruntime": "1.31.1"}, probes={})
+        diagnosis = diagnose(facts)
+        (found,) = [one for one in diagnosis.findings if one.rule.startswith("Jetson's GPU")]
+        assert found.rule == "Jetson's GPU, JetPack 7" and "CUDA 13" in found.advice
+        assert "Jetson Linux R38.2.1 (CUDA 13)" in to_text(diagnosis)
+
     def test_32_bits_are_refused_and_nothing_is_offered(self, examine):
         system = make_system("armv7l", bits=32)
         diagnosis = examine("pi3 of 32 bits", {"numpy": "1.24.2"}, system)
