@@ -5,8 +5,8 @@
 DIR holds the folders coco_person, coco80, pennfudan and coco_people_boxes (COCO format, annotations/ and images/;
 the last one has boxes without masks) and weights/shufflenetv2_x1_0_coco_nanodet_m.pth, NanoDet-m's backbone
 (Apache-2.0). Written are annotations/instances_{train,train_with_boxes,val,pennfudan_val,coco80_val}.json with
-absolute image paths and backbone.pth, the same weights for RGB input. NanoDet reads BGR; its mean and deviation are ImageNet's, so that the
-order of the first convolution's input channels is all that differs.
+absolute image paths and backbone.pth, the same weights for RGB input. NanoDet reads BGR; its mean and deviation are
+ImageNet's, so that the order of the first convolution's input channels is all that differs.
 """
 
 from __future__ import annotations
