@@ -11,7 +11,8 @@ several outputs; what people write instead: PyAV to RGB and `infer`, OpenCV's Vi
 `ultralytics` package on an INT8 file of its own (see `benchmarks/peers.py` for both).
 
 Of a file, the ways take turns of a few frames, so that a busy second slows all of them alike; live sources cannot
-wait, so there the whole runs take turns. All runtimes have one thread. The medians of the turns count.
+wait, so there the whole runs take turns. All runtimes have one thread, and each way one processor, with the process
+that reads for it: two threads on the halves of a core make each other dearer. The medians of the turns count.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class Way:
     """What `pipeline/way.py` calls it."""
     model: str
     output: str = ""
+    root: Path = ROOT
+    """The checkout that it runs."""
     reports: list[dict[str, float]] = field(default_factory=list)
     process: subprocess.Popen[str] | None = None
 
@@ -69,7 +72,7 @@ class Way:
         """Start its process; returns when it is warm."""
         command = [sys.executable, PARTS / "way.py", self.kind, source, self.model, str(frames), self.output]
         extra = [os.environ["PEERS_PACKAGES"]] if self.kind == "ultralytics" and "PEERS_PACKAGES" in os.environ else []
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *extra]), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(self.root), *extra]), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [str(part) for part in command], env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -172,13 +175,17 @@ def broker() -> Iterator[str]:
     process.wait()
 
 
-def choose_ways(model: Path, peer: Path | None, folder: Path, mqtt: str, only: Sequence[str]) -> list[Way]:
+def choose_ways(
+    model: Path, peer: Path | None, before: Path | None, folder: Path, mqtt: str, only: Sequence[str]
+) -> list[Way]:
     """All contenders, or those that are named."""
     ways = [Way(name, name, str(model)) for name in ("decode", "network")]
     for output, text in OUTPUTS.items():
         if mqtt or "{broker}" not in text:
             arguments = text.format(folder=folder, port=free_port(), broker=mqtt)
             ways.append(Way(f"run: {output}", "ours", str(model), arguments))
+            if before:
+                ways.append(Way(f"before: {output}", "ours", str(model), arguments, before.resolve()))
     ways += [Way(name, name, str(model)) for name in ("pyav", "opencv")]
     if peer:
         ways.append(Way("ultralytics", "ultralytics", str(peer)))
@@ -235,6 +242,7 @@ def find_objects(model: Path, film: Path, count: int, folder: Path) -> Path:
 @click.command()
 @click.option("--model", required=True, type=click.Path(exists=True, path_type=Path), help="Of ours, INT8.")
 @click.option("--peer", type=click.Path(exists=True, path_type=Path), help="Of ultralytics, INT8.")
+@click.option("--before", type=click.Path(exists=True, path_type=Path), help="Another checkout, to compare with.")
 @click.option("--sources", default="file,rtsp,mjpeg,raw", show_default=True)
 @click.option("--ways", default="", help="Only these: their names, or decode, network, ours, pyav, opencv.")
 @click.option("--objects", type=int, help="Of a model with random weights: the objects that it finds in a frame.")
@@ -243,8 +251,8 @@ def find_objects(model: Path, film: Path, count: int, folder: Path) -> Path:
 @click.option("--rounds", default=20, show_default=True, help="Turns of each way of a file; a live source has a fifth.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of film and tables.")
 def main(
-    model: Path, peer: Path | None, sources: str, ways: str, objects: int | None, frames: int, live_frames: int,
-    rounds: int, output: Path,
+    model: Path, peer: Path | None, before: Path | None, sources: str, ways: str, objects: int | None,
+    frames: int, live_frames: int, rounds: int, output: Path,
 ) -> None:  # fmt: skip
     """Print a table per source."""
     output.mkdir(parents=True, exist_ok=True)
@@ -259,7 +267,7 @@ def main(
             model = find_objects(model, film, objects, folder)
         mqtt = stack.enter_context(broker())
         for kind in sources.split(","):
-            contenders = choose_ways(model, peer, folder, mqtt, ways.split(",") if ways else ())
+            contenders = choose_ways(model, peer, before, folder, mqtt, ways.split(",") if ways else ())
             is_live = kind != "file"
             turns: dict[str, Any] = {"frames": live_frames, "rounds": max(1, rounds // 5)} if is_live else {
                 "frames": frames, "rounds": rounds

@@ -23,7 +23,7 @@ class ModelStream(Stream):
     def __init__(
         self, runtime: Runtime, sources: dict[str, Source], settings: LiveSettings, *, is_patient: bool
     ) -> None:
-        super().__init__(runtime, sources, is_patient=is_patient)
+        super().__init__(runtime, sources, is_patient=is_patient, spares_still=settings.spares_still)
         self._model = runtime
         self._is_patient = is_patient
         self._settings = settings

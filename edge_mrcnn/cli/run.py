@@ -53,7 +53,7 @@ def run(
         cv2.setNumThreads(options["threads"])
     with catch_signals() as signals, ExitStack() as stack:
         runtime = stack.enter_context(tile_model(runtimes.load(path, **options), tile, overlap))
-        stream = Stream(runtime.lanes(parallel), opened, is_patient=wait)
+        stream = Stream(runtime.lanes(parallel), opened, is_patient=wait, spares_still=settings.spares_still)
         session = Session(settings, runtime.card, stream, shares_frames=False, is_patient=wait, inputs=list_read(path))
         live = stack.enter_context(finished(session, signals))
         greetings = list(live.outputs.greetings())
@@ -176,7 +176,8 @@ def describe_source(status: SourceStatus) -> str:
     causes = ", ".join(f"{count} {cause}" for cause, count in status.dropped.items() if count)
     dropped = f", {sum(status.dropped.values())} dropped ({causes})" if causes else ""
     lost = f", {status.reconnects} reconnections" if status.reconnects else ""
-    return f"{status.name}: {status.received} received, {status.processed} processed{dropped}{lost}"
+    still = f" ({status.still} still)" if status.still else ""
+    return f"{status.name}: {status.received} received, {status.processed} processed{still}{dropped}{lost}"
 
 
 command = build_command()

@@ -67,7 +67,8 @@ def _render_sources(statuses: list[SourceStatus], names: dict[str, str]) -> Iter
             states.append(({"source": source, "state": state}, status.state == state))
 
     yield from _render("frames_received_total", "counter", "Frames that the source gave.", labelled("received"))
-    yield from _render("frames_processed_total", "counter", "Frames that were inferred.", labelled("processed"))
+    yield from _render("frames_processed_total", "counter", "Frames that were answered.", labelled("processed"))
+    yield from _render("frames_still_total", "counter", "Of them: not inferred, nothing had moved.", labelled("still"))
     yield from _render("frames_dropped_total", "counter", "Frames that were not inferred, by cause.", dropped)
     yield from _render("frames_in_flight", "gauge", "Frames that wait or are being inferred.", labelled("in_flight"))
     yield from _render("reconnects_total", "counter", "Times that a lost source came back.", labelled("reconnects"))

@@ -55,6 +55,9 @@ class LiveSettings:
     snapshot_size: int = option(
         1280, "Longer side of these pictures at most, in pixels.", kind="whole", low=16, shows_default=True
     )
+    spares_still: bool = option(
+        False, "Infer only when something moved; else the last answer holds.", kind="switch", name="still"
+    )
     overwrite: bool = option(
         False, "Replace files of outputs that are there; without it new ones get numbers.", kind="switch"
     )

@@ -73,6 +73,7 @@ def describe_source(
         "error": redact(status.error),
         "received": status.received,
         "processed": status.processed,
+        "still": status.still,
         "dropped": {cause: count for cause, count in status.dropped.items() if count},
         "in_flight": status.in_flight,
         "reconnects": status.reconnects,

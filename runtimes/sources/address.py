@@ -98,14 +98,14 @@ def parse_seconds(key: str, text: str) -> float:
     return seconds
 
 
-def parse_rate(text: str) -> float:
+def parse_rate(text: str, *, key: str = "fps") -> float:
     """Frames per second, above 0."""
     try:
         rate = float(text)
     except ValueError:
         rate = 0.0
     if not 0 < rate <= 1000:
-        raise UsageError(f"fps={text}: expected frames per second, such as 30")
+        raise UsageError(f"{key}={text}: expected frames per second, such as {key}=30")
     return rate
 
 

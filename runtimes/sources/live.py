@@ -19,7 +19,11 @@ from runtimes.sources.files import VIDEO_SUFFIXES, VideoSource
 
 OPEN_S = 5.0
 """How long a live source may take from the attempt to connect until its first frame, if nothing comes meanwhile."""
-LIMITS = {"open": "10 (seconds until the first picture)", "stall": "5 (seconds without a picture)"}
+LIMITS = {
+    "open": "10 (seconds until the first picture)",
+    "stall": "5 (seconds without a picture)",
+    "infer": "5 (frames a second that the model sees)",
+}
 """Options of every live source."""
 _TICK_S = 0.5
 
@@ -32,7 +36,15 @@ class LiveSource(Source):
     is_live = True
     can_reconnect = True
 
-    def __init__(self, name: str, plan: Mapping[str, Any], *, open_s: float = OPEN_S, stall_s: float = STALL_S) -> None:
+    def __init__(
+        self,
+        name: str,
+        plan: Mapping[str, Any],
+        *,
+        open_s: float = OPEN_S,
+        stall_s: float = STALL_S,
+        infer_fps: float | None = None,
+    ) -> None:
         """Make one; nothing is opened before it is iterated or connected.
 
         Args:
@@ -40,10 +52,12 @@ class LiveSource(Source):
             plan: What `reader_process` is to do.
             open_s: Seconds from the attempt to connect until the first frame must have come.
             stall_s: Seconds without a frame after which it counts as stalled.
+            infer_fps: Frames per second that a `Stream` takes of it at most; None for as many as the model can.
         """
         super().__init__(name)
         self.open_s = open_s
         self.stall_s = stall_s
+        self.infer_fps = infer_fps
         self._plan = plan
         self._stretch = 1.0
         self._connection: Connection | None = None
@@ -129,9 +143,12 @@ PLAYLIST_SUFFIXES = (".m3u8", ".mpd")
 
 
 def parse_limits(options: Mapping[str, str]) -> dict[str, float]:
-    """How long a source may take to open and between frames, where it says so."""
+    """How long a source may take to open and between frames, and how many are taken, where it says so."""
     names = {"open": "open_s", "stall": "stall_s"}
-    return {name: parse_seconds(key, options[key]) for key, name in names.items() if key in options}
+    limits = {name: parse_seconds(key, options[key]) for key, name in names.items() if key in options}
+    if "infer" in options:
+        limits["infer_fps"] = parse_rate(options["infer"], key="infer")
+    return limits
 
 
 def choose_transport(name: str, options: Mapping[str, str]) -> str:

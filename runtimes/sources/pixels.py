@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtimes.errors import UnavailableError
 from runtimes.preprocess import resize_image
-from runtimes.sources.reader.scaling import Scaler, fit_size, one_thread
+from runtimes.sources.reader.scaling import Scaler, can_shrink, fit_size, one_thread
 
 Array = NDArray[Any]
 SizeHw = tuple[int, int]
@@ -118,8 +118,13 @@ class AvPixels(Pixels):
     def _make_resized(self, size_hw: SizeHw) -> Array:
         return self._scale(make_scaler(), size_hw, is_exact=False)
 
-    def for_model(self, scaler: Scaler, input_hw: SizeHw) -> Array:
-        """What a model with an input of this size reads of the picture: uint8 RGB, without border."""
+    def for_model(self, scaler: Scaler, input_hw: SizeHw) -> Array | None:
+        """What a model with an input of this size reads of the picture: uint8 RGB, without border.
+
+        None where the letterbox of the whole is better, see `can_shrink`.
+        """
+        if not can_shrink(self.size_hw, input_hw):
+            return None
         return self._scale(scaler, fit_size(self.size_hw, input_hw), is_exact=True)
 
     def _scale(self, scaler: Scaler, size_hw: SizeHw, *, is_exact: bool) -> Array:

@@ -13,10 +13,11 @@ import numpy as np
 
 from runtimes.base import Runtime
 from runtimes.errors import InferenceError, UsageError, one_line
-from runtimes.sources import Frame, LiveSource, Source
+from runtimes.sources import Frame, ImageSource, LiveSource, Source
 from runtimes.stream.process_reader import TICK_S, ProcessReader
 from runtimes.stream.readers import JOIN_S, FileReader, LiveReader, Reader
 from runtimes.stream.status import Counts, SourceStatus
+from runtimes.stream.stillness import Stillness
 from runtimes.types import Detections
 
 HANG_S = 30.0
@@ -46,6 +47,8 @@ class Result(NamedTuple):
     reader: Reader
     frame: Frame
     found: Detections
+    is_still: bool = False
+    """Whether the detections are those of an earlier frame, since nothing had moved."""
 
 
 class Stream:
@@ -65,6 +68,7 @@ class Stream:
         *,
         is_patient: bool = False,
         hang_s: float = HANG_S,
+        spares_still: bool = False,
     ) -> None:
         """Make one; nothing is opened before it is iterated.
 
@@ -74,6 +78,8 @@ class Stream:
             sources: One source, several, or several by name.
             is_patient: Whether a source that cannot be opened at first is tried again for ever, as one that was lost.
             hang_s: After how many seconds without an answer the model counts as hanging.
+            spares_still: Whether frames of a camera or video in which nothing moved since the last inferred one get its
+                answer again, without the model.
 
         Raises:
             UsageError: If there is no source.
@@ -92,6 +98,8 @@ class Stream:
         for reader in self._readers:
             reader.source.input_hw = common_input(self._runtimes)
             reader.wants_picture = partial(self._wants_picture, reader)
+            if spares_still and not isinstance(reader.source, ImageSource):
+                reader.stillness = Stillness()
         self._turn = 0
         self._result: Result | None = None
         self._error: Exception | None = None
@@ -180,7 +188,7 @@ class Stream:
                     raise self._error
                 if self._result is not None:
                     result, self._result = self._result, None
-                    result.reader.ledger.hand_out()
+                    result.reader.ledger.hand_out(is_still=result.is_still)
                     self._changed.notify_all()
                     return result
                 if not any(worker.is_alive() for worker in self._workers):
@@ -201,19 +209,34 @@ class Stream:
         while (job := self._next_job()) is not None:
             start = time.monotonic()
             try:
-                found: Detections | Exception = infer(runtime, job.frame)
+                result: Result | Exception = self._answer(runtime, job)
             except Exception as error:
-                found = error
+                result = error
             with self._changed:
                 del self._busy_since[job.number]
                 self._pace_s += _LEARNING * (time.monotonic() - start - self._pace_s)
                 self._wait_for_turn(job)
-                if isinstance(found, Exception):
-                    self._fail(job, found)
+                if isinstance(result, Exception):
+                    self._fail(job, result)
                 else:
-                    self._deliver(Result(job.reader, job.frame, found))
+                    self._deliver(result)
         with self._changed:
             self._changed.notify_all()
+
+    def _answer(self, runtime: Runtime, job: Job) -> Result:
+        """What is found in a frame: by the model, or what was found before if nothing has moved since."""
+        stillness = job.reader.stillness
+        if stillness is None:
+            return Result(job.reader, job.frame, infer(runtime, job.frame))
+        blocks = stillness.measure(job.frame, runtime.card.input_size_hw)
+        with self._changed:
+            known = stillness.recall(blocks)
+        if known is not None:
+            return Result(job.reader, job.frame, known, is_still=True)
+        found = infer(runtime, job.frame)
+        with self._changed:
+            stillness.remember(job.number, blocks, found)
+        return Result(job.reader, job.frame, found)
 
     def _next_job(self) -> Job | None:
         """Wait for a frame of the source whose turn it is; None when all are over or we are told to stop."""

@@ -28,6 +28,10 @@ class ProcessReader(Reader):
         self._last = _NOTHING
         self._slot: Frame | None = None
         self._is_asked = False
+        self._due = 0.0
+        """When the next frame may be taken, by `time.monotonic`."""
+        self._is_resting = False
+        """Whether the frame that was asked for comes later than the model could take it."""
 
     @property
     def _patience_s(self) -> float:
@@ -36,6 +40,9 @@ class ProcessReader(Reader):
     def prepare(self, delay_s: float = 0.0) -> None:
         if self._connection is not None and self._slot is None and not self._is_asked and not self.is_paused:
             self._is_asked = True
+            rest_s = self._due - time.monotonic()
+            self._is_resting = rest_s > delay_s
+            delay_s = max(delay_s, rest_s)
             self._connection.ask(delay_s, is_whole=self.wants_picture())
 
     def pause(self, is_paused: bool) -> None:
@@ -46,6 +53,9 @@ class ProcessReader(Reader):
     def take(self) -> Frame:
         frame, self._slot = self._slot, None
         assert frame is not None
+        if self.source.infer_fps:
+            interval_s = 1 / self.source.infer_fps
+            self._due = max(self._due, time.monotonic() - interval_s) + interval_s
         return frame
 
     @property
@@ -89,10 +99,11 @@ class ProcessReader(Reader):
         last, self._last = self._last, report
         if report.received > last.received:
             self._receive(report.received - last.received, report)
-        self.ledger.drop("paused" if self.is_paused else "late", report.late - last.late)
+        cause = "paused" if self.is_paused else "limited" if self._is_resting else "late"
+        self.ledger.drop(cause, report.late - last.late)
         self.ledger.drop("damaged", report.damaged - last.damaged)
         if report.pixels is not None:
-            self._is_asked = False
+            self._is_asked = self._is_resting = False
             self._keep(report)
         self._changed.notify_all()
 

@@ -21,6 +21,7 @@ from runtimes.errors import EdgeError, SourceError, one_line
 from runtimes.sources import STALL_S, Frame, Source
 from runtimes.stream.backoff import pause_before_retry
 from runtimes.stream.status import Ledger, SourceStatus
+from runtimes.stream.stillness import Stillness
 
 AHEAD = 3
 """Frames of a file that are decoded ahead."""
@@ -42,6 +43,8 @@ class Reader(ABC):
         """Whether the stream ends with it, so that its error is raised and need not be logged."""
         self.wants_picture: Callable[[], bool] = lambda: True
         """Whether somebody may look at the picture of the next frame; called under the lock."""
+        self.stillness: Stillness | None = None
+        """Spares the model frames in which nothing moved; None where it sees all."""
         self.error: Exception | None = None
         """Why the source failed for good."""
         self._changed = changed
@@ -113,6 +116,7 @@ class Reader(ABC):
             fps=ledger.departures.per_second(now),
             source_fps=ledger.arrivals.per_second(now),
             size_hw=ledger.size_hw,
+            still=ledger.still,
         )
 
     @property

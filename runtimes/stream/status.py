@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-CAUSES = ("late", "damaged", "paused", "failed", "end")
+CAUSES = ("late", "damaged", "paused", "failed", "end", "limited")
 """Why frames are dropped: a newer one came before the model was free; the decoder called it broken; its source was
-paused; the model failed on it; it was waiting when its source was lost or the stream ended."""
+paused; the model failed on it; it was waiting when its source was lost or the stream ended; a newer one came before the
+next one was due, where the source says how many the model is to see (`#infer=5`)."""
 STATES = ("opening", "live", "stalled", "lost", "paused", "ended", "failed")
 """`stalled`: connected, but no frame in time; `lost`: the connection failed; both are tried again. `ended` and `failed`
 are for good."""
@@ -50,6 +51,8 @@ class SourceStatus:
     """Frames received per second, lately."""
     size_hw: tuple[int, int] | None
     """Height and width of the last frame, in pixels."""
+    still: int = 0
+    """Of the processed ones: frames that were not inferred, since nothing had moved."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ class Ledger:
     received: int = 0
     processed: int = 0
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CAUSES, 0))
+    still: int = 0
+    """Of the processed ones: frames that were not inferred, since nothing had moved."""
     running: int = 0
     """Frames that the model was given and that were not handed out yet."""
     reconnects: int = 0
@@ -119,10 +124,11 @@ class Ledger:
         """Write frames off."""
         self.dropped[cause] += count
 
-    def hand_out(self) -> None:
-        """A frame that was running goes to the caller."""
+    def hand_out(self, *, is_still: bool = False) -> None:
+        """A frame that was running goes to the caller; with an older answer if nothing had moved."""
         self.running -= 1
         self.processed += 1
+        self.still += is_still
         self.departures.add(self.processed, time.monotonic())
 
     def fail(self, cause: str) -> None:

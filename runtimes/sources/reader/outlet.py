@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from .scaling import SizeHw
+from .scaling import SizeHw, can_shrink
 from .shots import BrokenFrameError, Picture, Shot
 
 REPORT_S = 0.2
@@ -137,7 +137,8 @@ class Outlet:
         shot, self._newest = self._newest, None
         assert shot is not None
         try:
-            small = shot.small(self._input_hw, is_alone=not is_whole) if self._input_hw else None
+            is_small = self._input_hw and can_shrink(shot.size_hw, self._input_hw)
+            small = shot.small(self._input_hw, is_alone=not is_whole) if is_small else None
             whole = shot.whole() if is_whole or small is None else None
         except BrokenFrameError:
             self._counts["damaged"] += 1

@@ -22,6 +22,15 @@ def fit_size(source_hw: SizeHw, input_hw: SizeHw) -> SizeHw:
     return new_h, new_w
 
 
+def can_shrink(source_hw: SizeHw, input_hw: SizeHw) -> bool:
+    """Whether averages of areas give what the letterbox gives: from half the size on downwards.
+
+    Between a half and the whole the letterbox samples, and does not average, which a model notices (0.6 points of box
+    AP at 0.62). Such a picture is small, so it goes the whole way: as planes to the model's process, and there to RGB.
+    """
+    return 2 * input_hw[0] <= source_hw[0] or 2 * input_hw[1] <= source_hw[1]
+
+
 class Scaler:
     """Makes small RGB pictures of PyAV's frames; for one thread at a time."""
 
