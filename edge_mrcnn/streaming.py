@@ -13,6 +13,7 @@ from edge_mrcnn.live.session import Session
 from edge_mrcnn.live.settings import LiveSettings, field_names, make_settings
 from runtimes import Detections, Runtime
 from runtimes.sources import Frame, Source, open_sources
+from runtimes.sources.stride import stride_sources
 from runtimes.stream import Stream
 from runtimes.tiling import tile_model
 
@@ -53,6 +54,7 @@ def stream(
     conf: float = 0.5,
     tile: int | None = None,
     overlap: float = 0.2,
+    vid_stride: int = 1,
     wait: bool = False,
     **options: Any,
 ) -> ModelStream:
@@ -69,6 +71,7 @@ def stream(
         conf: Lowest score that counts, in [0, 1].
         tile: Side of the tiles in which large pictures are looked at too, in pixels; None for none.
         overlap: Least share of a tile that the next one sees too, in [0, 0.9].
+        vid_stride: Of video files every so many frames.
         wait: Whether a source that is not there yet is tried again for ever.
         **options: Options of `run` for tracking, counting and outputs, by the names of the settings' fields, such as
             `save`, `json`, `web`, `lines` or `is_tracked`; and what `runtimes.load` takes, such as `threads`.
@@ -80,7 +83,7 @@ def stream(
         EdgeError: If the model or a source cannot be opened, or an option cannot work.
     """
     several = [source] if isinstance(source, (str, int, Path)) else source
-    sources = open_sources([str(one) for one in several])
+    sources = stride_sources(open_sources([str(one) for one in several]), vid_stride)
     around = {name: options.pop(name) for name in field_names() & set(options)}
     settings = make_settings(conf=conf, **around)
     runtime = model if isinstance(model, Runtime) else runtimes.load(model, **options)

@@ -111,9 +111,6 @@ def cut_image(image_size_hw: tuple[int, int], config: TilingConfig) -> list[Pict
 class TiledRuntime(Runtime):
     """A model that looks at tiles and at the whole; closing it closes the model."""
 
-    takes_resized = False
-    """It needs the whole picture, not what was shrunk for the model's input."""
-
     def __init__(self, model: Runtime, config: TilingConfig) -> None:
         super().__init__(model.card)
         self.config = config

@@ -26,6 +26,7 @@ from edge_mrcnn.tune.choice import resolve_model
 from runtimes.formats import FORMATS
 from runtimes.model_file import ModelFile
 from runtimes.sources import Source, open_sources
+from runtimes.sources.stride import stride_sources
 from runtimes.stream import SourceStatus, Stream
 from runtimes.tiling import tile_model
 
@@ -36,8 +37,9 @@ FINISH_S = 1.0
 
 
 def run(
-    model: str | None, kind: str, sources: tuple[str, ...], max_frames: int | None, threads: int | None,
-    device: str | None, parallel: int, tile: int | None, overlap: float, wait: bool, settings: LiveSettings,
+    model: str | None, kind: str, sources: tuple[str, ...], vid_stride: int, max_frames: int | None,
+    threads: int | None, device: str | None, parallel: int, tile: int | None, overlap: float, wait: bool,
+    settings: LiveSettings,
 ) -> None:  # fmt: skip
     """Run a model live on cameras, streams or videos. Ctrl-C ends it and finishes the files; twice, at once.
 
@@ -45,7 +47,7 @@ def run(
     there is no camera, on a view over photographs.
     """
     shows_masks = not model or not sources
-    opened = open_sources(choose_sources(sources))
+    opened = stride_sources(open_sources(choose_sources(sources)), vid_stride)
     if shows_masks:
         settings = show_masks(settings, list(opened.values()))
     path, options = resolve_model(choose_model(model), kind, threads=threads, device=device)
@@ -101,6 +103,10 @@ OPTIONS = (
         help="Camera (0, /dev/video0, csi://0, picamera://0), URL, video, image, folder, glob, photograph or "
         "synthetic; several times for several. Options follow a #: 0#size=1280x720,fps=30,format=MJPG  [default: 0, or "
         "photograph where there is no camera]",
+    ),
+    click.option(
+        "--vid-stride", type=click.IntRange(1), default=1, show_default=True,
+        help="Of video files every so many frames.",
     ),
     click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames."),
     click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice]."),

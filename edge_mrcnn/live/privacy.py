@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from edge_mrcnn.live.classes import find_classes
 from runtimes import Detections, ModelCard
 from runtimes.anonymize import Anonymizer, AnonymizerConfig, Area, cover_areas
 from runtimes.errors import UsageError
+from runtimes.preprocess import resize_image
 from runtimes.sources import Frame, ImageSource, Source
-from runtimes.sources.pixels import Array, Pixels, RgbPixels, SizeHw
+from runtimes.sources.pixels import Array, Pixels
 
 DEFAULT_CONF = 0.1
 
@@ -86,16 +88,23 @@ class Privacy:
         is_video = not isinstance(self._sources.get(frame.source), ImageSource)
         if frame.source not in self._anonymizers or not is_video:
             self._anonymizers[frame.source] = [Anonymizer(plan) for plan in self._plans]
-        areas = [
-            area for anonymizer in self._anonymizers[frame.source] for area in anonymizer.follow(found, frame.time_s)
-        ]
-        return replace(frame, image=CoveredPixels(frame.pixels, areas), small=None)
+        areas: list[Area] = []
+        for anonymizer in self._anonymizers[frame.source]:
+            areas += anonymizer.follow(found, frame.time_s)
+        # What the model reads of the picture shows everything, so it goes no further.
+        changes: dict[str, Any] = {"image": CoveredPixels(frame.pixels, areas), "small": None}
+        return replace(frame, **changes)
 
 
 class CoveredPixels(Pixels):
-    """A picture in which areas are covered: in full size, when somebody looks."""
+    """A picture in which areas are covered; whoever asks for it in any size gets it so."""
 
-    def __init__(self, pixels: Pixels, areas: Sequence[Area]) -> None:
+    def __init__(self, pixels: Pixels, areas: list[Area]) -> None:
+        """
+        Args:
+            pixels: As they came; what RGB is made of them is overwritten, where it can be.
+            areas: What is covered.
+        """
         super().__init__(pixels.size_hw)
         self.is_kept = pixels.is_kept
         self._pixels: Pixels | None = pixels
@@ -106,10 +115,13 @@ class CoveredPixels(Pixels):
         image = self._pixels.rgb()
         return cover_areas(image if image.flags.writeable else image.copy(), self._areas)
 
-    def _make_resized(self, size_hw: SizeHw) -> Array:
+    def _make_resized(self, size_hw: tuple[int, int]) -> Array:
+        # Not resized first: areas have the size of the whole picture, and small cells would keep more of it.
         self._rgb = self._make_rgb()
         self._forget()
-        return RgbPixels(self._rgb).resized(size_hw)
+        if size_hw == self.size_hw:
+            return self._rgb.copy()
+        return resize_image(self._rgb, size_hw, size_hw[0] / self.size_hw[0])
 
     def _forget(self) -> None:
         self._pixels = None

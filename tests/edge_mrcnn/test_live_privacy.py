@@ -12,16 +12,18 @@ import cv2
 import numpy as np
 import pytest
 from live_servers import Broker, Listener, Receiver, decode_jpeg, needs_broker, wait_for
-from live_site import CARD, SIZE_HW
+from live_site import CARD, SIZE_HW, detect
 
 from edge_mrcnn.live.loop import run_loop
 from edge_mrcnn.live.outputs.window import Window
-from edge_mrcnn.live.privacy import DEFAULT_CONF, PrivacySettings
+from edge_mrcnn.live.privacy import DEFAULT_CONF, Privacy, PrivacySettings
 from edge_mrcnn.live.session import Session
 from edge_mrcnn.live.settings import make_settings
 from runtimes import FakeRuntime, RawOutputs, UsageError
+from runtimes.errors import UnavailableError
 from runtimes.postprocess import paste_mask
 from runtimes.sources import Frame, Source, open_source
+from runtimes.sources.pixels import MissingPixels
 from runtimes.stream import Stream
 
 BOX = np.array([100, 20, 220, 160], np.float32)
@@ -179,6 +181,45 @@ class TestPlan:
     def test_unknown_class_is_named_with_its_option(self):
         with pytest.raises(UsageError, match=r"--hide: class 'botle': the model has cup, bottle; did you mean bottle"):
             PrivacySettings(hide=("botle",)).plan(CARD)
+
+
+class TestPixels:
+    """A frame of a video is planes of the decoder: RGB, and any smaller size, are made of them when somebody looks."""
+
+    @pytest.fixture
+    def frame(self, tmp_path):
+        av = pytest.importorskip("av")
+        with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+            video = container.add_stream("libx264", rate=25)
+            video.height, video.width, video.pix_fmt = *SIZE_HW, "yuv420p"
+            video.options = {"crf": "5"}
+            picture = av.VideoFrame.from_ndarray(np.repeat(PATTERN[..., None], 3, axis=2))
+            for packet in [*video.encode(picture), *video.encode()]:
+                container.mux(packet)
+        source = open_source(str(tmp_path / "clip.mp4"))
+        source.input_hw = (96, 160)
+        return next(iter(source))
+
+    def protect(self, frame):
+        found = Flickering()(np.zeros((1, *SIZE_HW, 3), np.uint8))
+        detections = detect((160, 90))
+        detections = replace(detections, boxes_xyxy=found.boxes, mask_probs=found.masks)
+        return Privacy(PrivacySettings(blur=("cup",)), CARD, {}).protect(frame, detections)
+
+    def test_every_size_is_covered(self, frame):
+        assert likeness(frame.pixels.resized((120, 213))) > 0.6
+        covered = self.protect(frame)
+        assert covered.small is None and frame.small is not None
+        for size_hw in ((120, 213), SIZE_HW):
+            assert likeness(covered.pixels.resized(size_hw)) < 0.35
+        assert likeness(covered.image) < 0.35
+
+    def test_picture_that_nobody_wants_is_not_made(self):
+        frame = Frame(MissingPixels(SIZE_HW), 0, 0.0, "door", "door")
+        covered = self.protect(frame)
+        assert not covered.pixels.is_kept and covered.size_hw == SIZE_HW
+        with pytest.raises(UnavailableError):
+            covered.pixels.rgb()
 
 
 def test_images_of_a_folder_hold_nothing_over(tmp_path):

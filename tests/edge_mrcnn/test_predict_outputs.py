@@ -18,6 +18,7 @@ from edge_mrcnn.data.collection import Collection, to_coco_polygons
 from edge_mrcnn.data.loading import load
 from runtimes import Detections, FakeRuntime, UsageError
 from runtimes.preprocess import read_image
+from runtimes.sources import open_source
 
 DOG = 'a "quoted" <dog> é'
 
@@ -45,6 +46,34 @@ def invoke(model_files, folder, tmp_path):
         return outcome
 
     return run_it
+
+
+def make_video(path: Path, frames: int) -> Path:
+    """A bright video: the toy model finds all of its six objects in each frame."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (96, 64))
+    for _ in range(frames):
+        writer.write(np.full((64, 96, 3), 200, np.uint8))
+    writer.release()
+    return path
+
+
+class TestStride:
+    def test_every_third_frame_of_a_video(self, invoke, tmp_path):
+        source = make_video(tmp_path / "clip.avi", 8)
+        outcome = invoke("--vid-stride", 3, "--json", "-", source=source, command=run.command)
+        records = [json.loads(line) for line in outcome.stdout.splitlines()]
+        assert [(record["frame"], record["time_s"]) for record in records] == [(0, 0.0), (3, 0.15), (6, 0.3)]
+        assert "3 received, 3 processed" in outcome.stderr
+
+    def test_recording_plays_at_the_pace_of_the_video(self, invoke, tmp_path):
+        source = make_video(tmp_path / "clip.avi", 8)
+        invoke("--vid-stride", 4, "--save", tmp_path / "out.mp4", source=source, command=run.command)
+        times = [frame.time_s for frame in open_source(str(tmp_path / "out.mp4"))]
+        assert times == pytest.approx([0, 0.2], abs=0.01)
+
+    def test_cameras_and_images_have_none(self, invoke):
+        with pytest.raises(UsageError, match="--vid-stride 2: no source is a video file"):
+            invoke("--vid-stride", 2, command=run.command)
 
 
 class TestChoice:
@@ -109,12 +138,8 @@ class TestYoloLabels:
         np.testing.assert_allclose(corners.max(axis=0), [28, 22], atol=2)
 
     def test_frames_of_a_video_are_numbered(self, invoke, tmp_path):
-        path = tmp_path / "clip.avi"
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (96, 64))
-        for _ in range(2):
-            writer.write(np.full((64, 96, 3), 200, np.uint8))
-        writer.release()
-        outcome = invoke("--save-txt", tmp_path / "labels", source=path, command=run.command)
+        source = make_video(tmp_path / "clip.avi", 2)
+        outcome = invoke("--save-txt", tmp_path / "labels", source=source, command=run.command)
         assert sorted(one.name for one in (tmp_path / "labels").iterdir()) == ["clip_000000.txt", "clip_000001.txt"]
         assert f"wrote {tmp_path / 'labels'}: labels of 2 pictures" in outcome.output
 

@@ -160,6 +160,11 @@ def test_tiles_that_cannot_be_are_refused(tile, overlap, complaint):
         tile_model(FakeRuntime(CARD, find_colors), tile, overlap)
 
 
+def test_a_source_need_not_shrink_for_it():
+    model = FakeRuntime(CARD, find_colors)
+    assert model.takes_resized and not tile_model(model, 128).takes_resized
+
+
 def test_no_tiles_is_the_model_itself():
     model = FakeRuntime(CARD, find_colors)
     assert tile_model(model, None) is model
