@@ -280,6 +280,8 @@ class TrainConfig:
     """Validation images at most in the evaluations during training."""
     patience: Annotated[int, Range(0)] = 0
     """Evaluations without a better mask AP after which training stops; 0 never stops early."""
+    logger: Literal["tensorboard", "mlflow", "wandb"] = "tensorboard"
+    """Log of losses and AP: TensorBoard's events, and MLflow or Weights & Biases beside them."""
     distill_maps: Annotated[float, Range(0)] = 0.0
     """Weight of the loss between the pyramids of student and teacher, for a backbone without published weights."""
     distill_features: Annotated[float, Range(0)] = 1.0

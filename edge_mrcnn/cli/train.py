@@ -69,7 +69,7 @@ SECTIONS = {
     "Distillation, with --teacher": (
         "distill_maps", "distill_features", "distill_classes", "distill_boxes", "distill_masks",
     ),
-    "Evaluation": ("eval_every", "eval_limit", "patience"),
+    "Evaluation and logs": ("eval_every", "eval_limit", "patience", "logger"),
     "Machine": ("precision", "channels_last", "compile", "devices", "nodes"),
     "Parts of the model, else the preset's or the checkpoint's": tuple(
         name for name in PARTS if name not in ("image_size_hw", "backbone")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import lightning
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
 from edge_mrcnn.config import TrainConfig
@@ -22,7 +23,8 @@ from edge_mrcnn.train.checks import check_data, check_resume, hash_data
 from edge_mrcnn.train.compiling import compile_backbone
 from edge_mrcnn.train.curves import CurvesPicture
 from edge_mrcnn.train.distillation import Teacher
-from edge_mrcnn.train.manners import EventFiles, plain_interrupts, plain_memory_errors, quiet_lightning
+from edge_mrcnn.train.loggers import expect_logger, make_loggers
+from edge_mrcnn.train.manners import plain_interrupts, plain_memory_errors, quiet_lightning
 from edge_mrcnn.train.precision import lightning_precision
 from edge_mrcnn.train.progress import EpochLines, MetricsFile
 from edge_mrcnn.train.start import keep_frozen
@@ -98,13 +100,15 @@ def train(
     if config.compile:
         compile_backbone(checkpoint.model, checkpoint.config.image_size_hw, pick_device(device))
     with quiet_lightning(), plain_interrupts(), plain_memory_errors(config, checkpoint.config.image_size_hw):
-        trainer = _trainer(output, config, device, devices, nodes, _callbacks(output, steps, average, best, callbacks))
+        loggers = make_loggers(output, config, _facts(checkpoint, data, config))
+        trainer = _trainer(loggers, config, device, devices, nodes, _callbacks(output, steps, average, best, callbacks))
         loader = train_loader(dataset, rank=trainer.global_rank, world_size=trainer.world_size)
         trainer.fit(task, loader, ckpt_path=output / RESUME_FILE if resume else None, weights_only=True)
     return output / "best.pt"
 
 
 def _check_settings(config: TrainConfig, device: str) -> None:
+    expect_logger(config.logger)
     if config.epochs < 1:
         raise UsageError(f"epochs {config.epochs}: expected at least 1 to train")
     if config.channels_last and pick_device(device).type != "cuda":
@@ -128,7 +132,7 @@ def _callbacks(
 
 
 def _trainer(
-    output: Path, config: TrainConfig, device: str, devices: int, nodes: int, callbacks: list[Callback]
+    loggers: list[Logger], config: TrainConfig, device: str, devices: int, nodes: int, callbacks: list[Callback]
 ) -> lightning.Trainer:
     where = pick_device(device)
     on_cuda = where.type == "cuda"
@@ -143,13 +147,25 @@ def _trainer(
         max_steps=config.max_steps or -1,
         gradient_clip_val=config.clip_norm or None,
         sync_batchnorm=many and on_cuda and not config.freeze_norm,
-        logger=EventFiles(output, name="", version="tensorboard"),
+        logger=loggers,
         log_every_n_steps=10,
         callbacks=callbacks,
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def _facts(checkpoint: Checkpoint, data: CocoData, config: TrainConfig) -> dict[str, object]:
+    """What a logger keeps of a training once: its settings, its model and its data."""
+    return {
+        **asdict(config),
+        "model": checkpoint.config.name,
+        "backbone": checkpoint.config.backbone,
+        "image_size_hw": checkpoint.config.image_size_hw,
+        "data": data.path.name,
+        "images": len(data.images),
+    }
 
 
 def _with_provenance(
