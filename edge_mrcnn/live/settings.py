@@ -71,6 +71,10 @@ class LiveSettings:
         if self.blur_conf is not None and not (self.blur or self.hide):
             raise UsageError("--blur-conf is for --blur and --hide: name the classes, such as --blur person")
 
+        if self.spares_still and (self.blur or self.hide):
+            # An answer that missed somebody would hold for as long as nothing moves.
+            raise UsageError("--still: with --blur or --hide every frame has to be inferred; leave one of them out")
+
     @property
     def owns_standard_output(self) -> bool:
         """Whether an output writes to standard output, so that nothing else may."""

@@ -178,6 +178,10 @@ class TestPlan:
         with pytest.raises(UsageError, match=r"--blur-conf 0.2: this file gives nothing below 0.3"):
             PrivacySettings(blur=("cup",), conf=0.2).plan(self.card(0.3))
 
+    def test_answers_of_earlier_frames_cover_nobody(self):
+        with pytest.raises(UsageError, match="--still: with --blur or --hide every frame has to be inferred"):
+            make_settings(blur="cup", spares_still=True)
+
     def test_unknown_class_is_named_with_its_option(self):
         with pytest.raises(UsageError, match=r"--hide: class 'botle': the model has cup, bottle; did you mean bottle"):
             PrivacySettings(hide=("botle",)).plan(CARD)
