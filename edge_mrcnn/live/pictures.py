@@ -107,13 +107,15 @@ class PictureEncoder:
             slot = self._slots.setdefault((source, size), _Slot())
             if slot.picture and slot.newest and time.monotonic() - slot.looked_s > INTEREST_S:
                 after = slot.picture.number  # of when somebody looked last; a newer frame waits to be drawn
+            # Once: two who wait would wake each other without end.
+            slot.looked_s = time.monotonic()
+            self._changed.notify_all()
             while not self.is_closed:
                 slot.looked_s = time.monotonic()
                 if slot.picture and slot.picture.number != after:
                     return slot.picture
                 if slot.looked_s >= deadline:
                     return None
-                self._changed.notify_all()
                 self._changed.wait(min(deadline - slot.looked_s, INTEREST_S / 2))
             return None
 

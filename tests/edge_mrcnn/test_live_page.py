@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 import pytest
 from live_servers import wait_for
-from live_site import SIZE_HW, Moving, running
+from live_site import SIZE_HW, Moving, running, start_thread
 
 from edge_mrcnn.live import access
 from edge_mrcnn.live.access import Access, Address, Viewers, parse_address
-from edge_mrcnn.live.pictures import encode
+from edge_mrcnn.live.pictures import PictureEncoder, encode
 from edge_mrcnn.live.web import MAX_CONNECTIONS
 from runtimes import UsageError
 from runtimes.errors import UnavailableError
@@ -353,3 +353,21 @@ class TestHead:
             connection.request("HEAD", path)
             assert connection.getresponse().status == status
             connection.close()
+
+
+def test_viewers_of_a_source_without_frames_do_not_wake_each_other():
+    encoder = PictureEncoder(start_thread)
+    waits, wait = [], encoder._changed.wait
+
+    def count(timeout=None):
+        waits.append(timeout)
+        return wait(timeout)
+
+    encoder._changed.wait = count
+    viewers = [threading.Thread(target=encoder.wait, args=("door", "large", 0, 0.5)) for _ in range(3)]
+    for viewer in viewers:
+        viewer.start()
+    for viewer in viewers:
+        viewer.join()
+    encoder.close()
+    assert len(waits) < 30
