@@ -185,6 +185,7 @@ def choose_ways(
             arguments = text.format(folder=folder, port=free_port(), broker=mqtt)
             ways.append(Way(f"run: {output}", "ours", str(model), arguments))
             if before:
+                arguments = text.format(folder=folder, port=free_port(), broker=mqtt)
                 ways.append(Way(f"before: {output}", "ours", str(model), arguments, before.resolve()))
     ways += [Way(name, name, str(model)) for name in ("pyav", "opencv")]
     if peer:

@@ -109,7 +109,13 @@ def open_network(text: str) -> LiveSource | VideoSource:
         UsageError: If an option is not known.
     """
     hide(*find_secrets(text))
-    known = {"transport": "tcp or udp", "fps": "5 (of an address that gives single pictures)", **LIMITS}
+    known = {
+        "transport": "tcp or udp",
+        "fps": "5 (of an address that gives single pictures)",
+        "decoder": "h264_v4l2m2m (FFmpeg's name of a decoder)",
+        "skip": "loopfilter or nonref",
+        **LIMITS,
+    }
     url, options = split_options(text, known)
     address = parse_url(url)
     hide(*find_secrets(address.url))
@@ -134,6 +140,7 @@ def open_network(text: str) -> LiveSource | VideoSource:
         "options": settings,
         "is_web": is_web and not path.endswith(PLAYLIST_SUFFIXES),
         "fps": parse_rate(options["fps"]) if "fps" in options else None,
+        **parse_decoding(options),
     }
     return LiveSource(name, plan, **parse_limits(options))
 
@@ -149,6 +156,16 @@ def parse_limits(options: Mapping[str, str]) -> dict[str, float]:
     if "infer" in options:
         limits["infer_fps"] = parse_rate(options["infer"], key="infer")
     return limits
+
+
+def parse_decoding(options: Mapping[str, str]) -> dict[str, str]:
+    """By what a stream is decoded, and what is left undone; "" for the usual."""
+    decoder, skip = options.get("decoder", ""), options.get("skip", "")
+    if not re.fullmatch(r"\w*", decoder):
+        raise UsageError(f"decoder={decoder}: expected FFmpeg's name of a decoder, such as h264_v4l2m2m")
+    if skip not in ("", "loopfilter", "nonref"):
+        raise UsageError(f"skip={skip}: expected loopfilter or nonref")
+    return {"decoder": decoder, "skip": skip}
 
 
 def choose_transport(name: str, options: Mapping[str, str]) -> str:

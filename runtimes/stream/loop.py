@@ -26,8 +26,8 @@ FAILURES = 3
 """The model may fail on so many frames one after the other; the next failure ends the stream."""
 _LEARNING = 0.2
 """Weight of the last frame in the average time of the model."""
-_LEAD_S = 0.012
-"""How long before a model is free the next frame is asked for: making RGB of 1080p and bringing it over takes this."""
+_LEAD_S = 0.006
+"""How long before a model is free the next frame is asked for: scaling 1080p and bringing it over takes this."""
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from stream_servers import MjpegServer
 
-from runtimes import FakeRuntime, preprocess
+from runtimes import FakeRuntime, UsageError, preprocess
 from runtimes.errors import UnavailableError
 from runtimes.preprocess import letterbox
 from runtimes.sources import Frame, open_source
 from runtimes.sources.pixels import AvPixels, MissingPixels, RgbPixels, make_scaler, view_rgb
-from runtimes.sources.reader import mjpeg, scaling
+from runtimes.sources.reader import mjpeg, network, scaling
+from runtimes.sources.reader.outlet import Trouble
 from runtimes.sources.shared_memory import PIECES, SharedMemory, SharedPixels
 from runtimes.stream import Stream
 
@@ -288,3 +289,38 @@ class TestJpeg:
 def test_rgb_pixels_resize_as_the_letterbox_does():
     image = paint()
     assert np.array_equal(RgbPixels(image).resized((90, 160)), preprocess.resize_image(image, (90, 160), 0.25))
+
+
+class TestDecoder:
+    @pytest.fixture
+    def container(self, tmp_path):
+        path = tmp_path / "camera.mp4"
+        with av.open(str(path), "w") as container:
+            video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "tune": "zerolatency"})
+            video.width, video.height, video.pix_fmt = 320, 240, "yuv420p"
+            for seed in range(12):
+                container.mux(video.encode(av.VideoFrame.from_ndarray(paint((240, 320), seed), format="rgb24")))
+            container.mux(video.encode())
+        with av.open(str(path)) as container:
+            yield container
+
+    @pytest.mark.parametrize("name", ["", "h264"])
+    @pytest.mark.parametrize("skip", ["", "loopfilter", "nonref"])
+    def test_stream_is_decoded_as_its_options_say(self, container, name, skip):
+        video = container.streams.video[0]
+        decoder = network.choose_decoder(av, video, name, skip)
+        packets = [packet if packet.size else None for packet in container.demux(video)]
+        frames = [frame for packet in packets for frame in decoder.decode(packet)]
+        assert len(frames) == 12 and (frames[0].height, frames[0].width) == (240, 320)
+
+    def test_decoder_that_is_not_there_is_named(self, container):
+        with pytest.raises(Trouble, match="h264_nowhere does not open here") as caught:
+            network.choose_decoder(av, container.streams.video[0], "h264_nowhere", "")
+        assert caught.value.code == "no-codec"
+
+    def test_options_reach_the_reading_process_and_others_are_refused(self):
+        source = open_source("rtsp://127.0.0.1/live#decoder=h264_v4l2m2m,skip=loopfilter")
+        assert (source._plan["decoder"], source._plan["skip"]) == ("h264_v4l2m2m", "loopfilter")
+        for option, words in {"skip=all": "expected loopfilter or nonref", "decoder=a-b": "FFmpeg's name"}.items():
+            with pytest.raises(UsageError, match=words):
+                open_source(f"rtsp://127.0.0.1/live#{option}")

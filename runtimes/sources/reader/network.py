@@ -46,13 +46,13 @@ def read_network(plan: dict[str, Any], outlet: Outlet) -> None:
 def _read_with_pyav(av: Any, plan: dict[str, Any], options: dict[str, str], outlet: Outlet) -> None:
     limit = plan["timeout_s"]
     with av.open(plan["url"], options=options, timeout=(limit, limit)) as container:
-        _decode(av, container, outlet)
+        _decode(av, container, plan, outlet)
 
 
-def _decode(av: Any, container: Any, outlet: Outlet) -> None:
+def _decode(av: Any, container: Any, plan: dict[str, Any], outlet: Outlet) -> None:
     """Decode the first video of an open container, frame by frame; broken ones are counted and left out."""
     video = _choose_video(container)
-    video.thread_type = "SLICE"  # threads over frames would hold some of them back
+    decoder = choose_decoder(av, video, plan["decoder"], plan["skip"])
     ends = UsualEnd() if video.codec_context.name == "mjpeg" else None
     clock = _choose_clock(container, outlet)
     scaler = Scaler(av)
@@ -62,7 +62,7 @@ def _decode(av: Any, container: Any, outlet: Outlet) -> None:
             outlet.damaged()
             continue
         try:
-            frames = packet.decode()
+            frames = decoder.decode(packet if packet.size else None)
         except av.error.InvalidDataError:
             outlet.damaged()
             continue
@@ -85,6 +85,36 @@ def _choose_video(container: Any) -> Any:
     if getattr(video, "codec_context", None) is None:
         raise Trouble("no-codec", "the video is of a kind that this FFmpeg cannot decode")
     return video
+
+
+def choose_decoder(av: Any, video: Any, name: str, skip: str) -> Any:
+    """The codec context that decodes a video.
+
+    Args:
+        av: The package PyAV.
+        video: The stream.
+        name: FFmpeg's name of a decoder, such as "h264_v4l2m2m"; "" for the usual one.
+        skip: "loopfilter", "nonref" or "": what is left undone.
+
+    Raises:
+        Trouble: If there is no such decoder, or the hardware for it is not there.
+    """
+    decoder = video.codec_context
+    if name:
+        try:
+            decoder = av.CodecContext.create(name, "r")
+            decoder.extradata = video.codec_context.extradata
+            decoder.open()
+        except (av.error.FFmpegError, ValueError) as error:
+            reason = f"{name} does not open here ({type(error).__name__}); without #decoder= the processor decodes"
+            raise Trouble("no-codec", reason) from None
+    else:
+        decoder.thread_type = "SLICE"  # threads over frames would hold some of them back
+    if skip == "loopfilter":
+        decoder.options = {"skip_loop_filter": "all"}
+    elif skip == "nonref":
+        decoder.skip_frame = "NONREF"
+    return decoder
 
 
 class _Clock:

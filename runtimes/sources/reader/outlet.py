@@ -137,8 +137,9 @@ class Outlet:
         shot, self._newest = self._newest, None
         assert shot is not None
         try:
-            is_small = self._input_hw and can_shrink(shot.size_hw, self._input_hw)
-            small = shot.small(self._input_hw, is_alone=not is_whole) if is_small else None
+            input_hw, small = self._input_hw, None
+            if input_hw and can_shrink(shot.size_hw, input_hw):
+                small = shot.small(input_hw, is_alone=not is_whole)
             whole = shot.whole() if is_whole or small is None else None
         except BrokenFrameError:
             self._counts["damaged"] += 1
