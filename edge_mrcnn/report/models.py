@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import runtimes
@@ -14,6 +14,7 @@ from runtimes import ModelCard, Runtime
 from runtimes.errors import MissingExtraError, ModelFileError, UnknownFormatError
 from runtimes.progress import Progress, silent
 from runtimes.shipped import model_file
+from runtimes.tiling import tile_model
 
 Layers = dict[str, tuple[int, int]]
 """Part of the net to its layers that compute in integers, and in floating point."""
@@ -57,7 +58,14 @@ def open_model(
         MissingExtraError: If the runtime, or torch, is not installed.
         UsageError: If the device is not there.
     """
-    path = model_file(path)
+    model = _open(model_file(path), device, threads)
+    if tile is None:
+        return model
+    tiled = tile_model(model.runtime, tile, overlap)
+    return replace(model, runtime=tiled, runs_as={**model.runs_as, "tiles": tiled.describe()["tiles"]})
+
+
+def _open(path: Path, device: str, threads: int | None) -> Model:
     asked = {"threads": "the runtime's choice" if threads is None else str(threads)}
     if is_checkpoint(path):
         return _open_checkpoint(path, device, threads, asked)

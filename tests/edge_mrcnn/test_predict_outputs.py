@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edge_mrcnn.cli import predict, report, run
+from edge_mrcnn.cli import predict, run
 from edge_mrcnn.data.collection import Collection, to_coco_polygons
 from edge_mrcnn.data.loading import load
+from edge_mrcnn.report.models import open_model
+from edge_mrcnn.streaming import stream
 from runtimes import Detections, FakeRuntime, UsageError
 from runtimes.preprocess import read_image
 from runtimes.sources import open_source
@@ -241,4 +243,11 @@ def test_tiles_are_looked_at_by_every_verb(invoke, model_files, folder, tmp_path
     live = invoke("--tile", 64, "--json", "-", command=run.command)
     first = json.loads(live.stdout.splitlines()[0])
     assert len(first["detections"]) == sum(int(part.split()[0]) for part in tiled.partition(": ")[2].split(", "))
-    assert {"--tile", "--overlap"} <= {opt for one in report.command.params for opt in one.opts}
+    image = read_image(folder / "0007.png")
+    opened = open_model(model_files[".onnx"], tile=64, threads=1)
+    with opened.runtime as runtime:
+        assert len(runtime.infer(image)) >= len(first["detections"]) and opened.runs_as["tiles"] == "64 px, overlap 0.2"
+    with open_model(model_files[".onnx"], threads=1).runtime as runtime:
+        assert len(runtime.infer(image)) == 3
+    (_, found), *_ = stream(model_files[".onnx"], folder, tile=64)
+    assert len(found) == len(first["detections"])
