@@ -122,7 +122,7 @@ class Child:
 
     def _explain_death(self) -> str:
         code = self._process.wait()
-        if code == -signal.SIGKILL:
+        if hasattr(signal, "SIGKILL") and code == -signal.SIGKILL:
             return "its process was killed: most likely there is not enough memory"
         if code < 0:
             return f"its process crashed: {signal.Signals(-code).name}"

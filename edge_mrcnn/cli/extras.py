@@ -19,13 +19,18 @@ EXTRAS = {
 }
 """Extra of our package -> top-level modules that it brings."""
 
+OF_LINUX = ("grp", "pwd", "fcntl", "resource")
+"""Modules of Python itself that Windows has not."""
+
 VERBS = {"prune": "prune", "export": "export", "quantize": "export", "demo": "all"}
 """Verb -> the extra that brings all that it needs, where that is more than the first missing package tells."""
 
 
 def explain_missing(error: ModuleNotFoundError, verb: str) -> str | None:
-    """What to install, in one line; None where the missing module is none that an extra brings."""
+    """What to install, or what is missing here, in one line; None where the module is none that an extra brings."""
     module = (error.name or "").partition(".")[0]
+    if module in OF_LINUX:
+        return f"{verb or 'this'} needs Linux: this Python has no module {module}"
     extra = next((name for name, modules in EXTRAS.items() if module in modules), None)
     if extra is None:
         return None

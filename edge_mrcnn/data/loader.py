@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Iterator
 
@@ -64,9 +65,14 @@ def train_loader(dataset: InstanceDataset, *, rank: int = 0, world_size: int = 1
         drop_last=True,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        multiprocessing_context="forkserver" if workers else None,
+        multiprocessing_context=_start_method() if workers else None,
         generator=torch.Generator(),  # iterating must not move the global one, which the losses sample from
     )
+
+
+def _start_method() -> str:
+    """How workers start: never by a copy of this process, whose threads it may hold; Windows has one way alone."""
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def usable_cores() -> int:

@@ -11,11 +11,12 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from runtimes.errors import SourceError, UsageError, expect_text
+from runtimes.redaction import redact
 from runtimes.shipped import list_shipped
 from runtimes.sources.address import PIPELINE, parse_rate, parse_size, split_label, split_options
 from runtimes.sources.base import CODES, STALL_S, Frame, Source
@@ -24,6 +25,7 @@ from runtimes.sources.live import LiveSource, open_camera, open_csi, open_gstrea
 from runtimes.sources.photograph import PhotographSource
 from runtimes.sources.playlist import PlaylistSource, is_recording
 from runtimes.sources.synthetic import SyntheticSource
+from runtimes.sources.systems import expect_system
 
 __all__ = [
     "CODES",
@@ -102,11 +104,11 @@ def open_source(text: str | Path) -> Source:
     if _exists(text) and not _is_camera(text):
         return open_file(text)
     if _is_device(text.partition("#")[0]):
-        return open_camera(text)
+        return _open_live(open_camera, text)
     _refuse_options_of_files(text)
     for pattern, open_live in LIVE:
         if pattern.match(text):
-            return open_live(text)
+            return _open_live(open_live, text)
     if _MISTYPED.match(text):
         raise SourceError(
             "an address is written scheme://host/path, such as rtsp://user:password@192.168.1.20/live; this one is not",
@@ -116,6 +118,17 @@ def open_source(text: str | Path) -> Source:
         if re.match(rf"{name}(#|$)", text):
             return open_generated(text)
     return open_file(text)
+
+
+def _open_live(open_live: Callable[[str], Source], text: str) -> Source:
+    """A live source, where this operating system can read it."""
+    is_network = open_live is open_network
+    if not is_network:
+        expect_system(redact(text), is_network=False)
+    source = open_live(text)
+    if is_network and isinstance(source, LiveSource):  # and not a file on a web server
+        expect_system(source.name, is_network=True)
+    return source
 
 
 _MISTYPED = re.compile(r"[a-z][a-z0-9+.-]*(:/|//)|[^/\s]+:[^/\s]*@|[^/\s]+@[^/\s]+[:/]", re.IGNORECASE)

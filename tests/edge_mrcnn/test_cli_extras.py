@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_mrcnn.cli.extras import EXTRAS
+from edge_mrcnn.cli.extras import EXTRAS, explain_missing
 
 ROOT = Path(__file__).parents[2]
 HEAVY = [module for extra in ("train", "prune", "export", "report", "demo") for module in EXTRAS[extra]]
@@ -88,3 +88,8 @@ def test_package_that_is_broken_is_one_line(cli, monkeypatch):
     outcome = cli("doctor")
     assert outcome.code == 1 and "Traceback" not in outcome.err
     assert "cv2: cannot be imported, though it is installed: libGL.so.1" in outcome.err
+
+
+def test_verb_of_linux_says_so_elsewhere():
+    error = ModuleNotFoundError("No module named 'grp'", name="grp")
+    assert explain_missing(error, "service") == "service needs Linux: this Python has no module grp"

@@ -434,3 +434,24 @@ def is_running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("system", "text", "words"),
+    [
+        ("win32", "0", "0: cameras need Linux, whose V4L2 reads them; on this system files can be read"),
+        ("darwin", "0", "on this system files and network streams can be read"),
+        ("darwin", "csi://0", "cameras need Linux"),
+        ("win32", "rtsp://127.0.0.1/live", "network streams need Linux or macOS"),
+    ],
+)
+def test_live_source_says_which_system_it_needs(system, text, words, monkeypatch):
+    monkeypatch.setattr(sys, "platform", system)
+    with pytest.raises(UsageError, match=words):
+        open_source(text)
+
+
+@pytest.mark.parametrize(("system", "text"), [("darwin", "rtsp://127.0.0.1/live"), ("win32", "synthetic")])
+def test_source_that_another_system_can_read_is_opened(system, text, monkeypatch):
+    monkeypatch.setattr(sys, "platform", system)
+    assert open_source(text) is not None
