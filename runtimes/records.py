@@ -13,7 +13,7 @@ from runtimes.masks import Masks
 Array = NDArray[Any]
 
 
-class Rows(Protocol):
+class ResultRows(Protocol):
     """What a record needs of `runtimes.types.Detections`, which writes its records by this module."""
 
     @property
@@ -49,7 +49,7 @@ class Rows(Protocol):
         """The masks in the image."""
 
 
-def list_coco_results(found: Rows, image_id: int | str) -> list[dict[str, Any]]:
+def list_coco_results(found: ResultRows, image_id: int | str) -> list[dict[str, Any]]:
     """See `Detections.to_coco`."""
     x0, y0, x1, y1 = found.boxes_xyxy.astype(np.float64).T
     boxes_xywh = np.stack([x0, y0, x1 - x0, y1 - y0], axis=1).round(3).tolist()
@@ -68,7 +68,7 @@ def list_coco_results(found: Rows, image_id: int | str) -> list[dict[str, Any]]:
     return records
 
 
-def summarize(found: Rows, *, normalize: bool, decimals: int) -> list[dict[str, Any]]:
+def summarize(found: ResultRows, *, normalize: bool, decimals: int) -> list[dict[str, Any]]:
     """See `Detections.summary`."""
     height, width = found.image_size_hw
     size_xy = np.array([width, height] if normalize else [1, 1])
@@ -88,7 +88,7 @@ def summarize(found: Rows, *, normalize: bool, decimals: int) -> list[dict[str, 
     return records
 
 
-def convert_to_supervision(found: Rows, *, compact: bool) -> Any:
+def convert_to_supervision(found: ResultRows, *, compact: bool) -> Any:
     """See `Detections.to_supervision`."""
     try:
         import supervision
@@ -120,7 +120,7 @@ def _compact(masks: Masks, kind: Any) -> Any:
     return kind.merge(parts)
 
 
-def measure(found: Rows) -> list[dict[str, Any]]:
+def measure(found: ResultRows) -> list[dict[str, Any]]:
     """Of each mask its `area` in pixels, its `area_share` of the image and its `centroid`, x y in pixels."""
     areas = found.masks.areas.round(2).tolist()
     shares = found.masks.area_shares.round(6).tolist()
@@ -129,7 +129,7 @@ def measure(found: Rows) -> list[dict[str, Any]]:
     return [{"area": area, "area_share": share, "centroid": centroid} for area, share, centroid in rows]
 
 
-def track_id(found: Rows, row: int) -> dict[str, int]:
+def track_id(found: ResultRows, row: int) -> dict[str, int]:
     """The tracker's number of a row under its name; empty where it has none."""
     number = -1 if found.ids is None else int(found.ids[row])
     return {"track_id": number} if number >= 0 else {}
