@@ -185,14 +185,12 @@ def _cover(image: Array, box_xyxy: Array, mask: WideMask, method: Method) -> Non
     x0, y0, x1, y1 = max(0, left), max(0, top), min(width, right), min(height, bottom)
     if x0 >= x1 or y0 >= y1:
         return
-    # Linear and above zero: a pixel between a covered cell and another is covered.
+    # Linear, and all that is not zero: a pixel between a covered cell and another is covered.
     whole = cv2.resize(mask.cells, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
-    is_covered = whole[y0 - top : y1 - top, x0 - left : x1 - left] > 0
+    is_covered = whole[y0 - top : y1 - top, x0 - left : x1 - left]
     part = image[y0:y1, x0:x1]
-    if method == "fill":
-        part[is_covered] = COVER_COLOR
-    else:
-        np.copyto(part, make_mosaic(part), where=is_covered[..., None])
+    cover = np.full(part.shape, COVER_COLOR, np.uint8) if method == "fill" else make_mosaic(part)
+    cv2.copyTo(cover, is_covered, part)
 
 
 def make_mosaic(image: Array) -> Array:
