@@ -82,7 +82,7 @@ RESULTS = "predictions.json"
 )
 @tile_options
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
-@click.option("--device", help="OpenVINO: gpu, npu, ...; ONNX: cuda or tensorrt [default: the CPU].")
+@click.option("--device", help="OpenVINO: gpu, npu, ...; ONNX: cuda, tensorrt, openvino, ... [default: the CPU].")
 def command(
     model: str | None, source: str, output: Path, conf: float, classes: tuple[str, ...], exclude: tuple[str, ...],
     blur: tuple[str, ...], hide: tuple[str, ...], blur_conf: float | None, json_lines: Path | None,

@@ -110,7 +110,7 @@ OPTIONS = (
     ),
     click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames."),
     click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice]."),
-    click.option("--device", help="OpenVINO: gpu, npu, ...; ONNX: cuda or tensorrt [default: the CPU]."),
+    click.option("--device", help="OpenVINO: gpu, npu, ...; ONNX: cuda, tensorrt, openvino, ... [default: the CPU]."),
     click.option(
         "--parallel", type=click.IntRange(1, 16), default=1, show_default=True,
         help="Frames inferred at once, each with its share of the threads: more of them, each later.",

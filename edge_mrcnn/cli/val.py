@@ -28,7 +28,7 @@ COLUMNS = {
 @click.option("--data", required=True, help=DATA_HELP)
 @click.option("--split", default="val", show_default=True, help="Of the data.")
 @click.option("--limit", type=click.IntRange(min=1), help="The first so many images.")
-@click.option("--device", help="Of a checkpoint: cpu, cuda, ...; OpenVINO: gpu, npu; ONNX: cuda, tensorrt.")
+@click.option("--device", help="Of a checkpoint: cpu, cuda, ...; OpenVINO: gpu, npu; ONNX: cuda, tensorrt, openvino.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of an exported file.")
 @click.option("--per-class", is_flag=True, help="A row for each class.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the numbers, too.")

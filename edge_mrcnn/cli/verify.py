@@ -21,7 +21,7 @@ from runtimes.parity import Parity, Tolerance
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
 @click.option("--providers", help="ONNX: execution providers in order of preference, separated by commas.")
-@click.option("--device", help="OpenVINO: cpu, gpu, npu, ...; ONNX: cpu, cuda or tensorrt.")
+@click.option("--device", help="OpenVINO: cpu, gpu, npu, ...; ONNX: cpu, cuda, tensorrt, openvino, ...")
 @click.option("--precision", help="OpenVINO: of float layers: f32, f16, bf16 or auto [default: f32].")
 @click.option("--integer/--no-integer", default=None, help="OpenVINO: run INT8 layers in integers, or in float.")
 @click.option("--remove", is_flag=True, help="Take the golden tensors out of the file instead, tens of KB.")
