@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "models" / "people" / "edge_mrcnn_people"
 CHECKPOINT = ROOT / "models" / "people" / "weights" / "edge_mrcnn_people_weights" / "people.pt"
 FORMATS = ("onnx", "openvino", "tflite")
+SCRIPTS = (
+    "models/people/build.py",
+    "benchmarks/people/measure.py",
+    "benchmarks/people/mistakes.py",
+    "benchmarks/people/picture.py",
+    "benchmarks/start_from_people.py",
+)
 LIMIT_MB = 14
 """Of what a device gets, before it is packed."""
 PEOPLE = {  # photograph -> a box that the person certainly fills most of: x0 y0 x1 y1, shares of the picture
@@ -39,6 +48,14 @@ def test_photographs_are_what_their_manifest_says() -> None:
     assert sorted(path.name for path in photographs.files) == sorted(PEOPLE)
     record = json.loads((PACKAGE / "photographs" / "manifest.json").read_text())
     assert {entry["licence"] for entry in record["images"]} <= {"public domain", "CC0"}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_script_that_the_card_names_starts(script: str) -> None:
+    for package in ("torch", "lightning"):
+        pytest.importorskip(package, reason="pip install 'edge-mrcnn[train]'")
+    result = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 @built

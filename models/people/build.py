@@ -25,7 +25,7 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[1] / "benchmarks" / "peop
 import measure  # noqa: E402
 
 from edge_mrcnn.cli import group  # noqa: E402
-from edge_mrcnn.cli.int8 import load_calibration  # noqa: E402
+from edge_mrcnn.data.calibration import load_calibration  # noqa: E402
 from edge_mrcnn.model.checkpoint import load_checkpoint, save_checkpoint, seal_checkpoint  # noqa: E402
 from runtimes.formats import files_of, suffixes  # noqa: E402
 from runtimes.model_file import ModelFile  # noqa: E402
