@@ -37,6 +37,8 @@ FRAGMENT = 0.6
 """Share of a mask that a seam cuts from which it is taken for a part of the mask that holds it."""
 COARSE = 0.8
 """What a score in the whole picture counts beside that of a tile, which has the finer box of the same object."""
+LARGE = 0.5
+"""Longer side of an object, in shares of a tile's, from which its view in the whole picture is the better one."""
 EDGE = 0.01
 """How near to the edge of its tile the box of an object that is cut comes, in shares of the tile's side."""
 
@@ -218,6 +220,8 @@ class Pool:
     """(N,) integer, the view that each is of."""
     is_cut: Array
     """(N,) bool, whether the edge of its view may cut it."""
+    is_large: Array
+    """(N,) bool, whether it is so large that a tile has it whole by luck alone."""
 
     @classmethod
     def of(cls, views: Sequence[View]) -> Pool:
@@ -233,7 +237,10 @@ class Pool:
             labels=np.concatenate([found.labels for found in founds]),
         )  # fmt: skip
         numbers = np.repeat(np.arange(len(views)), [len(found) for found in founds])
-        return cls(joined, joined.masks.regions, numbers, np.concatenate([view.is_cut for view in views]))
+        is_cut = np.concatenate([view.is_cut for view in views])
+        tile = views[-1].tile
+        is_large = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) > LARGE * (tile.right - tile.left)
+        return cls(joined, joined.masks.regions, numbers, is_cut, is_large)
 
 
 def merge_views(views: Sequence[View]) -> Detections:
@@ -364,9 +371,10 @@ def _merge(pool: Pool, rows: list[int]) -> Merged:
     scores = found.scores[rows]
     label = int(found.labels[rows[0]])
     whole = [row for row in rows if not pool.is_cut[row]]
+    large = [row for row in rows if pool.views[row] == 0 and pool.is_large[row]]
     if whole or len(rows) == 1:
         weights = np.where(pool.views == 0, COARSE, 1.0) * found.scores
-        best = max(whole or rows, key=lambda row: weights[row])
+        best = max(large or whole or rows, key=lambda row: weights[row])
         return Merged(found.boxes_xyxy[best], float(scores.max()), label, found.mask_probs[best], not whole)
     parts = found[rows]
     boxes = parts.boxes_xyxy

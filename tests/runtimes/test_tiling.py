@@ -168,3 +168,12 @@ def test_a_source_need_not_shrink_for_it():
 def test_no_tiles_is_the_model_itself():
     model = FakeRuntime(CARD, find_colors)
     assert tile_model(model, None) is model
+
+
+def test_of_a_large_object_the_view_in_the_whole_picture_stays():
+    """A tile that has it whole has it by luck, and others have parts of it that look whole."""
+    whole = FakeRuntime(CARD, find_colors).infer(scene(512, 512, (0, 200, 200, 264, 280)))
+    found = look(scene(512, 512, (0, 200, 200, 264, 280)))
+    np.testing.assert_array_equal(found.boxes_xyxy, whole.boxes_xyxy)
+    small = look(scene(512, 512, (0, 203, 203, 243, 243)))
+    assert small.boxes_xyxy.round().tolist() == [[203, 203, 243, 243]], "finer than the 4 pixels of the whole"
