@@ -31,6 +31,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from quantize.base import Quantizer, provenance
 from quantize.calibration import CalibrationSet
+from quantize.pace import tell_pace
 from quantize.parts import FLOAT_STEM, NO_KERNEL, PIXEL, block_of, is_quantized
 from quantize.settings import QuantizeConfig
 from runtimes.errors import ModelFileError
@@ -137,7 +138,8 @@ class OnnxQuantizer(Quantizer):
         tensors = self.calibration.tensors_with_objects(model, self.config.images, self.config.seed)
         augmented = plain.with_name("augmented.onnx")
         tool = create_calibrator(plain, KNOWN_TYPES, str(augmented), CalibrationMethod.MinMax, extra_options=settings)
-        tool.collect_data(TensorReader(tensors))
+        count = len(self.calibration.choose(self.config.images, self.config.seed))
+        tool.collect_data(TensorReader(tell_pace(tensors, count, model.name)))
         return tool.compute_data()
 
 
@@ -155,7 +157,7 @@ class TensorReader(CalibrationDataReader):  # type: ignore[misc]
 
 def find_stem(graph: onnx.GraphProto) -> onnx.NodeProto:
     """The first convolution."""
-    stem = next((node for node in graph.node if node.op_type == "Conv"), None)
+    stem: onnx.NodeProto | None = next((node for node in graph.node if node.op_type == "Conv"), None)
     if stem is None:
         raise ModelFileError("the model has no convolution, so there is nothing to quantize")
     return stem

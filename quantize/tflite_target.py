@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from quantize.base import Quantizer, provenance
 from quantize.calibration import CalibrationSet
+from quantize.pace import tell_pace
 from quantize.parts import FLOAT_STEM, NO_KERNEL, PIXEL, TENSORS, block_of, module_path, tensor_pattern
 from quantize.settings import QuantizeConfig
 from runtimes.errors import DataError
@@ -65,7 +66,9 @@ class TfliteQuantizer(Quantizer):
         self._outputs = outputs_by_block(self._flatbuffer, self._early)
         with _quietly():
             images = calibration.tensors(self.card, config.images, config.seed)
-            self._ranges = measure_ranges(self._flatbuffer, build_recipe(self._early), images)
+            count = len(calibration.choose(config.images, config.seed))
+            paced = tell_pace(images, count, model.name)
+            self._ranges = measure_ranges(self._flatbuffer, build_recipe(self._early), paced)
         if stem.pixels:
             self._settled = settle_stem(self._flatbuffer, self.settle_stem)
             darkest, brightest = np.zeros((1, 1, 1, 1), np.float32), np.ones((1, 1, 1, 1), np.float32)

@@ -15,6 +15,7 @@ import runtimes
 from edge_mrcnn.export import TARGETS, fixed_samples, verify
 from edge_mrcnn.export.graph import DeployGraph
 from edge_mrcnn.export.half import halve
+from edge_mrcnn.export.heavy import describe_effort
 from edge_mrcnn.export.settings import ExportConfig
 from edge_mrcnn.measure.surroundings import describe_packages, runtime_packages
 from edge_mrcnn.model.checkpoint import Checkpoint, file_sha256, load_checkpoint, rename_classes
@@ -82,6 +83,8 @@ def export(
             "--int8 needs --calib: a folder of pictures like those the camera will see, or a manifest.json"
         )
     checkpoint = adapt(load_checkpoint(weights, origin), config)
+    for line in describe_effort(checkpoint):
+        say(line)
     sha256 = file_sha256(locate(weights))
     usual = _make_source(checkpoint, config, calibration, sha256)
     sources = {name: usual for name in config.targets}
