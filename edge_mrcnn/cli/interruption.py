@@ -19,6 +19,8 @@ class Interruption:
     def __call__(self, number: int, frame: object) -> None:
         """The signal handler."""
         self.number = number
+        if hasattr(signal, "SIGCHLD"):  # processes that load data end, too; torch would call that an error
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise KeyboardInterrupt
 
     def begin(self) -> None:

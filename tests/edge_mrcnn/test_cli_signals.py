@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_mrcnn.cli.interruption import came_of_interrupt
+from edge_mrcnn.cli.interruption import Interruption, came_of_interrupt
 from runtimes import UsageError
 from runtimes.errors import UnavailableError
 from runtimes.home import user_folder
@@ -45,6 +45,18 @@ class TestSignals:
         assert "Traceback" not in errors and errors.count("stopped") == 1, errors
         assert process.returncode in (0, 128 + number, 130)
 
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_verb_without_a_loop_ends_in_one_line_too(self, model_files, tmp_path, number):
+        cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 96, 3), np.uint8))
+        for copy in range(2000):
+            (tmp_path / f"{copy}.png").hardlink_to(tmp_path / "a.png")
+        process = start("predict", "--model", model_files[".onnx"], "--source", tmp_path, "-o", tmp_path / "out")
+        assert process.stdout is not None and process.stdout.readline()  # the first picture is done
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert errors.strip().splitlines()[-1] == "stopped" and "Traceback" not in errors
+        assert process.returncode == 128 + number
+
     def test_a_hangup_finishes_the_files_as_the_others_do(self, model_files, tmp_path):
         lines = tmp_path / "log.jsonl"
         process = start("run", "--model", model_files[".onnx"], "--source", "synthetic#fps=30", "--json", lines)
@@ -74,6 +86,19 @@ def test_error_that_a_library_makes_of_a_signal_is_a_signal():
     except ImportError as error:
         assert came_of_interrupt(error)
     assert not came_of_interrupt(ImportError("no such module"))
+
+
+def test_children_that_end_with_the_command_are_no_error():
+    def fail(*_):
+        raise RuntimeError("a worker exited unexpectedly")
+
+    before = signal.signal(signal.SIGCHLD, fail)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Interruption()(signal.SIGTERM, None)
+        subprocess.run([sys.executable, "-c", ""], check=True)  # its end is a SIGCHLD
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def wait_until_minded(process):
