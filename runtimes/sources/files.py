@@ -181,8 +181,8 @@ class VideoSource(Source):
         try:
             timeout = (WEB_TIMEOUT_S, WEB_TIMEOUT_S) if "://" in self._path else None
             container = av.open(self._path, timeout=timeout)
-        except (av.error.FFmpegError, OSError, ValueError):
-            raise _undecodable(self.name) from None
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise _explain(error, self.name) from None
         with container:
             yield _AvVideo(av, container, self.name)
 
@@ -261,6 +261,24 @@ class _OpenCvVideo:
                 return
             time_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             yield Shot(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), time_s, 0.0)
+
+
+_REFUSALS = {
+    "NotFound": ("not-found", "the server has no such file"),
+    "Unauthorized": ("unauthorised", "the server refuses this user name and password"),
+    "Forbidden": ("unauthorised", "the server refuses this user name and password"),
+    "ConnectionRefused": ("refused", "nothing listens at this address and port"),
+}
+"""Part of the name of an error of PyAV -> code and words, of a file on a web server."""
+
+
+def _explain(error: Exception, name: str) -> SourceError:
+    """Why a file cannot be opened; the text of the error may hold an address, and is not used."""
+    if "://" in name:
+        for part, (code, words) in _REFUSALS.items():
+            if part in type(error).__name__:
+                return SourceError(f"{name}: {words}", code=code)
+    return _undecodable(name)
 
 
 def _undecodable(name: str) -> SourceError:

@@ -123,11 +123,14 @@ def open_network(text: str) -> LiveSource | VideoSource:
     is_web = address.scheme in ("http", "https")
     path = address.url.partition("?")[0].lower()
     if is_web and path.endswith(VIDEO_SUFFIXES):
+        if options:
+            raise UsageError(f"{name}: a video file takes no options; leave out the # and what follows it")
         return VideoSource(address.url, name=name)
     # Measuring the frame rate, which is not used, would take a second.
-    settings = {"fflags": "nobuffer", "flags": "low_delay", "fpsprobesize": "0"}
+    settings = {"flags": "low_delay", "fpsprobesize": "0"}
     if address.scheme.startswith("rtsp"):
         settings |= {
+            "fflags": "nobuffer",  # drops what was read to find out about the stream: elsewhere the only key frame
             "rtsp_transport": choose_transport(name, options),
             "allowed_media_types": "video",  # FFmpeg would wait for audio that never comes
             "probesize": "32",  # the description says what is sent: the first packet is enough, a picture may be far

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import struct
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from runtimes import SourceError
+from runtimes import SourceError, UsageError
 from runtimes.sources import open_source
 
 av = pytest.importorskip("av")
@@ -144,3 +147,47 @@ class TestSeveral:
         cv2.imwrite(str(clips / "still.png"), np.zeros((48, 64, 3), np.uint8))
         assert [Path(frame.name).name for frame in open_source(clips)] == ["still.png"]
         assert "1 image is read, 2 videos are left out; for videos give a pattern such as '*.avi'" in caplog.text
+
+
+class TestWeb:
+    @pytest.fixture
+    def web(self, tmp_path):
+        """A folder and its address on a web server; what begins with `secret` wants a password."""
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def do_GET(self):
+                if self.path.startswith("/secret"):
+                    self.send_error(401)
+                else:
+                    super().do_GET()
+
+            def log_message(self, *_):
+                pass
+
+        handler = functools.partial(Handler, directory=str(tmp_path))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield tmp_path, f"http://127.0.0.1:{server.server_port}"
+            server.shutdown()
+
+    def test_recording_with_one_key_frame_is_read_behind_any_name(self, web):
+        folder, url = web
+        with av.open(str(folder / "download"), "w", format="matroska") as container:
+            stream = container.add_stream("libx264", rate=10, options={"tune": "zerolatency", "preset": "ultrafast"})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.codec_context.gop_size = 250
+            for number in range(12):
+                picture = np.full((48, 64, 3), 60 + number, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+        assert list(open_source(f"{url}/download"))
+
+    @pytest.mark.parametrize(("name", "code"), [("none.mp4", "not-found"), ("secret.mp4", "unauthorised")])
+    def test_what_the_server_says_is_told(self, web, name, code):
+        with pytest.raises(SourceError) as caught:
+            open_source(f"{web[1]}/{name}")
+        assert caught.value.code == code
+
+    def test_file_takes_no_options(self, web):
+        with pytest.raises(UsageError, match="a video file takes no options"):
+            open_source(f"{web[1]}/clip.mp4#fps=5")
