@@ -61,7 +61,7 @@ class ImageSource(Source):
             yield Frame(image, index, 0.0, str(path))
 
 
-class Shot(NamedTuple):
+class DecodedFrame(NamedTuple):
     """One decoded frame of a video file."""
 
     image: Array | Pixels
@@ -210,7 +210,7 @@ class _AvVideo:
             return float(self._video.duration * self._video.time_base)
         return float((self._container.duration or 0) / self._av.time_base)
 
-    def shots(self, input_hw: tuple[int, int] | None = None) -> Iterator[Shot]:
+    def shots(self, input_hw: tuple[int, int] | None = None) -> Iterator[DecodedFrame]:
         """Every frame that can be decoded, with what a model with an input of this size reads."""
         scaler = Scaler(self._av)
         for packet in self._packets():
@@ -231,12 +231,12 @@ class _AvVideo:
         except self._av.error.FFmpegError:
             self.broke_off = True
 
-    def _convert(self, frame: Any, scaler: Scaler, input_hw: tuple[int, int] | None) -> Shot:
+    def _convert(self, frame: Any, scaler: Scaler, input_hw: tuple[int, int] | None) -> DecodedFrame:
         turns = round(frame.rotation / 90)  # a phone held upright writes how to turn its pictures
         pixels = AvPixels(frame, turns)
         small = pixels.for_model(scaler, input_hw) if input_hw else None
         duration = float((frame.duration or 0) * (frame.time_base or 0))
-        return Shot(pixels, frame.time, duration, small)
+        return DecodedFrame(pixels, frame.time, duration, small)
 
 
 class _OpenCvVideo:
@@ -253,14 +253,14 @@ class _OpenCvVideo:
         self.duration_s = self.frame_count / self.fps if self.fps else 0.0
         self.broke_off = False
 
-    def shots(self, input_hw: tuple[int, int] | None = None) -> Iterator[Shot]:
+    def shots(self, input_hw: tuple[int, int] | None = None) -> Iterator[DecodedFrame]:
         """Frames until a read fails, which may be the first one; OpenCV gives them whole."""
         while True:
             is_there, image = self._capture.read()
             if not is_there:
                 return
             time_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            yield Shot(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), time_s, 0.0)
+            yield DecodedFrame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), time_s, 0.0)
 
 
 _REFUSALS = {
