@@ -46,7 +46,9 @@ class ImageSource(Source):
 
     def reads(self) -> list[Path]:
         """The files, and the folders that hold them."""
-        folders = {folder for path in self.paths for folder in path.parents if folder.is_relative_to(self.root)}
+        root = self.root  # it looks at every path
+        inner = {path.parent for path in self.paths}
+        folders = {folder for one in inner for folder in (one, *one.parents) if folder.is_relative_to(root)}
         return [*self.paths, *folders]
 
     def __iter__(self) -> Generator[Frame, None, None]:
