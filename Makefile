@@ -15,7 +15,7 @@ TEST_JOBS ?= 2
 export PYTHONDONTWRITEBYTECODE :=
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)  # GNU Make 3 has none
 
-.PHONY: demo test test-edge_mrcnn test-quantize test-runtimes test-packaging test-pi test-streams docs check setup clean
+.PHONY: demo test test-edge_mrcnn test-commands test-quantize test-runtimes test-packaging test-pi test-streams docs check setup clean
 
 setup: $(STAMP)
 
@@ -31,15 +31,21 @@ $(STAMP): requirements.txt pyproject.toml
 demo: $(STAMP)
 	$(BIN)/edge-mrcnn demo --output $(DEMO_OUT)
 
-# One process per package, as on a device: none has every converter and runtime in one. Two run side by side, the longest
+# A process for each, as on a device: none has every converter and runtime in one. Two run side by side, the longest
 # first; each prints when it has ended. On one core: make test TEST_JOBS=1
 test: $(STAMP)
-	@echo "tests of four packages, $(TEST_JOBS) at a time; each prints when it has ended"
+	@echo "five groups of tests, $(TEST_JOBS) at a time; each prints when it has ended"
 	@$(MAKE) --no-print-directory --jobs $(TEST_JOBS) $(SYNC) --keep-going \
-		test-edge_mrcnn test-quantize test-runtimes test-packaging
+		test-edge_mrcnn test-commands test-quantize test-runtimes test-packaging
+
+# The command line and what surrounds a camera wait more than they compute, so they run beside the others.
+COMMANDS := $(wildcard tests/edge_mrcnn/test_cli*.py tests/edge_mrcnn/test_live*.py)
 
 test-edge_mrcnn: $(STAMP)
-	$(BIN)/python -m pytest tests/edge_mrcnn tests/test_imports.py tests/test_names.py
+	$(BIN)/python -m pytest tests/edge_mrcnn tests/test_imports.py tests/test_names.py $(COMMANDS:%=--ignore=%)
+
+test-commands: $(STAMP)
+	$(BIN)/python -m pytest $(COMMANDS)
 
 test-quantize: $(STAMP)
 	$(BIN)/python -m pytest tests/quantize

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
-from edge_mrcnn.cli import COMMANDS, LazyGroup, demo, options
+from edge_mrcnn.cli import COMMANDS, LazyGroup, options
 from edge_mrcnn.config import PRESETS
 from runtimes.errors import UsageError
 
@@ -198,16 +198,6 @@ class TestOptions:
     def test_validation_split_is_found_beside_training(self, toy_data: Path) -> None:
         assert len(options.val_split(str(toy_data)).images) == 3
         assert options.val_split(str(toy_data / "annotations" / "instances_train.json")) is None
-
-
-def test_demo_is_made_of_commands_that_exist(tmp_path: Path) -> None:
-    lines = demo.chain(tmp_path / "a folder", epochs=1, tuning=1, scenes=4, device="cpu")
-    group = LazyGroup("edge-mrcnn")
-    assert [line[0] for line in lines] == ["scenes", "train", "prune", "export", "run", "run", "run", "report"]
-    for verb, *arguments in lines:
-        command = group.get_command(click.Context(group), verb)
-        command.make_context(verb, list(arguments))
-        assert not any("{" in word for word in arguments)
 
 
 def test_models_lists_presets_and_backbones(cli: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
