@@ -42,7 +42,8 @@ check_resume() {
     run train "${options[@]}" -o "$OUT/broken" &
     local training=$!
     until [ -e "$OUT/broken/last.ckpt" ] || ! kill -0 $training 2> /dev/null; do sleep 0.2; done
-    kill -INT $training 2> /dev/null || true
+    # A shell lets its background jobs ignore SIGINT, so it is SIGTERM that breaks off.
+    kill -TERM $training 2> /dev/null || true
     wait $training || true
     run train "${options[@]}" -o "$OUT/broken" --resume
     "$PYTHON" - "$OUT/whole/metrics.csv" "$OUT/broken/metrics.csv" << 'END' | tee -a "$OUT/SPEED.md"
