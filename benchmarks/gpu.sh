@@ -39,7 +39,7 @@ check_resume() {
     local options=(--data "$1" --model nano --imgsz "$SIDE" --batch "$BATCH" --workers "$WORKERS" --device "$DEVICE")
     options+=(--epochs "$EPOCHS" --eval-every "$EPOCHS")
     run train "${options[@]}" -o "$OUT/whole"
-    run train "${options[@]}" -o "$OUT/broken" &
+    "$PYTHON" -m edge_mrcnn train "${options[@]}" -o "$OUT/broken" &
     local training=$!
     until [ -e "$OUT/broken/last.ckpt" ] || ! kill -0 $training 2> /dev/null; do sleep 0.2; done
     # A shell lets its background jobs ignore SIGINT, so it is SIGTERM that breaks off.
