@@ -45,16 +45,18 @@ class _Views(Dataset[Sample]):
         return self.dataset.view(*key)
 
 
-def train_loader(dataset: InstanceDataset, *, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
+def train_loader(dataset: InstanceDataset, *, rank: int = 0, world_size: int = 1, epoch: int = 0) -> DataLoader[Sample]:
     """Batches for one process of a training.
 
     Args:
         dataset: Its config states batch size, workers and seed.
         rank: This process among `world_size`.
         world_size: Number of processes.
+        epoch: The first one. Lightning tells the sampler only after worker processes have begun to prepare batches.
     """
     config = dataset.config
     sampler = EpochSampler(len(dataset), config.seed, rank=rank, world_size=world_size)
+    sampler.set_epoch(epoch)
     workers = min(config.workers, usable_cores())
     return DataLoader(
         _Views(dataset),

@@ -107,8 +107,11 @@ def _has_crowds(data: CocoData) -> bool:
     return any(annotation["iscrowd"] for objects in data.by_image.values() for annotation in objects)
 
 
-def check_resume(path: Path, task: MaskRCNNTask, classes: tuple[str, ...]) -> None:
+def check_resume(path: Path, task: MaskRCNNTask, classes: tuple[str, ...]) -> int:
     """See to it that a file is what an interrupted training of the same model, classes and data left.
+
+    Returns:
+        The number of epochs that are done.
 
     Raises:
         UsageError: If it is missing, of another model, classes or data, or has all the epochs that are asked for.
@@ -127,6 +130,7 @@ def check_resume(path: Path, task: MaskRCNNTask, classes: tuple[str, ...]) -> No
     check_same_data(path, record.get("data_sha256"), task.data_sha256)
     if done >= task.config.epochs:
         raise UsageError(f"--resume: {path} has {done} epochs, as many as asked for; give more --epochs to go on")
+    return int(done)
 
 
 def _check_resumed_classes(path: Path, record: dict[str, Any], classes: tuple[str, ...]) -> None:

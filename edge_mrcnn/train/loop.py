@@ -95,14 +95,13 @@ def train(
     )  # fmt: skip
     task = MaskRCNNTask(checkpoint.model, config, config.max_steps or steps * config.epochs, teacher=tutor)
     task.data_sha256 = hash_data(data)
-    if resume:
-        check_resume(output / RESUME_FILE, task, checkpoint.classes)
+    done = check_resume(output / RESUME_FILE, task, checkpoint.classes) if resume else 0
     if config.compile:
         compile_backbone(checkpoint.model, checkpoint.config.image_size_hw, pick_device(device))
     with quiet_lightning(), plain_interrupts(), plain_memory_errors(config, checkpoint.config.image_size_hw):
         loggers = make_loggers(output, config, _facts(checkpoint, data, config))
         trainer = _trainer(loggers, config, device, devices, nodes, _callbacks(output, steps, average, best, callbacks))
-        loader = train_loader(dataset, rank=trainer.global_rank, world_size=trainer.world_size)
+        loader = train_loader(dataset, rank=trainer.global_rank, world_size=trainer.world_size, epoch=done)
         trainer.fit(task, loader, ckpt_path=output / RESUME_FILE if resume else None, weights_only=True)
     return output / "best.pt"
 

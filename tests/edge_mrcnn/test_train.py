@@ -114,9 +114,9 @@ def test_loss_falls(fresh, data, tmp_path) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
-@pytest.mark.parametrize("ema", [0.9, 0.0])
-def test_interrupted_training_resumes_to_the_same_weights(fresh, data, tmp_path, ema: float) -> None:
-    config = replace(TOY, ema=ema)
+@pytest.mark.parametrize(("ema", "workers"), [(0.9, 0), (0.0, 1)])
+def test_interrupted_training_resumes_to_the_same_weights(fresh, data, tmp_path, ema: float, workers: int) -> None:
+    config = replace(TOY, ema=ema, workers=workers)
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     train(fresh(), data, straight, config, device="cpu")
     handler = signal.getsignal(signal.SIGINT)
