@@ -161,11 +161,16 @@ class Mqtt(Output):
         """The last picture of each topic, on its way."""
         self._encoder = SnapshotEncoder(snapshot, self.start_thread) if snapshot else None
         self._status_topic = f"{broker.prefix}/status"
-        self._client = client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client = self._set_up(paho.Client(CallbackAPIVersion.VERSION2))
+        self._client.connect_async(broker.host, broker.port, KEEPALIVE_S)
+        self._client.loop_start()
+
+    def _set_up(self, client: Any) -> Any:
+        """A client of paho that knows the broker and tells us what becomes of the connection."""
         client.will_set(self._status_topic, "offline", qos=1, retain=True)
-        if broker.user or broker.password:
-            client.username_pw_set(broker.user, broker.password)
-        if broker.is_encrypted:
+        if self._broker.user or self._broker.password:
+            client.username_pw_set(self._broker.user, self._broker.password)
+        if self._broker.is_encrypted:
             client.tls_set()
         client.max_queued_messages_set(QUEUE)
         client.reconnect_delay_set(1, 30)
@@ -173,9 +178,8 @@ class Mqtt(Output):
         client.on_connect_fail = self.guarded(self._note_failure)
         client.on_connect = self.guarded(self._greet)
         client.on_disconnect = self.guarded(self._note_loss)
-        client.reconnect = _as_os_error(client.reconnect)  # type: ignore[method-assign]  # its thread survives these
-        client.connect_async(broker.host, broker.port, KEEPALIVE_S)
-        client.loop_start()
+        client.reconnect = _as_os_error(client.reconnect)  # its thread survives these
+        return client
 
     @classmethod
     def open(cls, settings: MqttSettings, context: LoopContext) -> Mqtt | None:
