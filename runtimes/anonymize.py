@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.tracker import Track, assign, measure_overlap
+from runtimes.tracker import Track, choose_pairs, measure_overlap
 from runtimes.types import Detections
 
 Array = NDArray[Any]
@@ -121,9 +121,10 @@ class Anonymizer:
         for row, label in enumerate(wanted.labels.tolist()):
             known = matches.get(row)
             if known is None:
-                self._covered.append(Covered(Track(frames[row], label, self._time_s), masks[row], frames[row]))
+                track = Track(frames[row].tolist(), label, self._time_s)
+                self._covered.append(Covered(track, masks[row], frames[row]))
             else:
-                known.track.update(frames[row], self._time_s)
+                known.track.update(frames[row].tolist(), self._time_s)
                 known.mask, known.box_xyxy, known.missed = masks[row], frames[row], 0
         self._covered = [one for one in self._covered if self._is_kept(one)]
 
@@ -137,12 +138,11 @@ class Anonymizer:
         """Row of a detection -> the object that it continues."""
         if not (len(wanted) and self._covered):
             return {}
-        predicted = np.stack([one.track.predict(self._time_s) for one in self._covered])
+        predicted = np.array([one.track.predict(self._time_s) for one in self._covered])
         overlap = measure_overlap(frames_xyxy, predicted, _WIDENING)
         labels = np.array([one.track.label for one in self._covered])
         is_possible = (wanted.labels[:, None] == labels) & (overlap >= _LEAST_OVERLAP)
-        pairs = assign(np.where(is_possible, 1 - overlap, 1.0))
-        return {row: self._covered[column] for row, column in pairs if is_possible[row, column]}
+        return {row: self._covered[column] for row, column in choose_pairs(overlap, is_possible)}
 
     def _areas(self) -> Iterator[Area]:
         """Everything that is covered in this frame."""
@@ -153,7 +153,7 @@ class Anonymizer:
                 continue
             # Where it was and where it should be: its motion may be known badly, and it may have stopped.
             age_s = self._time_s - one.track.seen_s
-            for box_xyxy in (one.box_xyxy, one.track.predict(self._time_s)):
+            for box_xyxy in (one.box_xyxy, np.array(one.track.predict(self._time_s))):
                 growth = GROWTH_PER_S * age_s * np.tile(box_xyxy[2:] - box_xyxy[:2], 2)
                 yield Area(box_xyxy + growth * np.array([-1, -1, 1, 1]), one.mask, method)
 

@@ -59,17 +59,10 @@ def trace_masks(probs: Array, frames_xyxy: Array, image_size_hw: tuple[int, int]
         For each mask its closed rings, each (K, 2) float32 x y in pixels of the image, clockwise around what is inside
         and the other way around holes; no ring for an empty mask, or one whose frame has no area.
     """
-    grid = _frame(probs)
-    inside = (grid >= MASK_THRESHOLD).view(np.uint8)
-    sizes = frames_xyxy[:, 2:] - frames_xyxy[:, :2]
-    if sizes.min(initial=1) <= 0:
-        inside[(sizes <= 0).any(axis=1)] = 0
-    segments = _find_segments(inside)
+    grid, segments = _cut(probs, frames_xyxy)
     order, ends = _walk(segments, 2 * grid.size)
     sides = segments.enter[order]
-    points = _place(sides, _cross(grid, sides), frames_xyxy, probs.shape[-1], grid.shape[-1])
-    for axis, limit in enumerate(image_size_hw[::-1]):
-        np.minimum(np.maximum(points[:, axis], 0), limit, out=points[:, axis])
+    points = _place(sides, grid, probs.shape[-1], frames_xyxy, image_size_hw)
     rings: list[list[Array]] = [[] for _ in probs]
     owners = sides[np.array(ends, np.intp) - 1] // (2 * grid[:1].size)
     for owner, start, end in zip(owners.tolist(), [0, *ends], ends, strict=False):
@@ -77,51 +70,54 @@ def trace_masks(probs: Array, frames_xyxy: Array, image_size_hw: tuple[int, int]
     return rings
 
 
+def measure_masks(probs: Array, frames_xyxy: Array, image_size_hw: tuple[int, int]) -> tuple[Array, Array]:
+    """Areas and centroids of what the contours of masks enclose, holes taken away.
+
+    The integrals go over all segments, which need not be walked in their order for that.
+
+    Args:
+        probs: As of `trace_masks`.
+        frames_xyxy: As of `trace_masks`.
+        image_size_hw: As of `trace_masks`.
+
+    Returns:
+        (N,) float64 areas in square pixels, 0 where nothing is inside; (N, 2) float64 centroids, x y in pixels, NaN
+        where the area is 0.
+
+    Source: Green's theorem; https://en.wikipedia.org/wiki/Centroid#Of_a_polygon
+    """
+    count = len(probs)
+    grid, segments = _cut(probs, frames_xyxy)
+    owner = segments.enter // (2 * grid[:1].size)
+    points = _place(segments.enter, grid, probs.shape[-1], frames_xyxy, image_size_hw).astype(np.float64)
+    # Far from the origin the products below lose the digits in which they differ.
+    origins = frames_xyxy[:, :2].astype(np.float64)
+    points -= origins.take(owner, axis=0)
+    following = points.take(_follow(segments, 2 * grid.size), axis=0)
+    cross = points[:, 0] * following[:, 1] - following[:, 0] * points[:, 1]
+    moments = (points + following) * cross[:, None]
+    areas = np.bincount(owner, cross, count) / 2
+    has_area = areas > 0
+    centroids = np.full((count, 2), np.nan)
+    for axis in (0, 1):
+        integrals = np.bincount(owner, moments[:, axis], count) / 6
+        np.divide(integrals, areas, out=centroids[:, axis], where=has_area)
+    return np.where(has_area, areas, 0.0), centroids + origins
+
+
 def find_largest(rings: Sequence[Array]) -> Array:
     """The ring with the largest area; (0, 2) float32 if there is none."""
     return max(rings, key=cv2.contourArea, default=np.zeros((0, 2), np.float32))
 
 
-def measure_rings(contours: Sequence[Sequence[Array]]) -> tuple[Array, Array]:
-    """Areas and centroids of what rings enclose, holes taken away.
-
-    Args:
-        contours: For each of N masks its rings, as `trace_masks` gives them.
-
-    Returns:
-        (N,) float64 areas in square pixels, 0 without a ring; (N, 2) float64 centroids, x y in pixels, NaN where the
-        area is 0.
-
-    Source: Green's theorem; https://en.wikipedia.org/wiki/Centroid#Of_a_polygon
-    """
-    areas = np.zeros(len(contours))
-    moments = np.zeros((len(contours), 2))
-    rings = [ring for owned in contours for ring in owned]
-    if rings:
-        owners = np.repeat(np.arange(len(contours)), [len(owned) for owned in contours])
-        ring_areas, ring_moments = _integrate(rings)
-        np.add.at(areas, owners, ring_areas)
-        np.add.at(moments, owners, ring_moments)
-    has_area = areas > 0
-    centroids = np.full_like(moments, np.nan)
-    np.divide(moments, areas[:, None], out=centroids, where=has_area[:, None])
-    return np.where(has_area, areas, 0.0), centroids
-
-
-def _integrate(rings: Sequence[Array]) -> tuple[Array, Array]:
-    """(R,) signed areas of rings, holes below 0, and (R, 2) integrals of x and y over them."""
-    lengths = np.array([len(ring) for ring in rings])
-    starts = np.cumsum(lengths) - lengths
-    points = np.concatenate(rings).astype(np.float64)
-    # Far from the origin the products below lose the digits in which they differ.
-    origin = points.mean(axis=0)
-    points -= origin
-    following = np.roll(points, -1, axis=0)
-    following[starts + lengths - 1] = points[starts]
-    cross = points[:, 0] * following[:, 1] - following[:, 0] * points[:, 1]
-    ring_areas = np.add.reduceat(cross, starts) / 2
-    ring_moments = np.add.reduceat((points + following) * cross[:, None], starts) / 6
-    return ring_areas, ring_moments + ring_areas[:, None] * origin
+def _cut(probs: Array, frames_xyxy: Array) -> tuple[Array, Segments]:
+    """The grids of masks, see `_frame`, and the pieces of their contours."""
+    grid = _frame(probs)
+    inside = (grid >= MASK_THRESHOLD).view(np.uint8)
+    sizes = frames_xyxy[:, 2:] - frames_xyxy[:, :2]
+    if sizes.min(initial=1) <= 0:
+        inside[(sizes <= 0).any(axis=1)] = 0
+    return grid, _find_segments(inside)
 
 
 def _frame(probs: Array) -> Array:
@@ -167,14 +163,21 @@ def _tabulate(side: int) -> tuple[Array, Array]:
 def _walk(segments: Segments, sides: int) -> tuple[Array, list[int]]:
     """The numbers of all segments, ring after ring, and where each ring ends; grids have `sides` sides in all."""
     count = len(segments.enter)
-    number = np.empty(sides, np.min_scalar_type(count))
-    number[segments.enter] = np.arange(count)
-    following = number[segments.leave]
+    following = _follow(segments, sides)
     white, ends = _walk_rings(following[following[: count // 2]].tolist())
     order = np.empty((count // 2, 2), np.intp)
     order[:, 0] = white
     order[:, 1] = following[order[:, 0]]
     return order.ravel(), [2 * end for end in ends]
+
+
+def _follow(segments: Segments, sides: int) -> Array:
+    """(E,) the number of the segment that each one leads to; grids have `sides` sides in all."""
+    count = len(segments.enter)
+    number = np.empty(sides, np.min_scalar_type(count))
+    number[segments.enter] = np.arange(count)
+    following: Array = number[segments.leave]
+    return following
 
 
 def _walk_rings(following: list[int]) -> tuple[list[int], list[int]]:
@@ -205,8 +208,18 @@ def _cross(grid: Array, sides: Array) -> Array:
     return share
 
 
-def _place(sides: Array, share: Array, frames_xyxy: Array, cells: int, side: int) -> Array:
-    """(E, 2) float32, x y in pixels of the image: points at a share of sides, in grids with their border."""
+def _place(sides: Array, grid: Array, cells: int, frames_xyxy: Array, image_size_hw: tuple[int, int]) -> Array:
+    """(E, 2) float32, x y in pixels of the image: where the contour crosses sides of the grids.
+
+    Args:
+        sides: (E,) intp, numbers of sides; see `Segments`.
+        grid: (N, S, S) float32, masks with a border of zeros.
+        cells: Rows of a mask, without its border.
+        frames_xyxy: As of `trace_masks`.
+        image_size_hw: As of `trace_masks`.
+    """
+    side = grid.shape[-1]
+    share = _cross(grid, sides)
     first = sides // 2
     row = first // side % side
     owner = first // (side * side)
@@ -220,4 +233,6 @@ def _place(sides: Array, share: Array, frames_xyxy: Array, cells: int, side: int
     corner = frames_xyxy[:, :2] - scale / 2
     points *= scale.take(owner, axis=0)
     points += corner.take(owner, axis=0)
+    for axis, limit in enumerate(image_size_hw[::-1]):
+        np.minimum(np.maximum(points[:, axis], 0), limit, out=points[:, axis])
     return points

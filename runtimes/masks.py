@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.contours import find_largest, measure_rings, trace_masks
-from runtimes.postprocess import Region, encode_mask, fill_dense, paste_mask
+from runtimes.contours import find_largest, measure_masks, trace_masks
+from runtimes.postprocess import Region, fill_dense, paste_mask
+from runtimes.run_lengths import encode_masks
 
 Array = NDArray[Any]
 
@@ -96,8 +97,7 @@ class Masks:
     @cached_property
     def rle(self) -> list[dict[str, Any]]:
         """N compressed COCO run-length encodings, `{"size": [H, W], "counts": str}`, made without pixels."""
-        pairs = zip(self.probs, self.frames_xyxy, strict=True)
-        return [encode_mask(probs, frame, self.image_size_hw) for probs, frame in pairs]
+        return encode_masks(self.probs, self.frames_xyxy, self.image_size_hw)
 
     @cached_property
     def xy(self) -> list[Array]:
@@ -133,6 +133,6 @@ class Masks:
     @cached_property
     def _measures(self) -> tuple[Array, Array]:
         """Areas and centroids."""
-        areas, centroids = measure_rings(self.contours)
+        areas, centroids = measure_masks(self.probs, self.frames_xyxy, self.image_size_hw)
         middles = (self.frames_xyxy[:, :2] + self.frames_xyxy[:, 2:]) / 2
         return areas, np.where(areas[:, None] > 0, centroids, middles)

@@ -1,11 +1,10 @@
-"""Masks from M x M probabilities to pixels of the source image, once, and to COCO run-length encoding.
+"""Masks from M x M probabilities to pixels of the source image, once.
 
 Work is done inside each box only; no dense (N, H, W) array is made unless it is asked for. numpy and OpenCV.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,8 +16,6 @@ Array = NDArray[Any]
 
 MASK_THRESHOLD = 0.5
 """A pixel belongs to the object where its probability reaches this."""
-_GROUPS = 7
-"""5-bit groups that hold any run length of an image below 2^34 pixels."""
 
 
 class Region(NamedTuple):
@@ -32,25 +29,52 @@ class Region(NamedTuple):
     """(h, w) bool; h or w is 0 when the box covers no pixel centre."""
 
 
-class Edges(NamedTuple):
-    """Where a mask begins and ends in each column of pixels: all that its pixels and its run lengths are made of."""
+class Windows(NamedTuple):
+    """Of each of N frames, the pixels whose centres lie in it: (N,) intp each."""
 
-    x: int
-    """First column of the frame, in pixels of the image."""
-    y: int
-    """First row of the frame, in pixels of the image."""
-    shape: tuple[int, int]
-    """Rows and columns with centres in the frame."""
+    left: Array
+    """First column, in pixels of the image."""
+    top: Array
+    """First row, in pixels of the image."""
+    width: Array
+    """Columns."""
+    height: Array
+    """Rows."""
+
+
+class Edges(NamedTuple):
+    """Where masks begin and end in each column of pixels: all that their pixels and their run lengths are made of.
+
+    In the order of masks, columns and rows.
+    """
+
+    owner: Array
+    """(E,) intp, the number of the mask."""
     column: Array
-    """(E,) intp, counted from `x`; in ascending order."""
+    """(E,) intp, in pixels of the image."""
     row: Array
-    """(E,) intp in [0, rows], counted from `y`: the first pixel that is unlike the one above it.
+    """(E,) intp, in pixels of the image: the first pixel that is unlike the one above it, or the row below the window.
 
     Two edges in one place cancel."""
 
 
-def find_edges(probs: Array, frame_xyxy: Array, image_size_hw: tuple[int, int]) -> Edges:
-    """Resize one mask into its frame, straight to the resolution of the image, and find where it begins and ends.
+def find_windows(frames_xyxy: Array, image_size_hw: tuple[int, int]) -> Windows:
+    """The pixels that masks may touch.
+
+    Args:
+        frames_xyxy: (N, 4) float32, the boxes that the masks fill, x0 y0 x1 y1 in pixels of the image.
+        image_size_hw: Height and width of the image, in pixels.
+    """
+    frames = frames_xyxy.astype(np.float64)
+    first = np.maximum(0, np.ceil(frames[:, :2] - 0.5))
+    last = np.floor(frames[:, 2:] - 0.5)
+    stop = np.maximum(first, np.minimum(image_size_hw[::-1], last + 1))
+    (left, top), (right, bottom) = first.astype(np.intp).T, stop.astype(np.intp).T
+    return Windows(left, top, right - left, bottom - top)
+
+
+def find_edges(probs: Array, frames_xyxy: Array, windows: Windows) -> Edges:
+    """Resize masks into their frames, straight to the resolution of the image, and find where they begin and end.
 
     Sub-pixel: the value of a pixel is the bilinear sample of the mask at the pixel's centre, cell centres half a cell
     inside the frame and zeros around it. torchvision's `paste_masks_in_image` means the same but rounds to whole
@@ -60,46 +84,63 @@ def find_edges(probs: Array, frame_xyxy: Array, image_size_hw: tuple[int, int]) 
     computed, and no pixel. Beyond the edge of the frame it stays below the threshold.
 
     Args:
-        probs: (M, M) float32 probabilities in [0, 1]; what is no number is 0.
-        frame_xyxy: (4,) float32, the box that the mask fills, x0 y0 x1 y1 in pixels of the image.
-        image_size_hw: Height and width of the image, in pixels.
+        probs: (N, M, M) float32 probabilities in [0, 1]; what is no number is 0.
+        frames_xyxy: (N, 4) float32, the boxes that the masks fill, x0 y0 x1 y1 in pixels of the image.
+        windows: Of these frames.
     """
-    height, width = image_size_hw
-    x0, y0, x1, y1 = frame_xyxy.tolist()
-    cells = len(probs)
-    left, lower, share = _sample_axis(x0, x1, width, cells)
-    top, bottom = _pixels(y0, y1, height)
-    # (columns, M + 2): the mask at the columns of the image and at its own rows, with a border of zeros.
-    framed = np.pad(np.fmax(probs.T, 0), 1)
-    wide = _lerp(framed[lower], framed[lower + 1], share[:, None])
-    inside = wide >= MASK_THRESHOLD
-    column, cell = np.nonzero(inside[:, 1:] != inside[:, :-1])
-    low, high = wide[column, cell], wide[column, cell + 1]
+    cells = probs.shape[-1]
+    owner, column = _list_columns(windows)
+    frames = frames_xyxy.astype(np.float64)
+    wide = _sample_columns(probs, frames[:, 0::2], owner, column)
+    # The border is outside, so that nothing changes from the end of one column to the beginning of the next.
+    values = wide.ravel()
+    inside = values >= MASK_THRESHOLD
+    before = np.flatnonzero(inside[1:] != inside[:-1])
+    low, high = values.take(before), values.take(before + 1)
+    place, cell = np.divmod(before, cells + 2)
     crossing = cell + (MASK_THRESHOLD - low) / (high - low) - 0.5
-    row = crossing * (y1 - y0) / cells + (y0 - 0.5 - top)
+    own = owner.take(place)
+    y0, y1 = frames[:, 1], frames[:, 3]
+    row = crossing * (y1 - y0).take(own) / cells + (y0 - 0.5 - windows.top).take(own)
     # A pixel exactly at the threshold is inside.
     row = np.where(high > low, np.ceil(row), np.floor(row) + 1)
-    row = np.clip(row, 0, bottom - top).astype(np.intp)
-    return Edges(left, top, (bottom - top, len(lower)), column, row)
+    row = np.clip(row, 0, windows.height.take(own)).astype(np.intp)
+    return Edges(own, column.take(place), row + windows.top.take(own))
 
 
-def _sample_axis(start: float, end: float, length: int, cells: int) -> tuple[int, Array, Array]:
-    """Where to sample a mask with a border of one cell, along one axis, for each pixel with its centre in the frame.
+def _list_columns(windows: Windows) -> tuple[Array, Array]:
+    """(C,) intp each: the mask of every column of pixels of all windows, and the column."""
+    count = len(windows.width)
+    owner = np.repeat(np.arange(count), windows.width)
+    ends = np.cumsum(windows.width)
+    before = ends - windows.width
+    return owner, np.arange(len(owner)) + (windows.left - before)[owner]
+
+
+def _sample_columns(probs: Array, spans: Array, owner: Array, column: Array) -> Array:
+    """Masks at some columns of pixels, at their own rows, with a border of zeros above and below.
+
+    Args:
+        probs: (N, M, M) float32 probabilities.
+        spans: (N, 2) float64, where the frames begin and end, in pixels from the left.
+        owner: (C,) intp, the mask of each column.
+        column: (C,) intp, in pixels from the left.
 
     Returns:
-        The first pixel; for each pixel the lower of its two cells, and the share of the upper one, float32.
+        (C, M + 2) float32.
     """
-    first, stop = _pixels(start, end, length)
-    centres = np.arange(first, stop) + (0.5 - start)
-    position = centres * (cells / max(end - start, 1e-6)) + 0.5
+    count, cells = probs.shape[0], probs.shape[-1]
+    framed = np.zeros((count, cells + 2, cells + 2), probs.dtype)  # its second axis goes to the right
+    np.fmax(probs.transpose(0, 2, 1), 0, out=framed[:, 1:-1, 1:-1])
+    start, end = spans.T
+    # In cells, the border being the first one.
+    scale = cells / np.maximum(end - start, 1e-6)
+    position = (column + (0.5 - start)[owner]) * scale[owner] + 0.5
     lower = np.minimum(position.astype(np.intp), cells)
-    return first, lower, (position - lower).astype(np.float32)
-
-
-def _pixels(start: float, end: float, length: int) -> tuple[int, int]:
-    """The first pixel with its centre in the frame, along one axis, and the one after the last."""
-    first = max(0, math.ceil(start - 0.5))
-    return first, max(first, min(length, math.floor(end - 0.5) + 1))
+    share = (position - lower).astype(np.float32)
+    lines = framed.reshape(-1, cells + 2)
+    line = owner * (cells + 2) + lower
+    return _lerp(lines.take(line, axis=0), lines.take(line + 1, axis=0), share[:, None])
 
 
 def _lerp(low: Array, high: Array, share: Array) -> Array:
@@ -111,14 +152,16 @@ def _lerp(low: Array, high: Array, share: Array) -> Array:
 
 
 def paste_mask(probs: Array, frame_xyxy: Array, image_size_hw: tuple[int, int]) -> Region:
-    """The pixels of one mask in its frame; see `find_edges`."""
-    x, y, (rows, columns), column, row = find_edges(probs, frame_xyxy, image_size_hw)
-    flips = np.zeros((rows + 1) * columns, np.uint8)
-    np.add.at(flips, row * columns + column, np.uint8(1))
+    """The pixels of one mask, (M, M), in its frame, (4,); see `find_edges`."""
+    windows = find_windows(frame_xyxy[None], image_size_hw)
+    left, top, width, height = (int(side[0]) for side in windows)
+    edges = find_edges(probs[None], frame_xyxy[None], windows)
+    flips = np.zeros((height + 1) * width, np.uint8)
+    np.add.at(flips, (edges.row - top) * width + (edges.column - left), np.uint8(1))
     # Going down a column, a pixel is inside after an odd number of edges.
-    is_odd = (flips & 1).reshape(rows + 1, columns)
+    is_odd = (flips & 1).reshape(height + 1, width)
     np.bitwise_xor.accumulate(is_odd, axis=0, out=is_odd)
-    return Region(x, y, is_odd[:rows].view(bool))
+    return Region(left, top, is_odd[:height].view(bool))
 
 
 def fill_dense(regions: Sequence[Region], image_size_hw: tuple[int, int]) -> Array:
@@ -136,52 +179,3 @@ def find_contours(region: Region) -> list[Array]:
     shift = (region.x, region.y)
     rings, _ = cv2.findContours(region.mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=shift)
     return [ring[:, 0] + np.float32(0.5) for ring in rings]
-
-
-def encode_mask(probs: Array, frame_xyxy: Array, image_size_hw: tuple[int, int]) -> dict[str, Any]:
-    """Compressed COCO run-length encoding of one mask in its frame, without a pixel; see `find_edges`.
-
-    Returns:
-        `{"size": [H, W], "counts": str}`, the same text as pycocotools makes of the dense mask.
-    """
-    edges = find_edges(probs, frame_xyxy, image_size_hw)
-    return _encode_edges(edges, image_size_hw)
-
-
-def encode_rle(region: Region, image_size_hw: tuple[int, int]) -> dict[str, Any]:
-    """Compressed COCO run-length encoding of a region of an image, without the image; as `encode_mask`."""
-    framed = np.pad(region.mask.T, ((0, 0), (1, 1)))
-    column, row = np.nonzero(framed[:, 1:] != framed[:, :-1])
-    edges = Edges(region.x, region.y, region.mask.shape, column, row)
-    return _encode_edges(edges, image_size_hw)
-
-
-def _encode_edges(edges: Edges, image_size_hw: tuple[int, int]) -> dict[str, Any]:
-    height, width = image_size_hw
-    flat = (edges.x + edges.column) * height + (edges.y + edges.row)
-    # Two edges in one place cancel; so do those of a run that ends at the bottom of one column and goes on at the top
-    # of the next.
-    places, times = np.unique(flat, return_counts=True)
-    changes = places[times % 2 == 1]
-    lengths = np.diff(changes, prepend=0, append=height * width)
-    ends_with_nothing = len(lengths) > 1 and lengths[-1] == 0
-    if ends_with_nothing:
-        lengths = lengths[:-1]
-    return {"size": [height, width], "counts": _compress_counts(lengths)}
-
-
-def _compress_counts(lengths: Array) -> str:
-    """COCO's text of run lengths: differences to the last but one, in 5-bit groups, low first, from character 48.
-
-    Source: cocoapi, common/maskApi.c, rleToString.
-    """
-    values = lengths.copy()
-    values[3:] -= lengths[1:-2]
-    shifted = values[:, None] >> (5 * np.arange(_GROUPS))
-    groups = shifted & 0x1F
-    rest = shifted >> 5
-    is_last = np.where(groups & 0x10, rest == -1, rest == 0)
-    last = is_last.argmax(axis=1)
-    position = np.arange(_GROUPS)
-    characters = groups + np.where(position < last[:, None], 0x20, 0) + 48
-    return str(characters[position <= last[:, None]].astype(np.uint8).tobytes(), "ascii")

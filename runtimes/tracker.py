@@ -9,6 +9,7 @@ Appearance is left out: it would cost a second network.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,37 +57,59 @@ class TrackerConfig:
             )
 
 
+class Extent:
+    """Where an object is along one axis, and where it goes: by an alpha-beta filter, in pixels and seconds."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self._center = (low + high) / 2
+        self._size = high - low
+        self._velocity = 0.0
+
+    def predict(self, elapsed_s: float) -> tuple[float, float]:
+        """Both ends, so long after the last sighting."""
+        center, half = self._center + self._velocity * elapsed_s, self._size / 2
+        return center - half, center + half
+
+    def update(self, low: float, high: float, elapsed_s: float, velocity_gain: float) -> None:
+        """Take a new sighting, so long after the last one."""
+        predicted = self._center + self._velocity * elapsed_s
+        residual = (low + high) / 2 - predicted
+        self._velocity += velocity_gain * residual / elapsed_s
+        self._center = predicted + _POSITION_GAIN * residual
+        self._size += _POSITION_GAIN * (high - low - self._size)
+
+
 class Track:
     """One object over time."""
 
-    def __init__(self, box_xyxy: Array, label: int, time_s: float) -> None:
+    # Of plain numbers: for two of them NumPy takes ten times as long.
+
+    def __init__(self, box_xyxy: Sequence[float], label: int, time_s: float) -> None:
         self.id = NO_ID
         self.label = label
         self.hits = 1
         self.seen_s = time_s
-        self._center = (box_xyxy[:2] + box_xyxy[2:]) / 2
-        self._size = box_xyxy[2:] - box_xyxy[:2]
-        self._velocity = np.zeros(2)
+        x0, y0, x1, y1 = box_xyxy
+        self._x, self._y = Extent(x0, x1), Extent(y0, y1)
 
-    def predict(self, time_s: float) -> Array:
-        """(4,) float64 box x0 y0 x1 y1 in pixels, where the object should be now."""
-        center = self._center + self._velocity * (time_s - self.seen_s)
-        return np.concatenate([center - self._size / 2, center + self._size / 2])
+    def predict(self, time_s: float) -> tuple[float, float, float, float]:
+        """Box x0 y0 x1 y1 in pixels, where the object should be now."""
+        elapsed_s = time_s - self.seen_s
+        (x0, x1), (y0, y1) = self._x.predict(elapsed_s), self._y.predict(elapsed_s)
+        return x0, y0, x1, y1
 
     def is_steady(self, time_s: float) -> bool:
         """Whether the object must be close to where `predict` says."""
         return self.hits >= _STEADY_HITS and time_s - self.seen_s <= _STEADY_S
 
-    def update(self, box_xyxy: Array, time_s: float) -> None:
+    def update(self, box_xyxy: Sequence[float], time_s: float) -> None:
         """Take a new sighting, at a later time than the last."""
+        x0, y0, x1, y1 = box_xyxy
         elapsed_s = time_s - self.seen_s
-        predicted = self._center + self._velocity * elapsed_s
-        residual = (box_xyxy[:2] + box_xyxy[2:]) / 2 - predicted
         # The second sighting is the first to know a velocity: nothing is there to smooth it with.
         gain = 1.0 if self.hits == 1 else _VELOCITY_GAIN
-        self._velocity = self._velocity + gain * residual / elapsed_s
-        self._center = predicted + _POSITION_GAIN * residual
-        self._size = self._size + _POSITION_GAIN * (box_xyxy[2:] - box_xyxy[:2] - self._size)
+        self._x.update(x0, x1, elapsed_s, gain)
+        self._y.update(y0, y1, elapsed_s, gain)
         self.seen_s = time_s
         self.hits += 1
 
@@ -129,29 +152,26 @@ class Tracker:
     def _match(self, found: Detections, rows: Array, tracks: list[Track], ids: Array) -> list[int]:
         """Continue tracks with detections; write their numbers; return the rows that are left."""
         if not (len(rows) and tracks):
-            return [int(row) for row in rows]
-        predicted = np.stack([track.predict(self._time_s) for track in tracks])
+            return list(rows.tolist())
+        predicted = np.array([track.predict(self._time_s) for track in tracks])
         overlap = measure_overlap(found.boxes_xyxy[rows], predicted, self.config.widening)
         classes = np.array([track.label for track in tracks])
         is_same_class = found.labels[rows][:, None] == classes
         min_overlaps = [self._min_overlap(track) for track in tracks]
         is_possible = is_same_class & (overlap >= min_overlaps)
-        # An impossible pair costs no more than no pair: else a whole row of objects shifts to avoid one.
-        cost = np.where(is_possible, 1 - overlap, 1.0)
-        left = set(map(int, rows))
-        for first, second in assign(cost):
-            if is_possible[first, second]:
-                row = int(rows[first])
-                ids[row] = self._continue(tracks[second], found.boxes_xyxy[row])
-                left.discard(row)
+        left = set(rows.tolist())
+        for first, second in choose_pairs(overlap, is_possible):
+            row = int(rows[first])
+            ids[row] = self._continue(tracks[second], found.boxes_xyxy[row].tolist())
+            left.discard(row)
         return sorted(left)
 
     def _min_overlap(self, track: Track) -> float:
         is_steady = track.is_steady(self._time_s)
         return self.config.min_overlap if is_steady else self.config.min_overlap_unsteady
 
-    def _continue(self, track: Track, box_xyxy: Array) -> int:
-        track.update(box_xyxy.astype(np.float64), self._time_s)
+    def _continue(self, track: Track, box_xyxy: Sequence[float]) -> int:
+        track.update(box_xyxy, self._time_s)
         if track.id == NO_ID and track.hits >= self.config.min_hits:
             track.id, self._next_id = self._next_id, self._next_id + 1
         return track.id
@@ -163,7 +183,7 @@ class Tracker:
 
     def _begin(self, found: Detections, rows: list[int]) -> None:
         for row in rows:
-            box = found.boxes_xyxy[row].astype(np.float64)
+            box = found.boxes_xyxy[row].tolist()
             self._tracks.append(Track(box, int(found.labels[row]), self._time_s))
 
 
@@ -186,6 +206,28 @@ def _widen(boxes_xyxy: Array, widening: float) -> Array:
     margin = widening * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     widened: Array = boxes + margin * np.array([-1, -1, 1, 1])
     return widened
+
+
+def choose_pairs(overlap: Array, is_possible: Array) -> list[tuple[int, int]]:
+    """The possible pairs of rows and columns with the largest overlap in all; no row or column is in two of them.
+
+    Args:
+        overlap: (N, M) intersections over union, above 0 where a pair is possible.
+        is_possible: (N, M) bool.
+    """
+    choices, rivals = is_possible.sum(axis=1), is_possible.sum(axis=0)
+    # Mostly an object has one track and the track one object: they are a pair, whatever the others are.
+    is_alone = is_possible & (choices == 1)[:, None] & (rivals == 1)
+    pairs = list(zip(*(axis.tolist() for axis in np.nonzero(is_alone)), strict=True))
+    rows = np.flatnonzero((choices > 0) & ~is_alone.any(axis=1))
+    columns = np.flatnonzero((rivals > 0) & ~is_alone.any(axis=0))
+    if len(rows):
+        rest = np.ix_(rows, columns)
+        # An impossible pair costs no more than no pair: else a whole row of objects shifts to avoid one.
+        cost = np.where(is_possible[rest], 1 - overlap[rest], 1.0)
+        chosen = [(int(rows[first]), int(columns[second])) for first, second in assign(cost)]
+        pairs += [pair for pair in chosen if is_possible[pair]]
+    return sorted(pairs)
 
 
 def assign(cost: Array) -> list[tuple[int, int]]:

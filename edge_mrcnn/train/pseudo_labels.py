@@ -18,9 +18,10 @@ from edge_mrcnn.data.coco import Annotation, CocoData, CocoImage
 from edge_mrcnn.data.plausibility import box_iou
 from edge_mrcnn.reference import TorchRuntime
 from runtimes.errors import ImageError
-from runtimes.postprocess import Region, encode_rle
+from runtimes.postprocess import Region
 from runtimes.preprocess import letterbox, read_image
 from runtimes.progress import Progress, silent
+from runtimes.run_lengths import encode_rle
 from runtimes.types import Detections
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from runtimes.contours import find_largest, measure_rings, trace_masks
+from runtimes.contours import find_largest, measure_masks, trace_masks
 from runtimes.postprocess import fill_dense, paste_mask
 
 SIZE_HW = (400, 500)
@@ -104,7 +104,7 @@ def test_areas_and_centroids_are_those_of_the_pixels():
     frames = np.random.default_rng(2).uniform(0, 150, (20, 2)).astype(np.float32)
     frames = np.concatenate([frames, frames + 240], axis=1)
     dense = fill_dense([paste_mask(*pair, SIZE_HW) for pair in zip(probs, frames, strict=True)], SIZE_HW)
-    areas, centroids = measure_rings(trace_masks(probs, frames, SIZE_HW))
+    areas, centroids = measure_masks(probs, frames, SIZE_HW)
     np.testing.assert_allclose(areas, dense.sum(axis=(1, 2)), rtol=0.01)
     for plane, centroid in zip(dense, centroids, strict=True):
         rows, columns = np.nonzero(plane)
@@ -114,7 +114,7 @@ def test_areas_and_centroids_are_those_of_the_pixels():
 def test_area_of_a_ring_with_a_hole_and_an_island():
     mask = np.zeros((1, 28, 28), np.float32)
     mask[0, 4:24, 4:24], mask[0, 8:20, 8:20], mask[0, 12:16, 12:16] = 1, 0, 1
-    areas, centroids = measure_rings(trace_masks(mask, FRAME, SIZE_HW))
+    areas, centroids = measure_masks(mask, FRAME, SIZE_HW)
     assert areas[0] == pytest.approx((20**2 - 12**2 + 4**2) * 10 * 10, rel=0.01)
     np.testing.assert_allclose(centroids[0], [180, 200], atol=1e-3)
 
@@ -122,12 +122,23 @@ def test_area_of_a_ring_with_a_hole_and_an_island():
 def test_area_far_from_the_origin_keeps_its_digits():
     mask = np.ones((1, 28, 28), np.float32)
     far = np.array([[30000, 30000, 30008, 30008]], np.float32)
-    areas, centroids = measure_rings(trace_masks(mask, far, (40000, 40000)))
+    areas, centroids = measure_masks(mask, far, (40000, 40000))
     assert areas[0] == pytest.approx(64, rel=0.01)
     np.testing.assert_allclose(centroids[0], [30004, 30004], atol=0.01)
 
 
 def test_mask_without_a_ring_has_no_area():
-    areas, centroids = measure_rings([[], []])
+    masks, frames = np.zeros((2, 28, 28), np.float32), np.repeat(FRAME, 2, axis=0)
+    areas, centroids = measure_masks(masks, frames, SIZE_HW)
     assert areas.tolist() == [0, 0] and np.isnan(centroids).all()
-    assert measure_rings([])[0].shape == (0,) and measure_rings([])[1].shape == (0, 2)
+    none = measure_masks(masks[:0], frames[:0], SIZE_HW)
+    assert none[0].shape == (0,) and none[1].shape == (0, 2)
+
+
+def test_areas_are_those_of_the_rings():
+    probs = blobs(np.random.default_rng(3), 6)
+    corners = np.random.default_rng(4).uniform(-40, 300, (6, 2))  # some leave the image
+    frames = np.concatenate([corners, corners + 200], axis=1).astype(np.float32)
+    rings = trace_masks(probs, frames, SIZE_HW)
+    expected = [sum(map(signed_area, own)) for own in rings]
+    np.testing.assert_allclose(measure_masks(probs, frames, SIZE_HW)[0], expected, rtol=1e-4)

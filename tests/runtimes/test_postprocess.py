@@ -1,4 +1,4 @@
-"""Masks pasted and encoded: against pycocotools and torchvision, and against the training targets they undo."""
+"""Masks pasted: against OpenCV and torchvision, and against the training targets they undo."""
 
 from __future__ import annotations
 
@@ -6,38 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from runtimes.postprocess import Region, encode_mask, encode_rle, fill_dense, find_contours, paste_mask
-
-coco = pytest.importorskip("pycocotools.mask")
-
-
-def random_region(rng: np.random.Generator) -> tuple[Region, tuple[int, int]]:
-    height, width = (int(n) for n in rng.integers(1, 40, 2))
-    y, x = int(rng.integers(0, height)), int(rng.integers(0, width))
-    shape = rng.integers(0, height - y + 1), rng.integers(0, width - x + 1)
-    return Region(x, y, rng.random(shape) < rng.choice([0, 0.2, 0.9, 1])), (height, width)
-
-
-def test_rle_is_that_of_pycocotools():
-    rng = np.random.default_rng(0)
-    for _ in range(500):
-        region, size = random_region(rng)
-        dense = fill_dense([region], size)[0]
-        expected = coco.encode(np.asfortranarray(dense, dtype=np.uint8))
-        assert encode_rle(region, size) == {"size": list(size), "counts": expected["counts"].decode()}
-
-
-def test_rle_without_pixels_is_that_of_the_pixels():
-    rng = np.random.default_rng(2)
-    for _ in range(300):
-        cells = int(rng.integers(1, 30))
-        probs = rng.choice([rng.random((cells, cells)), rng.integers(0, 2, (cells, cells))]).astype(np.float32)
-        size = tuple(int(side) for side in rng.integers(1, 60, 2))
-        corner = rng.uniform(-20, 60, 2)
-        frame = np.concatenate([corner, corner + rng.uniform(-2, 60, 2)]).astype(np.float32)
-        dense = fill_dense([paste_mask(probs, frame, size)], size)[0]
-        expected = coco.encode(np.asfortranarray(dense, dtype=np.uint8))
-        assert encode_mask(probs, frame, size)["counts"] == expected["counts"].decode()
+from runtimes.postprocess import fill_dense, find_contours, paste_mask
 
 
 def test_pixels_are_bilinear_samples_of_the_mask():
@@ -60,20 +29,6 @@ def test_what_is_no_number_is_outside_of_the_pixels():
     assert not region.mask[:, :2].any() and region.mask[:, 5:7].all()
 
 
-def test_rle_of_a_large_image_decodes_to_the_mask():
-    rows, columns = np.mgrid[:1080, :1920]
-    disc = (rows - 500) ** 2 + (columns - 900) ** 2 < 400**2
-    rle = encode_rle(Region(0, 0, disc), disc.shape)
-    np.testing.assert_array_equal(coco.decode(rle), disc)
-
-
-@pytest.mark.parametrize("mask", [np.zeros((4, 5), bool), np.ones((4, 5), bool), np.zeros((0, 0), bool)])
-def test_rle_of_nothing_and_of_everything(mask):
-    dense = fill_dense([Region(0, 0, mask)], (4, 5))[0]
-    expected = coco.encode(np.asfortranarray(dense, dtype=np.uint8))["counts"].decode()
-    assert encode_rle(Region(0, 0, mask), (4, 5))["counts"] == expected
-
-
 def test_full_mask_fills_exactly_the_pixels_whose_centres_are_inside():
     region = paste_mask(np.ones((28, 28), np.float32), np.array([2.4, 3.6, 7.4, 9.6], np.float32), (20, 20))
     assert (region.x, region.y, region.mask.shape) == (2, 4, (6, 5))
@@ -85,7 +40,6 @@ def test_box_without_a_pixel_gives_an_empty_region(box):
     region = paste_mask(np.ones((14, 14), np.float32), np.array(box, np.float32), (20, 20))
     assert not region.mask.any()
     assert not find_contours(region)
-    assert not coco.decode(encode_rle(region, (20, 20))).any()
 
 
 def test_paste_agrees_with_torchvision_up_to_its_rounding():

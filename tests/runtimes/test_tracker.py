@@ -10,7 +10,7 @@ import pytest
 
 from runtimes import Detections, UsageError
 from runtimes.counting import Event, PlaceCounter, parse_line, parse_zone
-from runtimes.tracker import NO_ID, Tracker, TrackerConfig, assign, measure_overlap
+from runtimes.tracker import NO_ID, Tracker, TrackerConfig, assign, choose_pairs, measure_overlap
 
 WIDTH, HEIGHT = 640, 480
 FPS = 20
@@ -137,6 +137,19 @@ def test_assignment_is_the_cheapest_of_all(shape):
         best = min(square[range(small), list(columns)].sum() for columns in itertools.permutations(range(large), small))
         assert len(pairs) == small == len({row for row, _ in pairs}) == len({column for _, column in pairs})
         assert sum(cost[pair] for pair in pairs) == pytest.approx(best)
+
+
+def test_pairs_have_the_largest_overlap_of_all():
+    rng = np.random.default_rng(8)
+    for _ in range(100):
+        overlap = rng.uniform(0.3, 1, rng.integers(0, 7, 2))
+        is_possible = rng.random(overlap.shape) < rng.choice([0.1, 0.4, 0.9])
+        pairs = choose_pairs(overlap, is_possible)
+        worth = np.where(is_possible, overlap, 0)
+        best = sum(worth[pair] for pair in assign(-worth)) if worth.size else 0
+        assert all(is_possible[pair] for pair in pairs)
+        assert len({row for row, _ in pairs}) == len({column for _, column in pairs}) == len(pairs)
+        assert sum(overlap[pair] for pair in pairs) == pytest.approx(best)
 
 
 def test_overlap_of_boxes():
