@@ -111,7 +111,10 @@ class Way:
 
 
 def make_film(path: Path, frames: int) -> None:
-    """A moving camera over painted objects, without frames that wait for later ones, as a camera encodes."""
+    """A moving camera over painted objects, without frames that wait for later ones, as a camera encodes.
+
+    The pictures go to and fro, and the whole cycle is encoded once: its packets are written again and again.
+    """
     import av
 
     from edge_mrcnn.data.scenes.video import film
@@ -123,12 +126,16 @@ def make_film(path: Path, frames: int) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "23", "preset": "veryfast", "bf": "0"})
         stream.height, stream.width = SIZE_HW
-        stream.pix_fmt, stream.codec_context.gop_size = "yuv420p", 2 * FPS
+        # Each cycle begins with a key frame.
+        stream.pix_fmt, stream.codec_context.gop_size = "yuv420p", len(pictures)
+        encoded = [bytes(packet) for picture in pictures for packet in stream.encode(picture)]
+        encoded += [bytes(packet) for packet in stream.encode()]
         for index in range(frames):
-            picture = pictures[index % len(pictures)]
-            picture.pts = index
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
+            packet = av.Packet(encoded[index % len(encoded)])
+            packet.stream, packet.time_base = stream, stream.codec_context.time_base
+            packet.pts = packet.dts = index
+            packet.is_keyframe = index % len(encoded) == 0
+            container.mux(packet)
 
 
 def free_port() -> int:
