@@ -64,7 +64,7 @@ test-streams: $(STAMP)
 	.ci/test-streams
 
 docs: $(STAMP)
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

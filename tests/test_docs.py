@@ -14,7 +14,7 @@ from typing import NamedTuple
 import click
 import pytest
 
-from edge_mrcnn.cli import group
+from edge_mrcnn.cli import COMMANDS, group
 from runtimes.errors import MissingFileError
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +23,7 @@ BLOCK = re.compile(r"^```(?:sh|console|bash)\n(.*?)^```", re.MULTILINE | re.DOTA
 COMMAND = re.compile(r"^(?:\$ |sudo )*(?:\S*/)?(edge-mrcnn .*)$", re.MULTILINE)
 INLINE = re.compile(r"(?<!`)`(edge-mrcnn [^`\n]+)`(?!`)")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+REMOTE = re.compile(r"<(?:script|img|link|iframe)[^>]*(?:src|href)=[\"']?https?://(?!localhost)", re.IGNORECASE)
 SHELL = ("|", ">", ">>", "&&", "||", ";", "&", "2>", "<")
 
 
@@ -108,9 +109,18 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", title.lower()).strip()) for title in titles}
 
 
-def test_site_builds_without_a_warning(tmp_path):
-    pytest.importorskip("mkdocs", reason="pip install mkdocs")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+def test_site_builds_without_a_warning_and_needs_no_network(tmp_path):
+    pytest.importorskip("material", reason="pip install 'edge-mrcnn[docs]'")
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert (tmp_path / "site" / "index.html").is_file()
+
+    pages = {path.relative_to(site).as_posix(): path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
+    for name, text in pages.items():
+        assert not REMOTE.search(text), f"{name} loads something from another server"
+    for verb in COMMANDS:
+        assert f'id="edge-mrcnn-{verb}"' in pages["commands.html"]
+    assert "runtimes.load" in pages["python-api.html"]
+    index = (site / "search" / "search_index.js").read_text(encoding="utf-8")
+    assert "--max-drop" in index
