@@ -11,8 +11,8 @@ from dataclasses import replace
 from edge_mrcnn.export import TARGETS, verify
 from edge_mrcnn.model.checkpoint import Checkpoint
 from edge_mrcnn.model.mask_rcnn import apply_inference_settings
-from edge_mrcnn.reference import TorchRuntime
-from runtimes.parity import Tolerance
+from runtimes.model_card import ModelCard
+from runtimes.parity import Tolerance, compare_answers
 from runtimes.progress import Say
 
 SAMPLES = 2
@@ -32,9 +32,11 @@ def with_fixed_samples(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, model=model, config=config)
 
 
-def tell_cost(adaptive: TorchRuntime, fixed: TorchRuntime, inputs: verify.VerifyInputs, target: str, say: Say) -> None:
-    """Compare both in torch on the pictures of the verification, and say what the fixed number changes."""
-    parity = verify.compare(adaptive, fixed, inputs.tensors, Tolerance(quantile=0.5))
+def tell_cost(
+    card: ModelCard, adaptive: verify.VerifyInputs, fixed: verify.VerifyInputs, target: str, say: Say
+) -> None:
+    """Compare what both answer in torch to the pictures of the verification, and say what the fixed number changes."""
+    parity = compare_answers(adaptive.answers, fixed.answers, card, Tolerance(quantile=0.5))
     kept = f"{parity.matched} of {parity.detections} detections"
     say(
         f"{target}: cannot count the cells of a bin, so RoIAlign takes {SAMPLES} samples per bin and axis; in torch "

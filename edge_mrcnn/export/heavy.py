@@ -9,6 +9,8 @@ HEAVY_MACS = 20_000_000_000
 """Multiply-accumulates of a picture from which on a model is heavy; the light presets have 1 to 8 G."""
 FEWER_PROPOSALS, FEWER_DETECTIONS = 100, 20
 """What is suggested: half of what `base` has per detection, and as many objects as the light presets find."""
+HEAVY_TRIALS = 4
+"""Drawings from which the golden pictures of a heavy model are chosen: torch takes seconds for each."""
 WORTH_IT = 0.8
 """Share of the work that a suggestion leaves at most."""
 

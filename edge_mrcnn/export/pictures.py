@@ -26,12 +26,13 @@ NamedPicture = tuple[str, Array, RawOutputs]
 """Name, (1, H, W, 3) uint8 RGB, and the reference's answer."""
 
 
-def choose_pictures(reference: Runtime, seed: int = 0) -> list[NamedPicture]:
+def choose_pictures(reference: Runtime, seed: int = 0, *, trials: int = TRIALS) -> list[NamedPicture]:
     """An empty, a sparse and a crowded picture for a model, with its answers.
 
     Args:
         reference: The torch model.
         seed: Of the drawings.
+        trials: How many drawings to choose from.
 
     Returns:
         "empty", plain gray; "sparse", the drawing with the fewest detections of which one is clear;
@@ -39,7 +40,7 @@ def choose_pictures(reference: Runtime, seed: int = 0) -> list[NamedPicture]:
     """
     size = reference.card.input_size_hw
     empty = np.full((1, *size, 3), 128, dtype=np.uint8)
-    drawings = list(draw_pictures(size, seed))
+    drawings = list(draw_pictures(size, seed, trials=trials))
     answers = [reference.run(drawing) for drawing in drawings]
     numbers = range(len(drawings))
     sparse = min(numbers, key=lambda number: _crowding_of_clear(answers[number]))
@@ -64,18 +65,19 @@ def _crowding_of_clear(answer: RawOutputs) -> tuple[bool, int, float]:
     return is_unclear, count, -best
 
 
-def draw_pictures(size_hw: tuple[int, int], seed: int = 0) -> Iterator[Array]:
-    """`TRIALS` drawings, from one figure to many.
+def draw_pictures(size_hw: tuple[int, int], seed: int = 0, *, trials: int = TRIALS) -> Iterator[Array]:
+    """Drawings, from one figure to many.
 
     Args:
         size_hw: Height and width of the model's input, in pixels.
         seed: Same seed, same drawings.
+        trials: How many.
 
     Yields:
         (1, H, W, 3) uint8 RGB.
     """
     rng = np.random.default_rng(seed)
-    for count in np.geomspace(1, 40, TRIALS).round().astype(int):
+    for count in np.geomspace(1, 40, trials).round().astype(int):
         canvas = _draw(size_hw, int(count), rng)
         yield _enlarge(canvas, size_hw)[None]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_mrcnn.export.pictures import NamedPicture, choose_pictures
+from edge_mrcnn.export.pictures import TRIALS, NamedPicture, choose_pictures
 from runtimes import golden
-from runtimes.base import Array, Runtime
+from runtimes.base import Array, RawOutputs, Runtime
 from runtimes.parity import Parity, Tolerance, compare_answers
 from runtimes.preprocess import letterbox, read_image
 
@@ -25,7 +25,7 @@ INT8 = Tolerance(box_px=np.inf, score=np.inf, mask=np.inf, matched=0.8, surplus=
 
 @dataclass(frozen=True)
 class VerifyInputs:
-    """The input tensors that an artefact is compared on, (1, H, W, 3) uint8 RGB each."""
+    """The input tensors that an artefact is compared on, (1, H, W, 3) uint8 RGB each, and torch's answers to them."""
 
     drawings: list[NamedPicture]
     """An empty, a sparse and a crowded one with the reference's answers; they become the golden tensors."""
@@ -33,24 +33,43 @@ class VerifyInputs:
     """A real picture."""
     pictures: list[Array]
     """Pictures of the model's own world and a crowd of them; may be none."""
+    answers: list[RawOutputs]
+    """The reference's answer to each of `tensors`: a heavy model takes seconds for each, so it is asked once."""
 
     @property
     def tensors(self) -> list[Array]:
         """All of them."""
         return [*(image for _, image, _ in self.drawings), self.photograph, *self.pictures]
 
+    @property
+    def picture_answers(self) -> list[RawOutputs]:
+        """The reference's answers to `pictures`."""
+        return self.answers[len(self.answers) - len(self.pictures) :]
 
-def make_inputs(reference: Runtime, pictures: Iterable[Array]) -> VerifyInputs:
+
+def make_inputs(reference: Runtime, pictures: Iterable[Array], *, trials: int = TRIALS) -> VerifyInputs:
     """What to compare the artefacts of a model on.
 
     Args:
         reference: The torch model.
         pictures: Letterboxed (1, H, W, 3) uint8 images of its own world; may be none.
+        trials: Drawings from which the golden ones are chosen.
     """
     card, pictures = reference.card, list(pictures)
     photograph, _ = letterbox(read_image(PHOTOGRAPH), card)
     crowd = [_crowd(pictures, *card.input_size_hw)] if pictures else []
-    return VerifyInputs(choose_pictures(reference), photograph, [*pictures, *crowd])
+    drawings = choose_pictures(reference, trials=trials)
+    photographs = [photograph, *pictures, *crowd]
+    answers = [answer for _, _, answer in drawings] + [reference.run(tensor) for tensor in photographs]
+    return VerifyInputs(drawings, photograph, [*pictures, *crowd], answers)
+
+
+def answered_by(other: Runtime, inputs: VerifyInputs) -> VerifyInputs:
+    """The same tensors with the answers of another torch model."""
+    answers = [other.run(tensor) for tensor in inputs.tensors]
+    names = (name for name, _, _ in inputs.drawings)
+    drawings = list(zip(names, inputs.tensors, answers, strict=False))
+    return replace(inputs, drawings=drawings, answers=answers)
 
 
 def compare(

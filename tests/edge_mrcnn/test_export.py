@@ -192,7 +192,10 @@ class TestVerify:
         picture = np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3), dtype=np.uint8)
         for pictures, count in (([], 4), ([picture], 6), ([picture] * 3, 8)):
             inputs = verify.make_inputs(reference, pictures)
-            assert len(inputs.tensors) == count
+            assert len(inputs.tensors) == len(inputs.answers) == count
+            assert len(inputs.picture_answers) == len(inputs.pictures)
+            again = [reference.run(tensor) for tensor in inputs.tensors]
+            assert [len(answer.scores) for answer in inputs.answers] == [len(answer.scores) for answer in again]
             assert all(t.shape == (1, 64, 128, 3) and t.dtype == np.uint8 for t in inputs.tensors)
             (_, empty, _), (_, _, few), (_, _, many) = inputs.drawings
             assert np.ptp(empty) == 0 and 0 < len(few.scores) <= len(many.scores)

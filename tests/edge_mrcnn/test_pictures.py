@@ -56,3 +56,14 @@ def test_a_model_that_finds_nothing_gets_pictures_all_the_same() -> None:
     chosen = choose_pictures(FakeRuntime(respond=lambda x: answer()))
     assert [name for name, _, _ in chosen] == ["empty", "sparse", "crowded"]
     assert all(len(found.scores) == 0 for _, _, found in chosen)
+
+
+def test_heavy_model_is_asked_about_fewer_drawings() -> None:
+    asked: list[np.ndarray] = []
+
+    def respond(x: np.ndarray) -> RawOutputs:
+        asked.append(x)
+        return answer()
+
+    assert len(choose_pictures(FakeRuntime(respond=respond), trials=4)) == 3
+    assert len(asked) == 4 + 1  # and the empty one
