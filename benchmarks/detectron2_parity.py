@@ -58,19 +58,22 @@ SIZE_HW = (128, 192)
 def main() -> None:
     options = parse_options()
     names = options.runtimes.split(",")
+    head = ("model and runtime", "found", "beside them", "box px", "score", "mask")
+    print("\n".join(Table(head, ()).markdown()), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         if options.case:
-            rows = list(compare_case(options.case, options.seed, names, options.ablate, Path(folder)))
+            rows = compare_case(options.case, options.seed, names, options.ablate, Path(folder))
         else:
-            rows = list(compare_narrow_models(names, Path(folder)))
-    head = ("model and runtime", "found", "beside them", "box px", "score", "mask")
-    print("\n".join(Table(head, tuple(rows)).markdown()))
+            rows = compare_narrow_models(names, options.kinds, Path(folder))
+        for cells in rows:
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", type=Path, help="folder with what Detectron2 answered; else narrow models are made")
     parser.add_argument("--runtimes", default="torch", help="torch, onnx, openvino, tflite, separated by commas")
+    parser.add_argument("--kinds", default="", help="narrow models whose title has this, such as R101; else all")
     parser.add_argument("--seed", type=int, default=5, help="of the weights that make_checkpoint.py draws")
     parser.add_argument("--ablate", action="store_true", help="leave out one thing at a time, in torch; with --case")
     return parser.parse_args()
@@ -92,8 +95,9 @@ def compare_case(case: Path, seed: int, names: Sequence[str], ablates: bool, fol
             yield row(f"torch, {what}", parity)
 
 
-def compare_narrow_models(names: Sequence[str], folder: Path) -> Iterator[tuple[str, ...]]:
-    """Rows of small random models of each kind; the answers are those of Detectron2's inference in the tests."""
+def compare_narrow_models(names: Sequence[str], kinds: str, folder: Path) -> Iterator[tuple[str, ...]]:
+    """Rows of small random models of the kinds whose title has a word; the answers are those of Detectron2's inference
+    in the tests."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
     import detectron2_model
     import mmdetection_model
@@ -102,6 +106,8 @@ def compare_narrow_models(names: Sequence[str], folder: Path) -> Iterator[tuple[
     image = make_picture()
     config = ExportConfig(image_size_hw=SIZE_HW)
     for number, (title, recipe, version) in enumerate(narrow_models(detectron2_model, mmdetection_model)):
+        if kinds not in title:
+            continue
         weights = folder / str(number) / "model_final.pth"
         weights.parent.mkdir()
         if version:
