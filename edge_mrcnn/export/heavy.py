@@ -9,6 +9,8 @@ HEAVY_MACS = 20_000_000_000
 """Multiply-accumulates of a picture from which on a model is heavy; the light presets have 1 to 8 G."""
 FEWER_PROPOSALS, FEWER_DETECTIONS = 100, 20
 """What is suggested: half of what `base` has per detection, and as many objects as the light presets find."""
+COST = "0.9 box and 0.3 mask AP in pictures of crowds"
+"""What that cost the people model beside 1000 proposals and 100 detections, by benchmarks/fewer_proposals.py."""
 HEAVY_TRIALS = 4
 """Drawings from which the golden pictures of a heavy model are chosen: torch takes seconds for each."""
 WORTH_IT = 0.8
@@ -39,6 +41,7 @@ def describe_effort(checkpoint: Checkpoint) -> list[str]:
     if left <= WORTH_IT * work:
         lines.append(
             f"--proposals {fewer.proposals} --max-det {fewer.max_detections} would leave {left / 1e9:.0f} GMAC, and "
-            "shorten all of it likewise; what it costs in AP on your pictures, `edge-mrcnn report` says"
+            f"shorten all of it likewise. It cost the people model that comes along {COST}; what it costs on your "
+            "pictures, `edge-mrcnn report` says"
         )
     return lines
