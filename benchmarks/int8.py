@@ -33,6 +33,7 @@ from edge_mrcnn.measure.files import file_size
 from edge_mrcnn.report.comparison import score_of
 from quantize import CalibrationSet
 from quantize.sensitivity import best_times_ms
+from quantize.settings import EFFORTS
 from runtimes.formats import FORMATS
 
 SPEED_IMAGES = 12
@@ -93,22 +94,25 @@ HEADER = """\
 @click.option("--data", help="COCO data with truth; checkpoints only.")
 @click.option("--calib", help="Calibration pictures; checkpoints only.")
 @click.option("--images", default=256, show_default=True, help="Calibration images at most.")
+@click.option("--effort", type=click.Choice(EFFORTS), default="auto", show_default=True, help="Of the calibration.")
 @click.option("--limit", type=click.IntRange(1), help="Images of the data at most.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/int8"), show_default=True)
 def main(
-    models: tuple[str, ...], names: str, data: str | None, calib: str | None, images: int, limit: int | None,
-    output: Path,
+    models: tuple[str, ...], names: str, data: str | None, calib: str | None, images: int, effort: str,
+    limit: int | None, output: Path,
 ) -> None:  # fmt: skip
     """Print the tables in Markdown."""
     truth = load(data, "val") if data else None
     click.echo(HEADER)
     for model in models:
-        for pair in make_pairs(model, comma_list(names), calib, images, output):
+        for pair in make_pairs(model, comma_list(names), calib, images, effort, output):
             loss = measure_loss(pair, truth, limit) if truth and model not in PRESETS else None
             click.echo(format_row(pair, loss, *measure_speed(pair, calib, output)))
 
 
-def make_pairs(model: str, names: tuple[str, ...], calib: str | None, images: int, output: Path) -> Iterator[Pair]:
+def make_pairs(
+    model: str, names: tuple[str, ...], calib: str | None, images: int, effort: str, output: Path
+) -> Iterator[Pair]:
     """The files of a model, made unless they are there."""
     if model in PRESETS:
         make_files(output, model, PRESET_SIDE, names)
@@ -123,7 +127,7 @@ def make_pairs(model: str, names: tuple[str, ...], calib: str | None, images: in
     for name in names:
         plain = folder / f"{Path(model).stem}{FORMATS[name].suffix}"
         small = plain.with_name(f"{plain.stem}-int8{plain.suffix}")
-        seconds, peak = quantize_apart(plain, small, calib, images)
+        seconds, peak = quantize_apart(plain, small, calib, images, effort)
         yield Pair(model=model, runtime=name, plain=plain, small=small, seconds=seconds, peak_bytes=peak)
 
 
@@ -137,13 +141,14 @@ def export_checkpoint(weights: str, names: tuple[str, ...], folder: Path) -> Non
         export(weights, folder, ExportConfig(targets=missing), say=lambda said: click.echo(said, err=True))
 
 
-def quantize_apart(plain: Path, small: Path, calib: str, images: int) -> tuple[float, float]:
+def quantize_apart(plain: Path, small: Path, calib: str, images: int, effort: str) -> tuple[float, float]:
     """Quantize in a process of its own.
 
     Returns:
         Seconds, and bytes of resident memory at its highest.
     """
-    command = ["quantize", "--model", str(plain), "--calib", calib, "--calib-images", str(images), "-o", str(small)]
+    command = ["quantize", "--model", str(plain), "--calib", calib, "--calib-images", str(images)]
+    command += ["--effort", effort, "-o", str(small), "--overwrite"]
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", CHILD, *command], stdout=subprocess.PIPE, check=True, text=True)
     return time.perf_counter() - start, float(done.stdout.split()[-1])

@@ -27,6 +27,8 @@ from runtimes.model_file import ModelFile
 
 DRAFT_IMAGES = 16
 """Pictures that a draft is calibrated on."""
+QUICK_RANGES = RangeEstimatorParametersSet.MINMAX
+"""Are found inside the graph, where histograms need every value of every layer at once; see docs/int8.md."""
 
 
 class OpenvinoQuantizer(Quantizer):
@@ -77,6 +79,7 @@ class OpenvinoQuantizer(Quantizer):
         if self._settled is not None and self._stem not in floats:
             weights = opset13.constant(self._settled)
             find_stem(model).input(1).replace_source_output(weights.output(0))
+        is_quick = self.config.is_quick(self.card.parameters)
         with redirect_stdout(sys.stderr):  # where progress bars belong
             quantized = nncf.quantize(
                 model,
@@ -84,9 +87,11 @@ class OpenvinoQuantizer(Quantizer):
                 preset=nncf.QuantizationPreset.MIXED,
                 target_device=nncf.TargetDevice.CPU,
                 subset_size=DRAFT_IMAGES if is_draft else len(self._tensors),
-                fast_bias_correction=is_draft,
+                fast_bias_correction=is_draft or is_quick,
                 advanced_parameters=nncf.AdvancedQuantizationParameters(
-                    activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM,
+                    activations_range_estimator_params=QUICK_RANGES
+                    if is_quick
+                    else RangeEstimatorParametersSet.HISTOGRAM,
                     overflow_fix=OverflowFix.ENABLE if self.config.weight_bits == 7 else OverflowFix.DISABLE,
                 ),
                 ignored_scope=nncf.IgnoredScope(names=floats, validate=False),

@@ -23,7 +23,7 @@ SECTIONS = {
         "weights", "targets", "int8", "calib", "data", "max_drop", "limit", "fp16", "image_size_hw", "output",
         "overwrite",
     ),
-    "INT8": ("calib_images", "keep_float", "reduce_range"),
+    "INT8": ("calib_images", "keep_float", "reduce_range", "effort"),
     "What the file answers, else as the checkpoint says": (
         "score_threshold", "iou_threshold", "max_detections", "proposals", "roi_samples", "classes",
     ),
@@ -44,7 +44,7 @@ SECTIONS = {
 @overwrite_option
 @setting_options(ExportConfig, leave_out=("classes", "category_ids"))
 def command(
-    weights: str, calib: str | None, calib_images: int, keep_float: str, reduce_range: str,
+    weights: str, calib: str | None, calib_images: int, keep_float: str, reduce_range: str, effort: str,
     max_drop: float | None, data: str | None, limit: int | None,
     classes: str | None, output: Path | None, overwrite: bool, **values: Any,
 ) -> None:  # fmt: skip
@@ -62,11 +62,14 @@ def command(
     config = ExportConfig(**given(values, ExportConfig), classes=names, category_ids=ids)
     if (max_drop is None) != (data is None) or max_drop is not None and not config.int8:
         raise UsageError("--max-drop needs --int8 and --data: the drop is measured on that data")
+    quantization = QuantizeConfig(
+        images=calib_images, keep_float=comma_list(keep_float), reduce_range=reduce_range, effort=effort
+    )
     folder = output or Path(weights).parent
     files = export(
         weights, folder, config, origin=given_origin(),
         calibration=load_calibration(calib) if calib else None,
-        quantization=QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float), reduce_range=reduce_range),
+        quantization=quantization,
         write_int8=quantize if max_drop is None or data is None else make_searcher(max_drop, data, limit),
         overwrite=overwrite,
         say=lambda line: click.echo(line, err=True),

@@ -19,6 +19,10 @@ _OPTIONS = (
         "--reduce-range", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
         help="INT8 weights in 7 bits, for x86 without VNNI [auto: if this processor is one].",
     ),
+    click.option(
+        "--effort", type=click.Choice(["auto", "full", "quick"]), default="auto", show_default=True,
+        help="Of OpenVINO's calibration: quick leaves out histograms and layer-wise biases [auto: for heavy models].",
+    ),
     click.option("--max-drop", type=click.FloatRange(0, 1), help="AP that INT8 may lose, such as 0.003; needs --data."),
     click.option("--data", help="COCO data that the drop is measured on, never the calibration's."),
     click.option("--limit", type=click.IntRange(1), help="Images of it at most."),

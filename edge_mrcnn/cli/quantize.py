@@ -22,8 +22,8 @@ from runtimes.model_file import ModelFile
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write [default: NAME-int8 beside it].")
 @overwrite_option
 def command(
-    model: Path, calib: str, calib_images: int, keep_float: str, reduce_range: str, max_drop: float | None,
-    data: str | None, limit: int | None, output: Path | None, overwrite: bool,
+    model: Path, calib: str, calib_images: int, keep_float: str, reduce_range: str, effort: str,
+    max_drop: float | None, data: str | None, limit: int | None, output: Path | None, overwrite: bool,
 ) -> None:  # fmt: skip
     """Turn an exported FP32 file into INT8. Needs no torch."""
     from edge_mrcnn.data.calibration import load_calibration
@@ -33,7 +33,8 @@ def command(
         raise UsageError("--max-drop and --data belong together: the drop is measured on that data")
     file = ModelFile(model)
     output = choose_output(output or file.beside("-int8"), [*file.files, calib, data], overwrite=overwrite)
-    config = QuantizeConfig(images=calib_images, keep_float=comma_list(keep_float), reduce_range=reduce_range)
+    floats = comma_list(keep_float)
+    config = QuantizeConfig(images=calib_images, keep_float=floats, reduce_range=reduce_range, effort=effort)
     if max_drop is None or data is None:
         quantize(model, output, load_calibration(calib), config)
     else:

@@ -192,8 +192,24 @@ def test_damaged_model_is_refused_and_leaves_nothing(
     assert {p.name for p in tmp_path.iterdir()} == {broken.name, "broken.bin"}
 
 
+def test_quick_calibration_quantizes_the_same_layers(
+    float_files: dict[str, Path], int8_files: dict[str, Path], pictures: CalibrationSet, tmp_path: Path
+) -> None:
+    quick = quantize(float_files[".xml"], tmp_path / "quick.xml", pictures, QuantizeConfig(images=2, effort="quick"))
+    full = int8_files[".xml"]
+    assert count_quantized(quick) == count_quantized(full)
+    assert quick.with_suffix(".bin").read_bytes() != full.with_suffix(".bin").read_bytes()
+
+
 class TestSettings:
-    @pytest.mark.parametrize("wrong", [{"images": 0}, {"keep_float": ("tail",)}, {"reduce_range": "yes"}])
+    def test_heavy_models_are_calibrated_quickly_unless_told_otherwise(self) -> None:
+        light, heavy = 4_500_000, 44_000_000
+        assert [QuantizeConfig().is_quick(parameters) for parameters in (light, heavy)] == [False, True]
+        assert QuantizeConfig(effort="quick").is_quick(light) and not QuantizeConfig(effort="full").is_quick(heavy)
+
+    @pytest.mark.parametrize(
+        "wrong", [{"images": 0}, {"keep_float": ("tail",)}, {"reduce_range": "yes"}, {"effort": "low"}]
+    )
     def test_impossible_ones_are_refused(self, wrong: dict) -> None:
         with pytest.raises(UsageError):
             QuantizeConfig(**wrong)
