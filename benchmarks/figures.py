@@ -1,0 +1,230 @@
+"""Draw the figures of the documentation from its own tables, so that a picture and its table cannot differ.
+
+    python benchmarks/figures.py            # writes docs/images/figure-*.svg, a light and a dark one of each
+
+The tables hold what the commands beside them printed. The colours are those of Okabe and Ito, which people with
+colour-blindness tell apart. Needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+DOCS = Path(__file__).parents[1] / "docs"
+IMAGES = DOCS / "images"
+RUNTIMES = ("ONNX Runtime", "OpenVINO", "TFLite")
+COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
+
+Rows = list[list[str]]
+
+
+class Scheme(NamedTuple):
+    """The colours of one variant of a figure."""
+
+    name: str
+    text: str
+    grid: str
+
+
+SCHEMES = (Scheme("light", "#222222", "#cccccc"), Scheme("dark", "#dddddd", "#555555"))
+
+
+def read_table(page: str, heading: str) -> Rows:
+    """The cells of a Markdown table.
+
+    Args:
+        page: A file below docs.
+        heading: How the first line of the table begins.
+
+    Returns:
+        Rows of cells as text. An empty first cell takes the one above it.
+
+    Raises:
+        ValueError: If no table of the page begins so.
+    """
+    lines = (DOCS / page).read_text(encoding="utf-8").splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith(heading)]
+    if not starts:
+        raise ValueError(f"docs/{page}: expected a table that begins with {heading!r}")
+    rows: Rows = []
+    for line in lines[starts[0] + 2 :]:
+        if not line.startswith("|"):
+            break
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not cells[0] and rows:
+            cells[0] = rows[-1][0]
+        rows.append(cells)
+    return rows
+
+
+def numbers(cell: str) -> list[float]:
+    """Every number in a cell."""
+    return [float(text) for text in NUMBER.findall(cell)]
+
+
+def plain(cell: str) -> str:
+    """A cell without Markdown's signs."""
+    return cell.replace("`", "").replace("**", "")
+
+
+# --- what each figure shows -------------------------------------------------------------------------------------------
+
+
+def peers() -> dict[str, list[float]]:
+    """Model -> ms from a frame to masks on each runtime; INT8, 320 px, 5 objects."""
+    times = {}
+    for name, *cells in read_table("speed.md", "| INT8, 320 px, 5 objects"):
+        if name.startswith("backbone"):
+            continue
+        network_results_finished = [numbers(cell) for cell in cells]
+        times[plain(name)] = [three[1] for three in network_results_finished]
+    return times
+
+
+def drops() -> list[tuple[str, str, list[float]]]:
+    """Model, runtime and (drop, low, high) of mask AP in points."""
+    found = []
+    model = ""
+    for name, runtime, _, mask, *_ in read_table("int8.md", "| model | runtime | box drop"):
+        # The cell below a model's name holds its AP in FP32, box/mask.
+        if not re.match(r"\d+\.\d+/", name):
+            model = plain(name)
+        found.append((model, runtime, numbers(mask)))
+    return found
+
+
+def pruning() -> dict[str, list[float]]:
+    """GMAC and mask AP of each pruned model; a row may hold several seeds."""
+    points: dict[str, list[float]] = {"gmac": [], "mask": []}
+    for _, gmac, _, _, mask in read_table("pruning.md", "| model | GMAC | epochs | box AP"):
+        for value in numbers(mask):
+            points["gmac"].append(float(gmac))
+            points["mask"].append(value)
+    return points
+
+
+def growth() -> dict[str, dict[str, list[list[float]]]]:
+    """What grows -> runtime -> [its value, ms] of each point."""
+    panels: dict[str, dict[str, list[list[float]]]] = {}
+    for what, value, *cells in read_table("speed.md", "| | | ONNX Runtime | OpenVINO"):
+        panel = panels.setdefault(what, {name: [] for name in RUNTIMES})
+        for runtime, cell in zip(RUNTIMES, cells, strict=True):
+            panel[runtime].append([float(value), numbers(cell)[0]])
+    return panels
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def draw_peers(plt: Any, scheme: Scheme) -> Any:
+    figure, axes = plt.subplots(figsize=(7.2, 3.4))
+    times = peers()
+    width = 0.8 / len(times)
+    for number, (name, values) in enumerate(times.items()):
+        places = [group + (number - (len(times) - 1) / 2) * width for group in range(len(RUNTIMES))]
+        bars = axes.bar(places, values, width * 0.9, color=COLOURS[number], label=name)
+        axes.bar_label(bars, fmt="%.1f", fontsize=7, color=scheme.text, padding=1)
+    axes.set_xticks(range(len(RUNTIMES)), RUNTIMES)
+    axes.set_ylabel("ms from a 1080p frame to masks")
+    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False, fontsize=8)
+    return figure
+
+
+def draw_drops(plt: Any, scheme: Scheme) -> Any:
+    found = drops()
+    models = list(dict.fromkeys(model for model, _, _ in found))
+    figure, axes = plt.subplots(figsize=(7.2, 3.6))
+    axes.axvline(0, color=scheme.text, linewidth=0.8)
+    for model, runtime, (drop, low, high) in found:
+        index = RUNTIMES.index(runtime)
+        height = models.index(model) + (index - 1) * 0.22
+        axes.plot([low, high], [height, height], color=COLOURS[index * 2], linewidth=1.5)
+        label = runtime if model == models[0] else None
+        axes.plot(drop, height, MARKERS[index], color=COLOURS[index * 2], markersize=5, label=label)
+    axes.set_yticks(range(len(models)), models)
+    axes.invert_yaxis()
+    axes.set_xlabel("mask AP lost by INT8 in points, with 95 % interval; left of 0 is a gain")
+    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.35, -0.17), frameon=False, fontsize=8)
+    return figure
+
+
+def draw_pruning(plt: Any, scheme: Scheme) -> Any:
+    points = pruning()
+    figure, axes = plt.subplots(figsize=(6.0, 3.0))
+    axes.plot(points["gmac"], points["mask"], "o", color=COLOURS[0], markersize=6)
+    means = []
+    for gmac in sorted(set(points["gmac"])):
+        same = [mask for cost, mask in zip(points["gmac"], points["mask"], strict=True) if cost == gmac]
+        means.append((gmac, sum(same) / len(same)))
+    axes.plot(*zip(*means, strict=True), color=COLOURS[0], linewidth=1.2)
+    axes.set_xlim(0, max(points["gmac"]) * 1.05)
+    axes.set_ylim(min(points["mask"]) - 2, max(points["mask"]) + 1)
+    axes.set_xlabel("billions of multiply-accumulates (GMAC)")
+    axes.set_ylabel("mask AP in points")
+    return figure
+
+
+def draw_growth(plt: Any, scheme: Scheme) -> Any:
+    panels = growth()
+    figure, all_axes = plt.subplots(1, len(panels), figsize=(7.2, 2.8), sharey=True)
+    titles = {"input, px": "input size in px", "proposals": "proposals", "detections": "objects in the picture"}
+    for axes, (what, lines) in zip(all_axes, panels.items(), strict=True):
+        for index, (runtime, line) in enumerate(lines.items()):
+            style = f"-{MARKERS[index]}"
+            axes.plot(*zip(*line, strict=True), style, color=COLOURS[index * 2], markersize=4, label=runtime)
+        axes.set_xlabel(titles[what])
+        axes.set_ylim(0)
+    all_axes[0].set_ylabel("ms of the network")
+    all_axes[1].legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, fontsize=8)
+    return figure
+
+
+FIGURES: dict[str, Callable[[Any, Scheme], Any]] = {
+    "peers": draw_peers,
+    "int8": draw_drops,
+    "pruning": draw_pruning,
+    "growth": draw_growth,
+}
+
+
+def style(scheme: Scheme) -> dict[str, Any]:
+    """Matplotlib's settings for one variant."""
+    edges = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    return {
+        **dict.fromkeys(edges, scheme.text),
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "grid.color": scheme.grid,
+        "grid.linewidth": 0.5,
+        "svg.fonttype": "none",  # text stays text: small, and it can be searched
+        "svg.hashsalt": "edge-mrcnn",  # the same file from the same figures
+    }
+
+
+def main() -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    for scheme in SCHEMES:
+        with plt.rc_context(style(scheme)):
+            for name, draw in FIGURES.items():
+                file = IMAGES / f"figure-{name}-{scheme.name}.svg"
+                figure = draw(plt, scheme)
+                figure.savefig(file, transparent=True, bbox_inches="tight", metadata={"Date": None})
+                plt.close(figure)
+                print(file)
+
+
+if __name__ == "__main__":
+    main()
