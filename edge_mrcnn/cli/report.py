@@ -166,10 +166,13 @@ def load_data_sets(data: str, extra: Sequence[str]) -> dict[str, CocoData]:
 def _conclude(comparison: Comparison, paths: Sequence[Path], output: Path) -> None:
     """Print the table and the verdict, then fail at the gate or name the next command."""
     from edge_mrcnn.report.markdown import headline_table
-    from edge_mrcnn.report.wording import verdict
+    from edge_mrcnn.report.wording import interval_lines, say_precision, verdict
 
     click.echo("\n".join(headline_table(comparison)))
     click.echo()
+    for line in (*interval_lines(comparison), say_precision(comparison, comparison.data_sets[0].label)):
+        if line:
+            click.echo(line)
     if comparison.too_lossy:
         raise GateError(f"{verdict(comparison)} The report is {output / 'report.html'}")
     click.echo(verdict(comparison))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,9 @@ Interval = tuple[float, float]
 USABLE_AP = 0.05
 """AP, in [0, 1], below which a model finds almost nothing, so that no drop from it means anything."""
 
+SMALL_CHANGE = 0.005
+"""Half a point of AP, in [0, 1]: the change that a report should tell from none."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Drop:
@@ -29,6 +33,29 @@ class Drop:
     def exceeds(self, limit: float) -> bool:
         """Whether more is lost than allowed; a drop that cannot be measured counts as too much."""
         return not self.value <= limit + 1e-9
+
+    @property
+    def half_width(self) -> float:
+        """How far the interval reaches to either side on average, in [0, 1]; nan where there is none."""
+        low, high = self.interval
+        return (high - low) / 2
+
+    def images_to_see(self, images: int, change: float = SMALL_CHANGE) -> int | None:
+        """How many images it takes for an interval of at most `change` to either side.
+
+        The width of an interval falls with the square root of the number of images.
+
+        Args:
+            images: How many gave this interval.
+            change: In AP, in [0, 1].
+
+        Returns:
+            At least 1; None where there is no interval.
+        """
+        if math.isnan(self.half_width):
+            return None
+        times = (self.half_width / change) ** 2
+        return max(1, math.ceil(images * times - 1e-9))
 
 
 def is_usable(box_ap: float, mask_ap: float) -> bool:

@@ -19,6 +19,7 @@ from edge_mrcnn.report.wording import (
     megabytes,
     millions,
     points,
+    say_precision,
     share,
     signed_count,
     signed_loss,
@@ -56,7 +57,9 @@ def _sections(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
     if len(variants) > 1:
         yield "Step by step", _variant_table(comparison, variants)
     for data in comparison.data_sets:
-        yield f"{data.label}: {describe_data(data)}", _accuracy_table(comparison, data.label)
+        precision = say_precision(comparison, data.label)
+        table = _accuracy_table(comparison, data.label)
+        yield f"{data.label}: {describe_data(data)}", [*table, *(["", precision] if precision else [])]
     if comparison.candidates:
         yield "Mask AP that each kind of mistake costs", _cost_table(comparison)
         yield "Objects lost and gained", _pair_table(comparison)

@@ -13,10 +13,11 @@ from typing import Any
 
 from edge_mrcnn import __version__
 from edge_mrcnn.evaluation.breakdown import KINDS
+from edge_mrcnn.evaluation.drop import Drop
 from edge_mrcnn.evaluation.pairing import Change
 from edge_mrcnn.report import charts
 from edge_mrcnn.report.pictures import Strip
-from edge_mrcnn.report.rows import Comparison, ReportRow, without_nan
+from edge_mrcnn.report.rows import Comparison, ReportRow, Score, without_nan
 from edge_mrcnn.report.variants import group_variants
 from edge_mrcnn.report.wording import (
     KIND_WORDS,
@@ -28,6 +29,7 @@ from edge_mrcnn.report.wording import (
     megabytes,
     millions,
     points,
+    say_precision,
     share,
     signed_count,
     signed_loss,
@@ -93,6 +95,7 @@ def to_html(comparison: Comparison, strips: Sequence[Strip] = ()) -> str:
         strips=strips,
         per_class=per_class,
         columns=_columns,
+        say_precision=say_precision,
     )
 
 
@@ -150,12 +153,21 @@ def to_json(comparison: Comparison) -> str:
     record = asdict(comparison)
     for row, source in zip(record["rows"], comparison.rows, strict=True):
         row["speed_up"] = comparison.speed_up(source)
-        for score in row["scores"].values():
+        for data, score in zip(comparison.data_sets, row["scores"].values(), strict=True):
+            _add_precision(score, source.scores[data.label], data.images)
             if score["agreement"]:
                 del score["agreement"]["change"]
     record["speed_base"] = comparison.speed_base.name
     record["too_lossy"] = [row.name for row in comparison.too_lossy]
     return json.dumps(without_nan(record), indent=2, ensure_ascii=False) + "\n"
+
+
+def _add_precision(record: dict[str, Any], score: Score, images: int) -> None:
+    """Add to each drop how far its interval reaches, and how many images would show half a point, in place."""
+    for name in ("box_drop", "mask_drop"):
+        drop: Drop | None = getattr(score, name)
+        if drop is not None:
+            record[name] |= {"half_width": drop.half_width, "images_for_half_a_point": drop.images_to_see(images)}
 
 
 def make_tiles(comparison: Comparison) -> list[Tile]:

@@ -104,6 +104,44 @@ def interval(drop: Drop | None) -> str:
     return f"{signed_loss(high)} … {signed_loss(low)}"
 
 
+def say_precision(comparison: Comparison, label: str) -> str:
+    """How small a change these images can show, and how many would show half a point; "" without an interval."""
+    data = next(data for data in comparison.data_sets if data.label == label)
+    widest = _widest_interval(comparison, label)
+    if widest is None:
+        return ""
+    name, metric, drop = widest
+    needed = drop.images_to_see(data.images) or 0
+    known = f"The widest 95 % interval of a change is ±{100 * drop.half_width:.2f} AP ({name}, {metric})"
+    if needed <= data.images:
+        return f"{known}: these {data.images} images show a change of half a point."
+    return (
+        f"{known}. To show a change of half a point takes about {needed} images like these "
+        f"{data.images}: {needed - data.images} more."
+    )
+
+
+def _widest_interval(comparison: Comparison, label: str) -> tuple[str, str, Drop] | None:
+    """Name of the model, "box" or "mask", and the drop; None where no interval could be drawn."""
+    found = []
+    for row in comparison.candidates:
+        score = row.scores[label]
+        for metric, drop in (("box", score.box_drop), ("mask", score.mask_drop)):
+            if drop is not None and not math.isnan(drop.half_width):
+                found.append((row.name, metric, drop))
+    return max(found, key=lambda entry: entry[2].half_width, default=None)
+
+
+def interval_lines(comparison: Comparison) -> list[str]:
+    """A line for each candidate: between which changes 95 % of the resampled sets of images lie."""
+    lines = []
+    for row in comparison.candidates:
+        box, mask = interval(row.score.box_drop), interval(row.score.mask_drop)
+        if box or mask:
+            lines.append(f"{row.name}: 95 % of Δ box {box or NONE}, of Δ mask {mask or NONE}")
+    return lines
+
+
 def megabytes(size_bytes: int) -> str:
     """Millions of bytes."""
     digits = 2 if size_bytes < 1e7 else 1

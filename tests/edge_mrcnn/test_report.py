@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from painted import HEIGHT, OBJECTS, WIDTH, make_runtime, write_painted
 
 from edge_mrcnn.data import load
 from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.evaluation.drop import Drop
 from edge_mrcnn.measure.files import file_sha256, file_size, unique_names
 from edge_mrcnn.measure.latency import measure_latency
 from edge_mrcnn.report import charts, drawing
@@ -22,7 +24,7 @@ from edge_mrcnn.report.models import Model
 from edge_mrcnn.report.pictures import choose, draw_lost, draw_strips, find_lost, number_objects
 from edge_mrcnn.report.render import draw_charts, to_html, to_json, to_plots
 from edge_mrcnn.report.variants import group_variants
-from edge_mrcnn.report.wording import verdict
+from edge_mrcnn.report.wording import interval_lines, say_precision, verdict
 from runtimes import DataError, FakeRuntime
 
 
@@ -79,6 +81,35 @@ class TestComparison:
         comparison = dataclasses.replace(measured.comparison, rows=(reference, row), max_drop=None)
         assert verdict(comparison) == "No loss among 1 model: shifted.tflite gained least, 1.20 AP."
 
+    def test_interval_says_how_many_images_show_half_a_point(self):
+        drop = Drop(value=0.002, interval=(-0.008, 0.012))
+        assert drop.half_width == pytest.approx(0.01)
+        assert drop.images_to_see(100) == 400  # half the width takes four times the images
+        assert drop.images_to_see(100, change=0.02) == 25
+        assert Drop(value=0.0, interval=(0.0, 0.0)).images_to_see(100) == 1
+        assert Drop(value=math.nan, interval=(math.nan, math.nan)).images_to_see(100) is None
+
+    def test_widest_interval_of_all_models_is_told(self, measured):
+        reference, same, shifted = measured.comparison.rows
+        label = measured.comparison.data_sets[0].label
+        wide, narrow = Drop(value=0.1, interval=(0.09, 0.11)), Drop(value=0.1, interval=(0.097, 0.103))
+        said = {}
+        for name, mask_drop in (("wide", wide), ("narrow", narrow)):
+            score = dataclasses.replace(shifted.score, box_drop=narrow, mask_drop=mask_drop)
+            row = dataclasses.replace(shifted, scores={label: score})
+            comparison = dataclasses.replace(measured.comparison, rows=(reference, same, row))
+            said[name] = say_precision(comparison, label)
+        images = measured.comparison.data_sets[0].images
+        assert said["wide"].endswith(
+            f"±1.00 AP (shifted.tflite, mask). To show a change of half a point takes about {4 * images} images like "
+            f"these {images}: {3 * images} more."
+        )
+        assert said["narrow"].endswith(
+            f"±0.30 AP (shifted.tflite, box): these {images} images show a change of half a point."
+        )
+        lines = interval_lines(comparison)
+        assert lines[-1] == "shifted.tflite: 95 % of Δ box −10.30 … −9.70, of Δ mask −10.30 … −9.70"
+
     def test_rows_say_what_the_files_are(self, measured):
         row = measured.comparison.rows[2]
         assert (row.target, row.precision, row.size_bytes, row.runs_as) == ("tflite", "int8", 3000, {"threads": "1"})
@@ -132,6 +163,7 @@ class TestRendering:
         lost = measured.comparison.rows[2].score.box_drop.value
         assert f'class="delta bad">−{100 * lost:.2f}<' in plain
         assert "1 of 2 models lost more than 1 AP: shifted.tflite." in plain
+        assert "The widest 95 % interval of a change is ±" in plain
 
     def test_html_is_one_file_without_script(self, page):
         assert "<script" not in page
@@ -214,12 +246,17 @@ class TestRendering:
         ):
             assert f"## {title}" in text
         assert "## again: 4 images, 6 objects, 2 classes" in text
+        assert text.count("The widest 95 % interval of a change is ±") == len(measured.comparison.data_sets)
 
     def test_json_holds_raw_numbers_and_no_nan(self, measured):
         record = json.loads(to_json(measured.comparison), parse_constant=pytest.fail)
         row = record["rows"][2]
         assert row["scores"]["painted"]["box"]["ap"] == pytest.approx(measured.comparison.rows[2].score.box.ap)
         assert row["scores"]["painted"]["box"]["ap_large"] is None
+        drop, images = measured.comparison.rows[2].score.box_drop, measured.comparison.data_sets[0].images
+        found = row["scores"]["painted"]["box_drop"]
+        assert found["half_width"] == drop.half_width
+        assert found["images_for_half_a_point"] == drop.images_to_see(images)
         assert record["too_lossy"] == ["shifted.tflite"]
 
     def test_a_reference_alone_renders(self, measured):
