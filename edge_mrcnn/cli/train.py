@@ -253,8 +253,8 @@ def _warn_of_small_anchors(checkpoint: Any) -> None:
 
 
 def is_first_process() -> bool:
-    """Lightning starts this command once more for each further device."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    """Whether this one speaks and writes for all: torchrun counts `RANK` over all nodes, Lightning on one alone."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def _headline(checkpoint: Any, training: Any, validation: Any) -> str:

@@ -140,12 +140,13 @@ def _trainer(
         accelerator="gpu" if on_cuda else "cpu",
         devices=[where.index] if on_cuda and where.index is not None and not many else devices,
         num_nodes=nodes,
-        strategy=DDPStrategy(find_unused_parameters=True) if many else "auto",
+        # Every loss reaches every parameter that is trained, whatever a batch shows, so none has to be looked for.
+        strategy=DDPStrategy(find_unused_parameters=False) if many else "auto",
         precision=lightning_precision(config.precision, where),
         max_epochs=config.epochs,
         max_steps=config.max_steps or -1,
         gradient_clip_val=config.clip_norm or None,
-        sync_batchnorm=many and on_cuda and not config.freeze_norm,
+        sync_batchnorm=many and on_cuda,  # also with frozen norms: the pyramid has norms of its own, which are not
         logger=loggers,
         log_every_n_steps=10,
         callbacks=callbacks,

@@ -44,7 +44,8 @@ class MaskRCNNTask(lightning.LightningModule):
         self.data_sha256 = ""
         """Hash of the data; it goes into the file that a training is resumed from."""
         self.teacher = teacher
-        self.adapter = make_adapter(model, teacher) if teacher else nn.Identity()
+        adapts = bool(config.distill_maps or config.distill_features)
+        self.adapter = make_adapter(model, teacher) if teacher and adapts else nn.Identity()
         self.register_buffer("not_finite", torch.zeros((), dtype=torch.bool), persistent=False)
         for stage in frozen_stages(model, config):
             stage.requires_grad_(False)
@@ -69,8 +70,15 @@ class MaskRCNNTask(lightning.LightningModule):
         loss = torch.stack([value.float() for value in losses.values()]).sum()
         self.not_finite |= ~torch.isfinite(loss.detach())
         named = {f"loss/{k.removeprefix('loss_')}": v.detach() for k, v in losses.items()}
-        self.log_dict({**named, "loss/total": loss.detach()}, on_step=True, on_epoch=True, batch_size=len(images))
+        self._log_losses({**named, "loss/total": loss.detach()}, len(images))
         return loss
+
+    def _log_losses(self, losses: dict[str, Tensor], count: int) -> None:
+        """Those of a step are the first process's; those of an epoch are the mean over all processes."""
+        steps = {f"{name}_step": value for name, value in losses.items()}
+        epochs = {f"{name}_epoch": value for name, value in losses.items()}
+        self.log_dict(steps, on_step=True, on_epoch=False, batch_size=count)
+        self.log_dict(epochs, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say on which data this was trained, so that it is not resumed on other data."""

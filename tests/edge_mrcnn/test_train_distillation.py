@@ -25,6 +25,7 @@ from edge_mrcnn.train.distillation import (  # noqa: E402
 )
 from edge_mrcnn.train.loop import train  # noqa: E402
 from edge_mrcnn.train.losses import compute_losses  # noqa: E402
+from edge_mrcnn.train.task import MaskRCNNTask  # noqa: E402
 from runtimes.errors import UsageError  # noqa: E402
 
 CLASSES = ("square", "disc")
@@ -67,6 +68,14 @@ def test_student_that_is_its_teacher_has_nothing_to_learn(make: Callable, toy_co
     assert sorted(losses) == [f"loss_distill_{name}" for name in ("boxes", "classes", "features", "masks")]
     for value in losses.values():
         assert float(value.detach()) == pytest.approx(0, abs=2e-5)
+
+
+@pytest.mark.parametrize(("weights", "adapts"), [((0.0, 0.0), False), ((0.0, 1.0), True), ((1.0, 0.0), True)])
+def test_adapter_is_trained_only_where_a_loss_reaches_it(make, toy_config, weights, adapts) -> None:
+    student, wide = make(toy_config), make(toy_config.updated(fpn_channels=24), seed=5)
+    config = replace(CONFIG, distill_maps=weights[0], distill_features=weights[1])
+    task = MaskRCNNTask(student.model, config, 1, teacher=Teacher(wide, student))
+    assert bool(list(task.adapter.parameters())) == adapts
 
 
 def test_student_learns_from_another(make: Callable, toy_config: ModelConfig) -> None:
