@@ -2,15 +2,15 @@
 # What a GPU gives, in two parts of about ten minutes each on a machine with 16 cores.
 #
 #   benchmarks/gpu.sh speed OUT                    the trainer beside torchvision's loop, resuming, memory, the report
-#   benchmarks/gpu.sh people OUT PICTURES DATA     the dense backbone's imitation on PICTURES, then the people model
+#   benchmarks/gpu.sh people OUT PACK              the dense backbone's imitation, then the people model
 #
-# PICTURES is what benchmarks/people/pack.py made; DATA what benchmarks/people/prepare.py made of the same folder.
+# PACK is what benchmarks/people/pack.py made; it has no absolute path, so it can be made on another machine.
 # OUT/SPEED.md and OUT/people hold what came out. With DEVICE=cpu both parts run in a minute or two on tiny settings;
 # tests/test_gpu_script.py does so, that no minute of a GPU is spent on finding faults.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-PART=${1:?"expected: benchmarks/gpu.sh speed OUT, or people OUT PICTURES DATA"}
+PART=${1:?"expected: benchmarks/gpu.sh speed OUT, or people OUT PACK"}
 OUT=${2:?"expected a folder for what comes out"}
 DEVICE=${DEVICE:-cuda}
 PYTHON=${PYTHON:-python}
@@ -18,11 +18,11 @@ mkdir -p "$OUT"
 
 if [ "$DEVICE" = cpu ]; then
     TRAIN=16 VAL=4 SIDE=96 STEPS=5 ROUNDS=1 WORKERS=1 BATCH=2 EPOCHS=2
-    MINUTES=0.05 BATCHES=1 STUDENT_EPOCHS=1 STUDENT_BATCH=2
+    MINUTES=0.03 BATCHES=1 MEASURED=1 STUDENT_EPOCHS=1 STUDENT_BATCH=2
     SPEEDS=("--model nano --imgsz 96 --precision 32")
 else
     TRAIN=1200 VAL=150 SIDE=320 STEPS=60 ROUNDS=2 WORKERS=14 BATCH=16 EPOCHS=4
-    MINUTES=${MINUTES:-5.5} BATCHES=8 STUDENT_EPOCHS=${STUDENT_EPOCHS:-12} STUDENT_BATCH=32
+    MINUTES=${MINUTES:-5.5} BATCHES=8 MEASURED=24 STUDENT_EPOCHS=${STUDENT_EPOCHS:-12} STUDENT_BATCH=32
     SPEEDS=(
         "--model nano --precision 32" "--model nano --precision bf16" "--model nano --precision 16"
         "--model nano-dense --precision bf16" "--model nano-dense --precision bf16 --channels-last"
@@ -64,7 +64,7 @@ check_memory() {
 
 # The same checkpoint on the GPU and on the CPU.
 check_reference() {
-    for device in "$DEVICE" cpu; do
+    for device in $(printf '%s\n' "$DEVICE" cpu | sort -u); do
         run report reference --weights "$OUT/whole/best.pt" --data "$1" --device "$device" -o "$OUT/reference-$device.json" \
             --overwrite
     done
@@ -101,18 +101,19 @@ speed() {
 }
 
 people() {
-    local pictures=${1:?"expected the pictures that benchmarks/people/pack.py made"}
-    local data=${2:?"expected the data that benchmarks/people/prepare.py made"}
-    "$PYTHON" benchmarks/people/imitate.py --images "$pictures" --teacher "$data/backbone.pth" --device "$DEVICE" \
-        --workers "$WORKERS" --batches "$BATCHES" --lr 4e-3 --steps 12000 --decay 4000 --minutes "$MINUTES" --resume \
-        -o "$OUT/imitate"
-    run train --data "$data" --model nano-dense --backbone repvgg_deep --backbone-weights "$OUT/imitate/backbone.pth" \
+    local pack=${1:?"expected what benchmarks/people/pack.py made"}
+    local pictures=(--images "$pack/images/train")
+    [ ! -d "$pack/images/unlabelled" ] || pictures+=(--images "$pack/images/unlabelled")
+    "$PYTHON" benchmarks/people/imitate.py "${pictures[@]}" --teacher "$pack/backbone.pth" --device "$DEVICE" \
+        --workers "$WORKERS" --batches "$BATCHES" --measured "$MEASURED" --lr 4e-3 --steps 12000 --decay 4000 \
+        --minutes "$MINUTES" --resume -o "$OUT/imitate"
+    run train --data "$pack" --model nano-dense --backbone repvgg_deep --backbone-weights "$OUT/imitate/backbone.pth" \
         --epochs "$STUDENT_EPOCHS" --batch "$STUDENT_BATCH" --workers "$WORKERS" --optimizer adamw --lr 1e-3 --rois 64 \
         --eval-every "$STUDENT_EPOCHS" --device "$DEVICE" -o "$OUT/people" ${PEOPLE_OPTIONS:-}
 }
 
 case "$PART" in
     speed) speed ;;
-    people) people "${3:-}" "${4:-}" ;;
+    people) people "${3:-}" ;;
     *) echo "benchmarks/gpu.sh: $PART: expected speed or people" >&2 && exit 2 ;;
 esac

@@ -264,12 +264,16 @@ class Imitation:
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--workers", default=0, show_default=True, help="Processes that prepare pictures.")
 @click.option("--batches", default=1, show_default=True, help="How many times the usual pictures a step has.")
+@click.option(
+    "--measured", default=MEASURED, show_default=True, help="Batches that the teacher's channels are taken from."
+)
 @click.option("--minutes", type=float, help="Stop after so many, with everything saved.")
 @click.option("--resume", is_flag=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/imitate"), show_default=True)
 def main(
     images: tuple[Path, ...], teacher_weights: Path, student: str, steps: int, decay: int, lr: float, seed: int,
-    threads: int, device: str, workers: int, batches: int, minutes: float | None, resume: bool, output: Path,
+    threads: int, device: str, workers: int, batches: int, measured: int, minutes: float | None, resume: bool,
+    output: Path,
 ) -> None:  # fmt: skip
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)
@@ -278,7 +282,7 @@ def main(
     pictures = read_pictures(images)
     click.echo(f"{len(pictures)} pictures")
     teacher = StandardisedTeacher(build_backbone("shufflenet_v2_x1_0_leaky", weights=teacher_weights))
-    teacher.measure([make_batch(pictures, FIRST_MEASURED + number, seed) for number in range(MEASURED)])
+    teacher.measure([make_batch(pictures, FIRST_MEASURED + number, seed) for number in range(measured)])
     teacher.to(device)
     teacher.moments = [(mean.to(device), std.to(device)) for mean, std in teacher.moments]
     imitation = Imitation(build_backbone(student), teacher, lr, device)
