@@ -1,0 +1,181 @@
+"""Keep what a measurement printed, and write the tables of docs/evidence.md from it.
+
+    python benchmarks/evidence.py report runs/garments/report/report.json garments --command 'edge-mrcnn report ...'
+    python benchmarks/evidence.py peers runs/peers/peers.json peers --command 'python benchmarks/peers.py ...'
+    python benchmarks/evidence.py page
+
+The first two write benchmarks/results/NAME.json: what the page shows of a report or of a comparison with the peers,
+with the command, the machine, the date and the versions. The third puts a table of each file between the marks that
+name it in docs/evidence.md. The tests hold the page against the files, and the README against the page.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_mrcnn import __version__
+from edge_mrcnn.evaluation.drop import Drop
+from edge_mrcnn.measure.surroundings import describe_device, describe_packages
+from edge_mrcnn.report.wording import delta, interval, megabytes, points
+from edge_mrcnn.tables import Table
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "evidence.md"
+MARKED = re.compile(r"<!-- recorded: ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
+METRICS = ("box", "mask")
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    pass
+
+
+@main.command("report")
+@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("name")
+@click.option("--command", required=True, help="What was typed, with folders of yours as the documentation names them.")
+def keep_report(source: Path, name: str, command: str) -> None:
+    """Keep what `edge-mrcnn report` wrote."""
+    record = json.loads(source.read_text())
+    labels = [data["label"] for data in record["data_sets"]]
+    kept = {
+        "kind": "report",
+        "command": command,
+        "date": record["created"][:10],
+        "version": __version__,
+        "machine": record["device"],
+        "packages": record["packages"],
+        "data": [shorten_data(data) for data in record["data_sets"]],
+        "rows": [shorten_row(row, labels) for row in record["rows"]],
+    }
+    write(name, kept)
+
+
+def shorten_data(data: dict[str, Any]) -> dict[str, Any]:
+    """A data set without its place on this machine."""
+    kept = {key: data[key] for key in ("label", "sha256", "images", "objects")}
+    return {**kept, "classes": len(data["classes"])}
+
+
+def shorten_row(row: dict[str, Any], labels: list[str]) -> dict[str, Any]:
+    """A model's size, time and AP with its drop on each data set."""
+    scores = {}
+    for label in labels:
+        score = row["scores"][label]
+        scores[label] = {metric: score[metric]["ap"] for metric in METRICS}
+        for metric in METRICS:
+            scores[label][f"{metric}_drop"] = score[f"{metric}_drop"]
+    kept = {key: row[key] for key in ("name", "target", "precision", "size_bytes", "sha256", "macs")}
+    return {**kept, "ms": row["latency"]["total"]["p50"], "scores": scores}
+
+
+@main.command("peers")
+@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("name")
+@click.option("--command", required=True, help="What was typed.")
+def keep_peers(source: Path, name: str, command: str) -> None:
+    """Keep what `benchmarks/peers.py` wrote on this machine."""
+    changed = datetime.datetime.fromtimestamp(source.stat().st_mtime)
+    kept = {
+        "kind": "peers",
+        "command": command,
+        "date": f"{changed:%Y-%m-%d}",
+        "version": __version__,
+        "machine": describe_device(),
+        "packages": describe_packages(),
+        **json.loads(source.read_text()),
+    }
+    write(name, kept)
+
+
+def write(name: str, kept: dict[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{name}.json"
+    file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    click.echo(f"wrote {file.relative_to(ROOT)}")
+
+
+@main.command("page")
+def write_page() -> None:
+    """Write the tables of docs/evidence.md."""
+    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    click.echo(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+def fill(page: str) -> str:
+    """A page with the table of each record between its marks."""
+
+    def replace(found: re.Match[str]) -> str:
+        name = found[1]
+        record = json.loads((RESULTS / f"{name}.json").read_text())
+        body = "\n".join(TABLES[record["kind"]](record))
+        return f"<!-- recorded: {name} -->\n\n{facts(name, record)}\n\n{body}\n\n<!-- end -->"
+
+    return MARKED.sub(replace, page)
+
+
+def facts(name: str, record: dict[str, Any]) -> str:
+    """What was typed, where and when."""
+    machine = record["machine"]
+    return (
+        f"`{record['command']}`\n\n"
+        f"{record['date']}, {machine['processor']}, {machine['cores']} cores, {machine['system']}; "
+        f"`benchmarks/results/{name}.json`."
+    )
+
+
+def report_tables(record: dict[str, Any]) -> list[str]:
+    """A table for each data set."""
+    lines: list[str] = []
+    for data in record["data"]:
+        classes = "class" if data["classes"] == 1 else "classes"
+        title = f"{data['label']}: {data['images']} pictures, {data['objects']} masks, {data['classes']} {classes}"
+        lines += ["", f"**{title}**", "", *report_table(record["rows"], data["label"])]
+    return lines[1:]
+
+
+def report_table(rows: list[dict[str, Any]], label: str) -> list[str]:
+    header = ("model", "MB", "box AP", "Δ box", "95 %", "mask AP", "Δ mask", "95 %")
+    body = []
+    for row in rows:
+        score = row["scores"][label]
+        cells = [row["name"], megabytes(row["size_bytes"])]
+        for metric in METRICS:
+            drop = as_drop(score[f"{metric}_drop"])
+            cells += [points(score[metric]), delta(drop), interval(drop) or "–"]
+        body.append(tuple(cells))
+    return Table(header, tuple(body), 1).markdown()
+
+
+def as_drop(record: dict[str, Any] | None) -> Drop | None:
+    """A drop as a report's JSON has it."""
+    return Drop(value=record["value"], interval=tuple(record["interval"])) if record else None
+
+
+def peers_table(record: dict[str, Any]) -> list[str]:
+    """Milliseconds until boxes, scores, labels and masks are there, and the ratio of the first model and the last."""
+    cases: dict[tuple[Any, ...], dict[str, float]] = {}
+    for row in record["rows"]:
+        if not row["model"].endswith("backbone"):  # a part of a model, which gives no results
+            case = (row["runtime"], row["size"], row["objects"])
+            cases.setdefault(case, {})[row["model"]] = row["results"]
+    models = list(dict.fromkeys(model for times in cases.values() for model in times))
+    header = ("runtime", "px", "objects", *(f"{model}, ms" for model in models), f"{models[0]} / {models[-1]}")
+    body = []
+    for (runtime, size, objects), times in cases.items():
+        ratio = times[models[0]] / times[models[-1]]
+        body.append((runtime, f"{size}", f"{objects}", *(f"{times[model]:.1f}" for model in models), f"{ratio:.2f}"))
+    return Table(header, tuple(body), 1).markdown()
+
+
+TABLES = {"report": report_tables, "peers": peers_table}
+
+if __name__ == "__main__":
+    main()
