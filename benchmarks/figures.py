@@ -1,13 +1,14 @@
-"""Draw the figures of the documentation from its own tables, so that a picture and its table cannot differ.
+"""Draw the figures of the documentation from recorded results and from its own tables, so that they cannot differ.
 
     python benchmarks/figures.py            # writes docs/images/figure-*.svg, a light and a dark one of each
 
-The tables hold what the commands beside them printed. The colours are those of Okabe and Ito, which people with
-colour-blindness tell apart. Needs matplotlib.
+benchmarks/results holds what commands wrote, and the tables hold what the commands beside them printed. The colours are
+those of Okabe and Ito, which people with colour-blindness can tell apart. Needs matplotlib.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any, NamedTuple
 
 DOCS = Path(__file__).parents[1] / "docs"
 IMAGES = DOCS / "images"
+RESULTS = Path(__file__).parent / "results"
 RUNTIMES = ("ONNX Runtime", "OpenVINO", "TFLite")
+RUNTIME_KEYS = ("onnx", "openvino", "tflite")
 COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
@@ -75,15 +78,17 @@ def plain(cell: str) -> str:
 # --- what each figure shows -------------------------------------------------------------------------------------------
 
 
-def peers() -> dict[str, list[float]]:
-    """Model -> ms from a frame to masks on each runtime; INT8, 320 px, 5 objects."""
-    times = {}
-    for name, *cells in read_table("speed.md", "| INT8, 320 px, 5 objects"):
-        if name.startswith("backbone"):
+def peers() -> dict[int, dict[str, list[float]]]:
+    """Input size -> model -> ms from a frame to masks on each runtime; INT8, 5 objects."""
+    record = json.loads((RESULTS / "peers.json").read_text(encoding="utf-8"))
+    panels: dict[int, dict[str, list[float]]] = {}
+    for row in record["rows"]:
+        if row["precision"] != "int8" or row["objects"] != 5:
             continue
-        network_results_finished = [numbers(cell) for cell in cells]
-        times[plain(name)] = [three[1] for three in network_results_finished]
-    return times
+        models = panels.setdefault(row["size"], {})
+        times = models.setdefault(row["model"], [0.0] * len(RUNTIMES))
+        times[RUNTIME_KEYS.index(row["runtime"])] = row["results"]
+    return panels
 
 
 def drops() -> list[tuple[str, str, list[float]]]:
@@ -111,7 +116,7 @@ def pruning() -> dict[str, list[float]]:
 def growth() -> dict[str, dict[str, list[list[float]]]]:
     """What grows -> runtime -> [its value, ms] of each point."""
     panels: dict[str, dict[str, list[list[float]]]] = {}
-    for what, value, *cells in read_table("speed.md", "| | | ONNX Runtime | OpenVINO"):
+    for what, value, *cells in read_table("scaling.md", "| | | ONNX Runtime | OpenVINO"):
         panel = panels.setdefault(what, {name: [] for name in RUNTIMES})
         for runtime, cell in zip(RUNTIMES, cells, strict=True):
             panel[runtime].append([float(value), numbers(cell)[0]])
@@ -122,16 +127,20 @@ def growth() -> dict[str, dict[str, list[list[float]]]]:
 
 
 def draw_peers(plt: Any, scheme: Scheme) -> Any:
-    figure, axes = plt.subplots(figsize=(7.2, 3.4))
-    times = peers()
-    width = 0.8 / len(times)
-    for number, (name, values) in enumerate(times.items()):
-        places = [group + (number - (len(times) - 1) / 2) * width for group in range(len(RUNTIMES))]
-        bars = axes.bar(places, values, width * 0.9, color=COLOURS[number], label=name)
-        axes.bar_label(bars, fmt="%.1f", fontsize=7, color=scheme.text, padding=1)
-    axes.set_xticks(range(len(RUNTIMES)), RUNTIMES)
-    axes.set_ylabel("ms from a 1080p frame to masks")
-    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False, fontsize=8)
+    panels = peers()
+    figure, all_axes = plt.subplots(1, len(panels), figsize=(7.2, 3.0))
+    for axes, (size, models) in zip(all_axes, panels.items(), strict=True):
+        width = 0.8 / len(models)
+        for number, (name, values) in enumerate(models.items()):
+            shift = (number - (len(models) - 1) / 2) * width
+            places = [group + shift for group in range(len(RUNTIMES))]
+            bars = axes.bar(places, values, width * 0.9, color=COLOURS[number * 3], label=name)
+            axes.bar_label(bars, fmt="%.0f", fontsize=7, color=scheme.text, padding=1)
+        axes.set_xticks(range(len(RUNTIMES)), RUNTIMES, fontsize=8)
+        axes.set_title(f"{size} px", fontsize=9)
+        axes.grid(False, axis="x")
+    all_axes[0].set_ylabel("ms from a 1080p frame to masks")
+    all_axes[0].legend(frameon=False, fontsize=8)
     return figure
 
 
