@@ -19,7 +19,8 @@ from edge_mrcnn.cli import COMMANDS, group
 from runtimes.errors import MissingFileError
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+LLMS = ROOT / "docs" / "llms.txt"
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", LLMS, *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```(?:sh|console|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^(?:\$ |sudo )*(?:\S*/)?(edge-mrcnn .*)$", re.MULTILINE)
 INLINE = re.compile(r"(?<!`)`(edge-mrcnn [^`\n]+)`(?!`)")
@@ -111,6 +112,13 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", title.lower()).strip()) for title in titles}
 
 
+def test_page_for_assistants_names_every_command():
+    text = LLMS.read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z]+)[ `]", text))
+    assert named >= set(COMMANDS)
+    assert len(text) < 6_000  # short enough to be read whole
+
+
 def test_every_figure_finds_its_table():
     spec = importlib.util.spec_from_file_location("figures", ROOT / "benchmarks" / "figures.py")
     figures = importlib.util.module_from_spec(spec)
@@ -134,5 +142,6 @@ def test_site_builds_without_a_warning_and_needs_no_network(tmp_path):
     for verb in COMMANDS:
         assert f'id="edge-mrcnn-{verb}"' in pages["commands.html"]
     assert "runtimes.load" in pages["python-api.html"]
+    assert (site / "llms.txt").is_file() and "--max-drop" in (site / "commands.md").read_text(encoding="utf-8")
     index = (site / "search" / "search_index.js").read_text(encoding="utf-8")
     assert "--max-drop" in index

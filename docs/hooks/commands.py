@@ -1,13 +1,16 @@
-"""A hook of mkdocs: the page of all commands, made from the command line itself.
+"""Hooks of mkdocs: the page of all commands, and the Markdown of each page beside its HTML.
 
 The line `<!-- every command -->` of a page is replaced by the help of each verb. Click writes help through a
 formatter, so a formatter that writes Markdown gives the same words, sections and defaults as `--help`.
+
+llms.txt links to pages as Markdown, which assistants read more easily than HTML.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,11 +21,22 @@ MARKER = "<!-- every command -->"
 PROGRAM = "edge-mrcnn"
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+PAGES: dict[str, str] = {}
+"""Path of each page below docs -> its Markdown, with the commands filled in."""
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Called by mkdocs with the text of each page."""
-    if MARKER not in markdown:
-        return markdown
-    return markdown.replace(MARKER, "\n\n".join(sections()))
+    if MARKER in markdown:
+        markdown = markdown.replace(MARKER, "\n\n".join(sections()))
+    PAGES[page.file.src_uri] = markdown
+    return markdown
+
+
+def on_post_build(config: Any, **_: Any) -> None:
+    """Called by mkdocs when the site is written."""
+    for name, markdown in PAGES.items():
+        (Path(config.site_dir) / name).write_text(markdown, encoding="utf-8")
 
 
 def sections() -> Iterator[str]:
