@@ -79,14 +79,13 @@ def test_anchors_lie_where_their_pixels_are(toy_config: ModelConfig, size_hw: tu
     assert start == len(anchors)
 
 
-@pytest.mark.parametrize("size", ["96x160", "64x448"])
 def test_model_of_an_odd_number_of_cells_is_exported_as_it_is(
-    cli: Callable, make_lively: Callable, toy_checkpoint: Path, tmp_path: Path, size: str
+    cli: Callable, make_lively: Callable, toy_checkpoint: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("onnx", reason="pip install 'edge-mrcnn[export]'")
     trained = load_checkpoint(toy_checkpoint)
-    height, width = map(int, size.split("x"))
-    config = replace(trained.config, image_size_hw=(height, width))
+    # 96 pixels are one and a half cells of stride 64, 448 are three and a half of stride 128.
+    config = replace(trained.config, image_size_hw=(96, 448))
     config = replace(config, anchor_sizes=default_anchor_sizes(config), score_threshold=0.0)
     save_checkpoint(tmp_path / "toy.pt", replace(trained, config=config, model=make_lively(config, 2)))
     outcome = cli("export", "--weights", tmp_path / "toy.pt", "--target", "onnx")
