@@ -19,6 +19,7 @@ from edge_mrcnn.cli import COMMANDS, group
 
 MARKER = "<!-- every command -->"
 PROGRAM = "edge-mrcnn"
+SHORT_CODE = re.compile(r"<code>([^<\n]{1,28})</code>")
 
 
 PAGES: dict[str, str] = {}
@@ -31,6 +32,11 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
         markdown = markdown.replace(MARKER, "\n\n".join(sections()))
     PAGES[page.file.src_uri] = markdown
     return markdown
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Called by mkdocs with the HTML of each page: mark short code, which the style sheet keeps on one line."""
+    return SHORT_CODE.sub(r'<code class="short">\1</code>', html)
 
 
 def on_post_build(config: Any, **_: Any) -> None:
