@@ -195,9 +195,9 @@ def parameters_of_norms(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def set_norm_eval(module: nn.Module) -> None:
-    """Use, and keep, the running statistics of every BatchNorm inside `module`."""
+    """Use, and keep, the running statistics of every BatchNorm inside `module`, of those of several devices too."""
     for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.eval()
 
 

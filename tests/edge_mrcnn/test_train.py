@@ -34,7 +34,7 @@ from edge_mrcnn.train.start import (  # noqa: E402
     keep_frozen,
     start_fresh,
 )
-from edge_mrcnn.train.task import MaskRCNNTask, build_optimizer, learning_rate_factor  # noqa: E402
+from edge_mrcnn.train.task import MaskRCNNTask, build_optimizer, learning_rate_factor, set_norm_eval  # noqa: E402
 from runtimes.errors import DataError, ModelFileError, UsageError  # noqa: E402
 
 TOY = TrainConfig(epochs=2, batch=2, workers=0, warmup_steps=2, lr=0.005, precision="32")
@@ -333,6 +333,12 @@ class TestOptimizer:
         for key, value in before.model.backbone.body.state_dict().items():
             if "running" in key:
                 assert torch.equal(after.model.backbone.body.state_dict()[key], value)
+
+    def test_norms_of_several_devices_are_frozen_too(self) -> None:
+        net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+        shared = torch.nn.SyncBatchNorm.convert_sync_batchnorm(net).train()
+        set_norm_eval(shared)
+        assert [layer.training for layer in shared] == [True, False]
 
     def test_what_the_first_part_froze_stays_frozen_until_something_else_is_said(self, fresh) -> None:
         first = keep_frozen(replace(TOY, freeze_stages=2, freeze_norm=True), fresh())
