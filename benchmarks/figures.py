@@ -8,6 +8,7 @@ those of Okabe and Ito, which people with colour-blindness can tell apart. Needs
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -91,15 +92,20 @@ def peers() -> dict[int, dict[str, list[float]]]:
     return panels
 
 
-def drops() -> list[tuple[str, str, list[float]]]:
-    """Model, runtime and (drop, low, high) of mask AP in points."""
-    found = []
-    model = ""
-    for name, runtime, _, mask, *_ in read_table("int8.md", "| model | runtime | box drop"):
-        # The cell below a model's name holds its AP in FP32, box/mask.
-        if not re.match(r"\d+\.\d+/", name):
-            model = plain(name)
-        found.append((model, runtime, numbers(mask)))
+def changes() -> dict[str, dict[str, dict[str, list[float]]]]:
+    """box or mask -> data set -> runtime -> [change, low, high] of AP by INT8 in points."""
+    record = json.loads((RESULTS / "people.json").read_text(encoding="utf-8"))
+    found: dict[str, dict[str, dict[str, list[float]]]] = {"box": {}, "mask": {}}
+    for row in record["rows"]:
+        if row["precision"] != "int8":
+            continue
+        runtime = RUNTIMES[RUNTIME_KEYS.index(row["target"])]
+        for data, score in row["scores"].items():
+            for metric, of_metric in found.items():
+                drop = score[f"{metric}_drop"]
+                low, high = drop["interval"]
+                by_runtime = of_metric.setdefault(data, {})
+                by_runtime[runtime] = [-100 * drop["value"], -100 * high, -100 * low]
     return found
 
 
@@ -144,21 +150,23 @@ def draw_peers(plt: Any, scheme: Scheme) -> Any:
     return figure
 
 
-def draw_drops(plt: Any, scheme: Scheme) -> Any:
-    found = drops()
-    models = list(dict.fromkeys(model for model, _, _ in found))
-    figure, axes = plt.subplots(figsize=(7.2, 3.6))
-    axes.axvline(0, color=scheme.text, linewidth=0.8)
-    for model, runtime, (drop, low, high) in found:
-        index = RUNTIMES.index(runtime)
-        height = models.index(model) + (index - 1) * 0.22
-        axes.plot([low, high], [height, height], color=COLOURS[index * 2], linewidth=1.5)
-        label = runtime if model == models[0] else None
-        axes.plot(drop, height, MARKERS[index], color=COLOURS[index * 2], markersize=5, label=label)
-    axes.set_yticks(range(len(models)), models)
-    axes.invert_yaxis()
-    axes.set_xlabel("mask AP lost by INT8 in points, with 95 % interval; left of 0 is a gain")
-    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.35, -0.17), frameon=False, fontsize=8)
+def draw_changes(plt: Any, scheme: Scheme) -> Any:
+    found = changes()
+    figure, all_axes = plt.subplots(1, len(found), figsize=(7.2, 2.6), sharey=True, sharex=True)
+    for axes, (metric, sets) in zip(all_axes, found.items(), strict=True):
+        axes.axvline(0, color=scheme.text, linewidth=0.8)
+        for index, (data, by_runtime) in enumerate(sets.items()):
+            colour = COLOURS[index * 3]
+            for runtime, (change, low, high) in by_runtime.items():
+                height = RUNTIMES.index(runtime) + (index - 0.5) * 0.3
+                label = data if runtime == RUNTIMES[0] else None
+                axes.plot([low, high], [height, height], color=colour, linewidth=1.5)
+                axes.plot(change, height, MARKERS[index], color=colour, markersize=5, label=label)
+        axes.set_title(f"{metric} AP", fontsize=9)
+        axes.set_xlabel("change by INT8 in points")
+    all_axes[0].set_yticks(range(len(RUNTIMES)), RUNTIMES)
+    all_axes[0].invert_yaxis()
+    all_axes[0].legend(ncols=2, loc="upper center", bbox_to_anchor=(1.0, -0.25), frameon=False, fontsize=8)
     return figure
 
 
@@ -193,12 +201,25 @@ def draw_growth(plt: Any, scheme: Scheme) -> Any:
     return figure
 
 
-FIGURES: dict[str, Callable[[Any, Scheme], Any]] = {
-    "peers": draw_peers,
-    "int8": draw_drops,
-    "pruning": draw_pruning,
-    "growth": draw_growth,
+class Figure(NamedTuple):
+    """What a figure shows, and how it is drawn."""
+
+    read: Callable[[], Any]
+    draw: Callable[[Any, Scheme], Any]
+
+
+FIGURES = {
+    "peers": Figure(peers, draw_peers),
+    "int8": Figure(changes, draw_changes),
+    "pruning": Figure(pruning, draw_pruning),
+    "growth": Figure(growth, draw_growth),
 }
+
+
+def fingerprint(name: str) -> str:
+    """Of the numbers that a figure shows; stands in its file, so that a test can tell an old one."""
+    shown = json.dumps(FIGURES[name].read(), sort_keys=True)
+    return hashlib.sha256(shown.encode()).hexdigest()[:16]
 
 
 def style(scheme: Scheme) -> dict[str, Any]:
@@ -227,10 +248,11 @@ def main() -> None:
 
     for scheme in SCHEMES:
         with plt.rc_context(style(scheme)):
-            for name, draw in FIGURES.items():
+            for name, of_name in FIGURES.items():
                 file = IMAGES / f"figure-{name}-{scheme.name}.svg"
-                figure = draw(plt, scheme)
-                figure.savefig(file, transparent=True, bbox_inches="tight", metadata={"Date": None})
+                figure = of_name.draw(plt, scheme)
+                about = {"Date": None, "Description": fingerprint(name)}
+                figure.savefig(file, transparent=True, bbox_inches="tight", metadata=about)
                 plt.close(figure)
                 print(file)
 
