@@ -29,7 +29,8 @@ import yaml
 
 import runtimes
 from edge_mrcnn.export.graph import SMALLEST_DETECTION_PX
-from edge_mrcnn.export.pipeline import ExportConfig, adapt, export
+from edge_mrcnn.export.pipeline import adapt, export
+from edge_mrcnn.export.settings import ExportConfig
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, restore_model
 from edge_mrcnn.model.importers.origin import Origin
 from edge_mrcnn.reference import TorchRuntime
@@ -86,9 +87,8 @@ def compare_case(case: Path, seed: int, names: Sequence[str], ablates: bool, fol
     weights = find_weights(case, folder, seed)
     origin = Origin(config=case / "config.yaml")
     config = ExportConfig(image_size_hw=(image.shape[0], image.shape[1]))
-    for name in names:
-        with open_runtime(name, weights, origin, config, folder) as runtime:
-            yield row(name, measure(runtime, image, expected))
+    for name, runtime in open_runtimes(names, weights, origin, config, folder):
+        yield row(name, measure(runtime, image, expected))
     if ablates:
         checkpoint = adapt(load_checkpoint(weights, origin), config)
         for what, parity in ablate(checkpoint, image, expected):
@@ -118,9 +118,8 @@ def compare_narrow_models(names: Sequence[str], kinds: str, folder: Path) -> Ite
             (weights.parent / "config.yaml").write_text(yaml.safe_dump(recipe.config()))
         answer = detectron2_model.infer(detectron2_model.make_state(recipe), recipe, torch.from_numpy(image))
         expected = without_slivers(RawOutputs(*(values.numpy() for values in answer)))
-        for name in names:
-            with open_runtime(name, weights, Origin(), config, weights.parent) as runtime:
-                yield row(f"{title}, {name}", measure(runtime, image, expected))
+        for name, runtime in open_runtimes(names, weights, Origin(), config, weights.parent):
+            yield row(f"{title}, {name}", measure(runtime, image, expected))
 
 
 def narrow_models(detectron2_model: Any, mmdetection_model: Any) -> Iterator[tuple[str, Any, int]]:
@@ -165,13 +164,20 @@ def read_reference(path: Path) -> RawOutputs:
         return RawOutputs(*(record[name] for name in RawOutputs._fields))
 
 
-def open_runtime(name: str, weights: Path, origin: Origin, config: ExportConfig, folder: Path) -> Runtime:
-    """The checkpoint in torch, or exported, verified and opened in another runtime."""
-    if name == "torch":
-        return TorchRuntime(adapt(load_checkpoint(weights, origin), config), device="cpu")
-    settings = replace(config, targets=(name,))
-    (file,) = export(weights, folder, settings, origin=origin, say=lambda line: print(line, file=sys.stderr))
-    return runtimes.load(file)
+def open_runtimes(
+    names: Sequence[str], weights: Path, origin: Origin, config: ExportConfig, folder: Path
+) -> Iterator[tuple[str, Runtime]]:
+    """The checkpoint in torch, and exported, verified and opened in other runtimes, one after the other."""
+    if "torch" in names:
+        yield "torch", TorchRuntime(adapt(load_checkpoint(weights, origin), config), device="cpu")
+    targets = tuple(name for name in names if name != "torch")
+    if not targets:
+        return
+    settings = replace(config, targets=targets)
+    files = export(weights, folder, settings, origin=origin, say=lambda line: print(line, file=sys.stderr))
+    for name, file in zip(targets, files, strict=True):
+        with runtimes.load(file) as runtime:
+            yield name, runtime
 
 
 def measure(runtime: Runtime, image: np.ndarray, expected: RawOutputs) -> Parity:

@@ -3,7 +3,8 @@
     python -m benchmarks.timm_nets -o runs/timm
     python -m benchmarks.timm_nets resnet18 lcnet_050 --size 128 --scenes 8 -o runs/timm
 
-Each step is a command of ours in a process of its own, so a net that fails takes nothing down. What is done is kept in
+Each step is a command of ours in a process of its own, so a net that fails takes nothing down; the processes are forks
+of one that has imported what takes long. What is done is kept in
 one JSON file per net: an interrupted run goes on where it stopped, and a step that failed is tried again. The weights
 are random at first and the training is short, so this says what works and how long it takes, not how good it gets.
 Times are milliseconds of the network in INT8 on one thread, the shortest of several runs.
@@ -12,8 +13,10 @@ Times are milliseconds of the network in INT8 on one thread, the shortest of sev
 from __future__ import annotations
 
 import json
-import subprocess
+import multiprocessing
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,6 +54,9 @@ LIMIT_S = 3600
 HEADER = """\
 | timm net | train | GMAC | pruned to | ONNX ms / MB | OpenVINO ms / MB | TFLite ms / MB | what failed |
 |---|---|---:|---:|---:|---:|---:|---|"""
+
+FORKS = multiprocessing.get_context("forkserver")
+SLOW_IMPORTS = ("torch", "torchvision", "timm", "lightning", "onnxruntime", "openvino", "nncf")
 
 Record = dict[str, Any]
 
@@ -131,14 +137,28 @@ def call(*arguments: object) -> None:
     Raises:
         StepError: If it fails, or takes longer than `LIMIT_S`.
     """
-    command = [sys.executable, "-m", "edge_mrcnn", *map(str, arguments)]
-    try:
-        outcome = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
-    except subprocess.TimeoutExpired as error:
-        raise StepError(f"still running after {LIMIT_S} s") from error
-    if outcome.returncode:
-        lines = [line.strip() for line in outcome.stderr.splitlines() if line.strip()]
-        raise StepError(lines[-1] if lines else f"exit code {outcome.returncode}")
+    with tempfile.NamedTemporaryFile(suffix=".log") as log:
+        process = FORKS.Process(target=run_command, args=([str(argument) for argument in arguments], log.name))
+        process.start()
+        process.join(LIMIT_S)
+        if process.is_alive():
+            process.kill()
+            raise StepError(f"still running after {LIMIT_S} s")
+        if process.exitcode:
+            said = Path(log.name).read_text(errors="replace")
+            lines = [line.strip() for line in said.splitlines() if line.strip()]
+            raise StepError(lines[-1] if lines else f"exit code {process.exitcode}")
+
+
+def run_command(arguments: list[str], log: str) -> None:
+    """What a process does: one command, whose output goes into a file."""
+    with open(log, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    from edge_mrcnn.cli import main as run
+
+    sys.argv = ["edge-mrcnn", *arguments]
+    run()
 
 
 def shortest_run_ms(file: Path) -> float:
@@ -206,6 +226,7 @@ def _file_cell(result: Record) -> str:
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/timm"), show_default=True)
 def main(nets: Sequence[str], size: str, scenes: int, epochs: int, output: Path) -> None:
     """Take timm nets (all of the table unless some are named) through every step."""
+    FORKS.set_forkserver_preload(list(SLOW_IMPORTS))
     data = output / "scenes"
     if not (data / "annotations").is_dir():
         call("scenes", "--train", scenes, "--val", max(2, scenes // 8), "--imgsz", size, "-o", data)
