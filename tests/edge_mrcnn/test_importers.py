@@ -262,6 +262,7 @@ def test_a_pickled_model_is_named(
     [
         (("layer1.0.conv1.weight", "fc.weight"), "a classifier.*--backbone-weights"),
         (("backbone.body.conv1.weight", "roi_heads.box_predictor.cls_score.weight"), "Faster R-CNN"),
+        (("module.backbone.body.x", "module.roi_heads.box_predictor.x"), "Faster R-CNN"),
         (("roi_heads.keypoint_predictor.weight",), "Keypoint R-CNN"),
         (("not_finite", "model.backbone.weight"), r"training state of edge-mrcnn.*best\.pt"),
         (("stem.conv1.weight", "res2.0.conv1.weight"), "a backbone of Detectron2 alone"),

@@ -10,11 +10,9 @@ from edge_mrcnn.model.importers import detectron2_file, mmdetection_file
 from edge_mrcnn.model.importers.imported import Imported, check_anchors
 from edge_mrcnn.model.importers.literals import read_literals
 from edge_mrcnn.model.importers.origin import Origin
-from edge_mrcnn.model.importers.unpacking import AVERAGES, State, candidates
+from edge_mrcnn.model.importers.unpacking import AVERAGES, PREFIXES, State, candidates
 from runtimes.errors import UsageError
 
-PREFIXES = ("", "module.", "model.", "_orig_mod.", "module.model.", "model.module.")
-"""What loops and compilers put before all names."""
 AVERAGED = "the file has a moving average of the weights beside the last ones; the average is taken"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from edge_mrcnn.model.importers.reading import TRAIN, Unread
-from edge_mrcnn.model.importers.unpacking import candidates
+from edge_mrcnn.model.importers.unpacking import PREFIXES, candidates
 
 WEIGHTS_ALONE = "save its weights alone: torch.save(model.state_dict(), 'weights.pth')"
 
@@ -63,12 +63,21 @@ def name_foreign(record: Any) -> str:
         if isinstance(value, Unread):
             return _name_pickled(value.path)
     for _, state in candidates(record):
-        for starts, what in NAMES:
-            if all(any(str(key).startswith(start) for key in state) for start in starts):
+        for prefix in PREFIXES:
+            if what := _name_weights(state, prefix):
                 return what
     if isinstance(record, Mapping) and (blobs := record.get("blobs")) and isinstance(blobs, Mapping):
         return f"a model of Detectron (Caffe2), the predecessor of Detectron2; {TRAIN}"
     return f"this is another file, which holds {_shown(record)}"
+
+
+def _name_weights(state: Mapping[str, Any], prefix: str) -> str | None:
+    """What weights are whose names begin with a prefix; None if that is not known."""
+    names = [str(key).removeprefix(prefix) for key in state if str(key).startswith(prefix)]
+    for starts, what in NAMES:
+        if all(any(name.startswith(start) for name in names) for start in starts):
+            return what
+    return None
 
 
 def _name_pickled(path: str) -> str:

@@ -26,6 +26,8 @@ KEYS = (
     "checkpoint",
 )
 """Keys of the weights themselves."""
+PREFIXES = ("", "module.", "model.", "_orig_mod.", "module.model.", "model.module.")
+"""What loops and compilers put before all names."""
 AVERAGE_PREFIXES = ("ema.", "ema_model.", "model_ema.", "averaged_model.")
 """What names of averaged weights start with, beside those of the others in one dictionary."""
 
