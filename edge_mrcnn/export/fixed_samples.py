@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
+
+from torch import nn
 
 from edge_mrcnn.export import TARGETS, verify
 from edge_mrcnn.model.checkpoint import Checkpoint
@@ -25,11 +28,17 @@ def is_needed(target: str, checkpoint: Checkpoint) -> bool:
 
 
 def with_fixed_samples(checkpoint: Checkpoint) -> Checkpoint:
-    """A copy of a model with `SAMPLES` in place of adaptive samples."""
+    """A model with `SAMPLES` in place of adaptive samples, which shares the weights of the one that is given."""
     config = checkpoint.config.updated(roi_samples=SAMPLES)
-    model = copy.deepcopy(checkpoint.model)
+    model = copy.deepcopy(checkpoint.model, memo=_tensors_of(checkpoint.model))
     apply_inference_settings(model, config)
     return replace(checkpoint, model=model, config=config)
+
+
+def _tensors_of(model: nn.Module) -> dict[int, Any]:
+    """Its weights and buffers as a memo of `copy.deepcopy`, which then does not copy them."""
+    state = model.state_dict(keep_vars=True)
+    return {id(tensor): tensor for tensor in state.values()}
 
 
 def tell_cost(

@@ -6,6 +6,7 @@ import importlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def export(
     sources = {name: usual for name in config.targets}
     for name in config.targets:
         if fixed_samples.is_needed(name, checkpoint):
-            sources[name] = _with_fixed_samples(checkpoint, config, usual)
+            sources[name] = _with_fixed_samples(usual)
             fixed_samples.tell_cost(usual.reference.card, usual.inputs, sources[name].inputs, name, say)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,13 +120,20 @@ def _free_stem(stem: Path, config: ExportConfig) -> Path:
     raise AssertionError("there are more numbers than files")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Source:
     """What the files of a target are made from and held against."""
 
-    graph: DeployGraph
+    checkpoint: Checkpoint
+    config: ExportConfig
     reference: TorchRuntime
     inputs: verify.VerifyInputs
+
+    @cached_property
+    def graph(self) -> DeployGraph:
+        """The same object for every target, which share conversions; a copy of all weights, made when it is needed."""
+        checkpoint, config = self.checkpoint, self.config
+        return DeployGraph(checkpoint.model, checkpoint.config, batch=config.batch, static=config.static)
 
 
 def _make_source(
@@ -139,18 +147,14 @@ def _make_source(
     reference = TorchRuntime(checkpoint, device="cpu", sha256=sha256)
     pictures = calibration.tensors(reference.card, PICTURES) if calibration else []
     inputs = verify.make_inputs(reference, pictures, trials=HEAVY_TRIALS if is_heavy else TRIALS)
-    return _Source(_make_graph(checkpoint, config), reference, inputs)
+    return _Source(checkpoint, config, reference, inputs)
 
 
-def _with_fixed_samples(checkpoint: Checkpoint, config: ExportConfig, usual: _Source) -> _Source:
+def _with_fixed_samples(usual: _Source) -> _Source:
     """The source of a target that cannot count the cells of a bin, on the pictures of the others."""
-    fixed = fixed_samples.with_fixed_samples(checkpoint)
+    fixed = fixed_samples.with_fixed_samples(usual.checkpoint)
     reference = TorchRuntime(fixed, device="cpu", sha256=usual.reference.card.checkpoint_sha256)
-    return _Source(_make_graph(fixed, config), reference, verify.answered_by(reference, usual.inputs))
-
-
-def _make_graph(checkpoint: Checkpoint, config: ExportConfig) -> DeployGraph:
-    return DeployGraph(checkpoint.model, checkpoint.config, batch=config.batch, static=config.static)
+    return _Source(fixed, usual.config, reference, verify.answered_by(reference, usual.inputs))
 
 
 def adapt(checkpoint: Checkpoint, config: ExportConfig) -> Checkpoint:
@@ -294,9 +298,7 @@ def _check_static(path: Path, say: Say) -> None:
 
 
 def _attach_golden(path: Path, inputs: verify.VerifyInputs, say: Say) -> None:
-    with runtimes.load(path) as artefact:
-        detections = verify.attach_golden(path, artefact, inputs)
-    if not detections:
+    if not verify.attach_golden(path, inputs):
         say(f"{path.name}: finds nothing in the golden pictures, so that `verify` on the device cannot compare")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+import runtimes
 from edge_mrcnn.export.pictures import TRIALS, NamedPicture, choose_pictures
 from runtimes import golden
 from runtimes.base import Array, RawOutputs, Runtime
@@ -135,15 +136,17 @@ def typical(tolerance: Tolerance) -> Tolerance:
     return replace(tolerance, quantile=0.5, matched=LEAST_MATCHED, surplus=1 - LEAST_MATCHED)
 
 
-def attach_golden(path: Path, artefact: Runtime, inputs: VerifyInputs) -> int:
-    """Put the drawings, and what this artefact and torch answer to them, into its file.
+def attach_golden(path: Path, inputs: VerifyInputs) -> int:
+    """Put the drawings, and what an artefact and torch answer to them, into its file.
 
     Returns:
         The number of detections that a device will be checked on.
     """
-    record = golden.make_record(artefact, inputs.drawings)
-    golden.attach(path, record)
-    return golden.count_detections(record, artefact.card)
+    with runtimes.load(path) as artefact:
+        record = golden.make_record(artefact, inputs.drawings)
+        detections = golden.count_detections(record, artefact.card)
+    golden.attach(path, record)  # the whole file is in memory here, and a runtime would hold it again
+    return detections
 
 
 def _crowd(pictures: list[Array], height: int, width: int) -> Array:
