@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from runtimes import SourceError, UsageError
+from runtimes import FakeRuntime, SourceError, UsageError
 from runtimes.sources import open_source
+from runtimes.stream import Stream
 
 av = pytest.importorskip("av")
 
@@ -114,6 +115,17 @@ def test_irregular_video_has_no_gaps(tmp_path, caplog):
     times = np.cumsum([0.04, 0.1, 0.02, 0.5, 0.07, 0.3, 0.04, 0.9])
     list(open_source(write_video(tmp_path / "phone.mkv", times)))
     assert not caplog.text
+
+
+def test_pictures_that_nobody_looks_at_are_not_kept(tmp_path):
+    path = write_video(tmp_path / "clip.avi", [n / 10 for n in range(8)], ticks=10)
+    runtime = FakeRuntime(FakeRuntime().card.updated(input_size_hw=(16, 24)))
+    for is_wanted in (True, False):
+        stream = Stream(runtime, open_source(path))
+        stream.wants_picture = lambda name, is_wanted=is_wanted: is_wanted
+        answers = list(stream)
+        assert [len(found) for _, found in answers] == [1] * 8
+        assert all(frame.pixels.is_kept is is_wanted and frame.size_hw == (48, 64) for frame, _ in answers)
 
 
 class TestSeveral:
