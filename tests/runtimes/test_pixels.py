@@ -13,8 +13,9 @@ from runtimes.errors import UnavailableError
 from runtimes.preprocess import letterbox
 from runtimes.sources import Frame, open_source
 from runtimes.sources.pixels import AvPixels, MissingPixels, RgbPixels, make_scaler, view_rgb
-from runtimes.sources.reader import mjpeg, network, scaling
+from runtimes.sources.reader import camera, mjpeg, network, scaling
 from runtimes.sources.reader.outlet import Trouble
+from runtimes.sources.reader.shots import BrokenFrameError, wrap_frame
 from runtimes.sources.shared_memory import PIECES, SharedMemory, SharedPixels
 from runtimes.stream import Stream
 
@@ -229,6 +230,69 @@ class TestLiveSource:
             frame, found = next(frames)
             assert frame.small is None and len(found) == 1
             frames.close()
+
+
+class StillCamera:
+    """Answers as OpenCV's capture of a V4L2 camera does, whose pictures are bytes in a form."""
+
+    def __init__(self, fourcc: str, size_hw: tuple[int, int]) -> None:
+        self.is_converted = True
+        self._values = {
+            cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*fourcc),
+            cv2.CAP_PROP_FRAME_HEIGHT: size_hw[0],
+            cv2.CAP_PROP_FRAME_WIDTH: size_hw[1],
+        }
+
+    def get(self, key: int) -> float:
+        return float(self._values[key])
+
+    def set(self, key: int, value: float) -> bool:
+        assert key == cv2.CAP_PROP_CONVERT_RGB
+        self.is_converted = bool(value)
+        return True
+
+
+def pack(frame) -> bytes:
+    """The planes of a frame without gaps, as a camera sends them."""
+    rows = [np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size) for plane in frame.planes]
+    width = frame.width
+    widths = {"yuyv422": [2 * width], "nv12": [width, width]}.get(frame.format.name, [width, width // 2, width // 2])
+    return b"".join(np.ascontiguousarray(part[:, :side]).tobytes() for part, side in zip(rows, widths, strict=True))
+
+
+class TestCamera:
+    @pytest.mark.parametrize(("fourcc", "form"), [("YUYV", "yuyv422"), ("NV12", "nv12"), ("YU12", "yuv420p")])
+    @pytest.mark.parametrize("size_hw", [(360, 640), (360, 636)])  # the second has gaps between FFmpeg's rows
+    def test_planes_are_taken_as_the_camera_sends_them(self, fourcc, form, size_hw):
+        frame = make_frame(form, paint(size_hw))
+        capture = StillCamera(fourcc, size_hw)
+        make_shot = camera.choose_shots(cv2, capture)
+        assert not capture.is_converted
+        shot = make_shot(np.frombuffer(pack(frame), np.uint8))
+        assert shot.size_hw == size_hw
+        small = shot.small((96, 96), is_alone=True).planes[0]
+        expected = wrap_frame(make_scaler().scale(frame, preprocess.fit_size(size_hw, (96, 96)))).planes[0]
+        assert bytes(small.data) == bytes(expected.data)
+        whole = shot.whole()
+        assert whole.form == form and b"".join(bytes(plane.data) for plane in whole.planes) == pack(frame)
+
+    def test_half_a_picture_is_damaged(self):
+        make_shot = camera.choose_shots(cv2, StillCamera("YUYV", (48, 64)))
+        with pytest.raises(BrokenFrameError):
+            make_shot(np.zeros(48 * 64, np.uint8))
+
+    def test_jpeg_is_not_decoded_before_somebody_asks(self):
+        data = cv2.imencode(".jpg", paint((480, 640)))[1].tobytes()
+        make_shot = camera.choose_shots(cv2, StillCamera("MJPG", (480, 640)))
+        shot = make_shot(np.frombuffer(data + bytes(999), np.uint8))  # the buffer goes on
+        assert shot.small((96, 96), is_alone=True).size_hw == (72, 96)
+        with pytest.raises(BrokenFrameError):
+            make_shot(np.frombuffer(data[: len(data) // 2], np.uint8))
+
+    def test_what_we_cannot_read_is_converted_by_opencv(self):
+        capture = StillCamera("RGGB", (48, 64))
+        shot = camera.choose_shots(cv2, capture)(paint((48, 64)))
+        assert capture.is_converted and shot.whole().form == "bgr24"
 
 
 class TestJpeg:

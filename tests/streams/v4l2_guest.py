@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
 from runtimes import FakeRuntime, SourceError  # noqa: E402
@@ -23,6 +25,7 @@ def main() -> None:
     device = next(path for path in sorted(Path("/dev").glob("video*")) if is_camera(path))
     print("figures:", device, flush=True)
     check("modes", read_modes(device))
+    check("formats", read_formats(device))
     check("missing device", fail(f"{device}9"))
     check("no permission", fail_without_permission(device))
     check("disconnect", disconnect(device))
@@ -63,6 +66,29 @@ def read_modes(device: Path) -> str:
         seen.append(f"{size}: {status.received} received, {status.dropped['late']} late, oldest {worst:.2f} s")
         assert time.monotonic() > start
     return "; ".join(seen)
+
+
+def read_formats(device: Path) -> str:
+    """What the camera sends in each form shows the same picture, whole and small."""
+    seen = []
+    converted = read_picture(f"{device}#size=640x360")
+    for form in ("YUYV", "UYVY", "NV12", "YU12"):
+        whole, small = read_picture(f"{device}#size=640x360,format={form}")
+        for picture, reference in ((whole, converted[0]), (small, converted[1])):
+            # A clock in the picture moves.
+            share = np.mean(np.abs(picture.astype(int) - reference) < 16)
+            assert share > 0.9, f"{form}: only {share:.2f} of {picture.shape} as OpenCV converts it"
+        seen.append(f"{form} {share:.2f}")
+    return ", ".join(seen)
+
+
+def read_picture(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """A frame, and what the model reads of it."""
+    stream = Stream(FakeRuntime(), patient(text))
+    for frame, _ in itertools.islice(stream, 2, 3):
+        assert frame.small is not None
+        return frame.image, frame.small
+    raise AssertionError(f"{text} gave no frame")
 
 
 def fail(text: str) -> str:

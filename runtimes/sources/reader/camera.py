@@ -1,4 +1,8 @@
-"""Cameras of this machine: V4L2 and GStreamer by OpenCV, the Raspberry Pi's ribbon camera by picamera2."""
+"""Cameras of this machine: V4L2 and GStreamer by OpenCV, the Raspberry Pi's ribbon camera by picamera2.
+
+What a V4L2 camera sends is taken as it is where we can read it, so that no picture is converted or decoded that nobody
+asks for.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,22 @@ import errno
 import glob
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from .mjpeg import Decoder, JpegShot, UsualEnd
 from .outlet import Outlet, Trouble
-from .shots import BgrShot, RgbShot
+from .scaling import Scaler
+from .shots import BgrShot, BrokenFrameError, RawShot, RgbShot, Shot
 
 VIDEO_MAJOR = 81
 """Number of the kernel's driver of video devices (Linux allocated devices)."""
+RAW_FORMS = {"YUYV": "yuyv422", "UYVY": "uyvy422", "NV12": "nv12", "NV21": "nv21", "YU12": "yuv420p"}
+"""FourCC of what a camera sends -> FFmpeg's name of the pixel format."""
+
+ShotMaker = Callable[[Any], Shot]
+"""From an array of OpenCV to a frame; raises BrokenFrameError if it is damaged."""
 
 
 def read_camera(plan: dict[str, Any], outlet: Outlet) -> None:
@@ -37,7 +50,46 @@ def read_camera(plan: dict[str, Any], outlet: Outlet) -> None:
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     if difference := compare_mode(cv2, capture, plan):
         outlet.tell(warning=difference)
-    read_capture(capture, outlet, "no picture; in use by another program, or no camera", code="no-video")
+    complaint = "no picture; in use by another program, or no camera"
+    read_capture(capture, outlet, complaint, code="no-video", make_shot=choose_shots(cv2, capture))
+
+
+def choose_shots(cv2: Any, capture: Any) -> ShotMaker:
+    """Have a V4L2 capture give what the camera sends, if we can read that; what makes frames of it."""
+    fourcc = read_fourcc(cv2, capture)
+    make_shot: ShotMaker | None = None
+    if fourcc in ("MJPG", "JPEG"):
+        make_shot = partial(take_jpeg, Decoder(), UsualEnd())
+    elif fourcc in RAW_FORMS:
+        make_shot = choose_raw(RAW_FORMS[fourcc], read_size(cv2, capture))
+    if make_shot is not None and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0):
+        return make_shot
+    return lambda image: BgrShot(image, cv2)
+
+
+def choose_raw(form: str, size_hw: tuple[int, int]) -> ShotMaker | None:
+    """What makes frames of a camera's planes; None without PyAV, which scales them."""
+    try:
+        import av
+    except ModuleNotFoundError:
+        return None
+    return partial(take_raw, av, Scaler(av), form, size_hw)
+
+
+def take_jpeg(decoder: Decoder, ends: UsualEnd, image: Any) -> Shot:
+    """The frame in a row of bytes, behind which the driver's buffer may go on with zeros."""
+    data = image.tobytes()
+    if not ends.is_whole(data[-4096:].rstrip(b"\0").endswith(b"\xff\xd9")):
+        raise BrokenFrameError
+    return JpegShot(data, decoder)
+
+
+def take_raw(av: Any, scaler: Scaler, form: str, size_hw: tuple[int, int], image: Any) -> Shot:
+    """The frame in an array of a camera's planes."""
+    shot = RawShot(image, form, size_hw, av, scaler)
+    if image.nbytes < shot.byte_count:
+        raise BrokenFrameError
+    return shot
 
 
 def check_device(path: str) -> None:
@@ -62,16 +114,26 @@ def check_device(path: str) -> None:
 def compare_mode(cv2: Any, capture: Any, plan: dict[str, Any]) -> str:
     """What the camera gives instead of what was asked for, in words; "" if it does as told."""
     given = []
-    size_hw = [int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))]
-    if plan["size_hw"] and size_hw != plan["size_hw"]:
-        given.append(f"{size_hw[1]}x{size_hw[0]}")
-    fourcc = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("ascii", "replace")
+    height, width = read_size(cv2, capture)
+    if plan["size_hw"] and [height, width] != plan["size_hw"]:
+        given.append(f"{width}x{height}")
+    fourcc = read_fourcc(cv2, capture)
     if plan["format"] and fourcc != plan["format"]:
         given.append(fourcc)
     rate = capture.get(cv2.CAP_PROP_FPS)
     if plan["fps"] and abs(rate - plan["fps"]) > 0.5:
         given.append(f"{rate:g} fps")
     return f"the camera has no such mode and gives {', '.join(given)}; modes: v4l2-ctl --list-formats-ext" * bool(given)
+
+
+def read_size(cv2: Any, capture: Any) -> tuple[int, int]:
+    """Height and width of what a capture gives, in pixels."""
+    return int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+
+
+def read_fourcc(cv2: Any, capture: Any) -> str:
+    """The four letters that say in what form a camera sends."""
+    return int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True).decode("ascii", "replace")
 
 
 def read_gstreamer(plan: dict[str, Any], outlet: Outlet) -> None:
@@ -83,17 +145,31 @@ def read_gstreamer(plan: dict[str, Any], outlet: Outlet) -> None:
     read_capture(capture, outlet, "the pipeline does not start; try it with gst-launch-1.0 and autovideosink")
 
 
-def read_capture(capture: Any, outlet: Outlet, complaint: str, *, code: str = "unreadable") -> None:
-    """Read an OpenCV capture until it fails. OpenCV calls a dead camera open: only a frame is a proof."""
+def read_capture(
+    capture: Any, outlet: Outlet, complaint: str, *, code: str = "unreadable", make_shot: ShotMaker | None = None
+) -> None:
+    """Read an OpenCV capture until it fails. OpenCV calls a dead camera open: only a frame is a proof.
+
+    Args:
+        capture: A `VideoCapture`.
+        outlet: Where frames go.
+        complaint: What is wrong if not one comes, in words.
+        code: The same, a code of `runtimes.sources.CODES`.
+        make_shot: Makes frames of what it gives; that is BGR if None.
+    """
     import cv2
 
+    make_shot = make_shot or (lambda image: BgrShot(image, cv2))
     count = 0
     while True:
         there, image = capture.read()
         if not there:
             break
         count += 1
-        outlet.put(BgrShot(image, cv2))
+        try:
+            outlet.put(make_shot(image))
+        except BrokenFrameError:
+            outlet.damaged()
     if not count:
         raise Trouble(code, complaint)
     raise Trouble("lost", "the connection broke, or the camera was unplugged")

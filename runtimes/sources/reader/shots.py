@@ -122,6 +122,68 @@ class BgrShot(Shot):
         return wrap_array(self._image, "bgr24")
 
 
+class RawShot(Shot):
+    """The planes of YUV that a camera sends, without gaps, in an array of OpenCV."""
+
+    def __init__(self, image: Any, form: str, size_hw: SizeHw, av: Any, scaler: Scaler) -> None:
+        """
+        Args:
+            image: A uint8 array of any shape.
+            form: FFmpeg's name of the pixel format.
+            size_hw: Height and width of the picture, in pixels.
+            av: The package PyAV.
+            scaler: What makes small pictures.
+        """
+        self._data = memoryview(image.reshape(-1))
+        self._form = form
+        self._size_hw = size_hw
+        self._av = av
+        self._scaler = scaler
+
+    @property
+    def size_hw(self) -> SizeHw:
+        return self._size_hw
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of the picture."""
+        return sum(rows * stride for rows, stride in self._shapes)
+
+    @property
+    def _shapes(self) -> list[SizeHw]:
+        """Rows of each plane, and their bytes."""
+        height, width = self._size_hw
+        half = (height + 1) // 2, (width + 1) // 2
+        if self._form in ("yuyv422", "uyvy422"):
+            return [(height, 4 * half[1])]
+        if self._form in ("nv12", "nv21"):
+            return [(height, width), (half[0], 2 * half[1])]
+        return [(height, width), half, half]
+
+    def small(self, input_hw: SizeHw, *, is_alone: bool) -> Picture:
+        return wrap_frame(self._scaler.scale(self._make_frame(), fit_size(self._size_hw, input_hw)))
+
+    def whole(self) -> Picture:
+        planes, start = [], 0
+        for rows, stride in self._shapes:
+            planes.append(Rows(self._data[start : start + rows * stride], rows, stride))
+            start += rows * stride
+        return Picture(self._size_hw, self._form, planes)
+
+    def _make_frame(self) -> Any:
+        """A `VideoFrame` with these planes."""
+        height, width = self._size_hw
+        frame = self._av.VideoFrame(width, height, self._form)
+        for plane, (data, rows, stride) in zip(frame.planes, self.whole().planes, strict=True):
+            if plane.line_size == stride:
+                plane.update(data)
+                continue
+            own = memoryview(plane)
+            for row in range(rows):
+                own[row * plane.line_size :][:stride] = data[row * stride :][:stride]
+        return frame
+
+
 class RgbShot(Shot):
     """A (H, W, 3) uint8 array of RGB, without anything that could resize it."""
 
