@@ -13,6 +13,10 @@ several outputs; what people write instead: PyAV to RGB and `infer`, OpenCV's Vi
 Of a file, the ways take turns of a few frames, so that a busy second slows all of them alike; live sources cannot
 wait, so there the whole runs take turns. All runtimes have one thread, and each way one processor, with the process
 that reads for it: two threads on the halves of a core make each other dearer. The medians of the turns count.
+
+Then each way runs once more, alone, for what does not depend on the time: the memory of all its processes (what they
+share counts once), and how many bytes memcpy and memmove copy per frame in all of them, less those of decoding alone
+and of the network alone. They are counted by a library that is preloaded, which takes a C compiler.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import socket
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -66,13 +70,16 @@ class Way:
     root: Path = ROOT
     """The checkout that it runs."""
     reports: list[dict[str, float]] = field(default_factory=list)
+    alone: dict[str, float] = field(default_factory=dict)
+    """What it reports of the turn in which it runs alone."""
     process: subprocess.Popen[str] | None = None
 
-    def start(self, source: str, frames: int) -> None:
-        """Start its process; returns when it is warm."""
+    def start(self, source: str, frames: int, preloaded: Mapping[str, str] | None = None) -> None:
+        """Start its process; returns when it is warm. `preloaded` are further variables of its environment."""
         command = [sys.executable, PARTS / "way.py", self.kind, source, self.model, str(frames), self.output]
         extra = [os.environ["PEERS_PACKAGES"]] if self.kind == "ultralytics" and "PEERS_PACKAGES" in os.environ else []
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(self.root), *extra]), "OMP_NUM_THREADS": "1"}
+        environment |= preloaded or {}
         self.process = subprocess.Popen(
             [str(part) for part in command], env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -85,6 +92,15 @@ class Way:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         self.reports.append(self._hear())
+
+    def turn_alone(self, source: str, frames: int, library: Path | None, folder: Path) -> None:
+        """Let a process of its own go through some frames, and count what it copies."""
+        counter = folder / "copies"
+        counter.write_bytes(bytes(8))
+        self.start(source, frames, {"LD_PRELOAD": str(library), "COPIES": str(counter)} if library else None)
+        self.turn()
+        self.stop()
+        self.alone = self.reports.pop()
 
     def stop(self) -> None:
         """End its process."""
@@ -219,19 +235,36 @@ def measure(ways: Sequence[Way], source: str, *, is_live: bool, frames: int, rou
             way.stop()
 
 
+def build_counter(folder: Path) -> Path | None:
+    """The library that counts copies; None without a C compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        click.echo("there is no C compiler, so copies are not counted", err=True)
+        return None
+    library = folder / "copies.so"
+    command = [compiler, "-O2", "-fno-builtin", "-shared", "-fPIC", "-o", library, PARTS / "copies.c", "-ldl"]
+    subprocess.run([str(part) for part in command], check=True)
+    return library
+
+
 def report(title: str, ways: Sequence[Way]) -> str:
     """A table; the ratio is to decoding and network together."""
-    floor = sum(way.cpu_ms for way in ways if way.kind in ("decode", "network"))
+    bases = [way for way in ways if way.kind in ("decode", "network")]
+    floor, floor_mb = sum(way.cpu_ms for way in bases), sum(way.alone["copied_mb"] for way in bases)
     lines = [
-        f"| {title} | processor ms | of them in the reader | x (decode + network) | memory MB | age p50/p99 ms |",
-        "|---|---:|---:|---:|---:|---:|",
+        f"| {title} | processor ms | of them in the reader | x (decode + network) | MB copied | memory MB "
+        "| age p50/p99 ms |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for way in ways:
         ratio = f"{way.cpu_ms / floor:.2f}" if floor else ""
-        ages = f"{way.median('age_p50_ms'):.0f} / {way.median('age_p99_ms'):.0f}" if way.median("age_p50_ms") else ""
+        copied_mb = way.alone["copied_mb"] - (0 if way in bases else floor_mb)
+        copied = f"{copied_mb:.2f}" if way.alone["copied_mb"] else ""
+        has_ages = title != "file" and way.median("age_p50_ms") > 0  # frames of a file wait for the turn
+        ages = f"{way.median('age_p50_ms'):.0f} / {way.median('age_p99_ms'):.0f}" if has_ages else ""
         lines.append(
-            f"| {way.name} | {way.cpu_ms:.2f} | {way.median('reader_ms'):.2f} | {ratio} | {way.median('peak_mb'):.0f} "
-            f"| {ages} |"
+            f"| {way.name} | {way.cpu_ms:.2f} | {way.median('reader_ms'):.2f} | {ratio} | {copied} "
+            f"| {way.alone['memory_mb']:.0f} | {ages} |"
         )
     return "\n".join(lines)
 
@@ -274,6 +307,7 @@ def main(
         if objects is not None:
             model = find_objects(model, film, objects, folder)
         mqtt = stack.enter_context(broker())
+        library = build_counter(folder)
         for kind in sources.split(","):
             contenders = choose_ways(model, peer, before, folder, mqtt, ways.split(",") if ways else ())
             is_live = kind != "file"
@@ -282,6 +316,8 @@ def main(
             }  # fmt: skip
             with serving(kind, film) as source:
                 measure(contenders, source, is_live=is_live, **turns)
+                for way in contenders:
+                    way.turn_alone(source, live_frames if is_live else 4 * frames, library, folder)
             tables.append(report(kind, contenders))
             click.echo(f"{tables[-1]}\n")
     (output / "pipeline.md").write_text("\n\n".join(tables) + "\n")

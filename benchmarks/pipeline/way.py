@@ -1,7 +1,7 @@
 """One way from a source to results, in a process of its own: way.py NAME SOURCE MODEL FRAMES [OUTPUT].
 
 Prints a line of JSON after the warm-up and after every FRAMES frames, and waits for a line after each: milliseconds of
-processor time per frame of this process and of those that it started, the memory of all of them at its highest.
+processor time per frame of this process and of those that it started, their memory, and what they copied.
 """
 
 from __future__ import annotations
@@ -41,10 +41,18 @@ def children_s() -> float:
     return spent_ns / 1e9
 
 
-def peak_mb(pid: int | str) -> float:
-    """Largest memory of a process, in MB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+def memory_mb(pid: int | str) -> float:
+    """Memory of a process, in MB; of what it shares with others, its part (proportional set size)."""
+    with suppress(OSError):  # it has just ended
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+    return 0.0
+
+
+def copied_mb() -> float:
+    """What all processes of this way have copied so far, in MB; 0 where it is not counted, see `copies.c`."""
+    path = os.environ.get("COPIES")
+    return int.from_bytes(Path(path).read_bytes(), sys.byteorder) / 1e6 if path else 0.0
 
 
 class Meter:
@@ -59,7 +67,7 @@ class Meter:
         """Since each frame arrived until its result, where that is known."""
         self._frames = frames
         self._told = told
-        self._begin = (0.0, 0.0)
+        self._begin = (0.0, 0.0, 0.0)
 
     def wrap(self, results: Iterator[Any]) -> Iterator[Any]:
         """The same, by turns."""
@@ -72,11 +80,15 @@ class Meter:
             yield result
 
     def _tell(self) -> None:
-        now = time.process_time(), children_s()
-        own, others = (after - before for after, before in zip(now, self._begin, strict=True))
+        now = time.process_time(), children_s(), copied_mb()
+        own, others, copied = (after - before for after, before in zip(now, self._begin, strict=True))
         self._begin = now
-        memory = peak_mb("self") + sum(map(peak_mb, own_children()))
-        report = {"own_ms": 1e3 * own / self._frames, "reader_ms": 1e3 * others / self._frames, "peak_mb": memory}
+        report = {
+            "own_ms": 1e3 * own / self._frames,
+            "reader_ms": 1e3 * others / self._frames,
+            "copied_mb": copied / self._frames,
+            "memory_mb": memory_mb("self") + sum(map(memory_mb, own_children())),
+        }
         ages = sorted(self.ages_ms)
         if ages:
             report |= {"age_p50_ms": ages[len(ages) // 2], "age_p99_ms": ages[int(len(ages) * 0.99)]}
