@@ -1,9 +1,9 @@
-# make demo   set up and run the whole chain on generated pictures
-# make test   set up and run all tests
-# make test-pi  what a device installs, on an emulated Raspberry Pi
-# make test-streams  the camera loop against servers that die, freeze and lie
-# make docs   the documentation as a site; look at site/index.html
-# make check  format, lint, types, arrows of import
+# make demo          install everything and run the whole chain on generated images
+# make test          install everything and run all tests
+# make test-pi       test a device's installation on an emulated Raspberry Pi
+# make test-streams  test the camera loop against faulty servers
+# make docs          build the documentation as a site: site/index.html
+# make check         check format, lint, types and the rules of import
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,15 +11,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_OUT ?= demo_out
 TEST_JOBS ?= 2
-# Without bytecode every process compiles what it imports: torch, torchvision and timm take 11 s in place of 5.
+# Keep bytecode: without it, the import of torch, torchvision and timm takes 11 s instead of 5 s in every process.
 export PYTHONDONTWRITEBYTECODE :=
-SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)  # GNU Make 3 has none
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)  # GNU Make 3 has no --output-sync
 
 .PHONY: demo test test-edge_mrcnn test-commands test-quantize test-runtimes test-packaging test-pi test-streams docs check setup clean
 
 setup: $(STAMP)
 
-# uv installs in seconds what takes plain pip minutes; it comes as a wheel, so pip alone is enough to start.
+# uv installs in seconds, pip in minutes. uv is a wheel, so pip alone can install it.
 $(STAMP): requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13) and "edge-mrcnn needs Python 3.10 to 3.13, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
@@ -31,14 +31,14 @@ $(STAMP): requirements.txt pyproject.toml
 demo: $(STAMP)
 	$(BIN)/edge-mrcnn demo --output $(DEMO_OUT)
 
-# A process for each, as on a device: none has every converter and runtime in one. Two run side by side, the longest
-# first; each prints when it has ended. On one core: make test TEST_JOBS=1
+# One process for each group: no process of a user imports every converter and runtime. Two groups run at a time, the
+# longest first. Each group prints its output at its end. On one core: make test TEST_JOBS=1
 test: $(STAMP)
-	@echo "five groups of tests, $(TEST_JOBS) at a time; each prints when it has ended"
+	@echo "five groups of tests, $(TEST_JOBS) at a time; each prints its output at its end"
 	@$(MAKE) --no-print-directory --jobs $(TEST_JOBS) $(SYNC) --keep-going \
 		test-edge_mrcnn test-commands test-quantize test-runtimes test-packaging
 
-# The command line and what surrounds a camera wait more than they compute, so they run beside the others.
+# Tests of the command line and of cameras wait more than they compute, so they run beside the others.
 COMMANDS := $(wildcard tests/edge_mrcnn/test_cli*.py tests/edge_mrcnn/test_live*.py)
 
 test-edge_mrcnn: $(STAMP)
@@ -56,7 +56,7 @@ test-runtimes: $(STAMP)
 test-packaging: $(STAMP)
 	$(BIN)/python -m pytest tests/test_packaging.py tests/test_people.py tests/test_typing.py tests/test_docs.py tests/test_architecture.py tests/test_gpu_script.py
 
-# On an emulated Raspberry Pi 4 and 5; says so and ends well where no emulator can be installed.
+# On an emulated Raspberry Pi 4 and 5. Without an emulator the tests are skipped with a message.
 test-pi: $(STAMP)
 	.ci/test-pi
 

@@ -1,4 +1,4 @@
-"""Which share of a data set's objects finds an anchor, by input size and by how anchors follow it.
+"""The share of a data set's objects with a matching anchor, by input size and by anchor rule.
 
     python benchmarks/anchor_coverage.py DATA [DATA ...] [--sizes 320,448,512,640]
 
@@ -23,7 +23,7 @@ SIZES = (320, 448, 512, 640)
 RATIOS = ModelConfig.anchor_ratios
 STRIDES = (8, 16, 32, 64)
 FIXED = tuple(ModelConfig.anchor_scale * stride for stride in STRIDES)
-"""Of 320 px at every input size, as it was until version 0.2."""
+"""Of 320 px at every input size, as until version 0.2."""
 BANDS = {"small": (0, SMALL), "medium": (SMALL, LARGE), "large": (LARGE, np.inf), "all": (0, np.inf)}
 
 Levels = list[tuple[int, float]]

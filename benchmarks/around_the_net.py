@@ -1,14 +1,14 @@
-"""What surrounds the network costs: letterbox, mapping, contours and drawing on a 1080p frame with 20 objects.
+"""Measure the stages around the network: letterbox, mapping, contours and drawing on a 1080p frame with 20 objects.
 
 python benchmarks/around_the_net.py model.xml
 python benchmarks/around_the_net.py model.xml --clock cpu --threads 1    # while the machine does other work
 
 Goal: at most 10 % of the time of a frame, which is everything from the captured frame in memory to the drawn picture.
 
-The first table has one stage after the other, in the order of a frame and nothing between them, so that each finds the
-caches as it would in a camera loop: mostly filled by the network. Its shares are of the frame's median. The second
-table is the loop as `run` has it, which draws one frame while it infers the next: blocks of frames that are drawn and
-of frames that are not, in turn. The third has what is made only when asked for, also frame by frame.
+The first table times one stage after the other in the order of a frame. The caches are then as in a camera loop: mostly
+filled by the network. Its shares are of the frame's median. The second table times the loop of `run`, which draws one
+frame while it infers the next: blocks of frames with and without drawing, in turn. The third table times the optional
+stages.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ from runtimes.sources.synthetic import MovingShapes
 
 SIZE_HW = (1080, 1920)
 GOAL = 0.1
-"""Share of a frame's time that may go into what surrounds the network."""
+"""Largest share of a frame's time for all stages around the network."""
 ALWAYS = ("letterbox", "mapping")
 DRAWN = ("contours", "drawing")
-"""Only while somebody looks or records."""
+"""Only with viewers or a recording."""
 STAGES = ("letterbox", "network", "mapping", "contours", "drawing")
-"""A frame, in this order."""
+"""The stages of a frame, in order."""
 ASKED = ("page", "pixels", "COCO encoding", "dense masks")
-"""The page's picture, shrunk, traced and drawn, without JPEG; masks as pixels, and what is made of those."""
+"""The page's picture, shrunk, with contours and drawing, without JPEG; masks as pixels and what is computed from
+them."""
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 """CPU time is that of all threads of the process."""
 BLOCK = 10
@@ -58,7 +59,7 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
+        """Time the body of a `with` statement."""
         start = self._read_s()
         yield
         self.add(name, 1e3 * (self._read_s() - start))
@@ -110,7 +111,7 @@ def time_stages(model: runtimes.Runtime, found: Detections, clock: Clock, frames
 
 
 def time_asked(found: Detections, clock: Clock, frames: int) -> None:
-    """What is made of some frames only."""
+    """The optional stages of a frame."""
     image = MovingShapes(SIZE_HW, seed=0).draw(0)
     for _ in range(frames + WARM_UP):
         fresh = found[:]

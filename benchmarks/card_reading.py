@@ -1,11 +1,11 @@
-"""What it takes to learn from a file what it is: its card, without an SDK, and by opening it.
+"""Time to read a model file's card: without an SDK, and by opening the file.
 
     python benchmarks/card_reading.py best.onnx best-int8.xml best.tflite
 
-"card" is `ModelFile(path).card`: the file is read, its seal checked, and the card found. "notes" is the last step
-alone, on the bytes in memory. Both are medians of many turns in one process, files in the system's cache. "command" is
-a new process that prints the card, most of which is starting Python with NumPy and OpenCV; "load" is `runtimes.load`,
-SDK and first run included, in a new process too.
+"card" is `ModelFile(path).card`: the file is read, its checksum verified, and the card found. "notes" is the last step
+alone, on the bytes in memory. Both are medians of many runs in one process, with the files in the system's cache.
+"command" is a new process that prints the card, most of which is starting Python with NumPy and OpenCV; "load" is
+`runtimes.load`, SDK and first run included, in a new process too.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""How near an imported checkpoint comes to what Detectron2 answers, on each runtime.
+"""Compare an imported checkpoint with Detectron2's inference, on each runtime.
 
     python benchmarks/detectron2_parity.py --case DIR --runtimes torch,onnx,openvino,tflite --ablate
     python benchmarks/detectron2_parity.py --runtimes torch,onnx,openvino,tflite
 
-The first compares with what Detectron2 itself answered, the second narrow models of every kind that is imported,
-MMDetection's too, with Detectron2's inference as the tests have it (tests/helpers/detectron2_model.py).
+The first command compares with recorded detections of Detectron2. The second compares narrow models of every imported
+architecture, MMDetection's included, with the tests' copy of Detectron2's inference
+(tests/helpers/detectron2_model.py).
 
 DIR holds `picture.png`, `config.yaml`, `reference.npz` (boxes (N, 4) xyxy px, scores, labels from 0, masks (N, 28, 28)
 probabilities; of the picture as it is, fed as BGR bytes), and `model_final.pth`, or `make_checkpoint.py` and
@@ -40,7 +41,7 @@ from runtimes.parity import Parity, Tolerance, compare_answers
 from runtimes.preprocess import read_image
 
 ALL = Tolerance(margin=0.0)
-"""Every detection counts."""
+"""The score threshold 0: all detections are compared."""
 
 ABLATIONS: dict[str, dict[str, object]] = {
     "stride in the other convolution": {"stride_in_1x1": None},
@@ -49,11 +50,11 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "anchors rounded": {"anchors_rounded": True},
     "RoIAlign not aligned": {"roi_aligned": False},
 }
-"""What is left out, and the settings that leave it out; None turns a setting over."""
+"""Name of an ablation -> its settings; None negates a setting."""
 
 
 SIZE_HW = (128, 192)
-"""Of the picture that narrow models are shown."""
+"""Size of the picture for narrow models."""
 
 
 def main() -> None:
@@ -96,8 +97,7 @@ def compare_case(case: Path, seed: int, names: Sequence[str], ablates: bool, fol
 
 
 def compare_narrow_models(names: Sequence[str], kinds: str, folder: Path) -> Iterator[tuple[str, ...]]:
-    """Rows of small random models of the kinds whose title has a word; the answers are those of Detectron2's inference
-    in the tests."""
+    """Rows of small random models whose title contains a word, against Detectron2's inference in the tests."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
     import detectron2_model
     import mmdetection_model
@@ -143,13 +143,13 @@ def without_slivers(answer: RawOutputs) -> RawOutputs:
 
 
 def make_picture() -> np.ndarray:
-    """(H, W, 3) uint8 RGB: smooth noise, in which there is something to find."""
+    """(H, W, 3) uint8 RGB: smooth noise, so that detections exist."""
     coarse = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
     return cv2.resize(coarse, SIZE_HW[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def find_weights(case: Path, folder: Path, seed: int) -> Path:
-    """The checkpoint of a case, made where it is not there."""
+    """The checkpoint of a case, made if it is missing."""
     if (case / "model_final.pth").is_file():
         return case / "model_final.pth"
     made = folder / "model_final.pth"
@@ -159,7 +159,7 @@ def find_weights(case: Path, folder: Path, seed: int) -> Path:
 
 
 def read_reference(path: Path) -> RawOutputs:
-    """What Detectron2 answered."""
+    """Detectron2's detections of a case."""
     with np.load(path) as record:
         return RawOutputs(*(record[name] for name in RawOutputs._fields))
 
@@ -181,13 +181,13 @@ def open_runtimes(
 
 
 def measure(runtime: Runtime, image: np.ndarray, expected: RawOutputs) -> Parity:
-    """Compare one answer with Detectron2's; masks of float16 differ by up to 2.4e-4 from their own float32."""
+    """Compare the detections with Detectron2's; masks of float16 differ by up to 2.4e-4 from their own float32."""
     card = runtime.card.updated(max_detections=len(expected.scores) + 1)  # no row counts as the last one that fitted
     return compare_answers([expected], [runtime.run(image[None])], card, ALL)
 
 
 def ablate(checkpoint: Checkpoint, image: np.ndarray, expected: RawOutputs) -> Iterator[tuple[str, Parity]]:
-    """Leave out one thing at a time."""
+    """Run the ablations."""
     for what, changes in ABLATIONS.items():
         settings = {key: not getattr(checkpoint.config, key) if v is None else v for key, v in changes.items()}
         config = checkpoint.config.updated(**settings)

@@ -101,7 +101,7 @@ def check_real(data: str, file: Path) -> bool:
 
 
 def check_memory(count: int) -> bool:
-    """Evaluate generated images, all that a report asks included, and print the peak of this process."""
+    """Evaluate generated images with all metrics of a report, and print the peak memory of this process."""
     start = peak_memory()
     data = make_data(count)
     click.echo(f"{count} images, {sum(map(len, data.by_image.values()))} objects of {CLASSES} classes")
@@ -134,7 +134,7 @@ def make_data(count: int) -> CocoData:
 
 
 def guess(data: CocoData, image_id: int) -> Iterator[Record]:
-    """Detections of one image: its objects, moved a little, and others anywhere."""
+    """Detections of one image: its objects, moved a little, and random ones."""
     rng = np.random.default_rng(image_id)
     truths = data.annotations(image_id)
     for _ in range(DETECTIONS):

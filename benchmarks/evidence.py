@@ -59,7 +59,7 @@ def keep_report(source: Path, name: str, command: str) -> None:
 
 
 def shorten_data(data: dict[str, Any]) -> dict[str, Any]:
-    """A data set without its place on this machine."""
+    """A data set without its path on this machine."""
     kept = {key: data[key] for key in ("label", "sha256", "images", "objects")}
     return {**kept, "classes": len(data["classes"])}
 
@@ -122,7 +122,7 @@ def fill(page: str) -> str:
 
 
 def facts(name: str, record: dict[str, Any]) -> str:
-    """What was typed, where and when."""
+    """The command, with machine and date."""
     machine = record["machine"]
     return (
         f"`{record['command']}`\n\n"

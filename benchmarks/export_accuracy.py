@@ -17,13 +17,13 @@ from edge_mrcnn.evaluation.evaluate import Evaluation, evaluate
 from edge_mrcnn.report.models import open_model
 
 LIMIT = 2e-4
-"""Of the difference in AP, in [0, 1]."""
+"""Tolerance of the difference in AP, in [0, 1]."""
 
 
 @click.command()
 @click.option("--reference", required=True, type=click.Path(path_type=Path), help="The checkpoint.")
 @click.option("--data", required=True, help="COCO folder or annotation file.")
-@click.option("--limit", type=click.IntRange(1), help="The first so many images only.")
+@click.option("--limit", type=click.IntRange(1), help="Number of images; the first ones are taken.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.pass_context

@@ -1,11 +1,11 @@
-"""What fewer proposals and detections cost a model in AP, and how much of its work they leave.
+"""Measure the drop of AP, and the work that is left, with fewer proposals and detections.
 
     python -m benchmarks.fewer_proposals people --data scratch/people/annotations/instances_coco80_val.json
     python -m benchmarks.fewer_proposals best.pt --data street --settings 1000:100,300:100,100:100,100:20
 
-A setting is proposals:detections, as `export --proposals --max-det` takes them; the first is what the others are held
-against. Each is evaluated in torch, and drops are points of AP with the interval of 95 % of resampled image sets. The
-work is what `export` counts, in multiply-accumulates of a picture.
+A setting is proposals:detections, as for `export --proposals --max-det`; the first is the reference. Each is evaluated
+in torch, and drops are points of AP with the interval of 95 % of resampled image sets. The work is what `export`
+counts, in multiply-accumulates of a picture.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HEADER = """\
 
 @dataclass(frozen=True)
 class Setting:
-    """How many boxes a model looks at."""
+    """The number of proposals and detections."""
 
     proposals: int
     detections: int
@@ -46,7 +46,7 @@ class Setting:
 
 
 def with_setting(checkpoint: Checkpoint, setting: Setting) -> Checkpoint:
-    """A copy of a checkpoint that looks at so many boxes; every level of the pyramid may give all of them."""
+    """A copy of a checkpoint with this number of proposals; every level of the pyramid may give all of them."""
     config = checkpoint.config.updated(
         proposals=setting.proposals,
         proposals_per_level=max(setting.proposals, checkpoint.config.proposals_per_level),

@@ -1,4 +1,4 @@
-"""How soon is the first result there, and how much memory does a runner hold?
+"""Measure the time to the first result, and the memory of a runner.
 
     python benchmarks/first_result.py models/best-int8.onnx models/best-int8.xml models/best-int8.tflite
 
@@ -50,7 +50,7 @@ def main(files: tuple[Path, ...], rounds: int, alone: str | None) -> None:
 
 
 def start_process(file: Path, options: dict[str, str]) -> tuple[float, float, float]:
-    """What `open_once` says in a process of its own."""
+    """The output of `open_once` in a process of its own."""
     command = [sys.executable, __file__, str(file), "--alone", json.dumps(options)]
     return tuple(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
 

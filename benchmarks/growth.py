@@ -1,11 +1,11 @@
-"""Does the cost grow as it should? Time and memory against input size, proposals, detections and cameras.
+"""Measure how time and memory grow with input size, proposals, detections and cameras.
 
     python benchmarks/growth.py -o runs/peers
 
-nano-dense with random weights, INT8, one thread: all else as in `benchmarks/peers.py`, whose folder it shares. Each
-point is measured in a process of its own, Python and OpenCV included, which opens the file and runs it on one frame.
-Cameras are generated scenes of 640 x 480 at 30 frames per second, taken as `run` takes them; age is the time from a
-frame's arrival to its detections, by the wall clock.
+nano-dense with random weights, INT8, one thread. The other settings and the folder are those of `benchmarks/peers.py`.
+Each point is measured in a process of its own, Python and OpenCV included, which opens the file and runs it on one
+frame. Cameras are generated scenes of 640 x 480 at 30 frames per second, taken as `run` takes them; age is the time
+from a frame's arrival to its detections, by the wall clock.
 
 The first run makes the files, which takes minutes.
 """

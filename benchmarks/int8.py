@@ -77,7 +77,7 @@ class Loss:
     worst_class: float
     """Largest drop of mask AP of a class."""
     mask_iou: float
-    """Of what both find, in [0, 1]."""
+    """Mean IoU of the matched pairs, in [0, 1]."""
     found: float
     """Share of the FP32 file's confident detections that the INT8 file finds too."""
 
@@ -171,7 +171,7 @@ def measure_loss(pair: Pair, truth: CocoData, limit: int | None) -> Loss:
 
 
 def measure_accuracy(path: Path, truth: CocoData, limit: int | None) -> Evaluation:
-    """One file's answers and AP."""
+    """Detections and AP of one file."""
     with runtimes.load(path, threads=1) as runtime:
         return evaluate(runtime, truth, limit=limit)
 

@@ -1,11 +1,11 @@
-"""What the first convolution in INT8 costs in accuracy and saves in time, beside the same file with it in float.
+"""Compare INT8 files with the first convolution in INT8 and in float: accuracy and time.
 
     python -m benchmarks.integer_stem best.pt --calib people
     python -m benchmarks.integer_stem nano-dense small-dense --size 320 --size 640
 
 For models whose images are divided by 255 and nothing else: their INT8 files multiply the bytes of a picture. A model
-is a checkpoint, whose answers are compared too, or a preset, which gets random weights. What INT8 changes is measured
-without truth: objects that FP32 finds in pictures that were not calibrated on, matched with those of the INT8 file.
+is a checkpoint, whose detections are compared too, or a preset with random weights. The change by INT8 is measured
+without ground truth: FP32 detections in pictures outside the calibration set are matched with those of the INT8 file.
 Times are processor milliseconds on one thread, medians, both files in turn.
 """
 
@@ -38,9 +38,9 @@ Tensor = NDArray[np.uint8]
 STEM = "backbone.stage0.0"
 """The block of a RepVGG backbone's first convolution."""
 SURE = 0.3
-"""Score above which an object of either file counts, in [0, 1]."""
+"""Score threshold of the objects of either file, in [0, 1]."""
 LEAST = 0.15
-"""Score at which the other file must have it too, so that it is neither lost nor new."""
+"""Score at which the other file must find the object too; otherwise it is lost or new."""
 
 HEADER = """\
 | model, runtime | first convolution | lost / new of objects | 1 - box IoU | 1 - mask IoU | rms of score \
@@ -50,18 +50,18 @@ HEADER = """\
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What INT8 changes in the objects that FP32 is sure of."""
+    """The change that INT8 causes in the confident objects of FP32."""
 
     objects: int
-    """Of FP32."""
+    """Number of confident objects of the FP32 file."""
     lost: int
     new: int
     box: float
-    """Mean of 1 - box IoU of the pairs; nan without any."""
+    """Mean of 1 - box IoU of the pairs; nan without pairs."""
     mask: float
-    """Mean of 1 - mask IoU of the pairs; nan without any."""
+    """Mean of 1 - mask IoU of the pairs; nan without pairs."""
     score: float
-    """Root of the mean squared difference of scores; nan without any."""
+    """Root of the mean squared difference of scores; nan without pairs."""
 
 
 @click.command()
@@ -70,7 +70,10 @@ class Change:
 @click.option("--calib", help="Calibration pictures; checkpoints only.")
 @click.option("--images", default=64, show_default=True, help="Calibration images at most.")
 @click.option(
-    "--probes", default=100, show_default=True, help="Pictures that answers are compared on; checkpoints only."
+    "--probes",
+    default=100,
+    show_default=True,
+    help="Number of pictures for the comparison of detections; checkpoints only.",
 )
 @click.option(
     "--size", "sizes", multiple=True, type=int, default=(320,), help="Input sides of presets; may be repeated."
@@ -98,7 +101,7 @@ def main(
 
 
 def print_rows(title: str, plain: Path, calib: str, images: int, probes: int, rounds: int) -> None:
-    """The rows of one FP32 file: the INT8 file with its first convolution in float, and that with it in integers."""
+    """The rows of one FP32 file: the INT8 file with its first convolution in float, and the one with it in integers."""
     calibration = quantize.CalibrationSet.load(calib)
     files = write_pair(plain, calibration, images, is_draft=not probes)
     tensors = list(other_tensors(plain, calibration, images, max(probes, 1)))
@@ -127,7 +130,7 @@ def write_pair(plain: Path, calibration: quantize.CalibrationSet, images: int, *
 
 
 def other_tensors(plain: Path, calibration: quantize.CalibrationSet, images: int, count: int) -> Iterator[Tensor]:
-    """Pictures that were not calibrated on, letterboxed; any where all were."""
+    """Pictures that were not used for calibration, letterboxed; any pictures if all of them were."""
     card = runtimes.read_card(plain)
     chosen = set(calibration.choose(images))
     others = [file for file in calibration.files if file not in chosen] or list(calibration.files)
@@ -136,7 +139,7 @@ def other_tensors(plain: Path, calibration: quantize.CalibrationSet, images: int
 
 
 def compare(expected: Sequence[RawOutputs], found: Iterator[RawOutputs]) -> Change:
-    """Match the answers to each picture."""
+    """Match the detections of each picture."""
     objects = lost = new = 0
     differences: list[tuple[float, float, float]] = []
     for exact, rounded in zip(expected, found, strict=True):
@@ -153,7 +156,7 @@ def compare(expected: Sequence[RawOutputs], found: Iterator[RawOutputs]) -> Chan
 
 
 def unmatched(ours: RawOutputs, theirs: RawOutputs, pairs: dict[int, int]) -> int:
-    """How many objects that one file is sure of the other has not, or with hardly any score."""
+    """Number of confident objects of one file that the other file misses or gives a very low score."""
     sure = np.flatnonzero(ours.scores > SURE)
     return sum(int(row) not in pairs or theirs.scores[pairs[int(row)]] < LEAST for row in sure)
 

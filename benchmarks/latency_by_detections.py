@@ -1,12 +1,12 @@
-"""Does the cost follow the scene? Latency against the number of detections, for each runtime.
+"""Measure latency against the number of detections, for each runtime.
 
     python benchmarks/latency_by_detections.py --weights best.pt --source PICTURES -o FOLDER
     python benchmarks/latency_by_detections.py --models best.onnx best-int8.xml best.tflite --source PICTURES
 
-The weights are used as they are, and so is the score threshold in the files: what differs is the picture. The pictures
-of `--source` are tiled to a crowd, and a scene shows some tiles of it on gray; of 200 such scenes the one is taken in
-which a file finds a number of objects nearest to the one asked for. The number that it really finds stands beside the
-time. With `--weights`, files with D = 100 are exported first; `--models` should be such files too.
+Only the picture changes; weights and the score threshold stay the same. The pictures of `--source` are tiled to a
+crowd, and a scene shows some tiles of it on gray. Of 200 such scenes the benchmark takes the one in which the number of
+detections is nearest to the requested one. The actual number is printed beside the time. With `--weights`, files with
+D = 100 are exported first; `--models` should be such files too.
 
 All files and scenes take turns; the median counts.
 """
@@ -28,7 +28,7 @@ from runtimes.base import Array, Runtime
 from runtimes.preprocess import letterbox_image
 
 SCENES = 200
-"""Scenes that are tried, of no tile to all of them."""
+"""Number of scenes, from no tile to all tiles."""
 GRAY = 128
 
 
@@ -42,7 +42,7 @@ class Trial:
     times_ms: list[float]
 
     def run(self) -> None:
-        """Time it once, without letterboxing."""
+        """Time it once, without letterbox."""
         start = time.perf_counter()
         self.runtime.run(self.scene)
         self.times_ms.append(1e3 * (time.perf_counter() - start))
@@ -90,7 +90,7 @@ def export_crowded(weights: str, folder: Path, proposals: int) -> list[Path]:
 
 
 def find_scenes(runtime: Runtime, pictures: list[Array], tiles: int, wanted: list[int]) -> list[Trial]:
-    """For each number of objects the scene in which a file finds the nearest number."""
+    """For each number of objects the scene in which the file finds the nearest number."""
     crowd, rng = make_crowd(pictures, tiles, runtime.card), np.random.default_rng(0)
     scenes = [show(crowd, rng.random((tiles, tiles)) < share) for share in np.linspace(0, 1, SCENES) ** 2]
     found = [int((runtime.run(scene).scores > 0).sum()) for scene in scenes]
@@ -120,7 +120,7 @@ def show(crowd: Array, chosen: Array) -> Array:
 
 
 def cell(trial: Trial) -> str:
-    """Such as "12.3 (5)": the median time, and how many were found."""
+    """Such as "12.3 (5)": the median time and the number of detections."""
     return f"{statistics.median(trial.times_ms):.1f} ({trial.found})"
 
 

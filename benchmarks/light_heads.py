@@ -1,4 +1,4 @@
-"""What light heads cost: the nano preset's against torchvision's, on the same data, backbone and iterations.
+"""Compare light heads with torchvision's, on the same data, backbone and iterations.
 
     python benchmarks/light_heads.py --data DIR --backbone shufflenet_v2_x1_0_leaky --backbone-weights FILE -o FOLDER
 

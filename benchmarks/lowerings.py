@@ -293,7 +293,7 @@ def judge_roi_align(run: Run, image: int) -> str:
 
 
 def time_all(runs: list[Run], feed: Inputs, rounds: int) -> list[float]:
-    """Median milliseconds of CPU of each, taken in turns; other work on the machine does not count."""
+    """Median CPU milliseconds of each function, called in turn; other work on the machine is not counted."""
     times: list[list[float]] = [[] for _ in runs]
     for round_ in range(rounds + 3):
         for run, taken in zip(runs, times, strict=True):

@@ -169,11 +169,11 @@ TARGETS: dict[str, Callable[[], Lowered]] = {
     "openvino": lower_openvino,
     "tflite": lower_tflite,
 }
-"""Name of a lowering -> what makes it ready to run."""
+"""Name of a lowering -> function that prepares it."""
 
 
 def live(kept: Array, counts: Array) -> list[list[int]]:
-    """Padded rows to lists."""
+    """Convert padded rows to lists."""
     return [rows[: int(count)].tolist() for rows, count in zip(kept, counts, strict=True)]
 
 
@@ -182,14 +182,14 @@ def name_maps(maps: list[Array]) -> dict[str, Array]:
 
 
 def expected_nms(boxes: Array, scores: Array) -> list[list[int]]:
-    """What torchvision's greedy NMS keeps."""
+    """The output of torchvision's greedy NMS."""
     rows = np.flatnonzero(scores > 0)
     alive, ranks = torch.from_numpy(boxes[rows]), torch.arange(len(rows), 0, -1).float()
     return [rows[ops.nms(alive, ranks, threshold)[:LIMIT].numpy()].tolist() for threshold in THRESHOLDS]
 
 
 def expected_roi_align(boxes: Array, maps: list[Array]) -> Array:
-    """What torchvision's MultiScaleRoIAlign gives."""
+    """The output of torchvision's MultiScaleRoIAlign."""
     names = [str(i) for i in range(len(maps))]
     pool = ops.MultiScaleRoIAlign(names, SIZE, RATIO, canonical_scale=CANONICAL_SCALE, canonical_level=4)
     features = {n: torch.from_numpy(m).permute(0, 3, 1, 2) for n, m in zip(names, maps, strict=True)}
@@ -315,7 +315,7 @@ def check(context: click.Context, sets: int, targets: str) -> None:
 
 
 def report_nms(lowered: dict[str, Lowered], sets: int) -> Iterator[bool]:
-    """Print a table of the share of equal sets; say of each target whether it suffices at every threshold."""
+    """Print a table of the share of equal sets, and whether each target reaches the limit at every threshold."""
     each = -(-sets // len(BOX_SETS))
     click.echo("| NMS | IoU | " + " | ".join(BOX_SETS).replace("_", " ") + " | all |")
     click.echo("|---|---|" + "---|" * (len(BOX_SETS) + 1))
@@ -329,7 +329,7 @@ def report_nms(lowered: dict[str, Lowered], sets: int) -> Iterator[bool]:
 
 
 def report_roi_align(lowered: dict[str, Lowered], sets: int) -> Iterator[bool]:
-    """Print a table of the largest differences; say of each target whether they suffice."""
+    """Print a table of the largest differences, and whether each target reaches the limit."""
     each = max(1, sets // 10 // len(ROI_SETS))
     click.echo(f"\n| RoIAlign, {each} sets of {ROIS} boxes each | " + " | ".join(ROI_SETS).replace("_", " ") + " |")
     click.echo("|---|" + "---|" * len(ROI_SETS))

@@ -108,12 +108,12 @@ def ints(text: str) -> list[int]:
 
 
 def side_of(model: str) -> ModuleType:
-    """The module that makes and opens files of a model."""
+    """The module that makes and opens the files of a model."""
     return stock if model == stock.NAME else yolo if model.startswith("yolo") else ours
 
 
 def is_possible(case: Case) -> bool:
-    """Whether there can be such a file."""
+    """Whether the model has such a file."""
     return case.model != stock.NAME or stock.is_possible(case.runtime, case.precision)
 
 
@@ -136,7 +136,7 @@ def race(cases: Sequence[Case], folder: Path, rounds: int, clock: str) -> list[d
 
 
 def open_trial(case: Case, folder: Path, clock: str) -> Trial | None:
-    """Ready to process frames; None, which is said, if the model does not find so many objects."""
+    """The function that processes frames; None, with a message, if the model finds too few objects."""
     side, scene = side_of(case.model), place_objects(case.objects)
     file = side.file_of(folder, case.model, case.size, case.runtime, case.precision)
     if side is stock:
@@ -157,7 +157,7 @@ def open_floor(case: Case, folder: Path, clock: str) -> Trial:
 
 
 def time_alone(run: Callable[[], object], clock: str) -> Callable[[], Stages]:
-    """A step of which only the network counts."""
+    """A case in which only the network is timed."""
     tick = CLOCKS[clock]
 
     def step() -> Stages:
@@ -170,7 +170,7 @@ def time_alone(run: Callable[[], object], clock: str) -> Callable[[], Stages]:
 
 
 def limit_threads(count: int) -> None:
-    """Of what surrounds the networks."""
+    """The names of the stages around the networks."""
     import torch
 
     torch.set_num_threads(count)

@@ -1,4 +1,4 @@
-"""From a camera's bytes to results: processor time of all processes, per frame, beside the usual ways.
+"""Processor time per frame from a camera's bytes to results, in all processes, compared with other programs.
 
     python benchmarks/pipeline.py --model runs/peers/nano-dense-320-int8.onnx -o runs/pipeline
     python benchmarks/pipeline.py --model ... --peer runs/peers/yolo11n-seg-320_int8.onnx -o runs/pipeline
@@ -6,17 +6,17 @@
 
 Sources: a 1080p H.264 file; the same film from an RTSP server; JPEG pictures of 720p over HTTP; YUYV of 720p, which is
 what a V4L2 camera gives, as uncompressed video over HTTP. The RTSP server needs gir1.2-gst-rtsp-server-1.0 and
-python3-gi of Debian. Ways: decoding alone and the network alone, whose sum nothing can beat; `edge-mrcnn run` with
-several outputs; what people write instead: PyAV to RGB and `infer`, OpenCV's VideoCapture and `infer`; the
-`ultralytics` package on an INT8 file of its own (see `benchmarks/peers.py` for both).
+python3-gi of Debian. Contenders: decoding alone and the network alone, whose sum is the lower bound; `edge-mrcnn run`
+with several outputs; PyAV to RGB and `infer`; OpenCV's VideoCapture and `infer`; the `ultralytics` package on an INT8
+file of its own (see `benchmarks/peers.py` for both).
 
-Of a file, the ways take turns of a few frames, so that a busy second slows all of them alike; live sources cannot
-wait, so there the whole runs take turns. All runtimes have one thread, and each way one processor, with the process
-that reads for it: two threads on the halves of a core make each other dearer. The medians of the turns count.
+With a file, the contenders take turns of a few frames, so that a busy second slows all of them alike. Live sources
+cannot wait, so there the whole runs take turns. All runtimes have one thread. Each contender has one processor, shared
+with its reader process: two threads on one physical core slow each other down. The tables show medians of the turns.
 
-Then each way runs once more, alone, for what does not depend on the time: the memory of all its processes (what they
-share counts once), and how many bytes memcpy and memmove copy per frame in all of them, less those of decoding alone
-and of the network alone. They are counted by a library that is preloaded, which takes a C compiler.
+Each contender then runs once more, alone, for two figures that do not depend on the time: the memory of all its
+processes, in which shared pages count once; and the bytes that memcpy and memmove copy per frame in all of them, less
+those of decoding alone and of the network alone. A preloaded library counts the bytes; a C compiler is needed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = Path(__file__).with_name("pipeline")
 FPS, SIZE_HW = 30, (1080, 1920)
 FILMED = 45
-"""Frames that are painted; the film goes through them to and fro."""
+"""Number of painted frames; the film shows them forwards and backwards."""
 OUTPUTS = {
     "none": "",
     "JSON + tracking": "--track --json {folder}/out.jsonl --overwrite",
@@ -64,18 +64,18 @@ class Way:
 
     name: str
     kind: str
-    """What `pipeline/way.py` calls it."""
+    """Its name in `pipeline/way.py`."""
     model: str
     output: str = ""
     root: Path = ROOT
-    """The checkout that it runs."""
+    """The checkout that it runs from."""
     reports: list[dict[str, float]] = field(default_factory=list)
     alone: dict[str, float] = field(default_factory=dict)
-    """What it reports of the turn in which it runs alone."""
+    """Its report of the turn in which it runs alone."""
     process: subprocess.Popen[str] | None = None
 
     def start(self, source: str, frames: int, preloaded: Mapping[str, str] | None = None) -> None:
-        """Start its process; returns when it is warm. `preloaded` are further variables of its environment."""
+        """Start its process and wait for the end of the warm-up. `preloaded`: more environment variables."""
         command = [sys.executable, PARTS / "way.py", self.kind, source, self.model, str(frames), self.output]
         extra = [os.environ["PEERS_PACKAGES"]] if self.kind == "ultralytics" and "PEERS_PACKAGES" in os.environ else []
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(self.root), *extra]), "OMP_NUM_THREADS": "1"}
@@ -87,7 +87,7 @@ class Way:
         self._hear()
 
     def turn(self) -> None:
-        """Let it go through some frames."""
+        """Let it process some frames."""
         assert self.process is not None and self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -117,7 +117,7 @@ class Way:
         return report
 
     def median(self, *keys: str) -> float:
-        """Over the turns, of the sum of these figures."""
+        """The median over the turns of the sum of these figures."""
         return statistics.median(sum(report.get(key, 0.0) for key in keys) for report in self.reports)
 
     @property
@@ -155,7 +155,7 @@ def make_film(path: Path, frames: int) -> None:
 
 
 def free_port() -> int:
-    """A TCP port that nobody uses."""
+    """A free TCP port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -164,7 +164,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(kind: str, film: Path) -> Iterator[str]:
-    """The address of a source, while it is there."""
+    """The address of a source, while it runs."""
     if kind == "file":
         yield str(film)
         return
@@ -186,7 +186,7 @@ def serving(kind: str, film: Path) -> Iterator[str]:
 
 @contextmanager
 def broker() -> Iterator[str]:
-    """The address of a mosquitto that takes everybody, "" where none is installed."""
+    """The address of a mosquitto without authentication, "" if none is installed."""
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
     if program is None:
         yield ""
@@ -201,7 +201,7 @@ def broker() -> Iterator[str]:
 def choose_ways(
     model: Path, peer: Path | None, before: Path | None, folder: Path, mqtt: str, only: Sequence[str]
 ) -> list[Way]:
-    """All contenders, or those that are named."""
+    """All contenders, or the named ones."""
     ways = [Way(name, name, str(model)) for name in ("decode", "network")]
     for output, text in OUTPUTS.items():
         if mqtt or "{broker}" not in text:
@@ -217,7 +217,7 @@ def choose_ways(
 
 
 def measure(ways: Sequence[Way], source: str, *, is_live: bool, frames: int, rounds: int) -> None:
-    """Fill in the reports of the ways."""
+    """Fill in the reports of the contenders."""
     try:
         if is_live:
             for way in list(ways) * rounds:
@@ -270,7 +270,8 @@ def report(title: str, ways: Sequence[Way]) -> str:
 
 
 def find_objects(model: Path, film: Path, count: int, folder: Path) -> Path:
-    """A copy of a model with random weights whose threshold lets about so many objects through in the film's frames."""
+    """A copy of a model with random weights whose score threshold gives about this number of objects in the film's
+    frames."""
     import av
 
     with runtimes.load(set_threshold(model, 1e-6, folder)) as runtime, av.open(str(film)) as container:

@@ -1,4 +1,4 @@
-"""What pruning takes and gives: pruned checkpoints beside the one that they were made from.
+"""Compare pruned checkpoints with the one that they were made from: AP, time and size.
 
     python benchmarks/pruning.py --base best.pt --data DIR -o runs/pruning runs/p65/best.pt runs/p50/best.pt
 
@@ -49,7 +49,7 @@ class Model:
 @click.option("--base", required=True, type=click.Path(path_type=Path, exists=True), help="The unpruned checkpoint.")
 @click.option("--data", required=True, help="COCO folder or annotation file.")
 @click.option("--targets", default="onnx,openvino,tflite", show_default=True)
-@click.option("--limit", type=click.IntRange(1), help="AP on the first so many images only.")
+@click.option("--limit", type=click.IntRange(1), help="Number of images for AP; the first ones are taken.")
 @click.option("--pictures", type=click.IntRange(1), default=12, show_default=True, help="To time on.")
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
@@ -72,7 +72,7 @@ def compare(
 
 
 def prepare(path: Path, output: Path, targets: tuple[str, ...], frames: Sequence[np.ndarray], found: float) -> Model:
-    """Export a checkpoint so that it finds that many objects in a frame, on average."""
+    """Export a checkpoint so that it finds this number of objects in a frame, on average."""
     name = path.parent.name if path.stem in ("best", "last") else path.stem
     checkpoint = load_checkpoint(path)
     config = ExportConfig(targets=targets, score_threshold=equal_threshold(checkpoint, frames, found))
@@ -111,14 +111,14 @@ def tabulate(
 
 
 def seen_cost(model: Model, found: float) -> Cost:
-    """With as many detections as the pictures have."""
+    """Multiply-accumulates with as many detections as the pictures have."""
     config = model.checkpoint.config
     seen = max(1, min(round(found), config.max_detections))
     return measure_cost(model.checkpoint.model, config.updated(max_detections=seen))
 
 
 def file_mb(path: Path) -> tuple[float, float]:
-    """Megabytes of a file with its weights, and of the same compressed."""
+    """Megabytes of a file with its weights, and of the same file compressed."""
     content = b"".join(file.read_bytes() for file in files_of(path))
     return len(content) / 1e6, len(zlib.compress(content, 6)) / 1e6
 

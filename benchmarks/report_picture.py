@@ -19,9 +19,9 @@ from PIL import Image
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 HEIGHT = 8000
-"""Height of the browser's window in pixels; what is empty is cut off."""
+"""Height of the browser's window in pixels; the empty part is cut off."""
 COLORS = 256
-"""Of the palette: enough for letters with smooth edges, at a third of the size."""
+"""Size of the palette: enough for smooth letters, at a third of the file size."""
 
 
 @click.command()
@@ -46,7 +46,7 @@ def take(report: Path, picture: Path, sections: tuple[str, ...], width: int) -> 
 
 
 def choose_sections(page: str, sections: tuple[str, ...]) -> str:
-    """The page without photographs, and with the chosen sections only; the header stays where all are shown."""
+    """The page without photographs and with the chosen sections only; the header is kept if all sections are shown."""
     page = re.sub(r"<section class=\"card strip\">.*?</section>", "", page, flags=re.DOTALL)
     head, *parts = re.split(r"(?=<h2>)", page)
     titles = [re.match(r"<h2>(.*?)</h2>", part)[1] for part in parts]
@@ -61,7 +61,7 @@ def choose_sections(page: str, sections: tuple[str, ...]) -> str:
 
 
 def cut_empty(image: np.ndarray) -> np.ndarray:
-    """The image without the plain rows at its bottom, but for a margin."""
+    """The image without the plain rows at its bottom, except for a margin."""
     busy = np.flatnonzero((image != image[-1:, :1]).any(axis=(1, 2)))
     return image[: min(len(image), int(busy[-1]) + 24)]
 

@@ -1,18 +1,19 @@
-"""Whether a model sees as much in what the camera loop makes of a frame's planes as in the letterbox of RGB.
+"""Compare AP with the camera loop's input, made of a frame's planes, and with the letterbox of RGB.
 
     python benchmarks/small_way.py --data DIR models/people.onnx models/people-int8.onnx
     python benchmarks/small_way.py --data DIR --sides 1280,1600,1920 models/people.onnx models/people-int8.onnx
 
 Every picture of the val split of DIR becomes the YUV 4:2:0 frame of a camera, of its own size or with a longer side of
-so many pixels. From there go several ways to the input: the letterbox of exact RGB; RGB by FFmpeg and the letterbox, as
-`infer` does; the planes scaled straight to the input, as the camera loop does; and for JPEG cameras, encoded and
-decoded at a fraction.
+so many pixels. The model's input is made of it by several methods: the letterbox of exact RGB; FFmpeg's RGB and the
+letterbox, as in `infer`; the planes scaled directly to the input, as in the camera loop; and, for JPEG cameras, a JPEG
+file decoded at a fraction of its size.
 
-Two tables. Of the inputs: how far each way is from the letterbox of exact RGB, in dB, and what of that is a bias: the
-mean difference of shade, of 255, and the shift to the right and down, in pixels of the input, that explains most of the
-difference (least squares, Lucas and Kanade 1981). Of the models: AP of each way, and what it gains on exact RGB, with
-the interval of 95 % of resampled sets of images, paired. Several sides are as many trials with other roundings, of
-which the mean is taken. Exits 3 if the planes lose more than 0.001 and the interval says that this is no chance.
+The command prints two tables. The first compares each input with the letterbox of exact RGB: the difference in dB, and
+its systematic part: the mean difference of brightness, of 255, and the shift to the right and down in pixels of the
+input that explains most of the difference (least squares, Lucas and Kanade 1981). The second shows the AP with each
+input and the gain over exact RGB, with the 95 % interval of a paired bootstrap over images. Several sides are several
+trials with different rounding; the table shows their mean. Exits 3 if planes lose more than 0.001 and the interval
+excludes 0.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from runtimes.sources.pixels import Array, AvPixels, make_scaler
 from runtimes.sources.reader.mjpeg import Decoder, JpegShot
 
 LIMIT = 1e-3
-"""Of the loss of AP, in [0, 1]."""
+"""Tolerance of the loss of AP, in [0, 1]."""
 SHARES = np.array([0.299, 0.587, 0.114])
-"""Of red, green and blue in the luma (ITU-R BT.601)."""
+"""Weights of red, green and blue in the luma (ITU-R BT.601)."""
 WAYS = ("exact", "RGB", "planes", "JPEG")
 
 
@@ -147,7 +148,7 @@ class Camera:
         return Detections(**{**vars(found), **changes})
 
     def close(self) -> None:
-        """Nothing; the model is closed by who opened it."""
+        """Does nothing; the caller that opened the model closes it."""
 
 
 def to_rgb(frame: Any) -> Array:

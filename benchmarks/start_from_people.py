@@ -1,10 +1,10 @@
-"""What a training on few pictures gains when it starts from the people model that comes along.
+"""Measure the gain of a training on few pictures that starts from the included people model.
 
     python benchmarks/start_from_people.py --data DIR -o runs/start
 
 DIR holds the folders balloon, ccp and coco80 in COCO's layout. Each cell of the table is trained by `edge-mrcnn
-train`, with as many steps whether it starts from people or from nothing, and the mean of the seeds is shown. Rows are
-written to rows.jsonl one by one; the same command goes on where it was stopped, and `--table` only shows what is there.
+train`, with the same number of steps from people's weights and from random ones. It shows the mean of the seeds. Rows
+are written to rows.jsonl one by one. The same command resumes an interrupted run; `--table` only prints the table.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ ROOT = Path(__file__).parents[1]
 
 
 class Task(NamedTuple):
-    """A data set, and how many of its pictures a training sees."""
+    """A data set, and the number of pictures of a training."""
 
     folder: str
     images: int
     steps: int
-    """Of the training, in batches of 8."""
+    """Steps of the training, in batches of 8."""
     judges: int
-    """Pictures of the val split that the AP is measured on."""
+    """Number of pictures of the val split for AP."""
 
 
 TASKS = (
@@ -48,12 +48,12 @@ STARTS = {
     "people": "--weights people --backbone-lr-factor 0.3 --freeze-norm",
     "nothing": "--model nano-dense --backbone repvgg_deep",
 }
-"""Where the weights come from -> options of `train`."""
+"""Initial weights -> options of `train`."""
 SEEDS = (0, 1, 2)
 
 
 def cells() -> Iterator[tuple[Task, str, int]]:
-    """All trainings, a whole table of one seed before the next."""
+    """All trainings, seed by seed."""
     for seed in SEEDS:
         for task in TASKS:
             for start in STARTS:
@@ -61,12 +61,12 @@ def cells() -> Iterator[tuple[Task, str, int]]:
 
 
 def key(row: Row) -> tuple[Any, ...]:
-    """What tells one training from the others."""
+    """The key of a training."""
     return row["data"], row["images"], row["start"], row["seed"]
 
 
 def take_images(source: Path, count: int, seed: int, target: Path) -> None:
-    """Write COCO annotations of so many pictures, drawn by chance; the paths of the pictures become absolute."""
+    """Write COCO annotations of a random sample of pictures, with absolute paths."""
     record = json.loads(source.read_text())
     folder = (source.parents[1] / "images" / source.stem.removeprefix("instances_")).resolve()
     images = record["images"]
@@ -129,10 +129,10 @@ def table(rows: list[Row]) -> str:
 @click.command()
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/start"), show_default=True)
-@click.option("--seeds", default=len(SEEDS), show_default=True, help="The first so many.")
+@click.option("--seeds", default=len(SEEDS), show_default=True, help="Number of seeds.")
 @click.option("--table", "only_table", is_flag=True, help="Show what is there.")
 def main(data: Path, output: Path, seeds: int, only_table: bool) -> None:
-    """Train what is not there yet, and print the table."""
+    """Train the missing cells, and print the table."""
     output = output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     file = output / "rows.jsonl"

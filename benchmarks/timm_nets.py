@@ -3,10 +3,10 @@
     python -m benchmarks.timm_nets -o runs/timm
     python -m benchmarks.timm_nets resnet18 lcnet_050 --size 128 --scenes 8 -o runs/timm
 
-Each step is a command of ours in a process of its own, so a net that fails takes nothing down; the processes are forks
-of one that has imported what takes long. What is done is kept in
-one JSON file per net: an interrupted run goes on where it stopped, and a step that failed is tried again. The weights
-are random at first and the training is short, so this says what works and how long it takes, not how good it gets.
+Each step is an edge-mrcnn command in a process of its own, so a failure stops only that net. The processes are forks of
+one that has already imported torch. Results are kept in one JSON file per net: the same command resumes an interrupted
+run and repeats failed steps. The initial weights are random and the training is short, so the table shows support and
+time, not accuracy.
 Times are milliseconds of the network in INT8 on one thread, the shortest of several runs.
 """
 
@@ -43,13 +43,13 @@ NETS = (
 )
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "tflite": ".tflite"}
 SHARE = 0.7
-"""Of the multiply-accumulates that pruning leaves."""
+"""Share of the multiply-accumulates that pruning leaves."""
 LOWEST_SCORE = 0.0001
-"""So low that a model that has hardly trained finds something to calibrate with."""
+"""Score threshold low enough for detections of a model after a short training."""
 RUNS = 20
 """Timed runs of a file."""
 LIMIT_S = 3600
-"""Seconds after which a step has failed."""
+"""Time limit of a step in seconds."""
 
 HEADER = """\
 | timm net | train | GMAC | pruned to | ONNX ms / MB | OpenVINO ms / MB | TFLite ms / MB | what failed |
@@ -94,7 +94,7 @@ class Job:
         return {}
 
     def prune(self) -> Record:
-        """Prune and fine-tune; what it left."""
+        """Prune and fine-tune, and return the result's figures."""
         call(
             "prune", "--weights", self.trained, "--data", self.data, "--macs", SHARE, "--epochs", 1, "--workers", 0,
             "--ranking-images", 8, "-o", self.pruned.parent,
@@ -129,12 +129,12 @@ class Job:
         )  # fmt: skip
 
     def export_pruned(self) -> Record:
-        """Export the pruned model, which compares the file's answers with the checkpoint's."""
+        """Export the pruned model, which compares the file's outputs with the checkpoint's."""
         call("export", "--weights", self.pruned, "--target", "onnx", "-o", self.folder / "pruned")
         return {}
 
     def steps(self) -> dict[str, Callable[[], Record]]:
-        """Name of a step to what does it, in order."""
+        """Name of a step -> function, in order."""
         return {
             "train": self.train,
             "prune": self.prune,
@@ -199,7 +199,7 @@ def size_of(file: Path) -> float:
 
 
 def run_steps(job: Job) -> Record:
-    """Do what is not done yet, and keep what came of it after each step."""
+    """Run the missing steps, and save the results after each one."""
     job.folder.mkdir(parents=True, exist_ok=True)
     file = job.folder / "result.json"
     record: Record = json.loads(file.read_text()) if file.is_file() else {}

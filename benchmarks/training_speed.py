@@ -58,7 +58,7 @@ class Clock:
     _idle_since: float = 0.0
 
     def begin_step(self) -> None:
-        """A batch is there."""
+        """Note that a batch has arrived."""
         now = time.perf_counter()
         if self.steps == WARM_UP:
             self._synchronize()
@@ -67,13 +67,13 @@ class Clock:
             self.waited += now - self._idle_since
 
     def end_step(self, images: int) -> None:
-        """The host is done with a batch."""
+        """Note that the host has finished a batch."""
         self.steps += 1
         self.images += images if self.steps > WARM_UP else 0
         self._idle_since = time.perf_counter()
 
     def stop(self) -> None:
-        """The device is done too."""
+        """Note that the device has finished, too."""
         self._synchronize()
         self.seconds = time.perf_counter() - self._started
         if self.device.type == "cuda":
@@ -90,7 +90,7 @@ class Clock:
 
 
 class StepTimes(Callback):
-    """Feeds a clock from Lightning's loop, and ends the training when there are enough steps."""
+    """Feeds a clock from Lightning's loop, and ends the training after enough steps."""
 
     def __init__(self, clock: Clock, steps: int) -> None:
         self.clock = clock
@@ -106,7 +106,7 @@ class StepTimes(Callback):
 
 
 class ReferenceData(Dataset):
-    """What references/detection makes of COCO: the image and full-size masks, flipped at random."""
+    """The samples of references/detection: the image and full-size masks, flipped at random."""
 
     def __init__(self, data: CocoData) -> None:
         self.data = data
@@ -163,7 +163,7 @@ class GroupedBatches(BatchSampler):
 
 
 def collate(samples: list[Any]) -> tuple[Any, ...]:
-    """As torchvision's references do."""
+    """The arguments of torchvision's references."""
     return tuple(zip(*samples, strict=True))
 
 
@@ -203,7 +203,7 @@ def run_reference(parts: ModelConfig, data: CocoData, config: TrainConfig, optio
 
 
 def run_ours(parts: ModelConfig, data: CocoData, config: TrainConfig, options: argparse.Namespace) -> Clock:
-    """`train`, on as many epochs as the steps need."""
+    """Run `train` for as many epochs as the steps need."""
     clock = Clock(pick_device(options.device))
     epochs = math.ceil(options.steps * config.batch / (len(data.images) // config.batch * config.batch))
     checkpoint = start_fresh(parts, data, 0, False, None)

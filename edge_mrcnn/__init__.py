@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 __all__ = ["__version__", "export", "load", "prune", "quantize", "report", "stream", "train", "val"]
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:  # a type checker that saw the function below would believe every name
+if TYPE_CHECKING:  # a type checker would otherwise accept any name
     from edge_mrcnn.streaming import stream
     from edge_mrcnn.workflow import export, load, prune, quantize, report, train, val
 else:
@@ -24,8 +24,9 @@ else:
     _PACKAGES = ("export", "prune", "report", "train")
 
     def __getattr__(name: str) -> Any:
-        """A verb, imported when it is first used, so that `edge-mrcnn --help` stays quick."""
-        if name in _PACKAGES:  # which can be called, see `edge_mrcnn.callable_package`
+        """A function of the command line's verbs, imported when it is first used, so that `edge-mrcnn --help` is
+        fast."""
+        if name in _PACKAGES:  # which is callable, see `edge_mrcnn.callable_package`
             return import_module(f"edge_mrcnn.{name}")
         if name in _PLACES:
             return getattr(import_module(_PLACES[name]), name)

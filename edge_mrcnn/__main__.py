@@ -1,4 +1,4 @@
-"""Where the program begins: signals are minded before anything is imported, which takes a second on a small board."""
+"""Entry point of the program: signals are handled before any import, which takes a second on a small board."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def main() -> None:
     """Run the command line."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        # What we were started to ignore, as nohup does, stays ignored.
+        # A signal that the parent process ignores, as nohup does, stays ignored.
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end_at_once)
     from edge_mrcnn.cli import main as run_command
@@ -20,7 +20,7 @@ def main() -> None:
 
 
 def end_at_once(number: int, frame: object) -> NoReturn:
-    """Say so in one line and end: there is nothing to finish yet, or any more."""
+    """Print one line and end: at this moment there is nothing to complete."""
     os.write(2, b"stopped\n")
     os._exit(128 + number)
 

@@ -1,6 +1,6 @@
-"""Packages that are verbs too: `edge_mrcnn.train(...)` trains, and `edge_mrcnn.train.loop` is still its module.
+"""Packages that can also be called: `edge_mrcnn.train(...)` trains, and `edge_mrcnn.train.loop` is still its module.
 
-A package and a function of one name would take each other's place in `edge_mrcnn`, whichever was imported last.
+A package and a function with the same name would replace each other in `edge_mrcnn`, depending on the order of imports.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Verb(ModuleType):
-    """A package that does its function in `edge_mrcnn.workflow` when it is called."""
+    """A package that, when called, runs its function in `edge_mrcnn.workflow`."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return self._function(*args, **options)
@@ -29,5 +29,5 @@ class Verb(ModuleType):
 
 
 def make_callable(name: str) -> None:
-    """Let a package, which is being imported, be called."""
+    """Make a package callable, while it is being imported."""
     sys.modules[name].__class__ = Verb

@@ -10,84 +10,84 @@ from runtimes.errors import ModelFileError, UsageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Of RGB in [0, 1], what most published weights expect."""
+"""Mean and standard deviation of RGB in [0, 1] of most published weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The parts of a Mask R-CNN. A preset is one of these; every part can be named alone."""
+    """The parts of a Mask R-CNN. A preset is one of these; each part can also be set by itself."""
 
     name: str = "nano"
-    """Preset that this started from."""
+    """Preset that these settings started from."""
     image_size_hw: Annotated[tuple[int, int], Flag("--imgsz")] = (320, 320)
-    """Size of the letterboxed input in pixels, S or HxW, multiples of 32."""
+    """Size of the letterboxed input in pixels: S or HxW, in multiples of 32."""
     backbone: str = "mobilenet_v3_large"
-    """A name that `edge-mrcnn models` lists, or "timm:NAME"."""
+    """Backbone: a name that `edge-mrcnn models` lists, or "timm:NAME"."""
     image_mean: tuple[float, float, float] | None = None
-    """Mean of RGB in [0, 1] that images are normalised by; without one that of the backbone's published weights. A
-    trained model states its own."""
+    """Mean of RGB in [0, 1] for normalising images; by default that of the backbone's published weights. A trained
+    model keeps its own."""
     image_std: tuple[float, float, float] | None = None
-    """Deviation of RGB that images are normalised by, in the same way."""
+    """Standard deviation of RGB for normalising images; same default as `image_mean`."""
     fpn_channels: Annotated[int, Range(1)] = 96
-    """Width of the feature pyramid."""
+    """Channels of the feature pyramid (FPN)."""
     anchor_scale: Annotated[float, Range(0, without_least=True)] = 3.0
-    """Side of an anchor as a multiple of its level's stride."""
+    """Anchor side as a multiple of the stride of its pyramid level."""
     box_hidden: Annotated[tuple[int, ...], Range(1)] = (256,)
     """Widths of the fully connected layers of the box head."""
     class_agnostic_boxes: bool = True
-    """One box regression for all classes, instead of one per class."""
+    """Share one box regression among all classes, instead of one per class."""
     box_pool_size: Annotated[int, Range(1)] = 7
-    """Bins per axis of the features that the box head gets."""
+    """RoIAlign output size of the box head, in bins per axis."""
     mask_pool_size: Annotated[int, Range(1)] = 14
-    """Bins per axis of the features that the mask head gets; its masks have twice as many cells."""
+    """RoIAlign output size of the mask head, in bins per axis; masks have twice this side."""
     mask_hidden: Annotated[tuple[int, ...], Range(1)] = (64, 64, 64)
     """Widths of the 3x3 convolutions of the mask head."""
     mask_levels: Annotated[int, Range(0)] = 1
-    """How many of the finest pyramid maps the mask head reads; 0 is all that the box head reads.
+    """Number of finest pyramid levels that the mask head reads; 0 reads the same levels as the box head.
 
-    In a small input the level rule leaves a large object a few cells. On people at 320 px masks of the finest map
-    alone came out better (docs/people.md), and RoIAlign without levels costs less.
+    In a small input, the FPN level assignment gives a large object only a few cells. On people at 320 px, masks from
+    the finest level alone were better (docs/people.md), and RoIAlign on a single level costs less.
     """
     roi_samples: Annotated[int, Range(0)] = 1
-    """Samples per bin and axis of RoIAlign at inference; training takes at least two. 0 is as many as cells in a bin.
+    """RoIAlign samples per bin and axis at inference; training uses at least two. 0 adapts to the bin's size in cells.
 
-    On people, whose model was trained with two, one gave 0.3 points more box AP and 0.1 less mask AP; RoIAlign, which
-    is up to 40 % of an INT8 frame, has a quarter of the work.
+    The people model was trained with two. At inference, one sample gave 0.3 points more box AP and 0.1 points less
+    mask AP. It also quarters the work of RoIAlign, which takes up to 40 % of the time of an INT8 frame.
     """
     roi_aligned: bool = False
-    """RoIAlign half a cell to the upper left, as Detectron2 trains (ROIAlignV2); masks then fill their boxes."""
+    """Shift RoIAlign by half a cell (ROIAlignV2), as Detectron2 does; masks then fill their boxes exactly."""
     stride_in_1x1: bool = False
-    """ResNets halve their maps in the first 1x1 convolution of a stage, as MSRA's weights do, not in the 3x3."""
+    """Put the stride of a ResNet stage in its first 1x1 convolution, as MSRA's weights need, not in the 3x3."""
     anchor_sizes: Annotated[tuple[float, ...], Range(0, without_least=True)] = ()
-    """Sides of the anchors in pixels, finest level first; by default as `anchor_scale` and the input give them.
+    """Anchor sides in pixels, finest level first; by default computed from `anchor_scale` and the input size.
 
-    A light model has a level for each, at strides 8, 16, ... A new one gets so many that the largest fits the input.
-    Where a checkpoint has none, they are 32 to 512 on torchvision's ResNet pyramid, and the four sizes of earlier
-    versions on a light one.
+    A light model has one pyramid level for each size, at strides 8, 16, ... A new model gets enough levels for the
+    largest anchor to fit the input. A checkpoint without sizes uses 32 to 512 on torchvision's ResNet pyramid, and
+    the four sizes of earlier versions on a light pyramid.
     """
     anchor_ratios: Annotated[tuple[float, ...], Range(0, without_least=True)] = (0.5, 1.0, 2.0)
-    """Heights of anchors relative to their widths."""
+    """Aspect ratios of the anchors: height divided by width."""
     anchors_rounded: bool = True
-    """Corners of anchors lie on whole pixels, as torchvision's do and Detectron2's do not."""
+    """Round anchor corners to whole pixels, as torchvision does and Detectron2 does not."""
     proposals: Annotated[int, Range(1)] = 64
-    """P: region proposals that reach the box head at inference."""
+    """P: region proposals given to the box head at inference."""
     proposals_per_level: Annotated[int, Range(1)] = 200
-    """Candidates that each pyramid level hands to the proposal NMS at inference."""
+    """Candidates of each pyramid level before the proposal NMS at inference."""
     max_detections: Annotated[int, Range(1), Flag("--max-det")] = 20
-    """D: detections at most in one image."""
+    """D: maximum number of detections per image."""
     score_threshold: Annotated[float, Range(0, 1, without_most=True), Flag("--conf")] = 0.05
-    """Detections below this score are not produced."""
+    """Score threshold: drop detections below it."""
     proposal_iou: Annotated[float, Range(0, 1, without_least=True)] = 0.7
-    """IoU above which the lower-scored of two proposals is suppressed."""
+    """IoU threshold of the NMS of proposals."""
     iou_threshold: Annotated[float, Range(0, 1, without_least=True), Flag("--iou")] = 0.6
-    """IoU above which the lower-scored box of a class is suppressed.
+    """IoU threshold of the class-wise NMS of detections.
 
-    On pedestrians, who overlap, 0.6 gives 0.3 points more box AP than torchvision's 0.5, elsewhere as much.
+    On pedestrians, who overlap, 0.6 gives 0.3 points more box AP than torchvision's 0.5. On other data both are equal.
     """
 
     def __post_init__(self) -> None:
         if any(side < 64 or side % 32 for side in self.image_size_hw):
-            raise UsageError(f"image size {self.image_size_hw}: expected multiples of 32, from 64 on")
+            raise UsageError(f"image size {self.image_size_hw}: expected multiples of 32, at least 64")
         check(self)
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class ModelConfig:
         Raises:
             ModelFileError: If a field is unknown.
         """
-        # What models of earlier versions were trained with, before there were these fields.
+        # Models of earlier versions, which had no such fields, were trained with these values.
         record = {"mask_levels": 0, "roi_samples": 2, **record}
         if record.get("backbone", "").startswith("timm:"):
             record = {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD, **record}
@@ -166,14 +166,14 @@ PRESETS = {
 
 
 LARGEST_ANCHOR = 0.6
-"""Share of the input's longer side that the largest anchor has at least; 192 px at 320."""
+"""Minimum size of the largest anchor, as a share of the input's longer side; 192 px at 320."""
 
 
 def default_anchor_sizes(config: ModelConfig) -> tuple[float, ...]:
-    """Sides in pixels of the anchors of a new light model, finest level first.
+    """Anchor sides in pixels of a new light model, finest level first.
 
-    Larger inputs get more levels, not larger anchors: at 640 px the share of COCO's objects that find an anchor is 76 %
-    with one more level, 62 % with anchors twice as large, 70 % with neither (benchmarks/anchor_coverage.py).
+    Larger inputs get more levels, not larger anchors. At 640 px, 76 % of COCO's objects match an anchor with one more
+    level, 62 % with anchors twice as large, 70 % with neither (benchmarks/anchor_coverage.py).
     """
     sizes = [config.anchor_scale * stride for stride in (8, 16, 32, 64)]
     while sizes[-1] < LARGEST_ANCHOR * max(config.image_size_hw):
@@ -193,118 +193,118 @@ def preset(name: str) -> ModelConfig:
 
 
 STAGES = 5
-"""Of every backbone: the stem, and what leads to strides 4, 8, 16 and 32."""
+"""Stages of every backbone: the stem, and the stages up to strides 4, 8, 16 and 32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a model is trained."""
+    """Settings of a training."""
 
     epochs: Annotated[int, Range(0)] = 12
-    """Passes over the training images."""
+    """Number of passes over the training images."""
     max_steps: Annotated[int, Range(0)] = 0
-    """Steps of the optimizer in place of epochs, as recipes in iterations have them; 0 counts epochs."""
+    """Length of the training in optimizer steps, in place of epochs; 0 uses epochs."""
     batch: Annotated[int, Range(1)] = 8
-    """Images in one step on one device."""
+    """Images per step and device."""
     lr: Annotated[float, Range(0)] = 0.0
-    """Peak learning rate; 0 takes the optimizer's usual one for this batch (SGD: 0.02 for 16 images)."""
+    """Peak learning rate; 0 uses the optimizer's usual rate for this batch size (SGD: 0.02 for 16 images)."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Stochastic gradient descent with momentum, or AdamW."""
+    """Optimizer: stochastic gradient descent with momentum, or AdamW."""
     momentum: Annotated[float, Range(0, 1, without_most=True)] = 0.9
     """Momentum of SGD; the first beta of AdamW."""
     nesterov: bool = True
-    """Nesterov's momentum, in SGD; Detectron2's recipes have the plain one."""
+    """Use Nesterov momentum in SGD; Detectron2's recipes use plain momentum."""
     weight_decay: Annotated[float, Range(0)] = 1e-4
-    """Decay of convolution and linear weights."""
+    """Weight decay of convolution and linear layers."""
     norm_decay: Annotated[float, Range(0)] = 0.0
-    """Decay of the weights and biases of normalisation layers."""
+    """Weight decay of normalisation layers, their biases included."""
     bias_decay: Annotated[float, Range(0)] = 0.0
-    """Decay of the other biases."""
+    """Weight decay of all other biases."""
     warmup_steps: Annotated[int, Range(0)] = 100
-    """Steps of linear warm-up."""
+    """Number of steps of the linear warm-up."""
     warmup_factor: Annotated[float, Range(0, 1)] = 0.01
-    """Share of the peak learning rate at which warm-up begins."""
+    """Learning rate at the start of the warm-up, as a share of the peak."""
     schedule: Literal["cosine", "step"] = "cosine"
-    """How the learning rate falls: by a cosine, or by `gamma` at each of the milestones."""
+    """Schedule of the learning rate: cosine decay, or a step by `gamma` at each milestone."""
     milestones: Annotated[tuple[float, ...], Range(0, without_least=True)] = (2 / 3, 8 / 9)
-    """Of the "step" schedule: steps, or up to 1 shares of all steps, at which the learning rate falls."""
+    """Milestones of the "step" schedule: values up to 1 are shares of all steps, larger ones are steps."""
     gamma: Annotated[float, Range(0, 1, without_least=True)] = 0.1
-    """Of the "step" schedule: what the learning rate is multiplied by at a milestone."""
+    """Factor on the learning rate at each milestone of the "step" schedule."""
     clip_norm: Annotated[float, Range(0)] = 10.0
-    """Length to which longer gradients are cut; 0 cuts none."""
+    """Maximum norm for gradient clipping; 0 turns clipping off."""
     ema: Annotated[float, Range(0, 1, without_most=True)] = 0.998
-    """Decay of the moving average of the weights that is evaluated and saved; 0 turns it off."""
+    """Decay of the exponential moving average (EMA) of the weights, which is evaluated and saved; 0 turns it off."""
     freeze_stages: Annotated[int | None, Range(-1, STAGES)] = None
-    """Leading backbone stages that are not trained: 1 the stem, 2 to 5 also what leads to strides 4, 8, 16 and 32; -1
-    freezes the whole backbone; without a number as in the checkpoint's earlier training, else 0."""
+    """Number of backbone stages to freeze: 1 is the stem, 2 to 5 add the stages up to strides 4, 8, 16 and 32, -1 is
+    the whole backbone. The default is the value of the checkpoint's own training, or else 0."""
     freeze_norm: bool | None = None
-    """Keep the BatchNorm statistics of the backbone, as suits published weights and small batches; unless said, as in
-    the checkpoint's earlier training, else they are trained."""
+    """Freeze the BatchNorm statistics of the backbone, as suits published weights and small batches. The default is
+    the value of the checkpoint's own training, or else no."""
     backbone_lr_factor: Annotated[float, Range(0)] = 1.0
-    """Learning rate of the backbone relative to the rest."""
+    """Learning rate of the backbone, as a factor on that of the other parts."""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    """"32", "bf16", "16" or "auto" (bf16 where the device multiplies it natively, else 32)."""
+    """Training precision: "32", "bf16", "16", or "auto" (bf16 where the device has native support, else 32)."""
     channels_last: bool = False
-    """Lay out feature maps with channels last, which suits tensor cores; on CUDA devices only."""
+    """Use the channels-last memory layout, which suits tensor cores; CUDA devices only."""
     compile: bool = False
-    """Compile the backbone and the pyramid, where a compiler for the device is installed."""
+    """Compile the backbone and the pyramid with torch.compile, if a compiler for the device is installed."""
     rois: Annotated[int, Range(4)] = 128
-    """Regions per image on which the box head is trained; those of objects train the mask head."""
+    """Sampled regions (RoIs) per image in the loss of the box head; the positive ones also train the mask head."""
     roi_positive_fraction: Annotated[float, Range(0, 1, without_least=True)] = 0.25
-    """Share of those regions that are objects, at most."""
+    """Maximum share of positive regions among the sampled ones."""
     roi_object_iou: Annotated[float, Range(0, 1)] = 0.5
-    """IoU with an object from which on a proposal is one."""
+    """Minimum IoU with an object for a proposal to be positive."""
     roi_background_iou: Annotated[float, Range(0, 1)] = 0.5
-    """IoU below which a proposal is background."""
+    """Maximum IoU with any object for a proposal to be background."""
     rpn_batch: Annotated[int, Range(2)] = 256
-    """Anchors per image on which the RPN is trained."""
+    """Sampled anchors per image in the loss of the RPN."""
     rpn_positive_fraction: Annotated[float, Range(0, 1, without_least=True)] = 0.5
-    """Share of those anchors that are objects, at most."""
+    """Maximum share of positive anchors among the sampled ones."""
     rpn_object_iou: Annotated[float, Range(0, 1)] = 0.7
-    """IoU with an object from which on an anchor is one; the best anchor of an object is in any case."""
+    """Minimum IoU with an object for an anchor to be positive; the best anchor of each object always is."""
     rpn_background_iou: Annotated[float, Range(0, 1)] = 0.3
-    """IoU below which an anchor is background."""
+    """Maximum IoU with any object for an anchor to be background."""
     train_proposals: Annotated[int, Range(0)] = 0
-    """Proposals behind NMS per image in training; 0 is the model's own: 300 of a light one, 2000 of torchvision's."""
+    """Proposals per image after NMS in training; 0 uses 300 for light models and 2000 for torchvision's."""
     train_proposals_per_level: Annotated[int, Range(0)] = 0
-    """Candidates of each level before NMS in training; 0 is the model's own: 500, and 2000 of torchvision's."""
+    """Candidates of each level before NMS in training; 0 uses 500 for light models and 2000 for torchvision's."""
     learn_crowds: bool = False
-    """Take crowd regions (`iscrowd=1`) as single objects; tools with brushes mark those so."""
+    """Train on crowd regions (`iscrowd=1`) as single objects; brush tools mark single objects this way."""
     workers: Annotated[int, Range(0)] = 2
-    """Processes that load data."""
+    """Number of data loading processes."""
     seed: Annotated[int, Range(0)] = 0
-    """Seed of weights, order and augmentation."""
+    """Random seed of initial weights, image order and augmentation."""
     eval_every: Annotated[int, Range(1)] = 1
-    """Epochs between two evaluations on the validation split."""
+    """Evaluate on the validation split every so many epochs."""
     eval_limit: Annotated[int, Range(1)] = 500
-    """Validation images at most in the evaluations during training."""
+    """Maximum number of validation images for evaluations during training."""
     patience: Annotated[int, Range(0)] = 0
-    """Evaluations without a better mask AP after which training stops; 0 never stops early."""
+    """Stop early after this many evaluations without a better mask AP; 0 never stops early."""
     logger: Literal["tensorboard", "mlflow", "wandb"] = "tensorboard"
-    """Log of losses and AP: TensorBoard's events, and MLflow or Weights & Biases beside them."""
+    """Logger of losses and AP; TensorBoard's events are written with each of them."""
     distill_maps: Annotated[float, Range(0)] = 0.0
-    """Weight of the loss between the pyramids of student and teacher, for a backbone without published weights."""
+    """Distillation weight of the feature pyramid; useful for a backbone without published weights."""
     distill_features: Annotated[float, Range(0)] = 1.0
-    """Weight of the loss between the region features of student and teacher, where there is a teacher."""
+    """Distillation weight of the region features."""
     distill_classes: Annotated[float, Range(0)] = 1.0
-    """Weight of the loss between their class probabilities."""
+    """Distillation weight of the class probabilities."""
     distill_boxes: Annotated[float, Range(0)] = 1.0
-    """Weight of the loss between their box regressions."""
+    """Distillation weight of the box regressions."""
     distill_masks: Annotated[float, Range(0)] = 1.0
-    """Weight of the loss between their masks."""
+    """Distillation weight of the masks."""
     scale_jitter: Annotated[tuple[float, float], Range(0, without_least=True)] = (0.6, 1.5)
-    """Range of the random scale relative to the letterboxed size."""
+    """Range of the random scale, relative to the letterboxed size."""
     short_sides: Annotated[tuple[int, ...], Range(1)] = ()
-    """Shorter sides in pixels to which pictures are resized, one drawn for each view, in place of `scale_jitter`: the
-    multi-scale training of Detectron2's recipes. The view keeps the size of the input; what does not fit is cut off."""
+    """Multi-scale training as in Detectron2's recipes, in place of `scale_jitter`: resize the shorter side of each
+    image to one of these lengths in pixels, drawn at random. The result is cropped to the input size."""
     long_side: Annotated[int, Range(0)] = 0
-    """Longer side in pixels at most of a picture that is resized to one of `short_sides`; 0 sets no limit."""
+    """Maximum length in pixels of the longer side with `short_sides`; 0 sets no limit."""
     flip: Annotated[float, Range(0, 1)] = 0.5
     """Probability of a horizontal flip."""
     color_jitter: Annotated[float, Range(0, 1)] = 0.25
-    """Strength of the random brightness, contrast and saturation."""
+    """Strength of the random changes of brightness, contrast and saturation."""
     copy_paste: Annotated[float, Range(0, 1)] = 0.0
-    """Share of images onto which objects of another training image are pasted."""
+    """Probability of copy-paste augmentation: objects of another training image are pasted onto an image."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -320,17 +320,17 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabelConfig:
-    """Which answers of a teacher become labels."""
+    """Which detections of a teacher become pseudo-labels."""
 
     pseudo_score: Annotated[float, Range(0, 1)] = 0.7
-    """Score from which on what the teacher finds in an unlabelled picture is an object to learn."""
+    """Score threshold of pseudo-labels: train on the teacher's detections with at least this score."""
     pseudo_doubt: Annotated[float, Range(0, 1)] = 0.3
-    """Score from which on something may be an object: a picture with nothing surer is left out. Also the score that
-    the teacher must give a box to outline what is in it."""
+    """Score threshold of uncertain detections: leave out an image whose best detection scores between this and
+    `pseudo_score`. Also the minimum score of the teacher's mask for a given box."""
     pseudo_masks: bool = False
-    """Let the teacher outline objects that have a box only, where teacher and box agree."""
+    """Let the teacher add masks to objects that only have a box, if its mask agrees with the box."""
     pseudo_box_iou: Annotated[float, Range(0, 1)] = 0.7
-    """IoU of the given box and the teacher's mask from which on they agree."""
+    """Minimum IoU of the given box and the teacher's mask for them to agree."""
 
     def __post_init__(self) -> None:
         check(self)

@@ -1,4 +1,4 @@
-"""The torch model behind the face of a runtime, so that a report is one loop over N of them."""
+"""The torch model as a runtime, so that a report is one loop over N runtimes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtimes.model_card import ModelCard
 
 
 def make_card(checkpoint: Checkpoint, *, sha256: str = "") -> ModelCard:
-    """The card that says of a checkpoint what an artefact made from it will say of itself."""
+    """The model card of a checkpoint, as an exported file would have it."""
     config = checkpoint.config
     predictor = checkpoint.model.roi_heads.mask_predictor
     mask_size = checkpoint.model.roi_heads.mask_roi_pool.output_size[0] * predictor.conv5_mask.stride[0]
@@ -42,10 +42,10 @@ def make_card(checkpoint: Checkpoint, *, sha256: str = "") -> ModelCard:
 
 
 def pick_device(name: str) -> torch.device:
-    """ "auto" takes CUDA when there is one.
+    """The torch device of a name; "auto" is CUDA if there is one.
 
     Raises:
-        UsageError: If CUDA is asked for and there is none, or the name is unknown.
+        UsageError: If CUDA is requested but missing, or the name is unknown.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -54,7 +54,7 @@ def pick_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device cuda: torch sees no CUDA device here; use --device cpu")
+        raise UsageError("device cuda: torch finds no CUDA device; use --device cpu")
     return device
 
 
@@ -69,7 +69,7 @@ class TorchRuntime(Runtime):
 
     @torch.inference_mode()
     def run(self, tensor: np.ndarray) -> RawOutputs:
-        """(1, H, W, 3) uint8 RGB to live rows; the masks are taken before they are pasted."""
+        """(1, H, W, 3) uint8 RGB to detections; masks are taken before they are pasted."""
         images = torch.from_numpy(tensor).to(self.device).permute(0, 3, 1, 2)
         model = self._model
         batch, _ = model.transform(images)
@@ -85,7 +85,7 @@ class TorchRuntime(Runtime):
 
     @torch.inference_mode()
     def judge(self, tensor: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What the model makes of boxes that it is given, in place of its own.
+        """The model's outputs for given boxes, in place of its own proposals.
 
         Args:
             tensor: (1, H, W, 3) uint8 RGB.
@@ -93,7 +93,7 @@ class TorchRuntime(Runtime):
             labels: (N,) int64 from 0, the class of each box.
 
         Returns:
-            (N,) float32, its probability of that class; (N, M, M) float32, the mask of that class in the box.
+            (N,) float32, the probability of that class; (N, M, M) float32, the mask of that class in the box.
         """
         images = torch.from_numpy(tensor).to(self.device).permute(0, 3, 1, 2)
         model, heads = self._model, self._model.roi_heads
@@ -110,7 +110,7 @@ class TorchRuntime(Runtime):
         return scores.cpu().numpy(), masks.cpu().numpy()
 
     def nudged(self, seed: int = 0) -> TorchRuntime:
-        """The same model with each weight moved by about its last bit, to see what rounding alone changes."""
+        """The same model with each weight changed by about its last bit, to measure the effect of rounding alone."""
         other = copy.copy(self)
         other._model = copy.deepcopy(self._model)
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -121,12 +121,12 @@ class TorchRuntime(Runtime):
         return other
 
     def describe(self) -> dict[str, str]:
-        """The device, and FP32, since nothing here runs under autocast."""
+        """The device, and FP32, because nothing here runs under autocast."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         return {"device": name, "precision": "fp32"}
 
     def close(self) -> None:
-        """Nothing to free beyond the object itself; see `Runtime.close`."""
+        """Does nothing: there is nothing to free besides the object; see `Runtime.close`."""
         super().close()
 
 
@@ -135,7 +135,7 @@ def load_reference(path: str | Path, device: str = "auto") -> TorchRuntime:
 
     Raises:
         MissingFileError, ModelFileError: If it is missing or not ours.
-        UsageError: If the device is not there.
+        UsageError: If the device does not exist.
     """
     path = locate(path)
     return TorchRuntime(load_checkpoint(path), device=device, sha256=file_sha256(path))

@@ -1,11 +1,11 @@
-"""What a frozen dataclass of settings says of itself: sentence, type, range and flag of each field.
+"""Help text, type, range and flag of each field of a frozen dataclass of settings.
 
-The command line, the files that `--config` reads and the checks of a value are all made from it. A field says
+The command line, the files for `--config` and the checks of values are made from them. A field is written as
 
     batch: Annotated[int, Range(1)] = 8
     \"\"\"Images in one step on one device.\"\"\"
 
-and nothing is written twice. Nested settings are left out: a field holds a value or a tuple of values.
+and nowhere else. Nested settings are not supported: a field has a value or a tuple of values.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from runtimes.errors import UsageError
 
 @dataclass(frozen=True)
 class Range:
-    """Between which numbers a value lies; both ends belong to it unless it says otherwise."""
+    """Range of a value; both ends are included unless stated otherwise."""
 
     least: float | None = None
     most: float | None = None
@@ -32,7 +32,7 @@ class Range:
     without_most: bool = False
 
     def __contains__(self, value: float) -> bool:
-        # Written so that NaN lies in no range.
+        # Written so that NaN is in no range.
         above = self.least is None or (value > self.least if self.without_least else value >= self.least)
         below = self.most is None or (value < self.most if self.without_most else value <= self.most)
         return above and below
@@ -45,43 +45,43 @@ class Range:
 
 @dataclass(frozen=True)
 class Flag:
-    """The name of a field on the command line, where it is not the field's own."""
+    """Option name of a field, if it differs from the field's own name."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One field of a dataclass of settings."""
+    """One field of a settings dataclass."""
 
     name: str
-    """Of the field."""
+    """Name of the field."""
     flag: str
-    """On the command line, such as "--max-det"."""
+    """Option name, such as "--max-det"."""
     help: str
     """The first paragraph under the field."""
     kind: Any
-    """Type without None and without what `Annotated` adds."""
+    """Type without None and without the extras of `Annotated`."""
     is_optional: bool
-    """Whether None is a value of it."""
+    """Whether None is allowed."""
     default: Any
-    """Of the dataclass; `dataclasses.MISSING` where there is none."""
+    """Default; `dataclasses.MISSING` if there is none."""
     range: Range | None
-    """Between which numbers its value, or each of its values, lies."""
+    """Range of its value, or of each of its values."""
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """Values that it may take; none where any may be."""
+        """Allowed values; empty if any are allowed."""
         return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
     @property
     def item(self) -> Any:
-        """Type of the values of a tuple; None where the field is no tuple."""
+        """Type of the values of a tuple; None if it is not a tuple."""
         return get_args(self.kind)[0] if get_origin(self.kind) is tuple else None
 
     @property
     def length(self) -> int | None:
-        """How many values a tuple has; None where it may be any number."""
+        """Number of values of a tuple; None if any number is allowed."""
         parts = get_args(self.kind) if self.item else ()
         return None if Ellipsis in parts or not parts else len(parts)
 
@@ -93,10 +93,10 @@ def describe(config: type) -> tuple[Setting, ...]:
 
 
 def check(settings: object) -> None:
-    """See to it that every value lies in the range, or among the choices, of its field; for `__post_init__`.
+    """Check that every value is in the range, or among the choices, of its field; for `__post_init__`.
 
     Raises:
-        UsageError: If one does not.
+        UsageError: If one is not.
     """
     config: type = type(settings)
     for setting in _read_types(config):
@@ -150,7 +150,7 @@ def _read_type(field: dataclasses.Field[Any], hint: Any) -> Setting:
 
 @cache
 def _read_sentences(config: type) -> dict[str, str]:
-    """Field -> the first paragraph of the text under it. Python does not keep that text, so the source is read."""
+    """Field -> the first paragraph of the text under it. Python does not keep that text, so the source is parsed."""
     sentences: dict[str, str] = {}
     for base in reversed(config.__mro__):
         if dataclasses.is_dataclass(base):
@@ -161,7 +161,7 @@ def _read_sentences(config: type) -> dict[str, str]:
 def _read_own_sentences(config: type) -> dict[str, str]:
     try:
         source = textwrap.dedent(inspect.getsource(config))
-    except OSError:  # there is none in a frozen application
+    except OSError:  # there is no source in a frozen application
         return {}
     (definition,) = ast.parse(source).body
     assert isinstance(definition, ast.ClassDef)
@@ -173,7 +173,7 @@ def _read_own_sentences(config: type) -> dict[str, str]:
 
 
 def _first_paragraph(statement: ast.stmt) -> str:
-    """Of a text that stands alone; "" for any other statement."""
+    """The text of a standalone string; "" for any other statement."""
     if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
         return ""
     text = inspect.cleandoc(str(statement.value.value))

@@ -19,7 +19,7 @@ from runtimes.tiling import tile_model
 
 
 class ModelStream(Stream):
-    """A stream that opens its model, sources and outputs, keeps what scores enough, and closes all at the end."""
+    """A stream that opens its model, sources and outputs, filters by score, and closes all at the end."""
 
     def __init__(
         self, runtime: Runtime, sources: dict[str, Source], settings: LiveSettings, *, is_patient: bool
@@ -32,7 +32,7 @@ class ModelStream(Stream):
 
     @property
     def conf(self) -> float:
-        """Lowest score that counts, in [0, 1]; may be changed at any time."""
+        """Score threshold, in [0, 1]; may be changed at any time."""
         return self._controls.conf
 
     @conf.setter
@@ -68,19 +68,19 @@ def stream(
     Args:
         model: A .onnx, .xml or .tflite, or an opened runtime; it is closed at the end.
         source: As `--source` of the command line, or several.
-        conf: Lowest score that counts, in [0, 1].
-        tile: Side of the tiles in which large pictures are looked at too, in pixels; None for none.
-        overlap: Least share of a tile that the next one sees too, in [0, 0.9].
-        vid_stride: Of video files every so many frames.
-        wait: Whether a source that is not there yet is tried again for ever.
+        conf: Score threshold, in [0, 1].
+        tile: Side of the tiles that large images are also divided into, in pixels; None for no tiles.
+        overlap: Minimum overlap of neighbouring tiles, as a share of their side, in [0, 0.9].
+        vid_stride: Use only every Nth frame of video files.
+        wait: Whether to reconnect for ever if a source is missing at start.
         **options: Options of `run` for tracking, counting and outputs, by the names of the settings' fields, such as
-            `save`, `json`, `web`, `lines` or `is_tracked`; and what `runtimes.load` takes, such as `threads`.
+            `save`, `json`, `web`, `lines` or `is_tracked`; and options of `runtimes.load`, such as `threads`.
 
     Returns:
-        Iterate it once for (`Frame`, `Detections`); it also has `status`, `counts`, `pause` and `stop`.
+        An iterable of (`Frame`, `Detections`), to be used once; it also has `status`, `counts`, `pause` and `stop`.
 
     Raises:
-        EdgeError: If the model or a source cannot be opened, or an option cannot work.
+        EdgeError: If the model or a source cannot be opened, or an option is not valid.
     """
     several = [source] if isinstance(source, (str, int, Path)) else source
     sources = stride_sources(open_sources([str(one) for one in several]), vid_stride)

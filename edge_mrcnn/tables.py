@@ -1,4 +1,4 @@
-"""Tables that read well in a terminal and as GitHub Markdown."""
+"""Tables for a terminal and for GitHub Markdown, and counts in words."""
 
 from __future__ import annotations
 
@@ -6,24 +6,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NONE = "–"
-"""Stands where there is nothing to say."""
+"""Fills an empty cell."""
 WIDTH = 100
-"""Of a terminal, in characters."""
+"""Width of a terminal, in characters."""
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 LEVELS = "▁▂▃▄▅▆▇█"
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Such as "1 frame", "2 frames" or "2 boxes"."""
+    noun = one if count == 1 else many or f"{one}s"
+    return f"{count} {noun}"
+
+
 @dataclass(frozen=True)
 class Table:
-    """Cells, ready to be laid out."""
+    """A header and rows of cells."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     text_columns: int = 1
-    """So many columns at the left are words; the rest are figures, aligned right."""
+    """Number of columns at the left that hold words; the rest hold figures, aligned right."""
 
     def text(self, gap: str = "  ") -> list[str]:
-        """Lines for a terminal, header first; bars and other words in the last columns stay at the left."""
+        """Lines for a terminal, header first; the text columns are aligned left."""
         return [gap.join(cells).rstrip() for cells in self._aligned()]
 
     def markdown(self) -> list[str]:
@@ -62,7 +68,7 @@ class Table:
 
 
 def draw_bars(values: Sequence[float], width: int) -> list[str]:
-    """A bar for each value, the largest of so many characters; all of one length, so that they align."""
+    """A bar for each value; the largest has this many characters, and all are padded to one length."""
     largest = max(values, default=0.0) or 1.0
     bars = []
     for value in values:
@@ -72,11 +78,11 @@ def draw_bars(values: Sequence[float], width: int) -> list[str]:
 
 
 def draw_curve(values: Sequence[float | None], lowest: float | None = None) -> str:
-    """One character per value, from `lowest`, or the smallest of them, to the largest; a dot where there is none."""
+    """One character per value, from `lowest`, or the smallest value, to the largest; a dot for missing values."""
     known = [value for value in values if value is not None]
     low = min(known, default=0.0) if lowest is None else lowest
     span = max(known, default=0.0) - low
-    span = span or 1.0  # where all are equal
+    span = span or 1.0  # all values are equal
     top = len(LEVELS) - 1
     curve = ""
     for value in values:

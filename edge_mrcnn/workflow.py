@@ -1,8 +1,9 @@
-"""The verbs of the command line from Python: `edge_mrcnn.train(...)`, `prune`, `export`, `quantize`, `report`, `val`.
+"""The verbs of the command line as Python functions: `edge_mrcnn.train(...)`, `prune`, `export`, `quantize`, `report`,
+`val`.
 
-Each is a few lines over what the command line calls too, takes paths, and imports what it needs when it is called.
-Fields of a verb's settings are given by name, `epochs=3`, also by the name of the flag, `imgsz=320`. Nothing is
-overwritten unless it is asked for: an output that is there already gets a number.
+Each takes paths, calls the same code as the command line, and imports what it needs when it is called. Settings are
+keyword arguments, `epochs=3`, also by the name of the option, `imgsz=320`. Existing outputs are not overwritten by
+default: a new one gets a number.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ AnyPath = str | Path
 
 
 def load(path: AnyPath, *, device: str | None = None, **options: Any) -> Runtime:
-    """Open a checkpoint or an exported file; both answer `model(image)`.
+    """Open a checkpoint or an exported model; both are called as `model(image)`.
 
     Args:
-        path: A checkpoint, which torch runs, or a .onnx, .xml or .tflite, as of `runtimes.load`.
-        device: Of a checkpoint: "auto", "cpu", "cuda" or "cuda:N"; of other files as of `runtimes.load`.
-        **options: Of `runtimes.load`, such as `threads`.
+        path: A checkpoint, which torch runs, or a .onnx, .xml or .tflite, as in `runtimes.load`.
+        device: For a checkpoint "auto", "cpu", "cuda" or "cuda:N"; for other files as in `runtimes.load`.
+        **options: Options of `runtimes.load`, such as `threads`.
 
     Raises:
-        EdgeError: As `runtimes.load` does; MissingExtraError if a checkpoint meets no torch.
+        EdgeError: As `runtimes.load` does; MissingExtraError if a checkpoint is opened without torch.
     """
     import runtimes
     from edge_mrcnn.measure.files import is_checkpoint
@@ -43,7 +44,7 @@ def load(path: AnyPath, *, device: str | None = None, **options: Any) -> Runtime
     if not is_checkpoint(Path(path)):
         return runtimes.load(path, device=device, **options)
     if options:
-        raise UsageError(f"{', '.join(options)}: {path} is a checkpoint, which takes device alone")
+        raise UsageError(f"{', '.join(options)}: {path} is a checkpoint, which takes only the option device")
     from edge_mrcnn.report.models import open_model
 
     return open_model(path, device=device or "auto").runtime
@@ -65,21 +66,21 @@ def train(
     progress: Progress = silent,
     **settings: Any,
 ) -> Path:
-    """Train a model; what `edge-mrcnn train` does.
+    """Train a model, as `edge-mrcnn train` does.
 
     Args:
         data: COCO JSON, or a folder in any layout that `edge_mrcnn.data.load` reads.
-        output: Folder for all that is written.
-        val: Data for the AP of each epoch; the folder's val split if None.
+        output: Output folder.
+        val: Validation data for the AP of each epoch; the folder's val split if None.
         model: Name of a preset.
-        weights: Start from this checkpoint instead of a preset.
-        teacher: Learn from the answers of this larger checkpoint too.
-        pretrained: Download ImageNet weights of the backbone.
-        backbone_weights: Local state dict of the backbone.
+        weights: Checkpoint to start from, instead of a preset.
+        teacher: Larger checkpoint for distillation.
+        pretrained: Download ImageNet weights of the backbone and start from them.
+        backbone_weights: File with a state dict of the backbone.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        resume: Continue an interrupted training in the output folder.
-        overwrite: Whether what is in the output folder is replaced.
-        progress: Told how many pictures were looked at before the first step.
+        resume: Resume an interrupted training in the output folder.
+        overwrite: Whether an existing output folder is replaced.
+        progress: Called with the number of images checked before the first step.
         **settings: Fields of `edge_mrcnn.config.TrainConfig` and of `ModelConfig`, such as `epochs`, `lr`, `imgsz`.
 
     Returns:
@@ -122,21 +123,21 @@ def prune(
     say: Say = silent_lines,
     **settings: Any,
 ) -> Path:
-    """Remove channels from a trained model to a budget, and fine-tune it; what `edge-mrcnn prune` does.
+    """Remove channels of a trained model until it meets a budget, and fine-tune it, as `edge-mrcnn prune` does.
 
     Args:
-        weights: A checkpoint.
-        data: Its train split ranks the channels and fine-tunes.
-        output: Folder for all that is written.
-        val: Data for the AP of each epoch; the folder's val split if None.
-        teacher: Whose answers are learnt; the unpruned model if None.
-        iterations: Steps in which channels go.
+        weights: Checkpoint to prune.
+        data: Data for ranking the channels and for fine-tuning: its train split.
+        output: Output folder.
+        val: Validation data for the AP of each epoch; the folder's val split if None.
+        teacher: Teacher checkpoint for distillation; the unpruned model if None.
+        iterations: Number of rounds of pruning and fine-tuning.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        resume: Go on with an interrupted run in the output folder.
-        overwrite: Whether what is in the output folder is replaced.
-        say: Told one line of progress at a time.
-        **settings: Fields of `edge_mrcnn.prune.settings.PruneConfig`, of which one is a budget such as `macs=0.65`, and
-            of `TrainConfig` for the fine-tuning.
+        resume: Resume an interrupted run in the output folder.
+        overwrite: Whether an existing output folder is replaced.
+        say: Called with each line of progress.
+        **settings: Fields of `edge_mrcnn.prune.settings.PruneConfig`, one of them a budget such as `macs=0.65`, and of
+            `TrainConfig` for the fine-tuning.
 
     Returns:
         The path of `best.pt`.
@@ -172,14 +173,14 @@ def export(
     say: Say = silent_lines,
     **settings: Any,
 ) -> list[Path]:
-    """Write a checkpoint as ONNX, OpenVINO and TFLite, verified; what `edge-mrcnn export` does.
+    """Export a checkpoint to ONNX, OpenVINO and TFLite, and verify each file, as `edge-mrcnn export` does.
 
     Args:
         weights: A checkpoint of ours, torchvision, Detectron2 or MMDetection.
-        output: Folder; beside the checkpoint if None.
-        calib: Pictures for INT8: a folder, a manifest or a data set; `int8=True` needs it.
-        overwrite: Whether files that are there are replaced.
-        say: Told one line of progress at a time.
+        output: Output folder; the checkpoint's folder if None.
+        calib: Calibration images for INT8: a folder, a manifest or a data set; required with `int8=True`.
+        overwrite: Whether existing files are replaced.
+        say: Called with each line of progress.
         **settings: Fields of `edge_mrcnn.export.settings.ExportConfig`, such as `target="onnx"`, `int8`, `imgsz`, and
             of `quantize.QuantizeConfig`, such as `keep_float`.
 
@@ -213,17 +214,17 @@ def quantize(
     say: Say = silent_lines,
     **settings: Any,
 ) -> Path:
-    """Turn an exported FP32 file into INT8, without torch; what `edge-mrcnn quantize` does.
+    """Quantize an exported FP32 file to INT8, without torch, as `edge-mrcnn quantize` does.
 
     Args:
         model: A .onnx, .xml or .tflite in FP32, or a bundle with one.
-        calib: Pictures like those that the camera will see: a folder, a manifest or a data set.
-        output: File to write; NAME-int8 beside the model if None.
-        max_drop: AP that INT8 may lose, in [0, 1]; needs `data`.
-        data: What the drop is measured on, never the calibration's pictures.
-        limit: Images of it at most.
-        overwrite: Whether a file that is there is replaced.
-        say: Told what the search for blocks in float found.
+        calib: Calibration images, like those that the camera will see: a folder, a manifest or a data set.
+        output: Output file; NAME-int8 beside the model if None.
+        max_drop: Maximum drop in AP, in [0, 1]; needs `data`. Blocks are kept in float until it is met.
+        data: Data to measure the drop on; never the calibration images.
+        limit: Maximum number of images of `data`.
+        overwrite: Whether an existing file is replaced.
+        say: Called with each line of the search for blocks to keep in float.
         **settings: Fields of `quantize.QuantizeConfig`, such as `keep_float`.
 
     Returns:
@@ -237,7 +238,7 @@ def quantize(
     from edge_mrcnn.evaluation.int8_search import quantize_within
 
     if (max_drop is None) != (data is None):
-        raise UsageError("max_drop and data belong together: the drop is measured on that data")
+        raise UsageError("expected max_drop and data together: the drop is measured on that data")
     (quantizing,) = sort_settings(settings, quantizers.QuantizeConfig)
     config = quantizers.QuantizeConfig(**quantizing)
     file = ModelFile(model)
@@ -262,19 +263,19 @@ def val(
     limit: int | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Measure the AP of one model; what `edge-mrcnn val` does.
+    """Measure the AP of one model, as `edge-mrcnn val` does.
 
     Args:
         model: A checkpoint, an exported file, or an opened model, which stays open.
         data: COCO JSON, or a folder in any layout.
-        split: Of the data.
-        device: As of `load`.
-        threads: CPU threads of an exported file.
-        limit: The first so many images.
-        progress: Told after each image.
+        split: Split of the data.
+        device: As in `load`.
+        threads: CPU threads of an exported model.
+        limit: Measure on at most this many images.
+        progress: Called after each image.
 
     Returns:
-        `.box.ap`, `.mask.ap`, AP per class and by size, mistakes, latency.
+        `.box.ap`, `.mask.ap`, AP per class and by size, errors by kind, latency.
 
     Raises:
         EdgeError: If model or data cannot be opened, or share no class.
@@ -307,28 +308,29 @@ def report(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Comparison:
-    """Compare files with the FP32 model and write the report; what `edge-mrcnn report` does.
+    """Compare models with the FP32 model and write the report, as `edge-mrcnn report` does.
 
     Args:
-        reference: The FP32 checkpoint or file, or what `report reference` wrote.
-        models: Files to compare.
-        data: What they are measured on: its val split.
-        output: Folder for report.html, report.md and report.json.
-        extra: Label -> a further data set, outside the gate.
-        max_drop: What box and mask AP may lose, in [0, 1]; who exceeds it is in `too_lossy`, and nothing is raised.
-        limit: The first so many images of each data set.
-        device: Of checkpoints: "auto", "cpu", "cuda" or "cuda:N".
+        reference: FP32 checkpoint, FP32 export, or the file that `report reference` wrote.
+        models: Models to compare.
+        data: Data to measure on: its val split.
+        output: Output folder for report.html, report.md and report.json.
+        extra: Label -> further data set to measure on, without the `max_drop` check.
+        max_drop: Maximum drop in box and mask AP, in [0, 1]. Models that exceed it are in `too_lossy`; no error is
+            raised.
+        limit: Measure on at most this many images of each data set.
+        device: Device of checkpoints: "auto", "cpu", "cuda" or "cuda:N".
         threads: CPU threads of every runtime.
-        memory: Whether each model is also opened alone, to see what memory it takes.
-        title: Of the report.
-        overwrite: Whether what is in the output folder is replaced.
-        progress: Told of every step.
+        memory: Whether the memory of each model is measured, in a process of its own.
+        title: Title of the report.
+        overwrite: Whether an existing output folder is replaced.
+        progress: Called after each step.
 
     Returns:
         The rows of the report, the reference first.
 
     Raises:
-        EdgeError: If a model or data set cannot be opened, or they do not compare.
+        EdgeError: If a model or data set cannot be opened, or if they cannot be compared.
     """
     from contextlib import ExitStack
 
@@ -356,10 +358,10 @@ def report(
 
 
 def sort_settings(settings: Mapping[str, Any], *configs: type) -> list[dict[str, Any]]:
-    """Give each setting to the first dataclass that has it.
+    """Assign each setting to the first dataclass that has it.
 
     Args:
-        settings: By the name of the field, or of its flag with underscores: "image_size_hw" or "imgsz". A size may be
+        settings: By the name of the field, or of its option with underscores: "image_size_hw" or "imgsz". A size may be
             one number, and a tuple one value.
         configs: Dataclasses of settings.
 
@@ -367,7 +369,7 @@ def sort_settings(settings: Mapping[str, Any], *configs: type) -> list[dict[str,
         For each dataclass its fields.
 
     Raises:
-        UsageError: If none has a setting.
+        UsageError: If no dataclass has a setting.
     """
     from edge_mrcnn.settings import describe
 
@@ -386,7 +388,7 @@ def sort_settings(settings: Mapping[str, Any], *configs: type) -> list[dict[str,
 
 
 def _as_tuple(value: Any, setting: Any) -> Any:
-    """A single value of a field that holds several, or a text with commas between them."""
+    """A single value for a field with several values, or a text with commas."""
     if setting.item is None or not isinstance(value, (str, int, float)):
         return value
     if isinstance(value, str):
@@ -395,14 +397,14 @@ def _as_tuple(value: Any, setting: Any) -> Any:
 
 
 def _refuse(name: str, known: Iterable[str]) -> str:
-    import difflib  # only a mistake needs it
+    import difflib  # imported only for an error
 
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"{name}: no such setting" + (f", did you mean {near[0]}?" if near else "")
 
 
 def _choose(output: AnyPath, inputs: Iterable[AnyPath | None], *, overwrite: bool) -> Path:
-    """Where to write: never onto an input, and with a number where something is there."""
+    """The output path: never an input, and with a number if it exists."""
     path = Path(output)
     expect_apart([("output", path)], [Path(one) for one in inputs if one])
     expect_writable(path)
@@ -410,7 +412,7 @@ def _choose(output: AnyPath, inputs: Iterable[AnyPath | None], *, overwrite: boo
 
 
 def _load_splits(data: AnyPath, val: AnyPath | None, learn_crowds: bool) -> tuple[CocoData, CocoData | None]:
-    """What is trained on, and what AP is measured on, if there is such."""
+    """The training data, and the validation data if there is any."""
     from edge_mrcnn.data.loading import has_split
     from edge_mrcnn.data.loading import load as load_data
 
@@ -427,6 +429,6 @@ def _open_calibration(calib: AnyPath | CalibrationSet | None) -> CalibrationSet 
 
 
 def _label(data: AnyPath) -> str:
-    """What a data set is called: by its folder or file."""
+    """Label of a data set: the name of its folder or file."""
     path = Path(data)
     return path.stem if path.is_file() else path.resolve().name

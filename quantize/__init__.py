@@ -1,6 +1,6 @@
-"""INT8 after training: an FP32 artefact and calibration images in, an INT8 artefact out.
+"""INT8 post-training quantization: from an FP32 model file and calibration images to an INT8 file.
 
-It reads and writes files and knows nothing of torch; the model card inside the file says the rest.
+It reads and writes files and needs no torch; the model card in the file has all further information.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ def quantize(
     calibration: CalibrationSet | str | Path,
     config: QuantizeConfig | None = None,
 ) -> Path:
-    """Turn an FP32 artefact into an INT8 one of the same format.
+    """Quantize an FP32 model file to an INT8 file of the same format.
 
     Args:
         model: File that `edge-mrcnn export` wrote, or a bundle with one.
-        output: File to write, with the suffix of the format.
-        calibration: Pictures like those that the camera will see, or where they are: see `CalibrationSet.load`.
-        config: How to quantize.
+        output: Output file, with the suffix of the format.
+        calibration: Calibration images, like those that the camera will see, or their path: see `CalibrationSet.load`.
+        config: Settings of the quantization.
 
     Returns:
         `output`.
 
     Raises:
-        MissingFileError: If the model is not there.
+        MissingFileError: If the model does not exist.
         UnknownFormatError: If its format is not in `TARGETS`.
         MissingExtraError: If the packages that quantize this format are not installed.
-        UsageError: If a block that is to stay in float is not there, or the model is not FP32.
-        DataError: If no calibration picture is a photograph.
+        UsageError: If a block to keep in float does not exist, or the model is not FP32.
+        DataError: If no calibration image is a photograph.
     """
     model, output = ModelFile(model), Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -58,16 +58,14 @@ def quantize(
 def open_quantizer(
     model: str | Path | ModelFile, calibration: CalibrationSet | str | Path, config: QuantizeConfig | None = None
 ) -> Quantizer:
-    """Measure the ranges of an FP32 artefact, for one or several INT8 files.
+    """Measure the ranges of an FP32 model file, for one or several INT8 files.
 
     Arguments and errors are those of `quantize`.
     """
     file = ModelFile(model)
     settings = config or QuantizeConfig()
     if file.card.precision != "fp32":
-        raise UsageError(
-            f"{file}: is {file.card.precision.upper()} already; quantize the FP32 file that it was made from"
-        )
+        raise UsageError(f"{file}: is already {file.card.precision.upper()}; quantize the FP32 file instead")
     pictures = calibration if isinstance(calibration, CalibrationSet) else CalibrationSet.load(calibration)
     check_pictures(pictures, settings.images, settings.seed)
     kind = find_job(TARGETS, file.format.name, "quantizing", name=file, install="'edge-mrcnn[export]'")

@@ -1,4 +1,4 @@
-"""What every target does: measure the ranges of an FP32 artefact once, then write INT8 files from them."""
+"""Base class of all targets: measure the ranges of an FP32 model file once, then write INT8 files from them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from quantize.calibration import CalibrationSet
 from quantize.parts import ALWAYS_FLOAT, expand_blocks
 from quantize.settings import QuantizeConfig
-from quantize.stem import PICTURES, settle_weights
+from quantize.stem import PICTURES, round_weights
 from runtimes.model_card import ModelCard
 
 
 class Quantizer(ABC):
-    """An FP32 artefact with the ranges of its tensors."""
+    """An FP32 model file with the ranges of its tensors."""
 
     def __init__(self, card: ModelCard, calibration: CalibrationSet, config: QuantizeConfig) -> None:
         self.card = card
@@ -28,39 +28,39 @@ class Quantizer(ABC):
     @property
     @abstractmethod
     def blocks(self) -> tuple[str, ...]:
-        """What can be kept in float, in the order of the graph: "backbone.stage2.0", "mask_head.1"."""
+        """Blocks that can be kept in float, in the order of the graph: "backbone.stage2.0", "mask_head.1"."""
 
     @abstractmethod
     def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
         """Write an INT8 file.
 
         Args:
-            output: The file.
-            keep_float: Those of `blocks` that stay in float.
-            is_draft: Leave out what takes long and changes little, such as correcting biases.
+            output: Output file.
+            keep_float: Those of `blocks` to keep in float.
+            is_draft: Skip slow steps with little effect, such as bias correction.
         """
 
     @property
     def asked_float(self) -> frozenset[str]:
-        """The blocks that the settings keep in float.
+        """The blocks to keep in float, from the settings.
 
         Raises:
             UsageError: If there is no such block.
         """
         return expand_blocks(self.config.keep_float, self.blocks)
 
-    def settle_stem(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The weights of a first convolution of pictures' bytes, (N, 3, h, w), on the grid that INT8 rounds to.
+    def round_stem(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The weights of a first convolution of image bytes, (N, 3, h, w), rounded to the INT8 grid.
 
-        Weights of 7 bits stay as they are: each tool has a grid of its own for them.
+        7-bit weights are not rounded here, because each tool has its own grid for them.
         """
         if self.config.weight_bits < 8:
             return weights
         pictures = min(PICTURES, self.config.images)
-        return settle_weights(weights, self.calibration.tensors(self.card, pictures, self.config.seed))
+        return round_weights(weights, self.calibration.tensors(self.card, pictures, self.config.seed))
 
     def save(self, output: Path, keep_float: Iterable[str] = ()) -> None:
-        """Write an INT8 file in which what the settings say stays in float, and these blocks too."""
+        """Write an INT8 file with the blocks of the settings, and these blocks, in float."""
         self.write(output, self.asked_float | frozenset(keep_float))
 
 
@@ -72,14 +72,14 @@ def provenance(
     *,
     weight_bits: int = 8,
 ) -> dict[str, Any]:
-    """What the model card says of a quantization.
+    """The record of a quantization for the model card.
 
     Args:
-        calibration: The pictures.
-        config: How it was done.
+        calibration: The calibration images.
+        config: Settings of the quantization.
         keep_float: Blocks that were kept in float.
-        also_float: What stays in float on this target beside `ALWAYS_FLOAT`, and why.
-        weight_bits: 7 where sums of 16 bits must not overflow.
+        also_float: Layers kept in float on this target besides `ALWAYS_FLOAT`, and the reason.
+        weight_bits: 7 if sums of 16 bits must not overflow.
     """
     asked = dict.fromkeys(config.keep_float, "kept in float on request")
     wanted = expand_blocks(config.keep_float, keep_float)

@@ -1,8 +1,8 @@
-"""Calibration sets: the pictures from which INT8 ranges are measured.
+"""Calibration sets: the images for measuring INT8 ranges.
 
-A set is a folder with a `manifest.json` that names each picture, its hash, where it comes from and why it is there;
-`calib_data/README.md` documents the format. A plain folder of pictures and the train split of a COCO data set serve
-too. Pictures are read one at a time and pass through `runtimes.preprocess`, the very code that a camera frame meets.
+A set is a folder with a `manifest.json` that lists each image, its hash, its source and the reason for its selection;
+`calib_data/README.md` documents the format. A plain folder of images and the training split of a COCO data set can be
+used as well. Images are read one at a time and processed by `runtimes.preprocess`, as camera frames are.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ Image = NDArray[np.uint8]
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
-"""Readers refuse a newer one."""
+"""Readers refuse a newer version."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationEntry:
-    """One picture of a manifest."""
+    """One image of a manifest."""
 
     file: str
     """Path relative to the manifest, with forward slashes."""
@@ -47,23 +47,23 @@ class CalibrationEntry:
     height: int
     """Height in pixels."""
     source: str
-    """Where the picture comes from: camera, data set and id, or how it was generated."""
+    """Source of the image: camera, data set and id, or how it was generated."""
     licence: str
-    """Under which terms it may be used."""
+    """Its licence."""
     why: str
-    """What it adds to the set: a light, a size of object, an empty view."""
+    """Its contribution to the set: a brightness, a size of object, an empty view."""
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Pictures to measure INT8 ranges on."""
+    """Images for measuring INT8 ranges."""
 
     path: Path
     """The manifest, folder or annotation file that was loaded."""
     files: tuple[Path, ...]
-    """The pictures, never empty."""
+    """The images, never empty."""
     manifest_sha256: str
-    """Hash of the manifest file; without a manifest, of the pictures' names and sizes in bytes."""
+    """Hash of the manifest file, or of the images' names and sizes in bytes without a manifest."""
 
     @classmethod
     def load(cls, path: str | Path) -> CalibrationSet:
@@ -71,11 +71,11 @@ class CalibrationSet:
 
         Args:
             path: A manifest, a folder with a `manifest.json`, a COCO annotation file, a folder with
-                `annotations/instances_train.json` (its train split is used), or a folder of pictures.
+                `annotations/instances_train.json` (its train split is used), or a folder of images.
 
         Raises:
-            MissingFileError: If the path or a picture that a list names does not exist.
-            DataError: If a list cannot be read, names no picture, or a picture differs from its manifest.
+            MissingFileError: If the path or a listed image does not exist.
+            DataError: If a list cannot be read, has no image, or an image differs from its manifest.
         """
         path = Path(path)
         if not path.exists():
@@ -86,11 +86,11 @@ class CalibrationSet:
 
     @classmethod
     def of_files(cls, folder: Path, files: Sequence[Path]) -> CalibrationSet:
-        """A set of pictures that were chosen elsewhere.
+        """A set of images selected elsewhere.
 
         Args:
-            folder: Their data set, for messages; the hash knows their names relative to it.
-            files: The pictures.
+            folder: Folder of their data set, for messages; the hash uses their names relative to it.
+            files: The images.
 
         Raises:
             MissingFileError: If one does not exist.
@@ -102,23 +102,23 @@ class CalibrationSet:
         return len(self.files)
 
     def images(self, limit: int | None = None, seed: int = 0) -> Iterator[Image]:
-        """Read pictures one at a time.
+        """Read images one at a time.
 
         Args:
-            limit: At most so many, chosen at random; all if None.
-            seed: Same seed, same choice.
+            limit: Maximum number, chosen at random; all if None.
+            seed: Random seed of the choice.
 
         Yields:
             (h, w, 3) uint8 RGB.
 
         Raises:
             UsageError: If the limit is below one.
-            ImageError: If a picture cannot be decoded.
+            ImageError: If an image cannot be decoded.
         """
         return (read_image(file) for file in self.choose(limit, seed))
 
     def tensors(self, card: ModelCard, limit: int | None = None, seed: int = 0) -> Iterator[Image]:
-        """The input tensors of a model, one at a time: (1, H, W, 3) uint8 RGB, letterboxed as the card says.
+        """The input tensors of a model, one at a time: (1, H, W, 3) uint8 RGB, letterboxed according to the card.
 
         Arguments and errors are those of `images`.
         """
@@ -127,17 +127,17 @@ class CalibrationSet:
     def tensors_with_objects(
         self, model: str | Path | ModelFile, limit: int | None = None, seed: int = 0
     ) -> Iterator[Image]:
-        """Those of `tensors` in which a model finds something, so that its mask head has something to measure.
+        """Those of `tensors` with detections of a model, so that its mask head can be measured.
 
-        A model that takes N images at once gets each picture N times: (N, H, W, 3).
+        A model with batch size N gets each image N times: (N, H, W, 3).
 
         Args:
-            model: The FP32 artefact.
-            limit: Pictures that are looked at, at most; all if None.
-            seed: Same seed, same choice.
+            model: The FP32 model file.
+            limit: Maximum number of images to process; all if None.
+            seed: Random seed of the choice.
 
         Raises:
-            DataError: If it finds nothing in any of them.
+            DataError: If there are no detections in any of them.
         """
         found = 0
         file = ModelFile(model)
@@ -148,7 +148,7 @@ class CalibrationSet:
                     yield np.repeat(tensor, runtime.card.batch, axis=0)
         if not found:
             raise DataError(
-                f"{self.path}: {file.name} finds nothing in these pictures; calibrate with pictures of objects"
+                f"{self.path}: {file.name} detects nothing in these images; calibrate with images that show objects"
             )
 
     def choose(self, limit: int | None = None, seed: int = 0) -> list[Path]:
@@ -161,11 +161,11 @@ class CalibrationSet:
 
 
 def describe_image(folder: str | Path, file: str, *, source: str, licence: str, why: str) -> CalibrationEntry:
-    """The manifest's entry of a picture that lies in the set's folder.
+    """The manifest's entry of an image in the set's folder.
 
     Raises:
         MissingFileError: If it does not exist.
-        DataError: If it is no picture.
+        DataError: If it is not an image.
     """
     path = Path(folder) / file
     digest, (height, width) = _measure(path)
@@ -191,12 +191,13 @@ def write_manifest(folder: str | Path, entries: Iterable[CalibrationEntry]) -> P
     if not images:
         raise DataError(f"{path}: expected at least one calibration image, got none")
     text = json.dumps({"version": MANIFEST_VERSION, "images": images}, indent=1, ensure_ascii=False)
-    path.write_bytes(f"{text}\n".encode())  # bytes: line ends, and with them the hash, are the same everywhere
+    # written as bytes, so that line ends, and with them the hash, are the same on all systems
+    path.write_bytes(f"{text}\n".encode())
     return path
 
 
 def read_manifest(path: str | Path) -> tuple[CalibrationEntry, ...]:
-    """The entries of a manifest; the pictures are not opened.
+    """The entries of a manifest; the images are not opened.
 
     Raises:
         DataError: If it is not a manifest of a known version, or an entry is incomplete or leaves its folder.
@@ -237,11 +238,11 @@ def _from_coco(path: Path, record: dict[str, Any]) -> CalibrationSet:
 
 def _from_files(path: Path, files: list[Path], folder: Path) -> CalibrationSet:
     if not files:
-        raise DataError(f"{path}: no calibration images; put some there, 100 to 300 from your camera or train split")
+        raise DataError(f"{path}: no calibration images; expected 100 to 300 from your camera or training split")
     lines = []
     for file in files:
         if not file.is_file():
-            raise MissingFileError(f"{file}: named by {path}, but there is no such picture")
+            raise MissingFileError(f"{file}: image not found, but {path} lists it")
         relative = Path(os.path.relpath(file, folder)).as_posix()
         lines.append(f"{relative} {file.stat().st_size}")
     listing = "\n".join(lines)
@@ -263,7 +264,7 @@ def _parse_manifest(path: Path, record: Any) -> tuple[CalibrationEntry, ...]:
     if record["version"] != MANIFEST_VERSION:
         raise DataError(f"{path}: manifest version {record['version']}, expected {MANIFEST_VERSION}: update edge-mrcnn")
     if not record["images"]:
-        raise DataError(f"{path}: the manifest lists no images; add some and write it again")
+        raise DataError(f"{path}: the manifest lists no images; write a new one")
     return tuple(_parse_entry(path, index, image) for index, image in enumerate(record["images"]))
 
 
@@ -284,14 +285,14 @@ def _verify(path: Path, entry: CalibrationEntry) -> None:
     file = path.parent / entry.file
     digest, (height, width) = _measure(file)
     if digest != entry.sha256:
-        raise DataError(f"{file}: its hash differs from {path.name}; restore the picture or write the manifest again")
+        raise DataError(f"{file}: its hash differs from {path.name}; restore the image or write a new manifest")
     if (height, width) != (entry.height, entry.width):
         stated = f"{entry.width} x {entry.height}"
         raise DataError(f"{file}: {width} x {height} pixels, but {path.name} says {stated}; write it again")
 
 
 def _measure(file: Path) -> tuple[str, tuple[int, int]]:
-    """Hash, and height and width in pixels, of a picture."""
+    """Hash, height and width in pixels of an image."""
     try:
         data = file.read_bytes()
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Where the pictures of a COCO annotation file lie; calibration, training and evaluation look in the same places."""
+"""Folder of the images of a COCO annotation file; shared by calibration, training and evaluation."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ def image_folder(annotation_file: Path) -> Path:
     for folder in candidates:
         if folder.is_dir():
             return folder
-    return candidates[0]  # messages name it as the place where the pictures are missing
+    return candidates[0]  # messages name it as the folder of the missing images

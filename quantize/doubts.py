@@ -1,7 +1,7 @@
-"""What speaks against a calibration set: too few pictures, plain or dark ones, copies, masks among photographs.
+"""Checks of a calibration set: too few images, plain or dark ones, copies, masks instead of photographs.
 
-INT8 ranges are as good as the pictures that they are measured on, and nothing later says that they were not: a model
-calibrated on black pictures runs, and finds nothing.
+INT8 ranges depend on the images, and no later step detects bad ones: a model calibrated on black images runs, and
+detects nothing.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ from runtimes.errors import DataError
 from runtimes.preprocess import read_image
 
 FEW = 32
-"""Fewer pictures than this give ranges that the next picture leaves."""
-ADVISED = "100 to 300 of what the camera will see"
+"""Minimum number of images; ranges from fewer are exceeded by the next image."""
+ADVISED = "100 to 300 images like those of the camera"
 PLAIN_DEVIATION = 2.0
-"""Standard deviation of grey values below which a picture shows nothing."""
+"""Standard deviation of grey values below which an image is plain."""
 DARK = 24
-"""Brightest value of a picture that is as good as black; of 12 bits in a 16-bit file it is 15."""
+"""Brightest value of a nearly black image; with 12 bits in a 16-bit file it is 15."""
 MASK_VALUES = 16
-"""A photograph has more different colours than this, a picture of labels has fewer."""
+"""Number of colours above which an image is a photograph; label images have fewer."""
 STEP = 4
-"""Every so many pixels of each axis are looked at, of small pictures all."""
+"""Only every so many pixels of each axis are used, for small images all."""
 SMALL = 48
-"""Pictures with a shorter side are thumbnails: enlarged to the input they have no edges."""
+"""Images with a shorter side below this are thumbnails: enlarged to the input they have no sharp edges."""
 THUMB = 16
-"""Side of the small grey pictures by which copies are found."""
+"""Side of the grey thumbnails for finding copies."""
 ALIKE = 1.5
-"""Mean difference of grey values, of 255, below which two small pictures are the same."""
+"""Mean difference of grey values, of 255, below which two thumbnails are the same."""
 
 KINDS = {
     "plain": "one plain colour",
     "dark": "nearly black (12 bits stored in 16?)",
     "mask": "masks rather than photographs",
     "small": "thumbnails",
-    "copy": "nearly the same as another one",
+    "copy": "nearly identical to another one",
 }
-"""Kind of a picture that measures nothing -> what it is, in words."""
+"""Kind of a useless image -> description."""
 
 logger = logging.getLogger(__name__)
 
 
 def check_pictures(calibration: CalibrationSet, limit: int, seed: int) -> None:
-    """Look at the pictures that will be used; warn of those that measure nothing.
+    """Check the images that will be used; warn about useless ones.
 
     Args:
         calibration: The set.
-        limit: Pictures that are used at most.
-        seed: Which of them.
+        limit: Maximum number of images that are used.
+        seed: Random seed of their choice.
 
     Raises:
-        DataError: If all of them are of one colour or black.
+        DataError: If all of them are plain or black.
     """
     files = calibration.choose(limit, seed)
     kinds = Counter(kind for kind in _kinds_of(files) if kind)
@@ -66,19 +66,19 @@ def check_pictures(calibration: CalibrationSet, limit: int, seed: int) -> None:
     described = _describe(kinds)
     if kinds["plain"] + kinds["dark"] == len(files):
         raise DataError(
-            f"{calibration.path}: of {len(files)} calibration pictures {described}: no range can be measured on them; "
-            f"give {ADVISED}"
+            f"{calibration.path}: of {len(files)} calibration images {described}, so no ranges can be measured; "
+            f"use {ADVISED}"
         )
     if useless:
-        logger.warning("%s: of %d calibration pictures %s", calibration.path, len(files), described)
+        logger.warning("%s: of %d calibration images %s", calibration.path, len(files), described)
     useful = len(files) - useless
     if useful < FEW:
-        pictures = "1 picture is" if useful == 1 else f"{useful} pictures are"
-        logger.warning("%s: %s few to calibrate with; give %s", calibration.path, pictures, ADVISED)
+        images = "1 image is" if useful == 1 else f"{useful} images are"
+        logger.warning("%s: %s too few for calibration; use %s", calibration.path, images, ADVISED)
 
 
 def kind_of(image: NDArray[np.uint8]) -> str:
-    """What speaks against a (h, w, 3) uint8 picture: a key of `KINDS`, or "" for a photograph."""
+    """Problem of a (h, w, 3) uint8 image: a key of `KINDS`, or "" for a photograph."""
     shorter = min(image.shape[:2])
     step = min(STEP, max(1, shorter // THUMB))
     sample = image[::step, ::step].reshape(-1, 3)
@@ -92,7 +92,7 @@ def kind_of(image: NDArray[np.uint8]) -> str:
 
 
 def _kinds_of(files: Sequence[Path]) -> Iterator[str]:
-    """The kind of each picture in turn; the first of several copies is none."""
+    """The problem of each image in turn; the first of several copies has none."""
     seen = np.zeros((0, THUMB, THUMB), np.float32)
     for file in files:
         image = read_image(file)

@@ -1,9 +1,8 @@
 """INT8 for ONNX Runtime: Q/DQ with asymmetric activations and symmetric per-channel weights.
 
-Where a model only divides a picture's bytes by 255, its first convolution multiplies the bytes themselves.
-
-A static artefact is meant for TensorRT, which takes nothing but int8 with zero point 0: it gets symmetric activations,
-and a first convolution in float, since these do not hold a picture's bytes.
+If a model only divides an image's bytes by 255, its first convolution multiplies the bytes themselves. A static file is
+for TensorRT, which only supports int8 with zero point 0: it gets symmetric activations, and a first convolution in
+float, because these cannot represent an image's bytes.
 
 https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 """
@@ -40,31 +39,31 @@ from runtimes.model_file import ModelFile
 ASYMMETRIC: dict[str, Any] = {"activation_qType": QuantType.QUInt8, "extra_options": {}}
 SYMMETRIC: dict[str, Any] = {
     "activation_qType": QuantType.QInt8,
-    # TensorRT adds biases in float, and fuses a layer with Q/DQ pairs that no other layer shares.
+    # TensorRT adds biases in float, and only fuses Q/DQ pairs that are not shared between layers.
     "extra_options": {"ActivationSymmetric": True, "QuantizeBias": False, "DedicatedQDQPair": True},
 }
 """How activations are quantized."""
 
 WIDE_STEM = {"first convolution": "a picture's bytes, 0 to 255, are more than int8 without zero point holds"}
-"""Why it stays in float in a static artefact that only divides them by 255."""
+"""Why it stays in float in a static file of a model that only divides bytes by 255."""
 
 KNOWN_TYPES = sorted({*QDQRegistry, *QLinearOpsRegistry})
-"""Operators that ONNX Runtime's quantizer knows."""
+"""Operators that ONNX Runtime's quantizer supports."""
 
 
 class OnnxQuantizer(Quantizer):
-    """An FP32 ONNX artefact and its ranges."""
+    """An FP32 ONNX file and its ranges."""
 
     def __init__(self, model: ModelFile, calibration: CalibrationSet, config: QuantizeConfig) -> None:
-        """Run the model on the calibration pictures.
+        """Run the model on the calibration images.
 
         Args:
             model: FP32 ONNX file of `edge-mrcnn export`.
-            calibration: Pictures.
-            config: How.
+            calibration: Calibration images.
+            config: Settings of the quantization.
 
         Raises:
-            DataError: If the model finds nothing in any picture.
+            DataError: If there are no detections in any image.
         """
         super().__init__(model.card, calibration, config)
         with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +75,7 @@ class OnnxQuantizer(Quantizer):
         self._float_stem = self._reason_of_stem()
         if not self._float_stem:
             self._ranges[self._stem.input[0]] = TensorData(lowest=np.float32(0), highest=np.float32(1))
-            self._settled = self._settle()
+            self._rounded = self._round()
         left_out = {self._stem.name} if self._float_stem else set()
         self._nodes: list[str] = []
         for node in self._float.graph.node:
@@ -85,7 +84,7 @@ class OnnxQuantizer(Quantizer):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        found: dict[str, None] = {}  # in the order in which they are met
+        found: dict[str, None] = {}  # in order of first occurrence
         for name in self._nodes:
             block = block_of(name)
             if block:
@@ -95,7 +94,7 @@ class OnnxQuantizer(Quantizer):
     def write(self, output: Path, keep_float: Collection[str], *, is_draft: bool = False) -> None:
         nodes = [name for name in self._nodes if is_quantized(name, keep_float)]
         is_stem_integer = not self._float_stem and self._stem.name in nodes
-        plain = self._settled if is_stem_integer else self._float
+        plain = self._rounded if is_stem_integer else self._float
         activations = SYMMETRIC if self.card.rows == "static" else ASYMMETRIC
         tool = QDQQuantizer(
             copy.deepcopy(plain),
@@ -118,22 +117,22 @@ class OnnxQuantizer(Quantizer):
         ModelFile(output).write_card(self.card.updated(precision="int8", calibration=said))
 
     def _reason_of_stem(self) -> dict[str, str]:
-        """Why the first convolution stays in float, nothing if it does not."""
+        """Why the first convolution stays in float, None if it does not."""
         if not reads_pixels(self._float.graph):
             return FLOAT_STEM
         return WIDE_STEM if self.card.rows == "static" else {}
 
-    def _settle(self) -> onnx.ModelProto:
-        """The float model with weights of the first convolution that 8 bits hold."""
+    def _round(self) -> onnx.ModelProto:
+        """The float model with weights of the first convolution rounded to 8 bits."""
         model: onnx.ModelProto = copy.deepcopy(self._float)
         weights = find_constant(model.graph, self._stem.input[1])
         assert weights is not None, "the weights of a convolution are a constant"
-        settled = self.settle_stem(onnx.numpy_helper.to_array(weights))
-        weights.CopyFrom(onnx.numpy_helper.from_array(settled, weights.name))
+        rounded = self.round_stem(onnx.numpy_helper.to_array(weights))
+        weights.CopyFrom(onnx.numpy_helper.from_array(rounded, weights.name))
         return model
 
     def _measure(self, plain: Path, model: ModelFile) -> Any:
-        """The range of each tensor, a moving average over the pictures of its smallest and largest value."""
+        """The range of each tensor: a moving average over the images of its smallest and largest value."""
         settings = {"moving_average": True, "averaging_constant": 0.05}
         tensors = self.calibration.tensors_with_objects(model, self.config.images, self.config.seed)
         augmented = plain.with_name("augmented.onnx")
@@ -144,7 +143,7 @@ class OnnxQuantizer(Quantizer):
 
 
 class TensorReader(CalibrationDataReader):  # type: ignore[misc]
-    """Calibration tensors in the form that ONNX Runtime asks for, one at a time."""
+    """Calibration tensors as ONNX Runtime reads them, one at a time."""
 
     def __init__(self, tensors: Iterator[Any]) -> None:
         self._tensors = tensors
@@ -164,13 +163,13 @@ def find_stem(graph: onnx.GraphProto) -> onnx.NodeProto:
 
 
 def find_constant(graph: onnx.GraphProto, name: str) -> onnx.TensorProto | None:
-    """A constant by its name; None for what is computed."""
+    """A constant by its name; None for computed values."""
     constants: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
     return constants.get(name)
 
 
 def nodes_before(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
-    """The nodes that lead from the picture to a tensor, the last one first."""
+    """The nodes between the image and a tensor, the last one first."""
     makers = {}
     for node in graph.node:
         for output in node.output:
@@ -183,7 +182,7 @@ def nodes_before(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
 
 
 def reads_pixels(graph: onnx.GraphProto) -> bool:
-    """Whether the first convolution reads the picture's bytes times `PIXEL` and nothing else."""
+    """Whether the first convolution reads the image's bytes times `PIXEL` and nothing else."""
     before = nodes_before(graph, find_stem(graph).input[0])
     if [node.op_type for node in before] != ["Mul", "Transpose", "Cast"]:
         return False
@@ -195,7 +194,8 @@ def reads_pixels(graph: onnx.GraphProto) -> bool:
 
 
 def feed_bytes(graph: onnx.GraphProto) -> None:
-    """Let the quantized first convolution read the picture, in place, and not a float copy that is rounded to bytes."""
+    """Connect the quantized first convolution directly to the image, in place, instead of a float copy rounded to
+    bytes."""
     _, quantize, scale, transpose, cast = nodes_before(graph, find_stem(graph).input[0])
     transpose.input[0] = cast.input[0]
     transpose.output[0] = quantize.output[0]
@@ -205,9 +205,9 @@ def feed_bytes(graph: onnx.GraphProto) -> None:
 
 
 def slim(path: Path) -> None:
-    """Leave out what no runtime reads, in place: shapes in between, which are inferred, and names of Q/DQ nodes.
+    """Remove what no runtime reads, in place: intermediate shapes, which are inferred, and names of Q/DQ nodes.
 
-    Of the properties those stay that model_api reads.
+    Properties that model_api reads are kept.
     """
     model = onnx.load(path)
     described = {}

@@ -26,24 +26,24 @@ from quantize.settings import QuantizeConfig
 from runtimes.model_file import ModelFile
 
 DRAFT_IMAGES = 16
-"""Pictures that a draft is calibrated on."""
+"""Number of calibration images of a draft."""
 QUICK_RANGES = RangeEstimatorParametersSet.MINMAX
 """Are found inside the graph, where histograms need every value of every layer at once; see docs/int8.md."""
 
 
 class OpenvinoQuantizer(Quantizer):
-    """An FP32 OpenVINO artefact and the tensors that it is calibrated on."""
+    """An FP32 OpenVINO file and its calibration tensors."""
 
     def __init__(self, model: ModelFile, calibration: CalibrationSet, config: QuantizeConfig) -> None:
-        """Choose the pictures.
+        """Select the calibration images.
 
         Args:
             model: FP32 OpenVINO file of `edge-mrcnn export`.
-            calibration: Pictures.
-            config: How.
+            calibration: Calibration images.
+            config: Settings of the quantization.
 
         Raises:
-            DataError: If the model finds nothing in any picture.
+            DataError: If there are no detections in any image.
         """
         super().__init__(model.card, calibration, config)
         self._model = model.path
@@ -56,16 +56,16 @@ class OpenvinoQuantizer(Quantizer):
         stem = find_stem(plain)
         self._stem = stem.get_friendly_name()
         self._float_stem = None
-        self._settled = None
+        self._rounded = None
         if reads_pixels(stem):
             weights = stem.input_value(1).get_node()
-            self._settled = self.settle_stem(np.array(weights.get_data()))
+            self._rounded = self.round_stem(np.array(weights.get_data()))
         else:
             self._float_stem = self._stem
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        found: dict[str, None] = {}  # in the order in which they are met
+        found: dict[str, None] = {}  # in order of first occurrence
         for name, kind in self._nodes:
             block = block_of(name)
             if kind in _LEARNED and name != self._float_stem and block:
@@ -76,8 +76,8 @@ class OpenvinoQuantizer(Quantizer):
         nncf.set_log_level(logging.ERROR)
         model = openvino.Core().read_model(self._model)
         floats = self._float_nodes(keep_float)
-        if self._settled is not None and self._stem not in floats:
-            weights = opset13.constant(self._settled)
+        if self._rounded is not None and self._stem not in floats:
+            weights = opset13.constant(self._rounded)
             find_stem(model).input(1).replace_source_output(weights.output(0))
         is_quick = self.config.is_quick(self.card.parameters)
         with redirect_stdout(sys.stderr):  # where progress bars belong
@@ -118,7 +118,7 @@ def find_stem(model: openvino.Model) -> openvino.Node:
 
 
 def reads_pixels(stem: openvino.Node) -> bool:
-    """Whether a convolution reads the picture's bytes; OpenVINO's converter moves a factor of them into its weights."""
+    """Whether a convolution reads the image's bytes; OpenVINO's converter moves a factor on them into its weights."""
     node = stem.input_value(0).get_node()
     while node.get_type_name() in ("Convert", "Transpose"):
         node = node.input_value(0).get_node()
@@ -126,9 +126,10 @@ def reads_pixels(stem: openvino.Node) -> bool:
 
 
 def take_all_bytes(stem: openvino.Node) -> None:
-    """Let the quantizer of the picture, if there is one, take 0 to 255 in 256 steps, in place: it then rounds nothing.
+    """Set the range of the image's quantizer, if there is one, to 0 to 255 in 256 steps, in place: it then rounds
+    nothing.
 
-    What OpenVINO sees from it is that the picture is uint8: it removes it, and gives the bytes to the convolution.
+    OpenVINO recognises that the image is uint8, removes the quantizer, and passes the bytes to the convolution.
     """
     fake = stem.input_value(0).get_node()
     if fake.get_type_name() != "FakeQuantize":
@@ -140,9 +141,9 @@ def take_all_bytes(stem: openvino.Node) -> None:
 
 
 def slim(path: Path) -> None:
-    """Leave out of an .xml what no runtime reads, in place: indents, and shapes in between, which are inferred.
+    """Remove from an .xml what no runtime reads, in place: indents, and intermediate shapes, which are inferred.
 
-    Equal constants stay apart: with shared ones OpenVINO's integer transformations give other boxes.
+    Equal constants stay separate: with shared ones OpenVINO's integer transformations give other boxes.
     """
     tree = ElementTree.parse(path)
     for element in tree.iter():

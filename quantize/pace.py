@@ -1,4 +1,4 @@
-"""How long a calibration will take, said as soon as that is known."""
+"""Estimate of the duration of a calibration, logged as soon as it is known."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 WORTH_SAYING_S = 60.0
-"""Seconds from which on an expected time is said."""
+"""Minimum expected duration in seconds that is logged."""
 
 
 def tell_pace(
     pictures: Iterable[Item], count: int, name: str, *, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Item]:
-    """Pass pictures on, and log after the first one how long all of them will take, where that is a minute or more.
+    """Pass images on, and log after the first one how long all of them will take, if that is a minute or more.
 
     Args:
-        pictures: What a calibration takes one after the other.
-        count: How many there are at most.
-        name: Of the model, for the message.
-        clock: Seconds; for tests.
+        pictures: Images of a calibration, one after another.
+        count: Maximum number of images.
+        name: Name of the model, for the message.
+        clock: Clock in seconds; for tests.
     """
     start = clock()
     for number, picture in enumerate(pictures):
@@ -32,8 +32,8 @@ def tell_pace(
             expected_s = count * (clock() - start)
             if expected_s >= WORTH_SAYING_S:
                 log.warning(
-                    "%s: calibrating with %d pictures takes about %.0f min; fewer --calib-images, or a file with "
-                    "fewer --proposals and --max-det, take less",
+                    "%s: calibrating with %d images takes about %.0f min; to shorten it, use fewer --calib-images, or "
+                    "export with fewer --proposals and --max-det",
                     name, count, max(1.0, expected_s / 60),
                 )  # fmt: skip
         yield picture

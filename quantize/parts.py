@@ -1,8 +1,8 @@
-"""The parts of the net: their names, the modules that they are made of, and why some of them stay in float.
+"""The parts of the model: their names, their modules, and why some of them stay in float.
 
-This is the one place that says so. ONNX and OpenVINO name their nodes after modules, with all containers:
-"pyramid.body.net.stage2.0.branch1.0/Conv_7"; TFLite names tensors after those modules that are called, with their
-classes, and `module_path` makes the same kind of name of it.
+This is the only place with this information. ONNX and OpenVINO name their nodes after modules, with all containers:
+"pyramid.body.net.stage2.0.branch1.0/Conv_7". TFLite names tensors after called modules, with their classes, and
+`module_path` converts these names.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ class NetPart:
     """Modules that are treated alike."""
 
     name: str
-    """As users say it, or as the card says why it stays in float."""
+    """Name in options, or in the card's reason for float."""
     of: str
-    """Where `inspect` counts it."""
+    """Part under which `inspect` counts it."""
     modules: tuple[str, ...]
     """Prefixes of the names of its modules in the deploy graph."""
     why_float: str = ""
-    """Why it stays in float on every target; nothing where it becomes INT8."""
+    """Why it stays in float on every target; empty if it becomes INT8."""
 
 
-_LAST_LAYERS = "they are few MACs"
+_LAST_LAYERS = "only few MACs"
 _SUB_PIXEL = "anchors, decoding, NMS and RoIAlign need sub-pixel steps"
 
 PARTS = (
@@ -53,7 +53,7 @@ PARTS = (
         name="mask logits",
         of="mask_head",
         modules=("mask_predictor",),
-        why_float="own-class products of few MACs; carelessly quantized, every mask is 0.5",
+        why_float="few MACs, and INT8 rounding could turn every mask into 0.5",
     ),
     NetPart(name="box arithmetic", of="roi_align", modules=("box_pool", "mask_pool"), why_float=_SUB_PIXEL),
     NetPart(
@@ -63,16 +63,16 @@ PARTS = (
         why_float=_SUB_PIXEL,
     ),
 )
-"""In the order of the net; a module belongs to the first that names it."""
+"""In the order of the model; a module belongs to the first part that matches."""
 
 QUANTIZED = tuple(part.name for part in PARTS if not part.why_float)
 """Names of the parts that become INT8."""
 
 ALWAYS_FLOAT = {part.name: part.why_float for part in PARTS if part.why_float}
-"""What stays in float on every target, and why."""
+"""Layers kept in float on every target, and the reason."""
 
 FLOAT_STEM = {"first convolution": "few channels of unequal range, whose rounding all later layers see"}
-"""What stays in float too, where the picture's bytes are not the integers that it multiplies, and why."""
+"""Layers that also stay in float if the image's bytes are not their integer inputs, and the reason."""
 
 NO_KERNEL = {
     "onnx": {"ConvTranspose": "ONNX Runtime has no INT8 kernel for it on CPUs"},
@@ -83,15 +83,15 @@ NO_KERNEL = {
         "DIV": "LiteRT has no INT8 kernel for it",
     },
 }
-"""Format to the operators that stay in float wherever they are, and why."""
+"""Format -> operators that always stay in float, and the reason."""
 
 PIXEL = 1 / 255
-"""The factor of a picture's bytes in a model that normalises by nothing else: its first convolution then reads integers
-of this scale and of zero point 0, which no rounding changes."""
+"""Factor on the image's bytes in a model without other normalisation: its first convolution then reads integers of this
+scale with zero point 0, without rounding."""
 
 
 def find_part(name: str) -> NetPart | None:
-    """The part that a node or module belongs to, by its name; None where the name says nothing."""
+    """The part of a node or module, by its name; None if the name does not tell."""
     for part in PARTS:
         if name.startswith(part.modules):
             return part
@@ -99,13 +99,13 @@ def find_part(name: str) -> NetPart | None:
 
 
 def part_of(name: str) -> str | None:
-    """The name of the part that a node belongs to, or None for what is never quantized."""
+    """The name of the part of a node, or None for nodes that are never quantized."""
     part = find_part(name)
     return part.name if part is not None and not part.why_float else None
 
 
 def block_of(name: str) -> str | None:
-    """The block that a node belongs to: a part's modules up to the first number, such as "backbone.stage2.0"."""
+    """The block of a node: a part's modules up to the first number, such as "backbone.stage2.0"."""
     part = find_part(name)
     if part is None or part.why_float:
         return None
@@ -117,10 +117,10 @@ def block_of(name: str) -> str | None:
 
 
 def module_path(tensor_name: str) -> str:
-    """The module that a TFLite tensor comes from, "deploy" for what is in none.
+    """The module of a TFLite tensor, "deploy" for tensors outside all modules.
 
-    "x.DetectSignature/y.PyramidBackbone_pyramid/z.StagedBackbone_body;7" is "pyramid.body". A layer whose activation is
-    fused carries the names of both; the first that is a module's counts. The pyramid's last layers carry the names of
+    "x.DetectSignature/y.PyramidBackbone_pyramid/z.StagedBackbone_body;7" is "pyramid.body". A layer with a fused
+    activation has the names of both; the first that is a module's is used. The pyramid's last layers have the names of
     the outputs.
     """
     if level := re.search(r"(?:^|;|_)detect_p(\d+)_output", tensor_name):
@@ -139,7 +139,7 @@ def _attribute_of(scope: str) -> str:
 
 
 def tensor_pattern(module: str) -> str:
-    """A regular expression that finds the tensors of a module in TFLite: "rpn_head.conv" as "_rpn_head/..._conv/".
+    """A regular expression for the tensors of a module in TFLite: "rpn_head.conv" as "_rpn_head/..._conv/".
 
     Containers that are not called, such as `net` and `features`, may be missing.
     """
@@ -153,13 +153,13 @@ def tensor_pattern(module: str) -> str:
 
 TENSORS = "|".join(
     [tensor_pattern(module) for part in PARTS if not part.why_float for module in part.modules]
-    + [r"detect_p\d_output"]  # the pyramid's last convolutions carry the names of the outputs
+    + [r"detect_p\d_output"]  # the pyramid's last convolutions have the names of the outputs
 )
-"""A regular expression that finds the TFLite tensors of all parts that become INT8."""
+"""A regular expression for the TFLite tensors of all parts that become INT8."""
 
 
 def up_to_number(modules: list[str]) -> list[str]:
-    """The names of nested modules up to the first that is a number, or all of them."""
+    """The names of nested modules up to the first number, or all of them."""
     end = next((index for index, module in enumerate(modules) if module.isdecimal()), len(modules))
     return modules[: end + 1]
 
@@ -184,6 +184,6 @@ def expand_blocks(asked: Iterable[str], blocks: Collection[str]) -> frozenset[st
 
 
 def is_quantized(name: str, keep_float: Collection[str]) -> bool:
-    """Whether a node of this name is to be quantized when these blocks stay in float."""
+    """Whether a node of this name is quantized if these blocks stay in float."""
     block = block_of(name)
     return block is not None and block not in keep_float

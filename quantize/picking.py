@@ -1,4 +1,4 @@
-"""Which pictures calibrate: those that together show every class, size, light and crowd about equally often."""
+"""Selection of calibration images that together show every class, size, brightness and crowding about equally often."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ LIGHTS = ("dark", "dim", "bright", "glaring")
 
 @dataclass(frozen=True)
 class CalibrationCandidate:
-    """A picture that may calibrate."""
+    """A candidate for calibration."""
 
     file: Path
-    """The picture."""
+    """The image file."""
     facets: frozenset[str]
-    """What it shows, in words: "class person", "small object", "dark"."""
+    """Its facets, in words: "class person", "small object", "dark"."""
     source: str
-    """Where it comes from, for the manifest."""
+    """Its source, for the manifest."""
 
 
 def pick(
     candidates: Sequence[CalibrationCandidate], count: int, seed: int = 0
 ) -> list[tuple[CalibrationCandidate, str]]:
-    """Choose pictures whose facets are covered evenly.
+    """Select images whose facets are covered evenly.
 
-    One after the other, the picture is taken whose facets have been seen least: each facet counts 1 / (1 + times that
-    it was taken). Equal ones are taken in an order that the seed decides.
+    Each next image is the one whose facets were selected least so far: each facet counts 1 / (1 + times that it was
+    selected). Ties are broken in a random order by the seed.
 
     Args:
-        candidates: Pictures to choose from.
-        count: Pictures to choose; all, if there are fewer.
-        seed: Same seed, same choice.
+        candidates: Images to select from.
+        count: Number of images to select; all, if there are fewer.
+        seed: Random seed.
 
     Returns:
-        The chosen ones in the order in which they were taken, each with the reason in words.
+        The selected images in order, each with the reason in words.
     """
     order = np.random.default_rng(seed).permutation(len(candidates))
     shuffled = [candidates[place] for place in order]
@@ -50,7 +50,7 @@ def pick(
     for candidate in shuffled:
         facets |= candidate.facets
     names = sorted(facets)
-    # A row for each picture, with 1 where it shows a facet.
+    # A row per image, with 1 for each of its facets.
     shown = np.zeros((len(shuffled), len(names)))
     for row, candidate in zip(shown, shuffled, strict=True):
         row[:] = [name in candidate.facets for name in names]
@@ -68,19 +68,19 @@ def pick(
 
 
 def _reason(candidate: CalibrationCandidate, taken: dict[str, float]) -> str:
-    """Its facets, those that the set had least of first."""
+    """Its facets, those rarest in the set first."""
     rarest_first = sorted(candidate.facets, key=lambda facet: (taken[facet], facet))
     return ", ".join(rarest_first)
 
 
 def light_of(gray: NDArray[np.uint8]) -> str:
-    """One of `LIGHTS` for a (h, w) uint8 gray picture."""
+    """One of `LIGHTS` for a (h, w) uint8 gray image."""
     quarter = int(gray.mean() // 64)
     return LIGHTS[min(quarter, len(LIGHTS) - 1)]
 
 
 def read_gray(file: Path) -> NDArray[np.uint8]:
-    """A picture in gray at an eighth of its size, which JPEG decoders give almost for nothing.
+    """An image in gray at an eighth of its size, which JPEG decoders compute at almost no cost.
 
     Returns:
         (h, w) uint8.

@@ -1,4 +1,4 @@
-"""A calibration set recorded from a camera: a picture now and then, each unlike those before."""
+"""Recording of a calibration set from a camera: images at intervals, each different from those before."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from runtimes.errors import DataError
 from runtimes.sources import Frame
 
 THUMBNAIL_PX = 32
-"""Side of the gray thumbnails that pictures are compared by."""
+"""Side of the gray thumbnails for comparing images."""
 
 
 class Recorder:
-    """Keeps frames of a source that are far enough from each other in time and look."""
+    """Keeps frames of a source that differ enough in time and content."""
 
     def __init__(self, folder: Path, source: str, *, licence: str, every_s: float, novelty: float) -> None:
         """Make one.
 
         Args:
-            folder: Where `images/` goes.
-            source: Where the frames come from, for the manifest.
-            licence: Their terms of use, for the manifest.
-            every_s: Seconds of the source's clock between two kept frames, at least.
-            novelty: Smallest mean difference from every kept frame, as a share of full scale, in [0, 1].
+            folder: Folder for `images/`.
+            source: Source of the frames, for the manifest.
+            licence: Licence of the images.
+            every_s: Minimum seconds of the source's clock between two kept frames.
+            novelty: Minimum mean difference from every kept frame, as a share of full scale, in [0, 1].
         """
         self.entries: list[CalibrationEntry] = []
-        """The pictures so far."""
+        """The kept images so far."""
         self.refused = 0
-        """Frames that came in time but looked like a kept one."""
+        """Number of frames that were due but too similar to a kept one."""
         self._folder = folder
         self._source = source
         self._licence = licence
@@ -43,7 +43,7 @@ class Recorder:
         self._next_s = 0.0
 
     def offer(self, frame: Frame) -> bool:
-        """Keep a frame if it is due and new; whether it was kept.
+        """Keep a frame if it is due and different enough; returns whether it was kept.
 
         Raises:
             DataError: If it cannot be written.

@@ -1,10 +1,11 @@
-"""Which blocks lose the accuracy that INT8 costs, and how few of them must stay in float to keep within a budget.
+"""Sensitivity of each block to INT8, and the fewest blocks in float that keep the drop within a budget.
 
-What INT8 in one block alone changes in the answers is the block's error; the time that a run of the INT8 file takes
-longer when this block alone is float is what it costs. The blocks are ranked by error for each millisecond: the first
-ones are the cheapest to keep in float. Then the shortest beginning of that list is searched that brings the measured
-drop of AP within the budget. Every finished step goes into a journal, so that an interrupted search goes on where it
-stopped.
+The error of a block is the change of the outputs if only this block is in INT8; its cost is the extra time of the INT8
+file if only this block is in float. Blocks are ranked by error per millisecond: the first ones are the most efficient
+to keep in float. Then the shortest prefix of that list is searched that brings the measured drop in AP within the
+budget.
+
+Every finished step is saved in a journal, so that an interrupted search continues.
 """
 
 from __future__ import annotations
@@ -32,42 +33,42 @@ from runtimes.progress import Progress
 Tensor = NDArray[np.uint8]
 
 PROBES = 16
-"""Calibration tensors that blocks are compared on."""
+"""Number of calibration tensors for comparing blocks."""
 ROUNDS = 3
-"""Timed passes over the probes."""
+"""Number of timed passes over the probes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """What one block loses in INT8, and what it costs to keep it in float."""
+    """Error of one block in INT8, and its cost in float."""
 
     block: str
     """Its name."""
     error: float
-    """Share of the float model's answers that changes when it alone is INT8; see `answer_error`."""
+    """Share of the float model's outputs that changes if only this block is INT8; see `answer_error`."""
     cost_ms: float
-    """Milliseconds that a run of the INT8 file takes longer when it alone is float; about zero where that is free."""
+    """Extra milliseconds of the INT8 file if only this block is in float; about zero if that costs nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """An INT8 file whose drop was measured."""
+    """An INT8 file with its measured drop."""
 
     kept: tuple[str, ...]
     """Blocks in float."""
     drop: float
-    """AP that it loses to the float model, the larger of boxes and masks."""
+    """Drop in AP against the float model, the larger of boxes and masks."""
 
 
 class Journal:
-    """What a search has found so far, in a JSON file."""
+    """Results of a search so far, in a JSON file."""
 
     def __init__(self, path: Path, key: dict[str, Any]) -> None:
         """Open one.
 
         Args:
-            path: The file; one of another search is begun anew.
-            key: What the findings depend on.
+            path: The file; that of another search is replaced.
+            key: Everything that the results depend on.
         """
         self._path = path
         self._record: dict[str, Any] = {"key": json.loads(json.dumps(key)), "blocks": {}, "drops": {}}
@@ -77,7 +78,7 @@ class Journal:
                 self._record = earlier
 
     def block(self, name: str, measure: Callable[[], Sensitivity]) -> Sensitivity:
-        """The sensitivity of a block, measured unless it is known."""
+        """The sensitivity of a block, measured if it is not known."""
         blocks = self._record["blocks"]
         if name not in blocks:
             blocks[name] = asdict(measure())
@@ -85,7 +86,7 @@ class Journal:
         return Sensitivity(**blocks[name])
 
     def drop(self, kept: Sequence[str], measure: Callable[[], float]) -> float:
-        """The drop with these blocks in float, measured unless it is known."""
+        """The drop with these blocks in float, measured if it is not known."""
         drops, name = self._record["drops"], " ".join(kept)
         if name not in drops:
             drops[name] = measure()
@@ -93,7 +94,7 @@ class Journal:
         return float(drops[name])
 
     def close(self) -> None:
-        """Remove the file, once its result is used."""
+        """Remove the file, after its result is used."""
         self._path.unlink(missing_ok=True)
 
     def _save(self) -> None:
@@ -105,17 +106,17 @@ class Journal:
 def rank_blocks(
     quantizer: Quantizer, model: str | Path | ModelFile, tensors: Sequence[Tensor], journal: Journal, progress: Progress
 ) -> list[Sensitivity]:
-    """Measure every block that is not kept in float anyway.
+    """Measure every block that is not already kept in float.
 
     Args:
-        quantizer: The model's.
-        model: The FP32 artefact.
-        tensors: (1, H, W, 3) uint8 inputs to compare on, with objects in them.
-        journal: Where findings are kept.
-        progress: Told after each block.
+        quantizer: Quantizer of the model.
+        model: The FP32 model file.
+        tensors: (1, H, W, 3) uint8 inputs for the comparison, which show objects.
+        journal: Journal of results.
+        progress: Called after each block.
 
     Returns:
-        The blocks, the one that is cheapest to keep in float first.
+        The blocks, the most efficient to keep in float first.
     """
     found = []
     blocks = [block for block in quantizer.blocks if block not in quantizer.asked_float]
@@ -130,17 +131,17 @@ def rank_blocks(
 
 
 def _worth_keeping(one: Sensitivity) -> float:
-    """Error that float saves for each millisecond that it costs."""
+    """Error that float avoids per millisecond of its cost."""
     return one.error / max(one.cost_ms, _LEAST_COST_MS)
 
 
 _LEAST_COST_MS = 0.05
-"""What is below a clock's noise counts as this, so that blocks that are free in float are ranked by their error."""
+"""Minimum cost in milliseconds, about a clock's noise, so that blocks without a cost are ranked by their error."""
 
 
 @dataclass(frozen=True)
 class Drafts:
-    """INT8 files for comparison only."""
+    """INT8 files that are only used for comparison."""
 
     quantizer: Quantizer
     folder: Path
@@ -166,7 +167,7 @@ def _measure(drafts: Drafts, block: str, exact: Runtime, rounded: Runtime, tenso
 
 
 def best_times_ms(models: Sequence[Runtime], tensors: Sequence[Tensor]) -> list[float]:
-    """The mean time of a run of each model, of every tensor the best of `ROUNDS` interleaved runs."""
+    """The mean time of a run of each model; for every tensor the best of `ROUNDS` interleaved runs."""
     best_ms = np.full((len(models), len(tensors)), np.inf)
     for _ in range(ROUNDS):
         for column, tensor in enumerate(tensors):
@@ -179,11 +180,11 @@ def best_times_ms(models: Sequence[Runtime], tensors: Sequence[Tensor]) -> list[
 
 
 def answer_error(exact: RawOutputs, rounded: RawOutputs) -> float:
-    """How much of an answer changes, from 0 for nothing to about 1 for all of it.
+    """Share of the outputs that changes, from 0 for none to about 1 for all.
 
     A pair of matched objects changes by the difference of their scores, and by their score times the sum of 1 - IoU of
-    the boxes and the mean difference of the mask probabilities. An object that only one of the two finds changes by its
-    score. The sum is relative to the scores of the exact answer.
+    the boxes and the mean difference of the mask probabilities. An object without a match changes by its score. The sum
+    is relative to the scores of the exact outputs.
     """
     changed = 0.0
     alone_in_exact = np.ones(len(exact.scores), dtype=bool)
@@ -215,21 +216,21 @@ def keep_within(
     journal: Journal,
     progress: Progress,
 ) -> list[Trial]:
-    """Write the INT8 file that keeps the fewest blocks in float and still loses at most so much.
+    """Write the INT8 file with the fewest blocks in float whose drop is within the maximum.
 
-    The drop is taken to fall with each block that is kept, so the number is found by halving.
+    The drop is assumed to decrease with each block in float, so the number is found by bisection.
 
     Args:
-        quantizer: The model's.
+        quantizer: Quantizer of the model.
         ranking: Its blocks from `rank_blocks`.
         output: File to write.
-        max_drop: AP that may be lost, from 0 to 1.
-        measure_drop: From an INT8 file to the AP that it loses.
-        journal: Where findings are kept.
-        progress: Told after each trial.
+        max_drop: Maximum drop in AP, from 0 to 1.
+        measure_drop: Function from an INT8 file to its drop in AP.
+        journal: Journal of results.
+        progress: Called after each trial.
 
     Returns:
-        The trials in the order in which they were made; the last one is what `output` holds.
+        The trials in order; the last one is the file in `output`.
 
     Raises:
         GateError: If the drop is larger even with all blocks in float; the file is kept.
@@ -252,13 +253,15 @@ def keep_within(
     best = next(trial for trial in trials if len(trial.kept) == count)
     quantizer.save(output, best.kept)
     if best.drop > max_drop:
-        raise GateError(f"{output}: loses {best.drop:.4f} AP with every block in float; expected at most {max_drop:g}")
+        raise GateError(
+            f"{output}: drops by {best.drop:.4f} AP even with every block in float; expected at most {max_drop:g}"
+        )
     others = [trial for trial in trials if trial != best]
     return [*others, best]
 
 
 def fewest(total: int, fits: Callable[[int], bool]) -> int:
-    """The smallest count from 0 to `total` that fits, if whatever fits also fits with more; `total` if none does."""
+    """The smallest count from 0 to `total` that fits, assuming that larger counts fit as well; `total` if none does."""
     if fits(0):
         return 0
     too_few, enough = 0, total

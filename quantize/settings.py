@@ -1,4 +1,4 @@
-"""Settings of a quantization, the same for every target."""
+"""Settings of a quantization, shared by all targets."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from runtimes.board import Board, read_board
 from runtimes.errors import UsageError
 
 REDUCE_RANGE = ("auto", "on", "off")
-"""Whether weights keep to 7 bits."""
+"""Whether weights use only 7 bits."""
 EFFORTS = ("auto", "full", "quick")
-"""How long a calibration may take."""
+"""Effort of a calibration."""
 HEAVY_PARAMETERS = 25_000_000
-"""Weights from which on a model is heavy; a ResNet-50 Mask R-CNN has 44 M, the light presets 1 to 5 M."""
+"""Number of weights from which a model is heavy; a ResNet-50 Mask R-CNN has 44 M, the light presets 1 to 5 M."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeConfig:
-    """How an artefact is turned into INT8."""
+    """Settings for making an INT8 file."""
 
     images: int = 128
-    """Calibration images at most."""
+    """Maximum number of calibration images."""
     seed: int = 0
-    """Which of them, when the set has more."""
+    """Random seed of their choice, if the set has more."""
     keep_float: tuple[str, ...] = ()
-    """What else stays in float: parts of the net ("backbone") or blocks of them ("backbone.stage2.0")."""
+    """Parts of the model to keep in float ("backbone"), or blocks of them ("backbone.stage2.0")."""
     reduce_range: str = "auto"
-    """ "on": weights take 7 of their 8 bits, so that the 16-bit sums of an x86 processor without VNNI cannot overflow;
-    "off": all 8; "auto": whichever suits the processor that quantizes."""
+    """"on": weights use 7 of their 8 bits, so that the 16-bit sums of an x86 processor without VNNI cannot overflow;
+    "off": all 8; "auto": as the processor of this machine needs."""
     effort: str = "auto"
-    """What OpenVINO's calibration may take. "full": ranges from histograms of all values, and biases corrected layer by
-    layer, each time by running the layers before it in INT8; "quick": ranges from the smallest and largest value, and
-    biases corrected from the means of one run; "auto": quick for a model of `HEAVY_PARAMETERS` or more."""
+    """Effort of OpenVINO's calibration. "full": ranges from histograms of all values, and biases corrected layer by
+    layer, each time by running the earlier layers in INT8; "quick": ranges from the smallest and largest value, and
+    biases corrected from the means of one run; "auto": quick for a model with `HEAVY_PARAMETERS` or more."""
 
     def __post_init__(self) -> None:
         if self.images < 1:
@@ -46,12 +46,12 @@ class QuantizeConfig:
 
     @property
     def weight_bits(self) -> int:
-        """Bits that weights take in the runtimes that would overflow; the others take 8 in any case."""
+        """Bits of weights in runtimes that could overflow; the others always use 8."""
         is_reduced = adds_in_16_bits(read_board()) if self.reduce_range == "auto" else self.reduce_range == "on"
         return 7 if is_reduced else 8
 
     def is_quick(self, parameters: int) -> bool:
-        """Whether a model of so many weights is calibrated quickly."""
+        """Whether a model with this number of weights is calibrated quickly."""
         return parameters >= HEAVY_PARAMETERS if self.effort == "auto" else self.effort == "quick"
 
 

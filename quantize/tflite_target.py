@@ -1,8 +1,8 @@
-"""INT8 for TFLite, by ai-edge-quantizer on the finished file.
+"""INT8 for TFLite, by ai-edge-quantizer on the exported file.
 
 The learned layers become INT8 with static ranges. Box arithmetic, NMS, RoIAlign and the input and output tensors stay
-float: in INT8 they would be wrong, and slower. Layers are chosen by their tensor names, which carry the names of the
-modules that made them.
+in float: in INT8 they would be wrong, and slower. Layers are selected by their tensor names, which contain the names of
+their modules.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ Weights = NDArray[np.float32]
 
 
 class TfliteQuantizer(Quantizer):
-    """An FP32 TFLite artefact and its ranges."""
+    """An FP32 TFLite file and its ranges."""
 
     def __init__(self, model: ModelFile, calibration: CalibrationSet, config: QuantizeConfig) -> None:
-        """Run the model on the calibration pictures.
+        """Run the model on the calibration images.
 
         Args:
             model: File that `edge-mrcnn export` wrote.
-            calibration: Pictures like those that the camera will see.
-            config: How to quantize.
+            calibration: Calibration images, like those that the camera will see.
+            config: Settings of the quantization.
 
         Raises:
-            DataError: If the model finds nothing in any picture, so that the mask head cannot be calibrated.
+            DataError: If there are no detections in any image, so that the mask head cannot be calibrated.
             ModelFileError: If the model is damaged or was not made by edge-mrcnn.
         """
         super().__init__(model.card, calibration, config)
@@ -70,7 +70,7 @@ class TfliteQuantizer(Quantizer):
             paced = tell_pace(images, count, model.name)
             self._ranges = measure_ranges(self._flatbuffer, build_recipe(self._early), paced)
         if stem.pixels:
-            self._settled = settle_stem(self._flatbuffer, self.settle_stem)
+            self._rounded = round_stem(self._flatbuffer, self.round_stem)
             darkest, brightest = np.zeros((1, 1, 1, 1), np.float32), np.ones((1, 1, 1, 1), np.float32)
             self._ranges[stem.pixels].update(min=darkest, max=brightest)
 
@@ -82,8 +82,8 @@ class TfliteQuantizer(Quantizer):
         floats: list[str] = []
         for block in keep_float:
             floats += self._outputs[block]
-        is_settled = self._stem.pixels and self._stem.name not in floats
-        flatbuffer = self._settled if is_settled else self._flatbuffer
+        is_rounded = self._stem.pixels and self._stem.name not in floats
+        flatbuffer = self._rounded if is_rounded else self._flatbuffer
         recipe = build_recipe([*self._early, *map(exact_pattern, floats)])
         tool = quantizer.Quantizer(bytearray(flatbuffer), recipe.get_quantization_recipe())
         with _quietly():
@@ -99,9 +99,9 @@ class Stem:
     """The first convolution."""
 
     name: str
-    """Of what it gives."""
+    """Name of its output."""
     pixels: str | None
-    """The float tensor of the picture's bytes times `PIXEL`, if that is what it reads."""
+    """The float tensor of the image's bytes times `PIXEL`, if that is its input."""
 
 
 def find_stem(flatbuffer: bytes) -> Stem:
@@ -122,7 +122,7 @@ def find_stem(flatbuffer: bytes) -> Stem:
 
 
 def _place_of_stem(model: Any) -> int:
-    """Which operator is the first convolution."""
+    """Index of the first convolution's operator."""
     kinds = [_kind_of(model, operator) for operator in model.subgraphs[0].operators]
     return kinds.index(_CODE.CONV_2D)
 
@@ -132,16 +132,16 @@ def _kind_of(model: Any, operator: Any) -> int:
     return int(model.operatorCodes[operator.opcodeIndex].builtinCode)
 
 
-def settle_stem(flatbuffer: bytes, settle: Callable[[Weights], Weights]) -> bytes:
-    """A float model whose first convolution has other weights, made from (N, 3, h, w) ones to such."""
+def round_stem(flatbuffer: bytes, round_: Callable[[Weights], Weights]) -> bytes:
+    """A float model with other weights of its first convolution, made by a function of (N, 3, h, w) weights."""
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
     graph = model.subgraphs[0]
     stem = graph.operators[_place_of_stem(model)]
     tensor = graph.tensors[stem.inputs[1]]
     buffer = model.buffers[tensor.buffer]
     channels_last = np.frombuffer(bytes(buffer.data), np.float32).reshape(tensor.shape)
-    settled = settle(channels_last.transpose(0, 3, 1, 2))
-    buffer.data = np.frombuffer(settled.transpose(0, 2, 3, 1).tobytes(), np.uint8)
+    rounded = round_(channels_last.transpose(0, 3, 1, 2))
+    buffer.data = np.frombuffer(rounded.transpose(0, 2, 3, 1).tobytes(), np.uint8)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
@@ -149,11 +149,11 @@ _CODE = schema.BuiltinOperator
 
 
 def outputs_by_block(flatbuffer: bytes, floats: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Block, such as "backbone.stage2.0", to the names of what its operators give, in the order of the graph.
+    """Block, such as "backbone.stage2.0" -> names of its operators' outputs, in the order of the graph.
 
     Args:
         flatbuffer: A float model.
-        floats: Regular expressions of names of outputs whose operators stay in float anyway.
+        floats: Regular expressions of names of outputs whose operators always stay in float.
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
     found: dict[str, list[str]] = defaultdict(list)
@@ -168,7 +168,7 @@ def outputs_by_block(flatbuffer: bytes, floats: Sequence[str] = ()) -> dict[str,
 
 
 def reasons_without_kernel(flatbuffer: bytes) -> dict[str, str]:
-    """The operators of a model that have no INT8 kernel, as words, and why they stay in float."""
+    """The operators of a model without an INT8 kernel, in words, and why they stay in float."""
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
     present = {code.builtinCode for code in model.operatorCodes}
     found = {}
@@ -179,20 +179,20 @@ def reasons_without_kernel(flatbuffer: bytes) -> dict[str, str]:
 
 
 def exact_pattern(name: str) -> str:
-    """A regular expression of the operator that gives this tensor, and of no other whose name only begins so."""
+    """A regular expression for the operator with this output, and for no other with a longer name."""
     return rf"^{re.escape(name)};(?!\d)"
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the quantizer's progress bars, one per image, and the interpreter's remark that it keeps all tensors."""
+    """Without the quantizer's progress bars, one per image, and the interpreter's message that it keeps all tensors."""
     with redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors", category=UserWarning)
         yield
 
 
 def build_recipe(floats: Sequence[str] = ()) -> RecipeManager:
-    """Which operators become INT8; later rules win over earlier ones.
+    """Which operators become INT8; later rules override earlier ones.
 
     Args:
         floats: Regular expressions of names of outputs whose operators stay in float.
@@ -200,7 +200,7 @@ def build_recipe(floats: Sequence[str] = ()) -> RecipeManager:
     recipe = RecipeManager()
     recipe.add_static_config(TENSORS, TFLOperationName.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
     for kind in ("INPUT", "OUTPUT", *NO_KERNEL["tflite"]):
-        if kind in TFLOperationName.__members__:  # the quantizer leaves alone what it does not know
+        if kind in TFLOperationName.__members__:  # the quantizer ignores unknown operators
             _keep_float(recipe, ".*", TFLOperationName[kind])
     for regex in floats:
         _keep_float(recipe, regex, TFLOperationName.ALL_SUPPORTED)
@@ -214,15 +214,15 @@ def _keep_float(recipe: RecipeManager, regex: str, operation: TFLOperationName) 
 def measure_ranges(flatbuffer: bytes, recipe: RecipeManager, images: Iterator[NDArray[np.uint8]]) -> dict[str, Any]:
     """The range of each tensor that becomes INT8, over some images.
 
-    The mask head sees the boxes, labels and maps that the float `detect` finds: proposals as FP32 makes them.
+    The mask head is run with the boxes, labels and maps of the float `detect`: proposals as in FP32.
 
     Args:
         flatbuffer: The float model.
-        recipe: What becomes INT8.
+        recipe: Operators that become INT8.
         images: (1, H, W, 3) uint8 RGB tensors, read one at a time.
 
     Raises:
-        DataError: If nothing is found in any of them.
+        DataError: If there are no detections in any of them.
     """
     calibrator = Calibrator(flatbuffer, num_threads=1)
     batch = _mask_batch(flatbuffer)
@@ -236,13 +236,13 @@ def measure_ranges(flatbuffer: bytes, recipe: RecipeManager, images: Iterator[ND
             calibrator.calibrate({"mask": inputs}, recipe)
             found = True
     if not found:
-        raise DataError("the float model finds nothing in the calibration images: choose ones that show its classes")
+        raise DataError("the float model detects nothing in the calibration images; use images that show its classes")
     ranges: dict[str, Any] = calibrator.get_model_qsvs()
     return ranges
 
 
 def mask_inputs(answer: Tensors, batch: int) -> Iterator[Tensors]:
-    """Inputs of `mask` for what `detect` answered; the last batch is filled by repeating its own rows."""
+    """Inputs of `mask` for outputs of `detect`; the last batch is filled by repeating its own rows."""
     live = np.flatnonzero(answer["scores"] > 0)
     maps = {name: value for name, value in answer.items() if name not in ("boxes", "scores", "labels")}
     for start in range(0, len(live), batch):
@@ -257,10 +257,10 @@ def _mask_batch(flatbuffer: bytes) -> int:
 
 
 def restore_outputs(model: bytes, quantized: bytes) -> bytes:
-    """Give a quantized model the float outputs that it had.
+    """Restore the float outputs of a quantized model.
 
-    Where something in a graph reads an output of the graph too, the quantizer puts a QUANTIZE or DEQUANTIZE between
-    them and then the graph means one of its ends and the signature the other. The order of a graph's outputs stays.
+    If an operator also reads an output of the graph, the quantizer inserts a QUANTIZE or DEQUANTIZE between them, and
+    then the graph refers to one side of it and the signature to the other. The order of a graph's outputs stays.
     """
     before = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
     after = flatbuffer_utils.read_model_from_bytearray(bytearray(quantized))
@@ -280,7 +280,7 @@ def restore_outputs(model: bytes, quantized: bytes) -> bytes:
 
 
 def shorten_names(flatbuffer: bytes) -> bytes:
-    """Take modules and classes out of the tensors' names, which are a tenth of a small file.
+    """Remove modules and classes from the tensors' names, which are a tenth of a small file.
 
     "torch.nn.modules.container.Sequential_stage2/torch.nn.modules.conv.Conv2d_0;8" becomes "_stage2/_0;8".
     """
@@ -293,4 +293,4 @@ def shorten_names(flatbuffer: bytes) -> bytes:
 
 
 _CLASS = r"(?<![\w.])(?:[a-z]\w*\.)+(?:[A-Z][A-Za-z0-9]*(?=_\w))?"
-"""The modules of a class, and the class too where the attribute that holds the instance follows."""
+"""The modules of a class, and the class as well if its attribute name follows."""

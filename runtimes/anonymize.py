@@ -1,10 +1,9 @@
-"""Objects of chosen classes made unrecognisable in a picture, for good.
+"""Irreversible covering of objects of chosen classes in an image.
 
-The area of an object is its mask, widened; nothing of it is kept but the colours of a few large cells, or nothing at
-all. A detector misses an object now and then: an area that is no longer found stays covered for a while, where it was
-and where it should be by its motion.
-
-This hides what the model finds. What it never finds is not hidden: measure its recall at the score that is used here.
+The area of an object is its mask with a margin. Only the colours of a few large cells are kept of it, or nothing at
+all. A detector misses an object now and then, so an area stays covered for a while after its last detection: at its
+last position, and at the position that its motion predicts. This hides what the model detects. What it never detects is
+not hidden: measure its recall at the score threshold used here.
 """
 
 from __future__ import annotations
@@ -25,53 +24,55 @@ Array = NDArray[Any]
 Method = Literal["mosaic", "fill"]
 
 CELLS = 6
-"""Cells of the mosaic along the longer side of an object at most: a face that fills the picture is six cells high."""
+"""Maximum number of mosaic cells along the longer side of an object: a face that fills the image is six cells high."""
 MIN_CELL_PX = 8
-"""Side of a cell at least, in pixels."""
+"""Minimum side of a cell, in pixels."""
 COLOR_BITS, HALF_SHADE = 0xE0, 0x10
-"""Bits of a cell's colour that are kept, and the middle of such a shade: eight a channel, so that the small differences
-between many frames, from which detail can be computed, are lost."""
+"""Bits of a cell's colour that are kept, and the middle of such a shade. Eight shades per channel lose the small
+differences between many frames, from which detail could be reconstructed."""
 COVER_COLOR = (114, 114, 114)
-"""Colour of what is filled."""
+"""Colour of filled areas."""
 MASK_FROM = 0.25
-"""Probability from which a cell of the mask is covered; a pixel counts as the object's from 0.5 on."""
+"""Mask probability from which a cell is covered; a pixel belongs to the object from 0.5 on."""
 MARGIN = 0.1
-"""How far around the mask is covered too, in shares of the box's sides."""
+"""Margin around the mask, in shares of the box's sides."""
 MIN_MARGIN_PX = 4.0
-"""The same at least, in pixels."""
+"""Minimum margin, in pixels."""
 GROWTH_PER_S = 0.3
-"""How much the area of an object that is not seen grows on each side, in shares of its sides a second."""
+"""Growth per second of the covered area of an object without detections, on each side, in shares of its sides."""
 MISSED = 3
-"""Frames for which an object stays covered, however slow they come."""
+"""Minimum number of frames for which an object stays covered, at any frame rate."""
 _WIDENING, _LEAST_OVERLAP = 0.3, 0.1
-"""When two boxes are of one object: what is added on each side before they are compared, and the least overlap."""
+"""Whether two boxes show the same object: the margin added on each side before they are compared, and their minimum
+overlap."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnonymizerConfig:
-    """What is covered, and how."""
+    """What to cover, and how."""
 
     labels: frozenset[int]
     """Classes, by 0-based label."""
     method: Method = "mosaic"
-    """"mosaic" leaves the mean colours of a few cells, "fill" nothing."""
+    """"mosaic" keeps the mean colours of a few cells, "fill" keeps nothing."""
     conf: float = 0.1
-    """Lowest score that is covered, in [0, 1]: lower than what is shown, since a false alarm does no harm here."""
+    """Score threshold of covered objects, in [0, 1]: lower than for shown objects, because a false positive does no
+    harm here."""
     hold_s: float = 1.0
-    """Seconds for which an object that is no longer found stays covered; three frames at least, none if 0."""
+    """Seconds that an object stays covered after its last detection; at least three frames, none if 0."""
 
 
 class WideMask(NamedTuple):
     """A mask with a margin, on its own cells."""
 
     cells: Array
-    """(S, S) uint8, 255 where something is covered."""
+    """(S, S) uint8, 255 where the image is covered."""
     margin: float
-    """How far it goes beyond the box on each side, in shares of the box's sides."""
+    """Margin beyond the box on each side, in shares of the box's sides."""
 
 
 class Area(NamedTuple):
-    """What is covered in one frame."""
+    """The covered area of one object in one frame."""
 
     box_xyxy: Array
     """(4,) float64, the box that the mask fills without its margin, in pixels."""
@@ -81,18 +82,18 @@ class Area(NamedTuple):
 
 @dataclass
 class Covered:
-    """An object that is covered, over time."""
+    """A covered object over time."""
 
     track: Track
     mask: WideMask
     box_xyxy: Array
-    """(4,) float64, where it was seen last, in pixels."""
+    """(4,) float64, its box in the last detection, in pixels."""
     missed: int = field(default=0)
-    """Frames since then."""
+    """Frames since the last detection."""
 
 
 class Anonymizer:
-    """Covers the objects of one source; not to be shared by several."""
+    """Covers the objects of one source; use one instance per source."""
 
     def __init__(self, config: AnonymizerConfig) -> None:
         self.config = config
@@ -100,11 +101,11 @@ class Anonymizer:
         self._time_s = -math.inf
 
     def follow(self, found: Detections, time_s: float) -> list[Area]:
-        """What is to be covered in the next frame.
+        """The areas to cover in the next frame.
 
         Args:
-            found: All that the model found in it, unconfident detections too.
-            time_s: When it was taken, in seconds; times that do not advance count as 25 frames a second.
+            found: All detections of the model, with low scores as well.
+            time_s: Time of the frame, in seconds; times that do not increase count as 25 frames per second.
         """
         self._time_s = time_s if time_s > self._time_s else self._time_s + 1 / 25
         is_wanted = np.isin(found.labels, list(self.config.labels)) & (found.scores >= self.config.conf)
@@ -112,7 +113,7 @@ class Anonymizer:
         return list(self._areas())
 
     def _update(self, wanted: Detections) -> None:
-        """Take the objects of this frame, keep those that it misses for a while, forget the others."""
+        """Add the detections of this frame, keep objects without one for a while, and remove the others."""
         frames = wanted.masks.frames_xyxy.astype(np.float64)
         masks = [widen_mask(probs) for probs in wanted.mask_probs]
         matches = self._match(wanted, frames)
@@ -135,7 +136,7 @@ class Anonymizer:
         return self.config.hold_s > 0 and (is_recent or one.missed <= MISSED)
 
     def _match(self, wanted: Detections, frames_xyxy: Array) -> dict[int, Covered]:
-        """Row of a detection -> the object that it continues."""
+        """Row of a detection -> the object that it belongs to."""
         if not (len(wanted) and self._covered):
             return {}
         predicted = np.array([one.track.predict(self._time_s) for one in self._covered])
@@ -145,13 +146,13 @@ class Anonymizer:
         return {row: self._covered[column] for row, column in choose_pairs(overlap, is_possible)}
 
     def _areas(self) -> Iterator[Area]:
-        """Everything that is covered in this frame."""
+        """All covered areas of this frame."""
         method = self.config.method
         for one in self._covered:
             if one.missed == 0:
                 yield Area(one.box_xyxy, one.mask, method)
                 continue
-            # Where it was and where it should be: its motion may be known badly, and it may have stopped.
+            # The last position and the predicted one: the velocity may be inaccurate, and the object may have stopped.
             age_s = self._time_s - one.track.seen_s
             for box_xyxy in (one.box_xyxy, np.array(one.track.predict(self._time_s))):
                 growth = GROWTH_PER_S * age_s * np.tile(box_xyxy[2:] - box_xyxy[:2], 2)
@@ -159,18 +160,18 @@ class Anonymizer:
 
 
 def widen_mask(probs: Array) -> WideMask:
-    """Widen a mask of (M, M) float32 probabilities in [0, 1]; all of it where the mask is empty."""
+    """Widen a mask of (M, M) float32 probabilities in [0, 1]; an empty mask covers its whole box."""
     count = probs.shape[-1]
     margin = math.ceil(MARGIN * count)
     cells = np.pad((probs >= MASK_FROM).astype(np.uint8), margin)
-    if not cells.any():  # something was found there
+    if not cells.any():  # the detection is there, but its mask is empty
         return WideMask(np.full_like(cells, 255), margin / count)
     reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
     return WideMask(255 * cv2.dilate(cells, reach), margin / count)
 
 
 def cover_areas(image: Array, areas: Iterable[Area]) -> Array:
-    """Make areas of an (H, W, 3) uint8 image, in any order of channels, unrecognisable in place; the same image."""
+    """Cover areas of an (H, W, 3) uint8 image irreversibly, in any channel order, in place; returns the same image."""
     for area in areas:
         _cover(image, *area)
     return image
@@ -185,7 +186,7 @@ def _cover(image: Array, box_xyxy: Array, mask: WideMask, method: Method) -> Non
     x0, y0, x1, y1 = max(0, left), max(0, top), min(width, right), min(height, bottom)
     if x0 >= x1 or y0 >= y1:
         return
-    # Linear, and all that is not zero: a pixel between a covered cell and another is covered.
+    # Interpolate linearly and cover every value above zero: a pixel between a covered cell and another is covered.
     whole = cv2.resize(mask.cells, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
     is_covered = whole[y0 - top : y1 - top, x0 - left : x1 - left]
     part = image[y0:y1, x0:x1]
@@ -194,7 +195,7 @@ def _cover(image: Array, box_xyxy: Array, mask: WideMask, method: Method) -> Non
 
 
 def make_mosaic(image: Array) -> Array:
-    """An (H, W, 3) uint8 image as a few cells of one coarse colour each, of the same size."""
+    """An (H, W, 3) uint8 image as a few cells of one coarse colour each, at the same size."""
     height, width = image.shape[:2]
     side = max(MIN_CELL_PX, max(height, width) / CELLS)
     grid_wh = max(1, math.floor(width / side)), max(1, math.floor(height / side))

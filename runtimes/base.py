@@ -1,7 +1,7 @@
-"""The face of every runtime: `infer` an RGB image, `close`.
+"""Base class of all runtimes: `infer` an RGB image, `close`.
 
-A backend adds `run`: the input tensor in, the raw outputs of the graph out. Letterboxing, dropping dead rows and
-mapping boxes back happen here, once for all.
+A backend adds `run`, from the input tensor to the raw outputs of the graph. Letterboxing, dropping empty rows and
+mapping boxes back are implemented here once for all.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Array = NDArray[Any]
 
 
 class RawOutputs(NamedTuple):
-    """What the graph answers, in its own order; may be views into the runtime, valid until its next run."""
+    """Outputs of the graph; they may be views into the runtime's memory, valid until its next run."""
 
     boxes: Array
     """(D, 4) float32, x0 y0 x1 y1 in input pixels."""
     scores: Array
-    """(D,) float32 in [0, 1]; dead rows are 0."""
+    """(D,) float32 in [0, 1]; empty rows are 0."""
     labels: Array
     """(D,) integer, 0-based."""
     masks: Array
@@ -43,30 +43,31 @@ class RawOutputs(NamedTuple):
 
 
 class Keep(NamedTuple):
-    """Which rows of an answer count."""
+    """Which rows of the outputs are kept."""
 
     conf: float
-    """Lowest score, in [0, 1]."""
+    """Score threshold, in [0, 1]."""
     labels: list[int] | None
-    """0-based labels of the classes that count; None where all do."""
+    """0-based labels of the kept classes; None for all."""
 
     @classmethod
     def make(cls, card: ModelCard, conf: float, classes: ClassName | Sequence[ClassName] | None) -> Keep:
-        """From what `Runtime.infer` takes."""
+        """From the arguments of `Runtime.infer`."""
         return cls(conf, None if classes is None else find_labels(card.classes, classes))
 
     def choose(self, raw: RawOutputs) -> Array:
-        """(D,) bool: rows that are live and count."""
+        """(D,) bool: rows that are detections and are kept."""
         live: Array = (raw.scores > 0) & (raw.scores >= self.conf)
         return live if self.labels is None else live & np.isin(raw.labels, self.labels)
 
 
 BATCH_OUTPUT = "images"
-"""Further output of a graph that takes several images and has dynamic rows: (n,) integer, the image of each row."""
+"""Further output of a graph that takes several images and has a dynamic number of rows: (n,) integer, the image of each
+row."""
 
 
 class Runtime(ABC):
-    """An opened model. A context manager; not for use by several threads at once, see `lanes`."""
+    """An opened model; a context manager. Not for use by several threads at once, see `lanes`."""
 
     def __init__(self, card: ModelCard) -> None:
         self.card = card
@@ -78,21 +79,21 @@ class Runtime(ABC):
         """Run the graph on a (1, H, W, 3) uint8 RGB tensor of the card's size."""
 
     def run_batch(self, x: Array) -> list[RawOutputs]:
-        """Run the graph on several images, as often as its batch size asks for.
+        """Run the graph on several images, in as many runs as its batch size needs.
 
         Args:
             x: (n, H, W, 3) uint8 RGB of the card's size, any n.
 
         Returns:
-            The answer for each image, its own copy.
+            The outputs for each image, as copies.
         """
         return [RawOutputs(*map(np.array, self.run(x[i : i + 1]))) for i in range(len(x))]
 
     @abstractmethod
     def close(self) -> None:
-        """Free what the runtime and its other lanes hold; a second call does nothing.
+        """Free the memory of the runtime and its other lanes; a second call does nothing.
 
-        What `submit` has begun is waited for, the rest is cancelled.
+        Running work of `submit` is completed, waiting work is cancelled.
         """
         self._end_pool()
         for lane in self._others:
@@ -100,16 +101,16 @@ class Runtime(ABC):
         self._others = []
 
     def lanes(self, count: int) -> list[Runtime]:
-        """Runtimes that answer at the same time, each for a thread of its own; together they use the same threads.
+        """Runtimes for use by several threads at the same time; together they use the same CPU threads.
 
-        This one is the first of them, and closes the others with itself. It is to be idle meanwhile, since it may be
-        opened again for its share. Another number closes the lanes of the last call.
+        This runtime is the first of them, and closes the others with itself. It must be idle during the call, because
+        it may be opened again with its share of the threads. A call with another number closes the earlier lanes.
 
         Args:
-            count: Frames in flight at once.
+            count: Number of frames in flight.
 
         Raises:
-            UsageError: If there is to be none, or this kind of runtime takes one frame at a time.
+            UsageError: If the number is below 1, or this kind of runtime takes only one frame at a time.
         """
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise UsageError(f"lanes {count!r}: expected a whole number of at least 1")
@@ -125,7 +126,8 @@ class Runtime(ABC):
         return lanes
 
     def split(self, count: int) -> list[Runtime]:
-        """What suits the SDK for `lanes`: take one share of `count` of the threads, and give `count - 1` others."""
+        """Implementation of `lanes` for an SDK: take one share of `count` of the threads, and return `count - 1`
+        further runtimes."""
         raise UsageError(f"lanes {count}: a {type(self).__name__} takes one frame at a time")
 
     def _end_pool(self) -> None:
@@ -134,7 +136,7 @@ class Runtime(ABC):
             self._pool = None
 
     def describe(self) -> dict[str, str]:
-        """What the graph really runs on, as far as the SDK tells: device, precision, threads."""
+        """What the graph effectively runs on, if the SDK reports it: device, precision, threads."""
         return {}
 
     def infer(
@@ -145,16 +147,16 @@ class Runtime(ABC):
         conf: float = 0.0,
         classes: ClassName | Sequence[ClassName] | None = None,
     ) -> Detections:
-        """Find objects.
+        """Detect objects.
 
         Args:
-            image: (h, w, 3) uint8 RGB, any size; or the path of an image file, or an image of PIL.
-            order: "bgr" if the channels of an array are as OpenCV has them.
-            conf: Lowest score that counts, in [0, 1]; below the card's threshold the model gives nothing.
-            classes: Names or 0-based labels of the classes that count; all if None.
+            image: (h, w, 3) uint8 RGB, any size; or the path of an image file, or a PIL image.
+            order: "bgr" if the channels of an array are in OpenCV's order.
+            conf: Score threshold, in [0, 1]; detections below the card's threshold do not exist.
+            classes: Names or 0-based labels of the kept classes; all if None.
 
         Returns:
-            Live detections in pixels of that image, sorted by score, with the time of each stage.
+            Detections in pixels of that image, sorted by score, with the time of each stage.
 
         Raises:
             ImageError: If the image has another shape or type, or cannot be decoded.
@@ -171,18 +173,19 @@ class Runtime(ABC):
 
     @property
     def takes_resized(self) -> bool:
-        """Whether `infer_resized` finds what `infer` finds: not where a subclass looks at the image in its own way."""
+        """Whether `infer_resized` gives the same detections as `infer`; false for subclasses that process the image
+        differently."""
         return type(self).infer is Runtime.infer
 
     def infer_resized(self, resized: Array, source_hw: tuple[int, int]) -> Detections:
-        """Find objects in an image that its source has resized already.
+        """Detect objects in an image that its source has already resized.
 
         Args:
             resized: (h, w, 3) uint8 RGB of the size that `runtimes.preprocess.fit_size` gives for the card's input.
-            source_hw: Height and width of the image that it was made of, in pixels.
+            source_hw: Height and width of the original image, in pixels.
 
         Returns:
-            As `infer`: live detections in pixels of the source.
+            As `infer`: detections in pixels of the original image.
 
         Raises:
             ImageError: If the image has another size or type.
@@ -202,16 +205,16 @@ class Runtime(ABC):
         conf: float = 0.0,
         classes: ClassName | Sequence[ClassName] | None = None,
     ) -> list[Detections]:
-        """Find objects in several images, `card.batch` of them in one run.
+        """Detect objects in several images, `card.batch` of them in one run.
 
         Args:
-            images: (h, w, 3) uint8 RGB each, of any sizes, or paths, or images of PIL; may be empty.
+            images: (h, w, 3) uint8 RGB each, of any sizes, or paths, or PIL images; may be empty.
             order: As of `infer`.
             conf: As of `infer`.
             classes: As of `infer`.
 
         Returns:
-            For each image what `infer` gives; times are shares of the batch's.
+            For each image the result of `infer`; times are shares of the batch's time.
 
         Raises:
             ImageError, MissingFileError: As of `infer`.
@@ -235,34 +238,34 @@ class Runtime(ABC):
     @overload
     def __call__(self, image: Picture, **options: Any) -> Detections: ...
     def __call__(self, image: Picture | list[Picture], **options: Any) -> Detections | list[Detections]:
-        """`infer` of an image, `infer_batch` of a list of images; takes their options."""
+        """`infer` for an image, `infer_batch` for a list of images; takes their options."""
         return self.infer_batch(image, **options) if isinstance(image, list) else self.infer(image, **options)
 
     def submit(self, image: Picture, **options: Any) -> Future[Detections]:
-        """Begin to infer an image, and answer at once.
+        """Start the inference of an image and return at once.
 
-        One image is in flight at a time, or as many as `lanes` was told before; others wait their turn. Until all are
+        One image is in flight at a time, or as many as `lanes` was called with; others wait in a queue. Until all are
         done, nothing else may use this runtime.
 
         Args:
-            image: As of `infer`; an array is not to be changed until the future is done.
+            image: As of `infer`; do not change an array until the future is done.
             **options: Of `infer`.
 
         Returns:
-            A future whose `result()` is what `infer` gives, or raises what it raises.
+            A future whose `result()` is the result of `infer`, or raises its exception.
         """
         if self._pool is None:
             self._pool = LanePool([self, *self._others])
         return self._pool.submit(lambda lane: lane.infer(image, **options))
 
     async def infer_async(self, image: Picture, **options: Any) -> Detections:
-        """`infer` for `await`: the event loop goes on meanwhile; see `submit`."""
-        import asyncio  # only this needs it
+        """`infer` for `await`; the event loop keeps running. See `submit`."""
+        import asyncio  # imported only here
 
         return await asyncio.wrap_future(self.submit(image, **options))
 
     def _read(self, image: Picture, order: Order) -> tuple[Array, Letterbox]:
-        """The (1, H, W, 3) input of an image, and the way back."""
+        """The (1, H, W, 3) input of an image, and the mapping back to its pixels."""
         pixels, own_order = open_picture(image, order)
         return letterbox(pixels, self.card, own_order)
 
@@ -275,7 +278,7 @@ class Runtime(ABC):
         keep: Keep,
         image: Picture,
     ) -> Detections:
-        """Live rows that count in pixels of the source, with the time of each stage."""
+        """The kept detections in pixels of the source, with the time of each stage."""
         start = time.perf_counter()
         live = keep.choose(raw)
         boxes, labels, masks = box.map_boxes(raw.boxes[live]), raw.labels[live].astype(np.int64), raw.masks[live]
@@ -307,13 +310,13 @@ class Runtime(ABC):
 
 
 class BatchRuntime(Runtime):
-    """A runtime whose graph may have been exported for several images at once."""
+    """A runtime whose graph may have been exported with a batch size above 1."""
 
     @abstractmethod
     def answer(self, x: Array) -> Sequence[Array]:
-        """Run the graph on a (card.batch, H, W, 3) tensor; its outputs in the order of `output_names`.
+        """Run the graph on a (card.batch, H, W, 3) tensor; returns its outputs in the order of `output_names`.
 
-        They may be views into the runtime, valid until its next run.
+        They may be views into the runtime's memory, valid until its next run.
         """
 
     def run(self, x: Array) -> RawOutputs:
@@ -328,26 +331,28 @@ class BatchRuntime(Runtime):
 
 
 def output_names(card: ModelCard) -> tuple[str, ...]:
-    """The outputs of a graph: those of `RawOutputs`, and `BATCH_OUTPUT` where the rows do not tell their image."""
+    """Output names of a graph: those of `RawOutputs`, and `BATCH_OUTPUT` if the number of rows is dynamic."""
     tells = card.batch == 1 or card.rows == "static"
     return RawOutputs._fields if tells else (*RawOutputs._fields, BATCH_OUTPUT)
 
 
 def fill_batch(x: Array, batch: int) -> Array:
-    """(n, H, W, 3) to (batch, H, W, 3): what is missing is black."""
+    """Pad (n, H, W, 3) to (batch, H, W, 3) with black images."""
     missing = batch - len(x)
     return np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) if missing else x
 
 
 def split_rows(outputs: Sequence[Array], batch: int) -> list[RawOutputs]:
-    """The rows of each image, copied out of the outputs of a batch; without `BATCH_OUTPUT` all have equally many."""
+    """Copies of each image's rows in the outputs of a batch; without `BATCH_OUTPUT` all images have the same number of
+    rows."""
     rows, named = outputs[:4], outputs[4:]
     images = named[0] if named else np.repeat(np.arange(batch), len(rows[0]) // batch)
     return [RawOutputs(*(values[images == index] for values in rows)) for index in range(batch)]
 
 
 class FakeRuntime(Runtime):
-    """A runtime without a model: answers what it is told, after a set time. For tests and trials of the pipeline."""
+    """A runtime without a model: returns given outputs after a given time. For tests and experiments with the
+    pipeline."""
 
     def __init__(
         self,
@@ -359,9 +364,10 @@ class FakeRuntime(Runtime):
         """Make one.
 
         Args:
-            card: What it claims to be; by default a two-class model of 64 x 96 pixels.
-            respond: From the (1, H, W, 3) uint8 tensor to the raw outputs; by default one object in the middle.
-            latency_s: Time that every run takes, in seconds.
+            card: Card of the pretended model; by default a two-class model of 64 x 96 pixels.
+            respond: Function from the (1, H, W, 3) uint8 tensor to the raw outputs; by default one object in the
+                middle.
+            latency_s: Time of every run, in seconds.
         """
         super().__init__(card or _FAKE_CARD)
         self.is_closed = False
@@ -374,7 +380,7 @@ class FakeRuntime(Runtime):
         return self._respond(x)
 
     def split(self, count: int) -> list[Runtime]:
-        """As many like it."""
+        """Further runtimes of the same kind."""
         return [FakeRuntime(self.card, self._respond, latency_s=self._latency_s) for _ in range(count - 1)]
 
     def close(self) -> None:
@@ -407,19 +413,20 @@ def _find_middle(x: Array) -> RawOutputs:
 
 
 def warm_up(path: object, runtime: Runtime) -> None:
-    """Run a model once on a plain image, so that a damaged one is found now and the first frame is not the slow one.
+    """Run a model once on a plain image, to detect a damaged file now and to warm up for the first frame.
 
     Raises:
-        ModelFileError: If it does not run, or its outputs are not what the contract says.
+        ModelFileError: If it cannot run, or its outputs do not match the contract.
     """
     height, width = runtime.card.input_size_hw
-    with refusing(path, "the model does not run"):
+    with refusing(path, "the model cannot run"):
         runtime.infer(np.full((height, width, 3), 114, dtype=np.uint8))
 
 
 @contextmanager
 def refusing(path: object, complaint: str) -> Iterator[None]:
-    """Turn whatever an SDK raises, which for a damaged file is anything, into a ModelFileError with this complaint."""
+    """Turn any exception of an SDK, which for a damaged file can be of any type, into a ModelFileError with this
+    message."""
     try:
         yield
     except EdgeError:
@@ -429,18 +436,18 @@ def refusing(path: object, complaint: str) -> Iterator[None]:
 
 
 def check_graph(path: object, card: ModelCard, input_shape: tuple[object, ...], outputs: set[str]) -> None:
-    """Raise ModelFileError unless a graph takes and gives what the contract says.
+    """Raise ModelFileError unless the inputs and outputs of a graph match the contract.
 
     Args:
-        path: The model file, for the message.
-        card: Its card.
+        path: Path of the model file, for the message.
+        card: Card of the model.
         input_shape: Shape of the graph's input as the SDK states it.
         outputs: Names of the graph's outputs.
     """
     expected = (card.batch, *card.input_size_hw, 3)
     if tuple(input_shape) != expected:
         raise ModelFileError(
-            f"{path}: card says input {expected}, the graph takes {tuple(input_shape)}: export it again"
+            f"{path}: the model card gives the input as {expected}, the graph as {tuple(input_shape)}; export it again"
         )
     missing = set(output_names(card)) - outputs
     if missing:

@@ -1,8 +1,8 @@
-"""One file for a model and what belongs to it: card, golden tensors, calibration manifest, report.
+"""One file for a model and its companion files: card, golden tensors, calibration manifest, report.
 
-A bundle is a ZIP archive without compression; `manifest.json` in it names each file with its SHA-256, and the comment
-of the archive is the seal of the whole. What is read is what the manifest lists, nothing else: names that lead
-elsewhere, entries that come twice or unpack to more than they are, are refused before anything is written.
+A bundle is a ZIP archive without compression. `manifest.json` in it lists each file with its SHA-256, and the comment
+of the archive is the seal of the whole. Only files of the manifest are read. Names that lead outside, duplicate
+entries, and entries that unpack to more than their size are refused before anything is written.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ SUFFIX = ".embundle"
 MANIFEST = "manifest.json"
 MODEL_FOLDER = "model/"
 MAX_BYTES = 2_000_000_000
-"""Largest bundle that is read."""
+"""Maximum size of a bundle."""
 MAX_FILES = 2000
 _NAME = re.compile(r"[\w .()+,=@-]+(/[\w .()+,=@-]+)*")
-"""Forward slashes between plain names; `..` is refused apart."""
+"""Plain names separated by forward slashes; `..` is refused separately."""
 _MANIFEST_BYTES = 1_000_000
 _YEAR_ZERO = (1980, 1, 1, 0, 0, 0)
 """Time of every entry, so that equal contents make equal bundles."""
@@ -43,21 +43,21 @@ class Entry:
     """One file in a bundle."""
 
     name: str
-    """Path inside, with forward slashes."""
+    """Path inside the bundle, with forward slashes."""
     bytes: int
-    """Size."""
+    """Size in bytes."""
     sha256: str
-    """Hash of its content, hexadecimal."""
+    """SHA-256 of its content, hexadecimal."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle holds."""
+    """The content of a bundle."""
 
     model: str
-    """Name of the entry that `runtimes.load` opens."""
+    """Name of the file that `runtimes.load` opens."""
     files: tuple[Entry, ...]
-    """All of them but the manifest."""
+    """All files but the manifest."""
     format_version: int = 1
 
     def to_json(self) -> str:
@@ -66,17 +66,17 @@ class Manifest:
 
 
 def is_bundle(path: str | Path) -> bool:
-    """Whether a path is named as a bundle is."""
+    """Whether a path has the suffix of a bundle."""
     return Path(path).suffix == SUFFIX
 
 
 def write_bundle(model: str | Path, output: str | Path, extras: Mapping[str, bytes]) -> Manifest:
-    """Put a model file and what belongs to it into one file.
+    """Pack a model file and its companion files into one file.
 
     Args:
-        model: A model file whose seal is whole; what belongs to it comes along.
-        output: File to write.
-        extras: Name inside, with forward slashes, to content.
+        model: A model file with a valid seal; its companions are included.
+        output: Output file.
+        extras: Name in the bundle, with forward slashes -> content.
 
     Raises:
         ModelFileError, MissingFileError: As `check_seal` does, or if a name cannot be in a bundle.
@@ -96,11 +96,11 @@ def write_bundle(model: str | Path, output: str | Path, extras: Mapping[str, byt
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """What a bundle holds; its seal is checked.
+    """The manifest of a bundle; its seal is checked.
 
     Raises:
         MissingFileError: If there is no such file.
-        ModelFileError: If it is damaged or no bundle.
+        ModelFileError: If it is damaged or not a bundle.
     """
     path = Path(path)
     _check_file(path)
@@ -109,19 +109,19 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def read_entry(path: str | Path, name: str) -> bytes:
-    """The content of one file in a bundle, whose hash is right; raises as `read_manifest` does."""
+    """The content of one file in a bundle, with its hash checked; raises as `read_manifest` does."""
     path = Path(path)
     _check_file(path)
     with _opened(path) as archive:
         manifest = _read_manifest(path, archive)
         entry = next((entry for entry in manifest.files if entry.name == name), None)
         if entry is None:
-            raise ModelFileError(f"{path}: holds no {name}, only {', '.join(e.name for e in manifest.files)}")
+            raise ModelFileError(f"{path}: contains no {name}, only {', '.join(e.name for e in manifest.files)}")
         return _read(path, archive, entry)
 
 
 def unpack_model(path: str | Path, folder: Path) -> Path:
-    """Write the model file of a bundle, and its weights, into a folder; raises as `read_manifest` does.
+    """Write the model file of a bundle, with its weights, into a folder; raises as `read_manifest` does.
 
     Returns:
         The model file.
@@ -137,9 +137,9 @@ def unpack_model(path: str | Path, folder: Path) -> Path:
 
 
 def model_file(path: str | Path) -> Path:
-    """The model file that a path names: itself, or of a bundle the one inside.
+    """The model file of a path: the path itself, or the model inside a bundle.
 
-    A bundle is unpacked once, below the user's cache folder; the seal of the model file guards what lies there.
+    A bundle is unpacked once, below the user's cache folder; the seal of the model file protects the unpacked copy.
     """
     path = Path(path)
     if not is_bundle(path):
@@ -151,11 +151,11 @@ def model_file(path: str | Path) -> Path:
 
 @functools.cache
 def _unpack_once(path: Path, changed_ns: int, size: int) -> Path:
-    """See `model_file`; time and size tell a bundle from its successor of the same name."""
+    """See `model_file`; time and size distinguish a bundle from a newer one with the same name."""
     try:
         folder = _cache_folder() / hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # a system that is read-only, as that of a camera may be
+    except OSError:  # the file system may be read-only, such as that of a camera
         kept = tempfile.TemporaryDirectory(prefix="edge-mrcnn-")
         atexit.register(kept.cleanup)
         folder = Path(kept.name)
@@ -192,18 +192,18 @@ def _opened(path: Path) -> zipfile.ZipFile:
 
 
 def _read_manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
-    """The manifest, which lists exactly what is in the archive."""
+    """The manifest, which must list exactly the files of the archive."""
     found = {info.filename: info for info in archive.infolist()}
     if MANIFEST not in found or found[MANIFEST].file_size > _MANIFEST_BYTES:
         raise ModelFileError(f"{path}: not a bundle of edge-mrcnn: it has no {MANIFEST}")
     if any(i.compress_type != zipfile.ZIP_STORED or i.flag_bits & 1 for i in found.values()):
-        raise ModelFileError(f"{path}: a bundle holds its files as they are, this one is compressed or encrypted")
+        raise ModelFileError(f"{path}: expected a bundle with uncompressed files, this one is compressed or encrypted")
     manifest = _parse(path, archive.read(MANIFEST))
     _check_names(path, manifest)
     listed = {entry.name: entry.bytes for entry in manifest.files}
     there = {name: info.file_size for name, info in found.items() if name != MANIFEST}
     if listed != there or len(archive.infolist()) != len(found):
-        raise ModelFileError(f"{path}: the bundle holds other files than its manifest lists")
+        raise ModelFileError(f"{path}: the files of the bundle are not those of its manifest")
     return manifest
 
 
@@ -221,14 +221,14 @@ def _parse(path: Path, text: bytes) -> Manifest:
 
 
 def _check_names(path: str | Path, manifest: Manifest) -> None:
-    """Raise unless every name stays inside the bundle and the model is among them."""
+    """Raise unless every name stays inside the bundle and the model is listed."""
     names = [entry.name for entry in manifest.files]
     odd = [name for name in names if not _NAME.fullmatch(name) or set(name.split("/")) & {".", ".."}]
     if odd:
         raise ModelFileError(f"{path}: a file in a bundle cannot be named {odd[0]!r}")
     models = [name for name in names if name.startswith(MODEL_FOLDER) and name.count("/") == 1]
     if manifest.model not in models or len(set(names)) != len(names) or len(names) > MAX_FILES:
-        raise ModelFileError(f"{path}: the manifest of the bundle names {len(names)} files and no one model among them")
+        raise ModelFileError(f"{path}: the manifest of the bundle lists {len(names)} files, but not exactly one model")
 
 
 def _read(path: Path, archive: zipfile.ZipFile, entry: Entry) -> bytes:
@@ -237,5 +237,5 @@ def _read(path: Path, archive: zipfile.ZipFile, entry: Entry) -> bytes:
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise ModelFileError(f"{path}: {entry.name} in the bundle is damaged: {error}") from error
     if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise ModelFileError(f"{path}: {entry.name} in the bundle is damaged, its hash is not the one in the manifest")
+        raise ModelFileError(f"{path}: {entry.name} in the bundle is damaged: its hash differs from the manifest")
     return data

@@ -1,8 +1,9 @@
-"""Contours of M x M masks as polygons between the pixels, without making a single pixel of the image.
+"""Contours of M x M masks as polygons, computed without pixels of the image.
 
-Marching squares on all masks at once: where the probability crosses the threshold between two neighbouring cells, a
-corner of the polygon lies. This is the line that `postprocess.paste_mask` draws pixel by pixel, at a cost that does not
-grow with the image. For drawing, polygons, areas and centroids; COCO results and dense masks are made of pixels.
+Marching squares on all masks at once: a corner of the polygon lies between two neighbouring cells, where the
+probability crosses the threshold. This is the line that `postprocess.paste_mask` draws pixel by pixel, at a cost that
+does not grow with the image. It is used for drawing, polygons, areas and centroids; COCO results and dense masks are
+made from pixels.
 
 Source: Lorensen and Cline, Marching Cubes, SIGGRAPH 1987, in two dimensions.
 """
@@ -28,21 +29,22 @@ _SEGMENTS = {
     3: (_RIGHT, _LEFT), 12: (_LEFT, _RIGHT), 10: (_BOTTOM, _TOP), 5: (_TOP, _BOTTOM),
     9: (_TOP, _LEFT), 6: (_RIGHT, _TOP),
 }  # fmt: skip
-"""Corners of a square that are inside (1 upper left, 2 upper right, 4 lower left, 8 lower right) -> the sides where the
-contour enters and leaves it, with the inside on the right."""
+"""Inside corners of a square (1 upper left, 2 upper right, 4 lower left, 8 lower right) -> the sides where the contour
+enters and leaves the square, with the inside on the right."""
 _SECOND = {9: (_BOTTOM, _RIGHT), 6: (_LEFT, _BOTTOM)}
-"""The other segment of squares with two corners inside that do not touch."""
+"""The second segment of squares with two diagonal corners inside."""
 
 
 class Segments(NamedTuple):
-    """Pieces of contours, one per square and two where corners touch.
+    """Segments of contours: one per square, two where corners touch diagonally.
 
-    A contour goes from white squares to black ones and back, as on a chessboard: the first half is in white squares.
-    Sides are numbered through all grids, by twice the cell where they begin, and one more if they go down.
+    A contour alternates between white and black squares, as on a chessboard; the first half of the segments is in white
+    squares. Sides are numbered through all grids: twice the number of the cell where they begin, plus one if they go
+    down.
     """
 
     enter: Array
-    """(E,) intp, the side where the contour enters; none occurs twice."""
+    """(E,) intp, the side where the contour enters; each occurs only once."""
     leave: Array
     """(E,) intp, the side where it leaves."""
 
@@ -111,7 +113,7 @@ def find_largest(rings: Sequence[Array]) -> Array:
 
 
 def _cut(probs: Array, frames_xyxy: Array) -> tuple[Array, Segments]:
-    """The grids of masks, see `_frame`, and the pieces of their contours."""
+    """The grids of masks, see `_frame`, and the segments of their contours."""
     grid = _frame(probs)
     inside = (grid >= MASK_THRESHOLD).view(np.uint8)
     sizes = frames_xyxy[:, 2:] - frames_xyxy[:, :2]
@@ -121,7 +123,7 @@ def _cut(probs: Array, frames_xyxy: Array) -> tuple[Array, Segments]:
 
 
 def _frame(probs: Array) -> Array:
-    """(N, S, S) float32: masks with a border of zeros, S a power of two for quick divisions."""
+    """(N, S, S) float32: masks with a border of zeros, S a power of two for fast division."""
     count, cells = probs.shape[0], probs.shape[-1]
     side = 1 << (cells + 1).bit_length()
     grid = np.zeros((count, side, side), np.float32)
@@ -133,7 +135,7 @@ def _find_segments(inside: Array) -> Segments:
     """The segments in grids of (N, S, S) uint8, 1 inside."""
     side = inside.shape[-1]
     flat = inside.ravel()
-    # Of every square of four cells, those that are inside; as in `_SEGMENTS`.
+    # The inside corners of every square of four cells, as in `_SEGMENTS`.
     codes = flat[: -side - 1] + 2 * flat[1:-side] + 4 * flat[side:-1] + 8 * flat[side + 1 :]
     squares = np.flatnonzero((codes != 0) & (codes != 15))
     codes = codes[squares]
@@ -152,7 +154,7 @@ def _find_segments(inside: Array) -> Segments:
 
 @cache
 def _tabulate(side: int) -> tuple[Array, Array]:
-    """`_SEGMENTS` and `_SECOND` as (2, 16) steps from twice the number of a square to the numbers of its sides."""
+    """`_SEGMENTS` and `_SECOND` as (2, 16) offsets from twice the number of a square to the numbers of its sides."""
     steps = np.array([0, 3, 2 * side, 1])  # upper, right, lower, left
     tables = np.zeros((2, 2, 16), np.intp)
     for table, segments in zip(tables, (_SEGMENTS, _SECOND), strict=True):
@@ -161,7 +163,7 @@ def _tabulate(side: int) -> tuple[Array, Array]:
 
 
 def _walk(segments: Segments, sides: int) -> tuple[Array, list[int]]:
-    """The numbers of all segments, ring after ring, and where each ring ends; grids have `sides` sides in all."""
+    """The numbers of all segments in ring order, and the end of each ring; the grids have `sides` sides in total."""
     count = len(segments.enter)
     following = _follow(segments, sides)
     white, ends = _walk_rings(following[following[: count // 2]].tolist())
@@ -172,7 +174,7 @@ def _walk(segments: Segments, sides: int) -> tuple[Array, list[int]]:
 
 
 def _follow(segments: Segments, sides: int) -> Array:
-    """(E,) the number of the segment that each one leads to; grids have `sides` sides in all."""
+    """(E,) the number of the segment after each one; the grids have `sides` sides in total."""
     count = len(segments.enter)
     number = np.empty(sides, np.min_scalar_type(count))
     number[segments.enter] = np.arange(count)
@@ -181,7 +183,7 @@ def _follow(segments: Segments, sides: int) -> Array:
 
 
 def _walk_rings(following: list[int]) -> tuple[list[int], list[int]]:
-    """The rings of a permutation, which is used up: all its numbers, ring after ring, and where each ring ends."""
+    """The rings of a permutation, which is consumed: all its numbers in ring order, and the end of each ring."""
     order: list[int] = []
     ends: list[int] = []
     for start in range(len(following)):
@@ -197,11 +199,11 @@ def _walk_rings(following: list[int]) -> tuple[list[int], list[int]]:
 
 
 def _cross(grid: Array, sides: Array) -> Array:
-    """(E,) float32: where the contour crosses sides, as a share of the way from their first cell to the second."""
+    """(E,) float32: where the contour crosses sides, as a share of the distance from their first cell to the second."""
     values = grid.ravel()
     first = sides // 2
     second = first + np.where(sides & 1, grid.shape[-1], 1)
-    # What is no number is outside.
+    # NaN counts as outside.
     low = np.fmax(values.take(first), 0)
     high = np.fmax(values.take(second), 0)
     share: Array = (MASK_THRESHOLD - low) / (high - low)
@@ -209,7 +211,7 @@ def _cross(grid: Array, sides: Array) -> Array:
 
 
 def _place(sides: Array, grid: Array, cells: int, frames_xyxy: Array, image_size_hw: tuple[int, int]) -> Array:
-    """(E, 2) float32, x y in pixels of the image: where the contour crosses sides of the grids.
+    """(E, 2) float32, x y in pixels of the image: points where the contour crosses sides of the grids.
 
     Args:
         sides: (E,) intp, numbers of sides; see `Segments`.

@@ -1,7 +1,7 @@
-"""Objects that cross a line or are in a zone, each counted once by its number from `runtimes.tracker`.
+"""Objects that cross a line or are in a zone, each counted once by its track number from `runtimes.tracker`.
 
-An object is where it stands: the middle of the lower edge of its box. Close to a border nothing changes, so that a box
-that trembles there counts once; an object that is hidden for a while is judged by where it comes out.
+The position of an object is the middle of the lower edge of its box. Nothing changes close to a border, so that a box
+that jitters there counts only once. An object that is hidden for a while is counted by where it reappears.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ Array = NDArray[Any]
 Point = tuple[float, float]
 
 MARGIN = 0.005
-"""How far beyond a border an object must be to have passed it, in shares of the picture's smaller side."""
+"""Distance beyond a border from which an object has passed it, in shares of the image's smaller side."""
 FORGET_S = 2.0
-"""Seconds after which an object that is not seen is no longer in its zone; as `TrackerConfig.max_lost_s`."""
+"""Seconds without detection after which an object has left its zone; as `TrackerConfig.max_lost_s`."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line from one point to another; walking along it, its left side is where "in" comes from."""
+    """A line from one point to another. Seen along the line, "in" means from left to right."""
 
     name: str
     start: Point
-    """x y in shares of the picture's width and height, from the upper left corner."""
+    """x y in shares of the image's width and height, from the upper left corner."""
     end: Point
     """x y, the same."""
 
 
 @dataclass(frozen=True)
 class Zone:
-    """An area with straight borders."""
+    """A polygon."""
 
     name: str
     points: tuple[Point, ...]
-    """Corners, each x y in shares of the picture's width and height, from the upper left corner."""
+    """Corners, each x y in shares of the image's width and height, from the upper left corner."""
 
 
 class Event(NamedTuple):
-    """Something that happened to one object."""
+    """An event of one object."""
 
     kind: str
     """"crossed", "entered" or "left"."""
@@ -76,9 +76,9 @@ class ZoneCount:
     """Objects of one zone."""
 
     inside: dict[int, str] = field(default_factory=dict)
-    """Number of each object that is inside now, to its class."""
+    """Track number of each object inside -> its class."""
     entered: Counter[str] = field(default_factory=Counter)
-    """Objects that came in or were in when first seen, by class."""
+    """Objects that entered or were inside when first seen, by class."""
 
 
 class PlaceCounter:
@@ -91,14 +91,14 @@ class PlaceCounter:
         self._clear_of: dict[Line, dict[int, Array]] = defaultdict(dict)
 
     def update(self, found: Detections, time_s: float) -> list[Event]:
-        """Take the numbered detections of the next frame.
+        """Process the tracked detections of the next frame.
 
         Args:
             found: Detections with `ids`; those without a number do not count.
-            time_s: When the frame was taken, in seconds.
+            time_s: Time of the frame, in seconds.
 
         Returns:
-            What happened since the last frame.
+            Events since the last frame.
         """
         height, width = found.image_size_hw
         scale = np.array([width, height], dtype=np.float64)
@@ -143,7 +143,7 @@ class PlaceCounter:
                 yield Event("crossed", line.name, "out", number, label)
 
     def _visit(self, number: int, label: str, position: Array, scale: Array) -> Iterator[Event]:
-        """Let an object enter or leave each zone."""
+        """Update the visits of each zone with an object's position."""
         for zone, count in self.zones.items():
             corners = (np.array(zone.points) * scale).astype(np.float32)
             depth = cv2.pointPolygonTest(corners, (float(position[0]), float(position[1])), True)
@@ -186,7 +186,7 @@ def _side(start: Array, end: Array, point: Array) -> float:
 
 
 def _is_crossing(before: Array, after: Array, start: Array, end: Array) -> bool:
-    """Whether the way between two points meets the line between two others."""
+    """Whether the segment between two points meets the segment between two others."""
     changes_sides = _side(start, end, before) * _side(start, end, after) < 0
     if not changes_sides:
         return False
@@ -197,11 +197,11 @@ def parse_line(text: str, name: str) -> Line:
     """Read "[NAME=]x0,y0,x1,y1".
 
     Args:
-        text: What the user wrote; coordinates in shares of the picture, in [0, 1].
-        name: The name where the text has none.
+        text: Text of the user; coordinates in shares of the image, in [0, 1].
+        name: The name if the text has none.
 
     Raises:
-        UsageError: If the text is no line.
+        UsageError: If the text is not a line.
     """
     name, numbers = _split(text, name)
     values = _parse_shares(f"--line {text}", numbers)
@@ -232,5 +232,5 @@ def _parse_shares(option: str, text: str) -> list[float]:
     except ValueError:
         raise UsageError(f"{option}: expected numbers, got {text!r}") from None
     if not all(0 <= value <= 1 for value in values):
-        raise UsageError(f"{option}: expected shares of the picture, from 0 to 1")
+        raise UsageError(f"{option}: expected shares of the image, from 0 to 1")
     return values

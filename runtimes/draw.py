@@ -1,7 +1,7 @@
-"""Overlays: translucent masks with a crisp contour, label chips, a small panel of figures.
+"""Overlays: translucent masks with a sharp contour, labels, and a small text panel.
 
-Drawing happens in place and only inside the boxes, from polygons and rendered words that are kept, so that it keeps up
-with a 1080p camera. Sizes follow the image.
+Drawing is done in place and only inside the boxes, from polygons and from cached images of words, fast enough for a
+1080p camera. Sizes depend on the image.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ PALETTE: tuple[Color, ...] = (
     (172, 220, 60),
     (214, 176, 255),
 )
-"""RGB. Hues in the order of Okabe and Ito (distinct for colour-blind eyes), brighter, since they lie on photographs."""
+"""RGB. Hues in the order of Okabe and Ito (distinct for colour-blind eyes), brighter because they are drawn on
+photographs."""
 _BGR_PALETTE = tuple((blue, green, red) for red, green, blue in PALETTE)
 FONT = cv2.FONT_HERSHEY_DUPLEX
 SMALLEST_FONT = 0.34
-"""OpenCV's scale of the smallest text that can be read."""
+"""OpenCV's font scale of the smallest readable text."""
 FILL = 0.42
-"""Share of the colour in the fill of a mask; the rest is the picture."""
+"""Opacity of the fill of a mask."""
 
 SMOOTHING = 0.7
-"""How far a drawn contour may be off the mask, in pixels."""
+"""Maximum distance of a drawn contour from the mask, in pixels."""
 _SHIFT = 4
 """Bits of the fraction of a pixel in the coordinates that OpenCV draws."""
 _HALF = 1 << (_SHIFT - 1)
 _NO_RING = np.zeros((0, 2), np.float32)
 _KEPT = 2048
-"""Rendered words that are kept: a hundred scores in each of ten colours, and names."""
+"""Maximum number of cached words: a hundred scores in each of ten colours, and names."""
 
 
 class Style(NamedTuple):
@@ -71,7 +72,7 @@ class Style(NamedTuple):
 
 
 class Outlines(Protocol):
-    """Masks as they are drawn."""
+    """Masks as polygons."""
 
     @property
     def contours(self) -> Sequence[Sequence[Array]]:
@@ -79,9 +80,9 @@ class Outlines(Protocol):
 
 
 class Objects(Protocol):
-    """What is drawn: the part of `runtimes.types.Detections` that a picture needs.
+    """What is drawn: the attributes of `runtimes.types.Detections` that drawing needs.
 
-    Detections draw themselves by this module, so it names what it takes from them instead of importing them.
+    Detections draw themselves with this module, so it declares these attributes instead of importing the class.
     """
 
     @property
@@ -98,7 +99,7 @@ class Objects(Protocol):
 
     @property
     def ids(self) -> Array | None:
-        """(N,) int64 numbers of a tracker, -1 for none yet."""
+        """(N,) int64 track numbers, -1 for none yet."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,7 +113,7 @@ class Objects(Protocol):
 
 
 class Rect(NamedTuple):
-    """A plate in the image, in pixels; right and bottom are outside."""
+    """A label's rectangle in the image, in pixels; right and bottom are exclusive."""
 
     left: int
     top: int
@@ -128,14 +129,14 @@ def draw_detections(
     style: Style | None = None,
     order: Order = "rgb",
 ) -> Array:
-    """Draw detections into an image, the best on top.
+    """Draw detections into an image, those with the highest scores on top.
 
     Args:
-        image: (H, W, 3) uint8 of the size that was inferred; changed in place.
+        image: (H, W, 3) uint8 of the inferred size; changed in place.
         found: Objects of that image.
-        by_instance: A colour per object instead of per class; by default only where the model knows one class.
+        by_instance: One colour per object instead of per class; by default only for models with one class.
         style: Sizes of lines and text; by default those that fit the image.
-        order: Of the image's channels.
+        order: Channel order of the image.
 
     Returns:
         The same image.
@@ -165,7 +166,7 @@ def draw_detections(
 
 
 def to_polygons(contours: Sequence[Sequence[Array]]) -> list[list[Array]]:
-    """Rings as OpenCV draws them, without corners that change less than `SMOOTHING`.
+    """Rings in OpenCV's format, without corners that move the line by less than `SMOOTHING`.
 
     Args:
         contours: The rings of each mask, (K, 2) float32 each, x y in pixels of the image.
@@ -173,10 +174,10 @@ def to_polygons(contours: Sequence[Sequence[Array]]) -> list[list[Array]]:
     Returns:
         For each mask its polygons, (K', 1, 2) int32 each, in 1/16 of a pixel, from the centre of the first pixel.
     """
-    # Corners of all rings at once, which are many and short.
+    # All rings at once, because they are many and short.
     corners = np.concatenate([_NO_RING, *chain.from_iterable(contours)])
     fixed = ((corners - 0.5) * (1 << _SHIFT)).astype(np.int32)
-    # Steps of a pixel each would become a quad when a thick smooth line is drawn: a few long ones are as good.
+    # OpenCV draws each pixel-long step of a thick smooth line as a quad; a few longer steps look the same.
     tolerance = SMOOTHING * (1 << _SHIFT)
     polygons: list[list[Array]] = []
     start = 0
@@ -191,7 +192,7 @@ def to_polygons(contours: Sequence[Sequence[Array]]) -> list[list[Array]]:
 
 
 def fill_polygons(image: Array, polygons: Sequence[Array], color: Color) -> None:
-    """Tint what lies inside polygons (those of `to_polygons`) and outside of the holes in them, in place."""
+    """Tint the inside of polygons (those of `to_polygons`), without the holes in them, in place."""
     if not polygons:
         return
     corners = polygons[0] if len(polygons) == 1 else np.concatenate(polygons)
@@ -207,8 +208,8 @@ def fill_polygons(image: Array, polygons: Sequence[Array], color: Color) -> None
 
 def draw_polygons(image: Array, polygons: Sequence[Array], color: Color, style: Style) -> None:
     """Draw the borders of polygons (those of `to_polygons`), in place."""
-    # OpenCV's smooth thick lines take three times as long. Steps are not seen in a line of three pixels, and a smooth
-    # line of one over a plain one of two hides them.
+    # OpenCV's anti-aliased thick lines take three times as long. Steps are invisible in a line of three pixels, and an
+    # anti-aliased line of one pixel over a plain one of two hides them.
     if style.line > 1:
         cv2.polylines(image, polygons, True, color, style.line, cv2.LINE_8, _SHIFT)
     if style.line < 3:
@@ -222,11 +223,12 @@ def draw_box(image: Array, box_xyxy: Array, color: Color, style: Style) -> None:
 
 
 def draw_chips(image: Array, found: Objects, colors: Sequence[Color], style: Style, order: Order = "rgb") -> None:
-    """Label objects, the best first; a label that would cover another is left out."""
+    """Label objects, those with the highest scores first; a label that would cover another is left out."""
     taken: list[Rect] = []
     rows = zip(found.labels.tolist(), found.scores.tolist(), found.masks.contours, colors, strict=True)
     for row, (label, score, rings, color) in enumerate(rows):
-        # Apart, since words are kept: a hundred scores and a few names, not every pair of them.
+        # Name and score are separate words, because words are cached: a hundred scores and a few names instead of all
+        # pairs.
         name = render_word(f"{_number(found, row)}{found.names[label]} ", color, style, (style.pad, 0), order)
         share = render_word(f"{score:.0%}", color, style, (0, style.pad), order)
         size = (name.shape[1] + share.shape[1], name.shape[0])
@@ -240,14 +242,14 @@ def draw_chips(image: Array, found: Objects, colors: Sequence[Color], style: Sty
 
 @lru_cache(maxsize=_KEPT)
 def render_word(text: str, color: Color, style: Style, margins: tuple[int, int], order: Order = "rgb") -> Array:
-    """(h, w, 3) uint8: a word on a ground of this colour, as high as a chip; not to be changed.
+    """(h, w, 3) uint8: a word on a background of this colour, as high as a label; read-only.
 
     Args:
         text: The word.
-        color: Of the ground.
+        color: Colour of the background.
         style: Sizes.
         margins: Pixels to the left and to the right.
-        order: Of the channels of colour and word.
+        order: Channel order of colour and word.
     """
     (text_w, _), _ = cv2.getTextSize(text, FONT, style.font_scale, 1)
     (_, text_h), baseline = cv2.getTextSize("g", FONT, style.font_scale, 1)
@@ -259,27 +261,27 @@ def render_word(text: str, color: Color, style: Style, margins: tuple[int, int],
 
 
 def put_word(image: Array, word: Array, left: int, top: int) -> None:
-    """Copy a word into the image, as far as it fits, in place."""
+    """Copy a word into the image, clipped at its edges, in place."""
     part = image[top : top + word.shape[0], left : left + word.shape[1]]
     part[:] = word[: part.shape[0], : part.shape[1]]
 
 
 def _number(found: Objects, row: int) -> str:
-    """The number that a tracker gave an object, before its name."""
+    """The track number of an object, before its name."""
     if found.ids is None or found.ids[row] < 0:
         return ""
     return f"#{found.ids[row]} "
 
 
 def _anchor(rings: Sequence[Array], box_xyxy: Array) -> tuple[int, int]:
-    """Where a label belongs: x y of the highest point of the mask, or of the box if the mask is empty."""
+    """Anchor of a label: x y of the highest point of the mask, or of the box if the mask is empty."""
     highest = [ring[ring[:, 1].argmin()].tolist() for ring in rings]
     x, y = min(highest, key=lambda point: point[1], default=box_xyxy[:2])
     return round(float(x)), round(float(y))
 
 
 def place_chip(size_wh: tuple[int, int], anchor_xy: tuple[int, int], image_hw: tuple[int, ...]) -> Rect:
-    """A plate above the anchor or, without room, below it; always inside the image."""
+    """A label's rectangle above the anchor or, without room, below it; always inside the image."""
     width, height = size_wh
     x, y = anchor_xy
     image_height, image_width = image_hw
@@ -290,13 +292,13 @@ def place_chip(size_wh: tuple[int, int], anchor_xy: tuple[int, int], image_hw: t
 
 
 def is_free(rect: Rect, taken: Sequence[Rect]) -> bool:
-    """Whether a plate shares no pixel with others."""
+    """Whether a rectangle shares no pixel with others."""
     x0, y0, x1, y1 = rect
     return all(x1 <= left or right <= x0 or y1 <= top or bottom <= y0 for left, top, right, bottom in taken)
 
 
 def _text_color(color: Color, order: Order) -> Color:
-    """Black or white, whichever is easier to read on this colour (Rec. 709 luma)."""
+    """Black or white, whichever has more contrast on this colour (Rec. 709 luma)."""
     red, green, blue = color if order == "rgb" else color[::-1]
     luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return (16, 16, 16) if luma > 110 else (255, 255, 255)

@@ -14,7 +14,7 @@ def draw_counts(image: Array, counter: PlaceCounter, *, style: Style | None = No
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        counter: What counts the objects of this picture's source.
+        counter: Counter of this image's source.
         style: Sizes of lines and text; by default those that fit the image.
 
     Returns:
@@ -32,23 +32,23 @@ def draw_counts(image: Array, counter: PlaceCounter, *, style: Style | None = No
         points = (np.array(zone.points) * scale).round().astype(np.int32)
         _draw_border(image, points, style, is_closed=True)
         now, in_all = len(visited.inside), sum(visited.entered.values())
-        text = f"{zone.name}: {now} now, {in_all} in all"
+        text = f"{zone.name}: {now} inside, {in_all} in total"
         _draw_plate(image, text, points.min(axis=0), style, is_centred=False)
     return image
 
 
 def _draw_border(image: Array, points: Array, style: Style, *, is_closed: bool) -> None:
-    """Draw a white line with a dark edge, which shows on any ground."""
+    """Draw a white line with a dark edge, which is visible on any background."""
     cv2.polylines(image, [points], is_closed, (16, 16, 16), style.line + 2, cv2.LINE_AA)
     cv2.polylines(image, [points], is_closed, (245, 245, 245), style.line, cv2.LINE_AA)
 
 
 def _draw_plate(image: Array, text: str, anchor_xy: Array, style: Style, *, is_centred: bool) -> None:
-    """Write on a dark translucent plate above a point, in its middle or from there to the right."""
+    """Write on a dark translucent rectangle above a point, centred or starting there."""
     (text_w, text_h), baseline = cv2.getTextSize(text, FONT, style.font_scale, 1)
     width, height = text_w + 2 * style.pad, text_h + baseline + style.pad
     x, y = anchor_xy.round().astype(int).tolist()
-    # `place_chip` begins half a height left of the point that it is given.
+    # `place_chip` starts half a height left of its anchor.
     anchor_x = x + height // 2
     if is_centred:
         anchor_x -= width // 2

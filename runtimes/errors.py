@@ -8,7 +8,7 @@
     ├── ModelFileError (ValueError)        a model file that is damaged or not ours
     ├── ImageError (ValueError)            an image that cannot be decoded or has a wrong shape
     ├── SourceError (OSError)              a camera, stream or video that cannot be opened or read; see its `code`
-    ├── UnavailableError (OSError)          a disk, file or port that cannot be had at present
+    ├── UnavailableError (OSError)          a disk, file or port that is unavailable at present
     ├── InferenceError (RuntimeError)      the model hangs, or fails again and again
     ├── DataError (ValueError)             annotations or calibration data that cannot be used
     └── GateError (RuntimeError)           a parity or accuracy gate failed (exit code 3)
@@ -20,13 +20,13 @@ from __future__ import annotations
 
 
 class EdgeError(Exception):
-    """Base of every error that a user can mend; the command line prints it as one line."""
+    """Base of every error that a user can fix; the command line prints it as one line."""
 
     exit_code = 1
 
 
 class UsageError(EdgeError, ValueError):
-    """An option or argument that cannot work."""
+    """An option or argument that is not valid."""
 
     exit_code = 2
 
@@ -58,15 +58,15 @@ class SourceError(EdgeError, OSError):
         """Make one.
 
         Args:
-            message: What is wrong, in words.
-            code: What is wrong, for programs; see `runtimes.sources.CODES`.
+            message: Description of the error.
+            code: Kind of error, for programs; see `runtimes.sources.CODES`.
         """
         super().__init__(message)
         self.code = code
 
 
 class UnavailableError(EdgeError, OSError):
-    """A disk, file or port that cannot be had at present: the option is right, another moment may do."""
+    """A disk, file or port that is not available now: the option is valid, and a later attempt may succeed."""
 
 
 class InferenceError(EdgeError, RuntimeError):
@@ -78,13 +78,13 @@ class DataError(EdgeError, ValueError):
 
 
 class GateError(EdgeError, RuntimeError):
-    """A parity or accuracy gate failed; what was made is kept under a name that says so."""
+    """A parity or accuracy check failed; the result is kept under a name that says so."""
 
     exit_code = 3
 
 
 def one_line(error: BaseException, limit: int = 160) -> str:
-    """What an SDK's error says, its white space folded and its length limited, to go into one of our messages."""
+    """The message of an SDK's error on one line, with limited length, for use in our messages."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:  # without its number
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
@@ -92,10 +92,10 @@ def one_line(error: BaseException, limit: int = 160) -> str:
 
 
 def expect_text(name: str) -> None:
-    """Refuse the name of a file that is no text: libraries crash on its bytes, and no message can show them.
+    """Refuse a file name that is not valid text: libraries crash on its bytes, and no message can show them.
 
     Raises:
-        UsageError: If it holds bytes that are not UTF-8.
+        UsageError: If it contains bytes that are not UTF-8.
     """
     try:
         name.encode()

@@ -1,11 +1,10 @@
-"""Golden tensors: pictures and the answers to them, inside the artefact, so that a device can check itself.
+"""Golden tensors: images and their expected detections, inside the model file, so that a device can check itself.
 
-A runtime can compute wrongly without a word: OpenVINO 2025.4 to 2026.0 does so with INT8 on Arm. Whoever makes an
-artefact records what it answers to a few generated pictures; `edge-mrcnn verify` asks again on the device. Beside
-that lies what torch answered in FP32, in case the machine that recorded it was itself the wrong one.
-
-Each format keeps the record where it keeps its card. It is an .npz: pictures as PNG, boxes and scores in float32,
-masks of the best rows in 12 bits. No picture of a user is in it.
+A runtime can silently compute wrong results: OpenVINO 2025.4 to 2026.0 does so with INT8 on Arm. The export records the
+model's outputs for a few generated images, and `edge-mrcnn verify` compares with them on the device. The outputs of
+torch in FP32 are recorded as well, in case the exporting machine itself computes wrong results. Each format stores the
+record in the same place as the model card. It is an .npz: images as PNG, boxes and scores in float32, masks of the best
+rows in 12 bits. It contains no image of a user.
 """
 
 from __future__ import annotations
@@ -33,72 +32,75 @@ from runtimes.parity import Parity, Tolerance, compare_answers, live_rows
 from runtimes.preprocess import decode_image
 
 MASKS = 8
-"""Masks that are kept of each answer, those of the best scores; of the other rows boxes, scores and labels."""
+"""Number of recorded masks per image, those with the highest scores; of the other rows only boxes, scores and labels
+are kept."""
 MASK_STEPS = 4095
-"""Steps of a mask probability in the record."""
+"""Quantization steps of a mask probability in the record."""
 MAX_BYTES = 64_000_000
-"""A record that unpacks to more is damaged."""
+"""Maximum unpacked size of a record; a larger one is damaged."""
 
 EXPECTED = {
     "fp32": Tolerance(),
     "fp16": Tolerance(box_px=1.0, score=0.05, mask=0.4, matched=0.9, surplus=0.1, margin=0.05, quantile=0.9),
     "int8": Tolerance(box_px=3.0, score=0.1, mask=0.4, matched=0.8, surplus=0.2, margin=0.1, quantile=0.5),
 }
-"""Precision to how far an artefact may be from its own record: two to four times what other instruction sets gave, see
-docs/verification.md. Rounding moves single weak detections; a runtime that computes wrongly moves the median too."""
+"""Precision -> tolerance between a model file's outputs and its own record: two to four times the differences of other
+instruction sets, see docs/verification.md. Rounding changes single weak detections; a runtime with wrong results also
+changes the median."""
 
 REFERENCE = {
     "fp32": EXPECTED["fp32"],
     "fp16": EXPECTED["fp16"],
     "int8": Tolerance(box_px=np.inf, score=np.inf, mask=np.inf, matched=0.5, surplus=np.inf, margin=0.2),
 }
-"""Precision to how far it may be from torch. How much INT8 loses is for a report; here only a collapse is caught."""
+"""Precision -> tolerance to torch. The accuracy drop of INT8 is measured by a report; this only detects a complete
+failure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """One picture and what is expected of it."""
+    """One image and its expected outputs."""
 
     name: str
     """What it shows: "empty", "sparse" or "crowded"."""
     image: Array
     """(1, H, W, 3) uint8 RGB, the input tensor."""
     reference: RawOutputs
-    """What torch answered in FP32: live rows, the masks of the first of them."""
+    """Outputs of torch in FP32: detections, and the masks of the first of them."""
     expected: RawOutputs
-    """What this artefact answered where it was made."""
+    """Outputs of this model file on the exporting machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """All that an artefact carries to be checked by."""
+    """The record for checking a model file."""
 
     cases: tuple[Golden, ...]
-    """The pictures."""
+    """The images."""
     made_on: str
-    """Machine and runtime that gave the expected answers, such as "x86_64, onnxruntime 1.22"."""
+    """Machine and runtime of the expected outputs, such as "x86_64, onnxruntime 1.22"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a check of one picture, or of all, found."""
+    """Result of the check of one image, or of all."""
 
     name: str
-    """The picture, or "all"."""
+    """Name of the image, or "all"."""
     expected: Parity
-    """Against the artefact's own record."""
+    """Comparison with the file's own record."""
     reference: Parity
-    """Against torch in FP32."""
+    """Comparison with torch in FP32."""
     passes: bool
     """Whether both are within tolerance."""
 
 
 def make_record(runtime: Runtime, pictures: Iterable[tuple[str, Array, RawOutputs]]) -> Record:
-    """Ask an opened artefact and note its answers.
+    """Record the outputs of an opened model.
 
     Args:
-        runtime: The artefact, on a machine that is trusted.
-        pictures: Name, (1, H, W, 3) uint8 input tensor and torch's answer of each.
+        runtime: The model, on a machine that is trusted.
+        pictures: Name, (1, H, W, 3) uint8 input tensor and torch's outputs of each image.
     """
     cases = tuple(
         Golden(name=name, image=image, reference=_shortened(reference), expected=_shortened(runtime.run(image)))
@@ -108,22 +110,22 @@ def make_record(runtime: Runtime, pictures: Iterable[tuple[str, Array, RawOutput
 
 
 def count_detections(record: Record, card: ModelCard) -> int:
-    """How many detections a device will be checked on: those that are clear of the thresholds."""
+    """Number of detections that a device checks: those that are clear of the thresholds."""
     answers = [case.expected for case in record.cases]
     return compare_answers(answers, answers, card, tolerance_of(card.precision)).detections
 
 
 def attach(path: str | Path | ModelFile, record: Record) -> None:
-    """Put a record into a model file, in place of the one that it has.
+    """Write a record into a model file, in place of an earlier one.
 
     Raises:
-        UsageError: If it is a bundle, which is not changed.
+        UsageError: If it is a bundle, which cannot be changed.
     """
     ModelFile(path).write_golden(pack(record))
 
 
 def remove(path: str | Path | ModelFile) -> None:
-    """Take the record out of a model file, where its size counts; raises as `attach` does."""
+    """Remove the record from a model file, to save space; raises as `attach` does."""
     ModelFile(path).write_golden(None)
 
 
@@ -135,15 +137,15 @@ def read(path: str | Path | ModelFile) -> Record:
     """
     data = ModelFile(path).golden
     if data is None:
-        raise ModelFileError(f"{path}: no golden tensors in it to verify by; export it again")
+        raise ModelFileError(f"{path}: no golden tensors to verify with; export it again")
     with refusing(path, "its golden tensors are damaged"):
         return unpack(data)
 
 
 def renew(source: str | Path | ModelFile, path: str | Path | ModelFile) -> None:
-    """Give what was made from an artefact, by quantizing it, a record of its own: same pictures, new answers.
+    """Give a quantized model file a record of its own: the same images, new outputs.
 
-    An artefact without a record leads to one without.
+    If the source has no record, the quantized file gets none.
     """
     data = ModelFile(source).golden
     if data is None:
@@ -155,11 +157,11 @@ def renew(source: str | Path | ModelFile, path: str | Path | ModelFile) -> None:
 
 
 def check(runtime: Runtime, record: Record) -> list[Outcome]:
-    """Ask an opened artefact again.
+    """Compare the outputs of an opened model with a record.
 
     Returns:
-        One outcome for each picture, and at the end one for all of them, whose verdict counts: the quantiles of a
-        few detections are no measure.
+        One outcome per image, and at the end one for all of them, which decides: quantiles of a few detections are too
+        unstable.
     """
     precision = precision_of(runtime)
     answers = [live_rows(runtime.run(case.image)) for case in record.cases]
@@ -169,13 +171,13 @@ def check(runtime: Runtime, record: Record) -> list[Outcome]:
 
 
 def precision_of(runtime: Runtime) -> str:
-    """Key of `EXPECTED`: the card's precision, or "fp16" where the runtime computes the rest in half precision."""
+    """Key of `EXPECTED`: the card's precision, or "fp16" if the runtime computes float layers in half precision."""
     halved = runtime.describe().get("float layers") in ("f16", "bf16")
     return "fp16" if halved and runtime.card.precision == "fp32" else runtime.card.precision
 
 
 def tolerance_of(precision: str) -> Tolerance:
-    """How far an artefact of a precision may be from its own record; of an unknown one as far as INT8."""
+    """Tolerance between a model file of a precision and its own record; INT8's for an unknown precision."""
     return EXPECTED.get(precision, EXPECTED["int8"])
 
 
@@ -220,7 +222,7 @@ def pack(record: Record) -> bytes:
 
 
 def unpack(data: bytes) -> Record:
-    """What `pack` packed. Raises whatever numpy, zipfile and json do for something else."""
+    """Unpack the bytes of `pack`. Raises any exception of numpy, zipfile and json for other bytes."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
             raise ValueError(f"they unpack to more than {MAX_BYTES:,} bytes")
@@ -240,13 +242,13 @@ def _read_case(arrays: Any, name: str) -> Golden:
 
 
 def _shortened(raw: RawOutputs) -> RawOutputs:
-    """Live rows, with the masks of the first of them."""
+    """Detections, with the masks of the first of them."""
     rows = live_rows(raw)
     return rows._replace(masks=rows.masks[:MASKS])
 
 
 def _narrow(field: str, values: Array) -> Array:
-    """A field in the type in which it is kept."""
+    """A field in its storage type."""
     if field == "masks":
         values = np.rint(values * MASK_STEPS)
     return values.astype({"masks": np.uint16, "labels": np.int32}.get(field, np.float32))

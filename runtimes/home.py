@@ -1,4 +1,4 @@
-"""Folders of the user who runs this, also where there is none: a container may run under any number."""
+"""Folders of the current user, who may have no home: a container may run under any user id."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ def user_folder(variable: str, below_home: str) -> Path:
     """A folder for files of one kind; it may not exist yet.
 
     Args:
-        variable: Environment variable that names it, such as "XDG_CACHE_HOME".
-        below_home: Where it is else, such as ".cache"; below a private temporary folder for a user without a home.
+        variable: Environment variable with its path, such as "XDG_CACHE_HOME".
+        below_home: Default below the home folder, such as ".cache"; a user without a home gets a private temporary
+            folder.
 
     Raises:
-        UnavailableError: If that temporary folder is another user's.
+        UnavailableError: If that temporary folder belongs to another user.
 
     Source: XDG Base Directory Specification, 0.8.
     """
@@ -25,7 +26,7 @@ def user_folder(variable: str, below_home: str) -> Path:
         return Path(named)
     try:
         home = Path.home()
-    except RuntimeError:  # neither HOME nor an entry in the list of users
+    except RuntimeError:  # neither HOME nor an entry in the user database
         home = _private_folder()
     return home / below_home
 
@@ -34,7 +35,7 @@ def _private_folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"edge-mrcnn-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
-    # Everybody can make a folder of this name first, and put into it what we would trust.
+    # Any user can create a folder of this name first, and put files into it that we would trust.
     if found.st_uid != os.getuid() or found.st_mode & 0o077 or folder.is_symlink():
         raise UnavailableError(f"{folder}: is not private to this user; set HOME to a folder that is")
     return folder

@@ -1,6 +1,7 @@
-"""Height and width of an image from its first bytes, so that a picture bomb is refused before it is decoded.
+"""Height and width of an image from its first bytes, so that an oversized image is refused before it is decoded.
 
-A file of 100 KB can claim 30000 x 30000 pixels and cost gigabytes to decode. Knows PNG, JPEG, WebP, BMP and TIFF.
+A file of 100 KB can claim 30000 x 30000 pixels and need gigabytes to decode. PNG, JPEG, WebP, BMP and TIFF are
+supported.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def _jpeg(data: bytes) -> Size:
     while True:
         marker, code, length = struct.unpack_from(">BBH", data, position)
         if marker != 0xFF:
-            raise ValueError("not at a segment")
+            raise ValueError("no segment where one is expected")
         if code == 0xFF:  # fill byte
             position += 1
         elif 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
@@ -56,7 +57,7 @@ def _webp(data: bytes) -> Size:
     """Source: WebP container specification and RFC 6386, section 9.1."""
     kind = data[12:16]
     if data[8:12] != b"WEBP":
-        raise ValueError("another RIFF file")
+        raise ValueError("a RIFF file of another kind")
     if kind == b"VP8X":
         return 1 + int.from_bytes(data[27:30], "little"), 1 + int.from_bytes(data[24:27], "little")
     if kind == b"VP8L":

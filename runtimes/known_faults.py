@@ -1,7 +1,7 @@
-"""Combinations of runtime, version and processor that are known to compute wrongly, and what to do instead.
+"""Combinations of runtime, version and processor that are known to compute wrong results, and alternatives.
 
-Seen on emulated Raspberry Pi 4 and 5 with one INT8 model per version; https://github.com/openvinotoolkit/openvino
-issue 34673 reports the same on a real Arm processor.
+Seen on emulated Raspberry Pi 4 and 5 with one INT8 model per version; https://github.com/openvinotoolkit/openvino issue
+34673 reports the same on a real Arm processor.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from runtimes.board import Board
 from runtimes.model_card import ModelCard
 
 WRONG_ON_ARM = ((2025, 4), (2026, 2))
-"""OpenVINO from the first to before the second computes INT8 wrongly on Arm and says nothing."""
+"""OpenVINO versions from the first up to, but without, the second silently compute wrong INT8 results on Arm."""
 
 
 def advise(card: ModelCard, board: Board, openvino: str | None = None) -> list[str]:
-    """What is known to go wrong with such a model on such a machine.
+    """Known faults of such a model on such a machine.
 
     Args:
-        card: Of the model.
+        card: Card of the model.
         board: The machine.
         openvino: Version of OpenVINO; the installed one if None.
 
     Returns:
-        A sentence for each fault, with what to do; empty where none is known.
+        A sentence with advice for each fault; empty if none is known.
     """
     if card.precision != "int8" or card.target not in ("openvino", "onnx"):
         return []
@@ -37,19 +37,19 @@ def advise(card: ModelCard, board: Board, openvino: str | None = None) -> list[s
     version = openvino or importlib.metadata.version("openvino")
     if WRONG_ON_ARM[0] <= _release(version) < WRONG_ON_ARM[1]:
         advice.append(
-            f"OpenVINO {version} computes INT8 wrongly on Arm: install openvino>=2026.2 or ==2025.3.*, "
-            "or run the INT8 .onnx or .tflite, which are right there"
+            f"OpenVINO {version} computes wrong INT8 results on Arm: install openvino>=2026.2 or ==2025.3.*, "
+            "or run the INT8 .onnx or .tflite, which are correct there"
         )
     if "fp16" not in board.features:
         advice.append(
-            f"{board.processor} has no half-precision arithmetic, which OpenVINO's INT8 layers ask for on Arm: "
-            "give --no-integer (LP_TRANSFORMS_MODE), or run the INT8 .onnx or .tflite"
+            f"{board.processor} has no half-precision arithmetic, which OpenVINO's INT8 layers need on Arm: "
+            "use --no-integer (LP_TRANSFORMS_MODE), or run the INT8 .onnx or .tflite"
         )
     return advice
 
 
 def _advise_x86(card: ModelCard, board: Board) -> list[str]:
-    """Without VNNI pairs of products are added up in 16 bits, which 8-bit weights can overflow (VPMADDUBSW)."""
+    """Without VNNI, pairs of products are added in 16 bits, which 8-bit weights can overflow (VPMADDUBSW)."""
     if "vnni" in board.features or card.calibration.get("weight_bits", 8) < 8:
         return []
     return [

@@ -1,4 +1,4 @@
-"""Work in flight: calls wait for an idle lane of a model and answer by futures."""
+"""Work in flight: calls wait for an idle lane of a model and return futures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class LanePool(Generic[Lane]):
-    """A thread for each lane; a lane does one thing at a time."""
+    """One thread per lane; each lane does one thing at a time."""
 
     def __init__(self, lanes: Sequence[Lane]) -> None:
         self._idle: SimpleQueue[Lane] = SimpleQueue()
@@ -21,7 +21,7 @@ class LanePool(Generic[Lane]):
         self._threads = ThreadPoolExecutor(len(lanes), thread_name_prefix="edge-mrcnn-lane")
 
     def submit(self, work: Callable[[Lane], Result]) -> Future[Result]:
-        """Do some work on the lane that is idle next; what it raises, the future raises."""
+        """Run a function on the next idle lane; the future gets its result or exception."""
 
         def take_lane() -> Result:
             lane = self._idle.get()
@@ -33,5 +33,5 @@ class LanePool(Generic[Lane]):
         return self._threads.submit(take_lane)
 
     def close(self) -> None:
-        """Wait for what has begun; the rest is cancelled."""
+        """Complete running work; cancel waiting work."""
         self._threads.shutdown(cancel_futures=True)

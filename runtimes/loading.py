@@ -1,4 +1,4 @@
-"""From a path to a runtime: the one place that says what `load` takes and refuses."""
+"""From a path to a runtime: `load`, and the checks of its arguments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtimes.model_file import ModelFile
 from runtimes.quiet import quiet_stderr
 
 COMMON = ("threads", "device", "options")
-"""What `load` takes for every format."""
+"""Arguments of `load` for every format."""
 
 
 def load(
@@ -27,17 +27,17 @@ def load(
     """Open a model file in its own runtime and run it once.
 
     Args:
-        path: A model file that edge-mrcnn exported, a bundle with one, a folder with no other, or "people", the model
-            that comes along, in the file of the fastest runtime that is installed.
-        threads: CPU threads; one for each core that this process may use if None.
-        device: "cpu"; for ONNX "cuda" or "tensorrt"; for OpenVINO "gpu", "npu", "auto" and what OpenVINO makes of them.
-        options: What one format alone takes: `OnnxOptions`, `OpenVinoOptions` or `TfliteOptions`.
+        path: A model file exported by edge-mrcnn, a bundle, a folder with one model, or "people", the bundled model, in
+            the format of the fastest installed runtime.
+        threads: Number of CPU threads; if None, one per core that this process may use.
+        device: "cpu"; for ONNX "cuda" or "tensorrt"; for OpenVINO "gpu", "npu", "auto" and combinations of them.
+        options: Options of one format: `OnnxOptions`, `OpenVinoOptions` or `TfliteOptions`.
         **single: Fields of those options one by one, such as `precision="auto"`.
 
     Raises:
         MissingFileError: If there is no such file.
         UnknownFormatError: If no runtime opens files of this suffix.
-        UsageError: If an argument is not known or cannot have this value.
+        UsageError: If an argument is unknown or has an invalid value.
         MissingExtraError: If the SDK is not installed.
         ModelFileError: If the file is damaged or was not made by edge-mrcnn.
     """
@@ -48,29 +48,29 @@ def load(
     chosen = file.format.make_options(options, single)
     backend = file.import_backend()
     runtime: Runtime = backend.open_model(file, threads=threads, device=place, options=chosen)
-    with quiet_stderr():  # an SDK's remarks at the first run
+    with quiet_stderr():  # suppresses messages of an SDK at the first run
         warm_up(file, runtime)
     return runtime
 
 
 def read_card(path: str | Path | ModelFile) -> ModelCard:
-    """The card of a model file, without its SDK and without making it ready to run; raises as `load` does."""
+    """The card of a model file, without importing its SDK; raises as `load` does."""
     return ModelFile(path).card
 
 
 def check_threads(threads: int | None) -> None:
-    """Raise UsageError unless this is a number of threads, or None."""
+    """Raise UsageError unless this is a valid number of threads, or None."""
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise UsageError(f"threads {threads!r}: expected a whole number of at least 1, or None for one per core")
 
 
 def check_keywords(format_: Format, single: dict[str, Any], *, name: object) -> None:
-    """Raise UsageError for keywords that are no options of a format, and name the right ones.
+    """Raise UsageError for keywords that are not options of a format, and list the valid ones.
 
     Args:
-        format_: Of the file.
-        single: Keywords beside `COMMON`, with their values.
-        name: What messages call the file.
+        format_: Format of the file.
+        single: Keywords besides `COMMON`, with their values.
+        name: Name of the file in messages.
     """
     own = format_.options.names()
     for keyword in single:
@@ -79,7 +79,7 @@ def check_keywords(format_: Format, single: dict[str, Any], *, name: object) -> 
         takes = f"{name} takes {', '.join((*COMMON[:2], *own))}"
         if owner := _owner_of(keyword):
             raise UsageError(f"{keyword}: is an option of {owner.title} ({owner.options.__name__}); {takes}")
-        import difflib  # only a mistake needs it
+        import difflib  # imported only for an error
 
         near = difflib.get_close_matches(keyword, (*COMMON, *own), n=1)
         raise UsageError(f"{keyword}: no such option{f', did you mean {near[0]}' if near else ''}; {takes}")

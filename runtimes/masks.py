@@ -1,4 +1,4 @@
-"""The boxes and the masks of one image; what is made of a mask is made when it is first asked for."""
+"""The boxes and masks of one image; derived forms are computed when they are first used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """Boxes under the names people know."""
+    """Boxes under the names that other tools use."""
 
     xyxy: Array
     """(N, 4) float32, x0 y0 x1 y1 in pixels of the source image."""
@@ -27,7 +27,7 @@ class Boxes:
     cls: Array
     """(N,) int64 labels, 0-based."""
     id: Array | None = None
-    """(N,) int64 numbers of a tracker."""
+    """(N,) int64 track numbers."""
     orig_shape: tuple[int, int] = (1, 1)
     """Height and width of the source image, in pixels."""
 
@@ -58,7 +58,7 @@ class Boxes:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Masks:
-    """Masks at the resolution of the source image: as pixels or polygons, each made when it is asked for."""
+    """Masks at the resolution of the source image: as pixels or polygons, each computed when it is used."""
 
     probs: Array
     """(N, M, M) float32 in [0, 1], the probability of each cell of the frame."""
@@ -75,12 +75,12 @@ class Masks:
         return f"Masks({len(self)} of {self.probs.shape[-1]} x {self.probs.shape[-1]}, image {width} x {height})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickles and copies: what was given, and nothing that is made of it."""
+        """For pickles and copies: only the given arrays, without derived ones."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:
-        """The pixels of each mask, pasted once; the rest of the image is empty."""
+        """The pixels of each mask, computed once; the rest of the image is empty."""
         pairs = zip(self.probs, self.frames_xyxy, strict=True)
         return tuple(paste_mask(probs, frame, self.image_size_hw) for probs, frame in pairs)
 
@@ -112,9 +112,9 @@ class Masks:
 
     @property
     def areas(self) -> Array:
-        """(N,) float64, the area of each mask in square pixels of the source image: what its contours enclose.
+        """(N,) float64, the area inside the contours of each mask, in square pixels of the source image.
 
-        No pixel is made for it; a count of the mask's pixels differs by a hundredth or so.
+        It is computed without pixels; the number of a mask's pixels differs by about 1 %.
         """
         return self._measures[0]
 
@@ -127,7 +127,7 @@ class Masks:
 
     @property
     def centroids(self) -> Array:
-        """(N, 2) float64, x y in pixels: the centre of each mask's area; that of its box where the mask is empty."""
+        """(N, 2) float64, x y in pixels: the centroid of each mask; that of its box if the mask is empty."""
         return self._measures[1]
 
     @cached_property

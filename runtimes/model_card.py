@@ -1,7 +1,7 @@
-"""What an artefact says of itself: the JSON that travels inside every model file.
+"""The model card: a JSON record inside every model file.
 
-Runtimes read the card, so nothing about a model is configured twice. Where each format keeps it
-is written beside each runtime (ONNX metadata_props, OpenVINO rt_info, TFLite associated file).
+Runtimes read their settings from the card, so nothing about a model is configured twice. Each runtime's module says
+where its format stores the card (ONNX metadata_props, OpenVINO rt_info, TFLite associated file).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GOLDEN_KEY = "edge_mrcnn_golden"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """One artefact: what it detects, what it takes, how it was made."""
+    """Classes, inputs and outputs of one model file, and how it was made."""
 
     format_version: int = 1
     """Version of this record; readers refuse a newer one."""
@@ -30,34 +30,34 @@ class ModelCard:
     classes: tuple[str, ...]
     """Class names; an output label indexes this list."""
     category_ids: tuple[int, ...]
-    """The training data set's own category id of each class, for COCO results."""
+    """The data set's category id of each class, for COCO results."""
     input_size_hw: tuple[int, int]
     """Height and width of the input tensor, in pixels."""
     pad_rgb: tuple[int, int, int]
     """Colour of the letterbox border, uint8 RGB."""
     proposals: int
-    """P: region proposals that reach the box head."""
+    """P: region proposals given to the box head."""
     max_detections: int
-    """D: detections at most in one image."""
+    """D: maximum number of detections per image."""
     mask_size: int
     """M: side of a mask, in cells."""
     mask_offset: float = 0.5
-    """Input pixels by which masks lie right of and below their boxes. Half a pixel is what training against
-    torchvision's mask targets gives (`project_masks_on_boxes`, `aligned=False`); 0 if targets are aligned."""
+    """Offset of masks to the right of and below their boxes, in input pixels. Training against torchvision's mask
+    targets gives half a pixel (`project_masks_on_boxes`, `aligned=False`); aligned targets give 0."""
     score_threshold: float
-    """Detections below this score are not produced, in [0, 1]."""
+    """Score threshold, in [0, 1]."""
     iou_threshold: float
-    """IoU above which the lower-scored box of a class is suppressed, in [0, 1]."""
+    """IoU threshold of the class-wise NMS, in [0, 1]."""
     target: str = "torch"
     """"torch", "onnx", "openvino" or "tflite"."""
     precision: str = "fp32"
     """"fp32", "fp16" (learned layers in half precision) or "int8"."""
     batch: int = 1
-    """N: images that one run of the graph takes."""
+    """N: images per run of the graph."""
     rows: str = "dynamic"
-    """"dynamic": as many rows as detections; "static": D rows per image, of which dead ones have score 0."""
+    """"dynamic": one row per detection; "static": always D rows per image, unused ones with score 0."""
     float_layers: tuple[str, ...] = ()
-    """Early layers that TFLite's INT8 keeps in float, by the names of their modules: the backbone says which."""
+    """Early layers that TFLite's INT8 keeps in float, by the names of their modules; defined by the backbone."""
     parameters: int = 0
     """Number of weights."""
     checkpoint_sha256: str = ""
@@ -65,7 +65,7 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)
     """Provenance of the training: data, epochs, pruning, best AP."""
     calibration: dict[str, Any] = field(default_factory=dict)
-    """Provenance of the quantization: manifest hash, image count, what stays float and why."""
+    """Provenance of the quantization: manifest hash, number of images, layers in float and the reason."""
     versions: dict[str, str] = field(default_factory=dict)
     """Packages that made the artefact, name to version."""
 
@@ -107,7 +107,7 @@ def missing_card(path: object) -> ModelFileError:
 
 
 def plain_class_name(name: str) -> str:
-    """The name of a class as it is compared with others: letter case, "_", "-" and outer blanks make no difference."""
+    """The name of a class for comparisons: case, "_", "-" and surrounding blanks are ignored."""
     spaced = name.replace("_", " ").replace("-", " ")
-    composed = unicodedata.normalize("NFC", spaced)  # macOS writes some letters as two
+    composed = unicodedata.normalize("NFC", spaced)  # macOS stores some letters as two characters
     return composed.strip().casefold()

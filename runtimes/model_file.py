@@ -1,7 +1,4 @@
-"""A model file as an object: what its user called it, the files that it is, its format and what is noted in it.
-
-Nothing here needs an SDK.
-"""
+"""A model file as an object: its name, files, format, card and golden tensors. Needs no SDK."""
 
 from __future__ import annotations
 
@@ -25,9 +22,9 @@ COPY_BYTES = 1 << 20
 
 
 class ModelFile:
-    """A model file, a bundle with one, a folder that holds no other, or the name of a model that comes along.
+    """A model file, a bundle, a folder with one model file, or the name of a bundled model.
 
-    Messages and records call it by the name that the user gave; where a bundle was unpacked is nobody's business.
+    Messages and records use the name that the user gave, never the path of an unpacked bundle.
     """
 
     def __init__(self, path: str | Path | ModelFile) -> None:
@@ -35,20 +32,21 @@ class ModelFile:
 
         Raises:
             MissingFileError: If there is no such file.
-            UnknownFormatError: If no runtime opens files of this suffix, or a folder holds none or several.
+            UnknownFormatError: If no runtime opens files of this suffix, or a folder contains none or several.
             ModelFileError: If a bundle is damaged.
         """
         given: Path = path.given if isinstance(path, ModelFile) else shipped.model_file(path)
         self.given: Path = _only_model(given) if given.is_dir() else given
-        """What the user named; of a folder the file in it."""
+        """The path that the user gave; for a folder, the file in it."""
         if not is_bundle(self.given):
-            format_of(self.given)  # a name that no runtime opens is wrong before it is missing
+            # the name is checked first: an unsupported suffix is the better message for a missing file
+            format_of(self.given)
             if not self.given.is_file():
                 raise MissingFileError(f"{self.given}: no such model file")
         self.path = model_file(self.given)
-        """The file that an SDK opens; of a bundle the one that was unpacked."""
+        """The file that an SDK opens; for a bundle, the unpacked one."""
         self.format = format_of(self.path, name=self)
-        """What kind of file it is."""
+        """Format of the file."""
 
     def __str__(self) -> str:
         return str(self.given)
@@ -58,36 +56,36 @@ class ModelFile:
 
     @property
     def name(self) -> str:
-        """File name of what the user named."""
+        """File name of the path that the user gave."""
         return self.given.name
 
     @property
     def is_bundle(self) -> bool:
-        """Whether the model comes out of a bundle, which is not changed."""
+        """Whether the model comes from a bundle, which cannot be changed."""
         return is_bundle(self.given)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The user's files: the model file and those that belong to it as far as they are there, or the bundle."""
+        """The user's files: the model file and its existing companions, or the bundle."""
         return files_of(self.given)
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all `files`."""
+        """Total size of `files`, in bytes."""
         return sum(file.stat().st_size for file in self.files)
 
     @property
     def sha256(self) -> str:
-        """Hash over all `files`, in hexadecimal."""
+        """Hash over all `files`, hexadecimal."""
         return hash_files(self.files)
 
     @property
     def card(self) -> ModelCard:
-        """What the file says of itself.
+        """The model card.
 
         Raises:
             ModelFileError: If it is damaged or was not made by edge-mrcnn.
-            MissingFileError: If a file that belongs to it is not there.
+            MissingFileError: If a companion file is missing.
         """
         card = self._notes.card
         if card is None:
@@ -97,15 +95,14 @@ class ModelFile:
 
     @property
     def golden(self) -> bytes | None:
-        """Its golden tensors, see `runtimes.golden`; None where it has none. Raises as `card` does."""
+        """The golden tensors, see `runtimes.golden`; None if there are none. Raises as `card` does."""
         if self._notes.card is None:
             raise missing_card(self)
         return self._notes.golden
 
     def write_card(self, card: ModelCard) -> None:
-        """Put a card into the file, in place of the one that it may have, and seal it.
-
-        Golden tensors go, being of another model.
+        """Write a card into the file, in place of an earlier one, and seal it. Golden tensors are removed, because they
+        belong to another model.
 
         Raises:
             UsageError: If this is a bundle.
@@ -114,7 +111,7 @@ class ModelFile:
         self._write(Notes(card.to_json()))
 
     def write_golden(self, data: bytes | None) -> None:
-        """Put golden tensors into the file, in place of those that it may have, and seal it; None takes them out.
+        """Write golden tensors into the file, in place of earlier ones, and seal it; None removes them.
 
         Raises as `write_card` and `card` do.
         """
@@ -122,28 +119,28 @@ class ModelFile:
 
     @property
     def state(self) -> tuple[tuple[int, int], ...]:
-        """Time of the last change, in nanoseconds, and size of each file that an SDK opens: hashing takes too long."""
+        """Modification time in nanoseconds and size of each file that an SDK opens; hashing would take too long."""
         return tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in files_of(self.path))
 
     def expect(self, state: tuple[tuple[int, int], ...]) -> None:
-        """Raise ModelFileError if the files are no longer in this state: another model was copied over them."""
+        """Raise ModelFileError if the files have changed: another model was copied over them."""
         if self.state != state:
-            raise ModelFileError(f"{self}: it changed since it was opened: load it again")
+            raise ModelFileError(f"{self}: the file has changed since it was opened; load it again")
 
     def read(self) -> bytes:
         """The content of the model file. Raises as `card` does."""
         return check_seal(self.path, name=self)
 
     def seal(self) -> None:
-        """Seal the file after it was changed."""
+        """Seal the file after a change."""
         write_seal(self.path)
         self.__dict__.pop("_notes", None)
 
     def rename(self, target: str | Path) -> ModelFile:
-        """Give the file, and those that belong to it, another name; one of that name is replaced.
+        """Rename the file and its companions; an existing file of that name is replaced.
 
         Args:
-            target: Where it goes, with the same suffix.
+            target: New path, with the same suffix.
 
         Returns:
             The file under its new name.
@@ -159,11 +156,11 @@ class ModelFile:
         return ModelFile(target)
 
     def beside(self, ending: str) -> Path:
-        """Where a file made from this one goes: best.onnx and "-int8" give best-int8.onnx."""
+        """Path of a derived file: best.onnx and "-int8" give best-int8.onnx."""
         return self.given.with_name(f"{self.given.stem}{ending}{self.format.suffix}")
 
     def import_backend(self) -> Any:
-        """The module that opens this file; only now is its SDK imported.
+        """The module that opens this file; its SDK is imported only now.
 
         Raises:
             MissingExtraError: If the SDK is not installed.
@@ -182,16 +179,16 @@ class ModelFile:
 
     def _write(self, notes: Notes) -> None:
         if self.is_bundle:
-            raise UsageError(f"{self}: a bundle is not changed: change the model and make the bundle again")
+            raise UsageError(f"{self}: a bundle cannot be changed; change the model and make a new bundle")
         data = self.path.read_bytes()
-        with refusing(self, f"it is no {self.format.suffix} file"):
+        with refusing(self, f"it is not a {self.format.suffix} file"):
             changed = self.format.write_notes(data, notes)
         self.path.write_bytes(changed)
         self.seal()
 
 
 def hash_files(files: tuple[Path, ...]) -> str:
-    """SHA-256 over several files one after the other, in hexadecimal."""
+    """SHA-256 over several files in order, hexadecimal."""
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
@@ -201,7 +198,7 @@ def hash_files(files: tuple[Path, ...]) -> str:
 
 
 def find_model_files(folder: Path) -> list[Path]:
-    """The model files in a folder, by name; bundles are not among them."""
+    """The model files in a folder, by name, without bundles."""
     return sorted(path for path in folder.iterdir() if path.suffix in suffixes())
 
 
@@ -210,5 +207,5 @@ def _only_model(folder: Path) -> Path:
     if len(models) == 1:
         return models[0]
     kinds = ", ".join(suffixes())
-    hint = f"name one of {', '.join(model.name for model in models)}" if models else f"it holds no {kinds}"
-    raise UnknownFormatError(f"{folder}: is a folder; {hint}")
+    hint = f"give one of {', '.join(model.name for model in models)}" if models else f"it holds no {kinds}"
+    raise UnknownFormatError(f"{folder}: expected a model file, got a folder; {hint}")

@@ -1,4 +1,4 @@
-"""Classes by name or number, as users choose them."""
+"""Selection of classes by name or number."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def choose_classes(
     classes: ClassName | Sequence[ClassName] | None = None,
     exclude: ClassName | Sequence[ClassName] | None = None,
 ) -> Array:
-    """Which classes stay.
+    """Which classes are kept.
 
     Args:
-        names: Of all classes of a model.
-        classes: Names or labels of those that stay; all if None.
-        exclude: Names or labels of those that go, also where `classes` names them.
+        names: Names of all classes of a model.
+        classes: Names or labels of the kept classes; all if None.
+        exclude: Names or labels of classes to remove; takes precedence over `classes`.
 
     Returns:
         (len(names),) bool.
@@ -40,7 +40,7 @@ def choose_classes(
 
 
 def find_labels(names: Sequence[str], wanted: ClassName | Sequence[ClassName] | None) -> list[int]:
-    """The labels of classes; a name that several classes share gives all of them.
+    """The labels of classes; a name shared by several classes gives all of them.
 
     Raises:
         UsageError: If a class is not one of `names`.
@@ -62,8 +62,8 @@ def _find_label(names: Sequence[str], wanted: ClassName) -> list[int]:
 
 
 def _suggest(names: Sequence[str], wanted: ClassName) -> str:
-    """What to choose from, and the nearest name."""
-    import difflib  # only a mistake needs it
+    """The available names, and the most similar one."""
+    import difflib  # imported only for an error
 
     near = difflib.get_close_matches(str(wanted), names, n=1)
     shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

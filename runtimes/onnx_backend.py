@@ -1,4 +1,4 @@
-"""ONNX Runtime; what its files are is said in `runtimes.formats.onnx_format`."""
+"""The ONNX Runtime backend; `runtimes.formats.onnx_format` describes its files."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ DEVICES = {
     "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
 }
-"""Public name of a device -> execution providers in order of preference: what one cannot run, the next one does."""
+"""Public name of a device -> execution providers in order of preference; each runs what the ones before it cannot."""
 
 
 class OnnxRuntime(BatchRuntime):
-    """An ONNX file, opened."""
+    """An opened ONNX file."""
 
     def __init__(self, card: ModelCard, open_session: Callable[[int], Any], threads: int) -> None:
         """Open a session.
 
         Args:
-            card: Of the model.
-            open_session: From a number of CPU threads to a session.
+            card: Card of the model.
+            open_session: Function from a number of CPU threads to a session.
             threads: CPU threads.
         """
         super().__init__(card)
@@ -56,7 +56,7 @@ class OnnxRuntime(BatchRuntime):
         return {"provider": self._session.get_providers()[0].removesuffix("ExecutionProvider")}
 
     def split(self, count: int) -> list[Runtime]:
-        """See `Runtime.split`: a session each, with a share of the threads."""
+        """See `Runtime.split`: one session each, with a share of the threads."""
         share = max(1, self._threads // count)
         self._session = self._open_session(share)
         return [OnnxRuntime(self.card, self._open_session, share) for _ in range(count - 1)]
@@ -71,9 +71,9 @@ def open_model(file: ModelFile, *, threads: int | None, device: str, options: On
 
     Args:
         file: The file.
-        threads: CPU threads; as many as the cores that this process may use if None.
-        device: Key of `DEVICES`, of which all but "cpu" need the package onnxruntime-gpu, or of `PLUGINS`.
-        options: What ONNX Runtime alone takes.
+        threads: Number of CPU threads; if None, one per core that this process may use.
+        device: Key of `DEVICES` (all but "cpu" need the package onnxruntime-gpu), or of `PLUGINS`.
+        options: Options of ONNX Runtime.
 
     Raises:
         ModelFileError: If the file is damaged or was not made by edge-mrcnn.
@@ -107,18 +107,18 @@ def make_session(
     spinning: bool = False,
     plugged: Sequence[Any] = (),
 ) -> Any:
-    """A session as we open all of them, so that times compare.
+    """A session with our standard settings, so that times are comparable.
 
     Args:
         model: An ONNX file or its content.
-        threads: CPU threads; as many as the cores that this process may use if None.
+        threads: Number of CPU threads; if None, one per core that this process may use.
         providers: Execution providers in order of preference.
         spinning: See `OnnxOptions`.
-        plugged: Devices of a plug-in, see `find_devices`, in place of providers; the CPU does what they cannot.
+        plugged: Devices of a plug-in, see `find_devices`, in place of providers; the CPU runs what they cannot.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # a warning per start about devices of the board helps nobody
-    # Its own choice are the cores of the whole machine, to which it pins its threads, whatever else runs there.
+    options.log_severity_level = 3  # suppresses a warning about the board's devices at every start
+    # Its default is all cores of the machine, with pinned threads, regardless of other processes.
     options.intra_op_num_threads = choose_threads(threads)
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
@@ -126,7 +126,7 @@ def make_session(
     if plugged:
         options.add_provider_for_devices(list(plugged), {})
         return onnxruntime.InferenceSession(source, options)
-    # Its fallback prints to stdout and tries the same again.
+    # Its fallback prints to stdout and repeats the same attempt.
     return onnxruntime.InferenceSession(source, options, providers=list(providers), enable_fallback=0)
 
 
@@ -149,16 +149,16 @@ def choose_providers(
     if cache_dir:
         folder = str(cache_dir)
         cache = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": folder}
-        # What was measured of kernels, for engines that are built anew.
+        # Timings of kernels, for engines that are built again.
         cache |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": folder}
     return [(name, cache if name.startswith("Tensorrt") else {}) for name in names]
 
 
 def engine_folder(sha256: str) -> Path | None:
-    """A folder in which TensorRT's engines of one model are kept between starts; None where none can be made.
+    """Folder for TensorRT engines of one model, kept between starts; None if none can be created.
 
-    TensorRT names its engines after the graph, not after its weights, and one of another version does not load; so each
-    model and each onnxruntime has a folder of its own. A service has its own folder, which systemd names.
+    TensorRT names its engines after the graph, not its weights, and cannot load an engine of another version. So each
+    model and each onnxruntime version has a folder of its own. A service has its own folder, which systemd names.
 
     Args:
         sha256: Of the model file, in hexadecimal.
@@ -168,6 +168,6 @@ def engine_folder(sha256: str) -> Path | None:
     folder = cache / "engines" / f"{sha256[:16]}-{onnxruntime.__version__}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # a read-only system builds its engines at each start
+    except OSError:  # on a read-only system, engines are built at each start
         return None
     return folder

@@ -1,4 +1,4 @@
-"""OpenVINO; what its files are is said in `runtimes.formats.openvino_format`."""
+"""The OpenVINO backend; `runtimes.formats.openvino_format` describes its files."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from runtimes.model_card import ModelCard
 from runtimes.model_file import ModelFile
 
 CONVERTER = "openvino.tools.ovc"
-"""What converts models of other tools: 200 modules that are two thirds of the time and of the memory of the import."""
+"""OpenVINO's model converter: 200 modules, two thirds of the time and memory of the import."""
 
 
 def _import_openvino() -> Any:
-    """OpenVINO, whose converter stays away until somebody asks for `openvino.convert_model`."""
+    """OpenVINO without its converter, which is imported when `openvino.convert_model` is first used."""
     if "openvino" in sys.modules:
         return importlib.import_module("openvino")
     sys.modules[CONVERTER] = None  # type: ignore[assignment]  # so that its import fails, which OpenVINO allows for
@@ -47,16 +47,16 @@ PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16", "auto": None}
 
 
 class OpenVinoRuntime(BatchRuntime):
-    """An OpenVINO IR, compiled."""
+    """A compiled OpenVINO IR."""
 
     def __init__(self, card: ModelCard, compile_for: Callable[[int], Any], compiled: Any, streams: int) -> None:
         """Make one.
 
         Args:
-            card: Of the model.
-            compile_for: From a number of streams to the model compiled for so many.
-            compiled: The model, compiled.
-            streams: Frames that it answers at once.
+            card: Card of the model.
+            compile_for: Function from a number of streams to a model compiled for it.
+            compiled: The compiled model.
+            streams: Number of frames in flight.
         """
         super().__init__(card)
         self._compile_for = compile_for
@@ -71,16 +71,16 @@ class OpenVinoRuntime(BatchRuntime):
         return [outputs[port] for port in self._ports]
 
     def describe(self) -> dict[str, str]:
-        """The precision is what is left after quantized layers: OpenVINO may run it in bf16 or fp16 unless told."""
+        """The precision is that of the float layers: OpenVINO may choose bf16 or fp16 if none is set."""
         device = {"device": ", ".join(self._compiled.get_property("EXECUTION_DEVICES"))}
         if "INFERENCE_PRECISION_HINT" not in self._compiled.get_property("SUPPORTED_PROPERTIES"):  # of AUTO and MULTI
             return device
         return {**device, "float layers": self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()}
 
     def split(self, count: int) -> list[Runtime]:
-        """See `Runtime.split`: requests to one compiled model, a stream each.
+        """See `Runtime.split`: requests to one compiled model, one stream each.
 
-        Models that are opened one by one would share OpenVINO's executor, and take turns.
+        Separately opened models would share OpenVINO's executor, and wait for each other.
         """
         if count != self._streams:
             self._streams = count
@@ -95,7 +95,7 @@ class OpenVinoRuntime(BatchRuntime):
         self._ports = []
 
     def _take(self, compiled: Any) -> None:
-        """Answer by this model from now on."""
+        """Use this compiled model from now on."""
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._ports = [compiled.output(name) for name in output_names(self.card)]
@@ -105,10 +105,10 @@ def open_model(file: ModelFile, *, threads: int | None, device: str, options: Op
     """Open an OpenVINO IR.
 
     Args:
-        file: The .xml; its .bin lies beside it.
-        threads: CPU threads; OpenVINO's own choice if None: the cores that this process may use.
+        file: The .xml, with its .bin in the same folder.
+        threads: Number of CPU threads; if None, OpenVINO's choice, which is one per core that this process may use.
         device: A device by its public name.
-        options: What OpenVINO alone takes.
+        options: Options of OpenVINO.
 
     Raises:
         ModelFileError: If a file is damaged or was not made by edge-mrcnn.
@@ -132,13 +132,14 @@ def open_model(file: ModelFile, *, threads: int | None, device: str, options: Op
 
 @functools.cache
 def shared_core() -> Any:
-    """The one core of this process, which lasts as long as it does.
+    """The only OpenVINO core of this process, which is never freed.
 
-    OpenVINO's CPU plugin gives the thread that loads it another stack for signals, and puts back the former one when
-    it is unloaded. Of two cores that go in the order in which they came, the second puts back the stack of the first,
-    which is gone: the next signal that Python handles, Ctrl-C for one, would end the process (OpenVINO 2026.4).
+    OpenVINO's CPU plugin gives the thread that loads it another signal stack, and restores the previous one when it is
+    unloaded. If two cores are freed in the order of their creation, the second one restores the stack of the first,
+    which no longer exists: the next signal that Python handles, such as Ctrl-C, would crash the process (OpenVINO
+    2026.4).
 
-    Weights are read, not mapped: a new model that is copied over the one in use would end the process (SIGBUS).
+    Weights are read, not memory-mapped: a new model copied over the one in use would crash the process (SIGBUS).
     """
     core = openvino.Core()
     core.set_property({"ENABLE_MMAP": False})
@@ -146,7 +147,7 @@ def shared_core() -> Any:
 
 
 def make_config(threads: int | None, device: str, options: OpenVinoOptions, streams: int = 1) -> dict[str, Any]:
-    """What a model is compiled with, by OpenVINO's names of properties."""
+    """Compile options, by OpenVINO's property names."""
     config: dict[str, Any] = {"NUM_STREAMS": streams} if streams > 1 else {"PERFORMANCE_HINT": "LATENCY"}
     if hint := PRECISIONS[options.precision]:
         config["INFERENCE_PRECISION_HINT"] = hint
@@ -163,11 +164,11 @@ def make_config(threads: int | None, device: str, options: OpenVinoOptions, stre
 
 
 def compile_plainly(model: Path | bytes, threads: int | None = None) -> Any:
-    """A model compiled for the CPU as we compile ours, so that times compare.
+    """A model compiled for the CPU with our standard settings, so that times are comparable.
 
     Args:
         model: A file that OpenVINO reads, or its content.
-        threads: CPU threads; OpenVINO's own choice if None.
+        threads: Number of CPU threads; OpenVINO's choice if None, one per core that this process may use.
     """
     core = shared_core()
     read = core.read_model(model if isinstance(model, bytes) else str(model))
@@ -175,23 +176,23 @@ def compile_plainly(model: Path | bytes, threads: int | None = None) -> Any:
 
 
 def check_device(core: Any, device: str) -> None:
-    """Raise UsageError if there is none such; the CPU is taken for granted, since asking loads 23 MB of plugins."""
+    """Raise UsageError if there is no such device; the CPU is not checked, because that would load 23 MB of plugins."""
     if device == "cpu":
         return
     family = device.split(".")[0].split(":")[0]
     available = [name.lower() for name in core.available_devices]
     if family not in {*(name.split(".")[0] for name in available), "auto", "hetero", "multi"}:
-        raise UsageError(f"device {device}: OpenVINO sees {', '.join(available)} here")
+        raise UsageError(f"device {device}: not found here; OpenVINO finds {', '.join(available)}")
 
 
 def check_model(model: Any, card: ModelCard, path: object) -> None:
-    """Raise ModelFileError unless the graph takes and gives what the card says."""
+    """Raise ModelFileError unless the inputs and outputs of the graph match the card."""
     shape = model.input(0).get_partial_shape()
     sizes = tuple(d.get_length() if d.is_static else "?" for d in shape)
     check_graph(path, card, sizes, {name for port in model.outputs for name in port.get_names()})
 
 
 def _can_compute_in_integers() -> bool:
-    """OpenVINO 2026 asks for fp16 convolutions around INT8 layers on Arm, and refuses or errs where there are none."""
+    """OpenVINO 2026 needs fp16 convolutions around INT8 layers on Arm, and fails or errs on processors without fp16."""
     board = read_board()
     return not board.is_arm or "fp16" in board.features

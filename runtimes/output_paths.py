@@ -1,11 +1,15 @@
-"""Where results go without harm to what is there: the rule of every verb that writes.
+"""Output paths, and the rules of every command that writes.
 
-1. No output opens what an input is, by whatever name (`expect_apart`): that is wrong usage, found before anything is
-   touched.
-2. What exists is not overwritten unasked: a new file or folder gets the next free number, "out.mp4" becomes
-   "out-2.mp4" (`free_path`, `claim_file`). Empty files and folders are free; a device or a pipe is written to as it is.
-3. Nothing is made or emptied before there is something to write; whether it can be written is found out without
-   touching it (`expect_writable`).
+1. No output is the same file as an input, by any name (`expect_apart`); this is wrong usage, detected before anything
+is touched.
+
+2. Existing files are not overwritten unless requested: a new file or folder gets the next free number, "out.mp4"
+becomes "out-2.mp4" (`free_path`, `claim_file`). Empty files and folders may be used; devices and pipes are written to
+directly.
+
+3. Nothing is created or emptied before there is something to write; whether a path is writable is checked without
+touching it (`expect_writable`).
+
 4. Two results never share a name (`separate`).
 """
 
@@ -20,31 +24,31 @@ from runtimes.errors import UnavailableError, UsageError, expect_text
 
 
 def free_path(path: Path, *, overwrite: bool = False) -> Path:
-    """The path itself where nothing is lost by writing there, else the first with a number that is free.
+    """The path itself if writing there destroys nothing, else the first free path with a number.
 
     Args:
         path: A file or a folder.
-        overwrite: Whether the user asked to replace what is there.
+        overwrite: Whether the user asked to replace an existing output.
     """
     if overwrite or is_free(path):
         return path
-    # "." and ".." have no name to which a number could be added.
+    # "." and ".." have no name to add a number to.
     named = path if path.name not in ("", "..") else path.resolve()
     return next(one for number in count(2) if is_free(one := named.with_stem(f"{named.stem}-{number}")))
 
 
 def is_free(path: Path) -> bool:
-    """Whether nothing is lost by writing there."""
+    """Whether writing there destroys nothing."""
     if path.is_dir():
         return not any(path.iterdir())
     return not path.exists() or not path.is_file() or path.stat().st_size == 0
 
 
 def claim_file(path: Path, *, overwrite: bool = False) -> Path:
-    """Make an empty file, and its folder, at the first free path, so that no other program takes the same one.
+    """Create an empty file, and its folder, at the first free path, so that no other program takes the same path.
 
     Raises:
-        UnavailableError: If it cannot be made.
+        UnavailableError: If it cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +58,7 @@ def claim_file(path: Path, *, overwrite: bool = False) -> Path:
                 return free
             try:
                 free.open("xb").close()
-            except FileExistsError:  # by another program, just now
+            except FileExistsError:  # another program has just created it
                 continue
             return free
     except OSError as error:
@@ -62,7 +66,7 @@ def claim_file(path: Path, *, overwrite: bool = False) -> Path:
 
 
 def expect_writable(path: Path) -> None:
-    """Raise UnavailableError unless a file or folder could be written, as far as can be known without doing it."""
+    """Raise UnavailableError unless a file or folder could be written, as far as this is known without writing."""
     expect_text(str(path))
     try:
         place = path if path.exists() else next(parent for parent in path.absolute().parents if parent.exists())
@@ -73,32 +77,33 @@ def expect_writable(path: Path) -> None:
     except OSError as error:
         raise UnavailableError(f"{path}: cannot be written: {error.strerror}") from error
     if is_blocked:
-        reason = f"{place} is no folder"
+        reason = f"{place} is not a folder"
     else:
         reason = "its disk is mounted read-only" if is_read_only else "no permission"
     raise UnavailableError(f"{path}: cannot be written: {reason}")
 
 
 def expect_apart(outputs: Iterable[tuple[str, Path]], inputs: Iterable[Path]) -> None:
-    """Refuse outputs that are an input, or each other.
+    """Refuse outputs that are an input, or the same as another output.
 
     Args:
-        outputs: What the user calls each, such as "--save", and its file or folder, which may be absent.
-        inputs: Files and folders that are read; absent ones count as themselves.
+        outputs: Name of each output, such as "--save", and its file or folder, which may not exist.
+        inputs: Files and folders that are read; they may not exist.
 
     Raises:
-        UsageError: If an output is one of the inputs by any name (another spelling, a link), or another output.
+        UsageError: If an output is the same file as an input (also by another spelling or a link), or as another
+            output.
     """
-    taken = {identity: f"{path} is read" for path in inputs for identity in _identities(path)}
+    taken = {identity: f"this is the input {path}" for path in inputs for identity in _identities(path)}
     for name, path in outputs:
         for identity in _identities(path):
             if identity in taken:
-                raise UsageError(f"{name} {path}: {taken[identity]}, so it cannot be written; choose another name")
-        taken |= {identity: f"it is {name} already" for identity in _identities(path)}
+                raise UsageError(f"{name} {path}: {taken[identity]}; choose another name")
+        taken |= {identity: f"this is also {name}" for identity in _identities(path)}
 
 
 def _identities(path: Path) -> Iterable[object]:
-    """What two names of one file have in common: its place, and device and number where it exists (hard links)."""
+    """The identity of a file: its resolved path, and device and inode number if it exists (hard links)."""
     yield path.resolve()
     try:
         found = path.stat()
@@ -109,10 +114,10 @@ def _identities(path: Path) -> Iterable[object]:
 
 
 def separate(names: Mapping[str, str]) -> dict[str, str]:
-    """Give each key a name of its own: those that are equal get numbers, also where case makes no difference.
+    """Give each key a unique name: equal names get numbers, also if only their case differs.
 
     Args:
-        names: Key -> the name that it would like.
+        names: Key -> preferred name.
     """
     given: dict[str, str] = {}
     taken: set[str] = set()

@@ -1,6 +1,6 @@
-"""How far two answers to the same images lie apart: detections are matched by class and overlap, then compared.
+"""Differences between two runs on the same images: detections are matched by class and overlap, then compared.
 
-Export holds an artefact against torch by this, and a device holds an artefact against what it answered elsewhere.
+Export compares a model file with torch this way, and a device compares a model file with its recorded outputs.
 """
 
 from __future__ import annotations
@@ -14,31 +14,32 @@ from runtimes.base import Array, RawOutputs
 from runtimes.model_card import ModelCard
 
 FEW = 10
-"""Of fewer detections all must be found."""
+"""With fewer detections than this, all must be matched."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """How far an answer may be from the expected one."""
+    """Maximum difference from the expected outputs."""
 
     box_px: float = 0.05
-    """Largest difference of a box coordinate, in input pixels."""
+    """Maximum difference of a box coordinate, in input pixels."""
     score: float = 1e-4
-    """Largest difference of a score."""
+    """Maximum difference of a score."""
     mask: float = 1e-3
-    """Largest difference of a mask probability."""
+    """Maximum difference of a mask probability."""
     matched: float = 0.99
-    """Smallest share of the expected detections that must be found, in [0, 1].
+    """Minimum share of the expected detections that must be matched, in [0, 1].
 
-    Not all of a hundred: where the best P proposals are kept, rounding decides between equal scores for the last place.
-    So one may be missing, and one be found in its place, of `FEW` or more.
+    It is below 1 because of the limit of P proposals: with equal scores, rounding decides which proposal is the last.
+    So one detection may be missing, and another one appear in its place, if there are `FEW` or more.
     """
     surplus: float = 0.01
-    """How many may be found beside them, as a share of the expected."""
+    """Maximum number of extra detections, as a share of the expected ones."""
     margin: float = 1e-4
-    """Detections whose score is this close to where the graph cuts do not count: rounding decides on them."""
+    """Detections whose score is this close to a threshold of the graph do not count, because rounding decides on
+    them."""
     quantile: float = 1.0
-    """Which of the differences is held against the limits: 1 is the largest, 0.5 the median."""
+    """Quantile of the differences that is compared with the limits: 1 is the largest, 0.5 the median."""
 
     def __str__(self) -> str:
         limits = (
@@ -52,25 +53,25 @@ class Tolerance:
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """What a comparison on some images found."""
+    """Result of a comparison on some images."""
 
     images: int
-    """Images compared."""
+    """Number of compared images."""
     detections: int
-    """Expected detections that count: not within the margin of a threshold."""
+    """Number of expected detections that count: those not within the margin of a threshold."""
     matched: int
-    """Those of them that were found: same class, IoU above one half."""
+    """Number of them that are matched: same class, IoU above 0.5."""
     surplus: int
-    """Detections that count and were not expected."""
+    """Number of extra detections that count."""
     box_px: float
-    """Difference of the box coordinates among the matched, in input pixels, at the tolerance's quantile."""
+    """Difference of the box coordinates of matched detections, in input pixels, at the tolerance's quantile."""
     score: float
-    """Difference of the scores, likewise."""
+    """Difference of the scores, in the same way."""
     mask: float
-    """Difference of the mask probabilities, likewise."""
+    """Difference of the mask probabilities, in the same way."""
 
     def passes(self, tolerance: Tolerance) -> bool:
-        """Whether every figure is inside."""
+        """Whether all values are within the tolerance."""
         spare = 1 if self.detections >= FEW else 0
         may_miss = max(spare, (1 - tolerance.matched) * self.detections)
         may_add = max(spare, tolerance.surplus * max(self.detections, 1))
@@ -80,7 +81,7 @@ class Parity:
         return finds_the_same and is_near
 
     def __str__(self) -> str:
-        beside = f" and {self.surplus} others" if self.surplus else ""
+        beside = f" and {self.surplus} extra" if self.surplus else ""
         return (
             f"{self.matched}/{self.detections} detections{beside} of {self.images} images matched, largest difference: "
             f"box {self.box_px:.2g} px, score {self.score:.2g}, mask {self.mask:.2g}"
@@ -95,13 +96,13 @@ def compare_answers(
     *,
     min_score: float = 0.0,
 ) -> Parity:
-    """Match and compare the answers to each image.
+    """Match and compare the outputs for each image.
 
     Args:
-        expected: Answer to each image. May hold fewer masks than boxes: those of the first rows.
-        found: Answer to each image, dead rows and all.
+        expected: Expected outputs for each image. They may have fewer masks than boxes: those of the first rows.
+        found: Outputs for each image, unused rows included.
         card: Thresholds of the model.
-        tolerance: Which detections count, and which quantile of the differences is told.
+        tolerance: Which detections count, and the quantile of the differences.
         min_score: Only detections above this score count.
     """
     floor = max(min_score, card.score_threshold)
@@ -113,7 +114,7 @@ def compare_answers(
         images += 1
         detections += int(our_counted.sum())
         for our_row, their_row in match(ours, theirs):
-            their_counted[their_row] = False  # was expected
+            their_counted[their_row] = False  # matches an expected detection
             if our_counted[our_row]:
                 differences.append(_difference(ours, theirs, our_row, their_row))
         surplus += int(their_counted.sum())
@@ -129,7 +130,7 @@ def compare_answers(
 
 
 def live_rows(raw: RawOutputs) -> RawOutputs:
-    """Copies of the rows whose score is above 0; where there are fewer masks than rows, of the first of them."""
+    """Copies of the rows with a score above 0; if there are fewer masks than rows, they belong to the first rows."""
     rows = raw.scores > 0
     return RawOutputs(*(np.array(values[rows[: len(values)]]) for values in raw))
 
@@ -162,7 +163,7 @@ def box_iou(a: Array, b: Array) -> Array:
 
 
 def _counted(rows: RawOutputs, card: ModelCard, floor: float, margin: float) -> Array:
-    """(n,) bool: rows that are there whatever the rounding. Where D rows are full, the last score is a threshold."""
+    """(n,) bool: rows that exist whatever the rounding. If all D rows are used, the last score acts as a threshold."""
     is_full = len(rows.scores) >= card.max_detections
     cut = rows.scores[-1] if is_full else 0.0
     counted: Array = rows.scores > max(floor, cut) + margin
@@ -170,7 +171,7 @@ def _counted(rows: RawOutputs, card: ModelCard, floor: float, margin: float) -> 
 
 
 def _difference(ours: RawOutputs, theirs: RawOutputs, mine: int, other: int) -> tuple[float, float, float | None]:
-    """The largest difference of a pair's boxes, scores and masks; None where the mask was not kept."""
+    """The largest differences of a pair's boxes, scores and masks; None if the mask was not recorded."""
     box_px = float(np.abs(ours.boxes[mine] - theirs.boxes[other]).max())
     score = float(abs(ours.scores[mine] - theirs.scores[other]))
     if mine >= len(ours.masks):

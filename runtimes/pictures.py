@@ -1,4 +1,4 @@
-"""Pictures that users hand over, write and look at: arrays, files and PIL's images."""
+"""Images from users and for users: arrays, files and PIL images."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ Array = NDArray[Any]
 
 
 class PilImage(Protocol):
-    """What we take from an image of PIL, so that PIL need not be there."""
+    """The part of a PIL image that is used, so that PIL is not required."""
 
     def convert(self, mode: str | None = None) -> Any:
         """The image in another mode, such as "RGB"."""
 
 
 Picture = Array | str | Path | PilImage
-"""A (h, w, 3) uint8 array, the path of an image file, or an image of PIL."""
+"""A (h, w, 3) uint8 array, the path of an image file, or a PIL image."""
 
 CAPTION = "edge-mrcnn: detections"
-"""Of a window that shows one image."""
+"""Title of a window that shows one image."""
 
 
 def open_picture(picture: Picture, order: Order = "rgb") -> tuple[Array, Order]:
-    """The pixels of a picture.
+    """The pixels of an image.
 
     Args:
-        picture: A (h, w, 3) uint8 array, which is given back as it is; the path of an image file; an image of PIL.
-            The last two are turned as their EXIF orientation says.
-        order: Of the channels of an array.
+        picture: A (h, w, 3) uint8 array, which is returned unchanged; the path of an image file; a PIL image. The last
+            two are rotated by their EXIF orientation.
+        order: Channel order of an array.
 
     Returns:
         The pixels and the order of their channels: "rgb" for all but arrays.
 
     Raises:
         MissingFileError: If there is no such file.
-        ImageError: If it is no image.
+        ImageError: If it is not an image.
     """
     if isinstance(picture, np.ndarray):
         return picture, order
@@ -63,10 +63,10 @@ def as_rgb(image: Array, order: Order) -> Array:
 
 
 def write_image(path: Path, image: Array) -> None:
-    """Write a (H, W, 3) uint8 RGB image in the format of the suffix; make the folder.
+    """Write a (H, W, 3) uint8 RGB image in the format of the suffix, and make its folder.
 
     Raises:
-        UnavailableError: If it cannot be written there.
+        UnavailableError: If the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def write_image(path: Path, image: Array) -> None:
 
 
 def show_image(image: Array) -> None:
-    """Show a (H, W, 3) uint8 RGB image: in a notebook, by PIL's viewer, or in OpenCV's window until a key is pressed.
+    """Show a (H, W, 3) uint8 RGB image: in a notebook, with PIL's viewer, or in OpenCV's window until a key is pressed.
 
     Raises:
         MissingExtraError: If this Python has none of them.
@@ -96,7 +96,7 @@ def show_image(image: Array) -> None:
 
 
 def encode_png(image: Array) -> bytes:
-    """A (H, W, 3) uint8 RGB image as the content of a PNG file."""
+    """A (H, W, 3) uint8 RGB image as PNG bytes."""
     _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return data.tobytes()
 
@@ -105,6 +105,6 @@ def _show_window(image: Array) -> None:
     try:
         cv2.imshow(CAPTION, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     except cv2.error as error:
-        raise MissingExtraError("show needs a viewer: pip install pillow; or write a file with save(...)") from error
+        raise MissingExtraError("show() needs pillow: pip install pillow; or write a file with save(...)") from error
     cv2.waitKey(0)
     cv2.destroyWindow(CAPTION)

@@ -216,7 +216,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, shrink
     """Decode the bytes of an image file; see `read_image`. `name` is for messages."""
     size = read_size(data)
     if size is None:
-        what = "an empty file" if not data else "something else or a damaged file"
+        what = "an empty file" if not data else "a file of another kind, or a damaged one"
         raise ImageError(f"{name}: expected a PNG, JPEG, WebP, BMP or TIFF image, got {what}")
     height, width = size
     if height * width > max_pixels:
@@ -227,6 +227,6 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS, shrink
         raise ImageError(f"{name}: image cannot be decoded") from error
     if image is None:
         raise ImageError(
-            f"{name}: image cannot be decoded: the file is damaged, or of samples that are not read, such as float"
+            f"{name}: image cannot be decoded: the file is damaged, or its sample type (such as float) is not supported"
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

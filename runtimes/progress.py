@@ -1,25 +1,25 @@
-"""How long work tells how far it is: one type for whoever shows it, in a terminal or elsewhere."""
+"""Types of callbacks for progress of long work, shown in a terminal or elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, the number of steps done and the number of all."""
+"""Called with a description, the number of finished steps and the total number."""
 Say = Callable[[str], None]
 """Called with one line of text at a time."""
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Show nothing: what is called where nobody asked for progress."""
+    """Show nothing."""
 
 
 def silent_lines(line: str) -> None:
-    """Say nothing."""
+    """Print nothing."""
 
 
 def named(progress: Progress, what: str) -> Progress:
-    """The same progress under another name, for a part that does not know what it is done for."""
+    """The same progress under another description."""
 
     def tell(_: str, done: int, total: int) -> None:
         progress(what, done, total)

@@ -1,4 +1,4 @@
-"""Some libraries write remarks from C++ straight to the process's stderr; this holds them back."""
+"""Suppression of messages that libraries write from C++ directly to the process's stderr."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Send file descriptor 2 nowhere for a while. Python errors still reach the caller as exceptions."""
+    """Redirect file descriptor 2 to nowhere for a while. Python errors still reach the caller as exceptions."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -23,7 +23,7 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def quiet_opencv() -> None:
-    """Hide OpenCV's warnings about files and sources that do not open: our own errors say it better."""
+    """Hide OpenCV's warnings about files and sources that cannot be opened: our own errors are clearer."""
     import cv2
 
     set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel  # 4.x, 5.x

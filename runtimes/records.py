@@ -1,4 +1,4 @@
-"""Detections as records for JSON: the rows of one image as dictionaries."""
+"""Detections as records for JSON: one dictionary per object of an image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ Array = NDArray[Any]
 
 
 class ResultRows(Protocol):
-    """What a record needs of `runtimes.types.Detections`, which writes its records by this module."""
+    """The attributes of `runtimes.types.Detections` that records need; the class writes its records with this
+    module."""
 
     @property
     def boxes_xyxy(self) -> Array:
@@ -30,7 +31,7 @@ class ResultRows(Protocol):
 
     @property
     def ids(self) -> Array | None:
-        """(N,) int64 numbers of a tracker, -1 for none yet."""
+        """(N,) int64 track numbers."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -38,7 +39,7 @@ class ResultRows(Protocol):
 
     @property
     def category_ids(self) -> tuple[int, ...]:
-        """The data set's own category id of each class."""
+        """The data set's category id of each class."""
 
     @property
     def image_size_hw(self) -> tuple[int, int]:
@@ -108,7 +109,7 @@ def convert_to_supervision(found: ResultRows, *, compact: bool) -> Any:
 
 
 def _compact(masks: Masks, kind: Any) -> Any:
-    """Masks as one `supervision.CompactMask`, whose class is `kind`, without a dense array of the image's size."""
+    """Masks as one `supervision.CompactMask`, whose class is `kind`, without dense arrays."""
     height, width = masks.image_size_hw
     parts = [kind.from_dense(np.zeros((0, height, width), bool), np.zeros((0, 4)), (height, width))]
     for x, y, mask in masks.regions:
@@ -130,6 +131,6 @@ def measure(found: ResultRows) -> list[dict[str, Any]]:
 
 
 def track_id(found: ResultRows, row: int) -> dict[str, int]:
-    """The tracker's number of a row under its name; empty where it has none."""
+    """The track number of a row; empty if it has none."""
     number = -1 if found.ids is None else int(found.ids[row])
     return {"track_id": number} if number >= 0 else {}

@@ -1,9 +1,9 @@
-"""Passwords and tokens out of everything that people and other programs read.
+"""Removal of passwords and tokens from all output.
 
-Two nets, since neither is enough alone: `redact` finds secrets by the form of a URL or of a GStreamer property, in any
-text; `hide` remembers those that are known, in each spelling, wherever they turn up. `SecretFilter` puts both under
-all logging. What may be a secret is hidden: in a URL only values of keys that are known to be harmless are shown, and
-long parts of a path that look random are not.
+Two methods are combined, because neither is enough alone: `redact` finds secrets in any text by the form of a URL or of
+a GStreamer property; `hide` remembers known secrets in all spellings. `SecretFilter` applies both to all logging.
+Anything that may be a secret is hidden: in a URL only values of keys that are known to be harmless are shown, and long,
+random-looking parts of a path are not.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ HARMLESS = frozenset(
         *("open", "stall", "transport", "proto", "unicast", "media", "type", "mode", "video", "audio"),
     }
 )
-"""Keys of camera addresses whose values say what is shown, in lower case. All others may hold a secret."""
+"""Keys of camera addresses with harmless values, in lower case. All others may hold a secret."""
 _SHORTEST = 4
-"""Characters of the shortest secret that `hide` looks for everywhere: a shorter one is part of too many words."""
+"""Minimum length of a secret that `hide` looks for everywhere; shorter ones occur in too many words."""
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]*[^\s'\"<>:,.;]", re.IGNORECASE)
 _LOGIN = re.compile(r"(?<![\w.*@])([^\s/@:'\"]+):([^\s/@'\"]+)@(?=[\w\[])")
-"""User name and password before a host, where the scheme is missing or mistyped."""
+"""User name and password before a host, if the scheme is missing or misspelt."""
 _PATH_PIECE = re.compile(r"[^&;/#]+")
 _QUERY_PIECE = re.compile(r"[^&;?#,]+")
-"""What stands between two marks of a path, and of a query, whose values may hold a "/"."""
+"""Text between two separators of a path, and of a query, whose values may contain a "/"."""
 _PROPERTY = re.compile(
     r"((?:^|\s)(?:[a-z]+-)?(?:pw|pass|passwd|password|passphrase|token|secret|headers|cookies)\s*=\s*)(\"[^\"]*\"|'[^']*'|[^\s'\"]+)",
     re.IGNORECASE,
 )
-"""A property of a GStreamer element that is a secret, such as `user-pw=...`."""
+"""A property of a GStreamer element with a secret, such as `user-pw=...`."""
 _SECRET_KEY = re.compile(r"pass?|pas$|pw|token|key|secret|auth|sig|^p$", re.IGNORECASE)
-"""Keys whose values are secrets wherever they turn up; values of other unknown keys are hidden in the URL alone."""
+"""Keys whose values are secrets everywhere; values of other unknown keys are hidden only in that URL."""
 _PATH_WORD = re.compile(r"[^/.]+")
 _SEPARATOR = re.compile(r"[-_~+=:]")
 _SHORTEST_TOKEN = 12
-"""Characters of the shortest part of a path that may be taken for a token."""
+"""Minimum length of a path part that may be a token."""
 _LONGEST_WORD = 31
-"""A longer part of a path without any separator is no word."""
+"""A longer path part without any separator is treated as a token."""
 _HEX = re.compile(r"[0-9a-f]{16,}", re.IGNORECASE)
 _NEXT_KEY = re.compile(r"_(?=[A-Za-z][A-Za-z0-9-]*=)")
-"""Where the next key begins in `user=admin_password=x_channel=1`, the spelling of many recorders."""
+"""Start of the next key in `user=admin_password=x_channel=1`, the syntax of many recorders."""
 _known: set[str] = set()
 
 
 def redact(text: str) -> str:
-    """A text fit for everybody: what may be a secret in its URLs and pipelines, and hidden secrets, become `***`.
+    """A text without secrets: possible secrets in its URLs and pipelines, and secrets of `hide`, become `***`.
 
-    The text may be a URL, or hold several. A password may hold "/", "@" or ":" unescaped, as people type them, so
+    The text may be a URL, or contain several. A password may contain "/", "@" or ":" unescaped, as people type them, so
     everything up to the last "@" of a URL counts as credentials.
     """
     for secret in sorted(_known, key=len, reverse=True):
@@ -92,11 +92,11 @@ class _Pair(NamedTuple):
     key: str
     value: str
     start: int
-    """Where the value begins in the address."""
+    """Position of the value in the address."""
 
 
 def _pairs(address: str) -> Iterator[_Pair]:
-    """Keys and values in the path and the query of an address, several in one piece too: user=a_password=b."""
+    """Keys and values in the path and the query of an address, several in one part as well: user=a_password=b."""
     path = re.split("[?;#]", address, maxsplit=1)[0]
     pieces = [(piece, False) for piece in _PATH_PIECE.finditer(path)]
     pieces += [(piece, True) for piece in _QUERY_PIECE.finditer(address, len(path))]
@@ -108,7 +108,7 @@ def _pairs(address: str) -> Iterator[_Pair]:
                 yield _Pair(key, value, at + len(key) + 1)
             elif is_query and "=" not in piece[0]:  # a value without a key
                 yield _Pair("", part, at)
-            elif piece.start():  # behind the host
+            elif piece.start():  # after the host
                 for word in _PATH_WORD.finditer(part):
                     if looks_random(word[0]):
                         yield _Pair("token", word[0], at + word.start())
@@ -116,9 +116,10 @@ def _pairs(address: str) -> Iterator[_Pair]:
 
 
 def looks_random(word: str) -> bool:
-    """Whether a part of a path is likely a token: long, and without the order that names and numbers have.
+    """Whether a part of a path is probably a token: long, and with frequent changes of character type.
 
-    In a token upper case, lower case and digits take turns; h264Preview_01_main and 1080p30fps change more seldom.
+    In a token, upper case, lower case and digits alternate; in names such as h264Preview_01_main and 1080p30fps they
+    change less often.
     """
     letters = _SEPARATOR.sub("", unquote(word))
     if len(letters) < _SHORTEST_TOKEN or not letters.isalnum():
@@ -131,9 +132,9 @@ def looks_random(word: str) -> bool:
 
 
 def hide(*secrets: str) -> None:
-    """Have `redact` replace these wherever they turn up: as written, percent-decoded and percent-encoded.
+    """Make `redact` replace these secrets everywhere: as written, percent-decoded and percent-encoded.
 
-    Secrets of fewer than four characters are left out, since they are part of too many words.
+    Secrets of fewer than four characters are ignored, because they occur in too many words.
     """
     for secret in secrets:
         plain = unquote(secret)

@@ -1,8 +1,8 @@
 """The seal of a model file: the SHA-256 of everything before it, in the last bytes of the file.
 
-A damaged model often runs without complaint and answers nonsense; only a hash finds that. Each format has a place for
-a remark at its end that other tools skip: one more metadata property in ONNX, a comment in XML, the comment of the
-ZIP archive behind a TFLite flatbuffer. The seal guards against damage and mixed-up files, not against forgery.
+A damaged model often runs without an error and gives wrong results; only a hash detects that. Each format has a place
+at its end that other tools skip: a metadata property in ONNX, a comment in XML, the comment of the ZIP archive after a
+TFLite flatbuffer. The seal protects against damage and mixed-up files, not against forgery.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from runtimes.model_card import missing_card
 
 
 def write_seal(path: str | Path, frame: SealFrame | None = None) -> None:
-    """Seal a file, in place of the seal that it may have; the last step of whatever writes one.
+    """Seal a file, in place of an earlier seal; the last step after writing a file.
 
     Args:
-        path: A model file (what belongs to it is sealed with it), or another file.
-        frame: What the seal of another file looks like.
+        path: A model file (its companions are sealed with it), or another file.
+        frame: Format of the seal of another file.
 
     Raises:
-        MissingFileError: If a file that belongs to the model is not there.
+        MissingFileError: If a companion of the model is missing.
     """
     path = Path(path)
     frame = frame or format_of(path).seal
@@ -34,19 +34,19 @@ def write_seal(path: str | Path, frame: SealFrame | None = None) -> None:
 
 
 def check_seal(path: str | Path, frame: SealFrame | None = None, *, name: object = None) -> bytes:
-    """Read a file that is as it was when it was sealed.
+    """Read a file and check that it has not changed since it was sealed.
 
     Args:
         path: As in `write_seal`.
         frame: As in `write_seal`.
-        name: What messages call the file; its path if None.
+        name: Name of the file in messages; its path if None.
 
     Returns:
-        Its content, with the seal.
+        The content, with the seal.
 
     Raises:
         ModelFileError: If it was changed, or has no seal.
-        MissingFileError: If a file that belongs to the model is not there.
+        MissingFileError: If a companion of the model is missing.
     """
     path = Path(path)
     frame = frame or format_of(path).seal
@@ -56,7 +56,7 @@ def check_seal(path: str | Path, frame: SealFrame | None = None, *, name: object
         raise missing_card(name)
     body = memoryview(data)[: -frame.length]  # a slice of bytes would be a copy
     if data[len(body) :] != frame.wrap(_digest(body, path)):
-        raise ModelFileError(f"{name}: the file is damaged, its hash is not the one in its seal: copy it again")
+        raise ModelFileError(f"{name}: the file is damaged, its hash differs from its seal; copy it again")
     return data
 
 
@@ -64,6 +64,8 @@ def _digest(body: bytes | memoryview, path: Path) -> str:
     digest = hashlib.sha256(body)
     for companion in companions_of(path):
         if not companion.is_file():
-            raise MissingFileError(f"{companion}: not found; the model is two files, keep it beside {path.name}")
+            raise MissingFileError(
+                f"{companion}: not found; the model consists of two files, keep this one beside {path.name}"
+            )
         digest.update(companion.read_bytes())
     return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""The models that come with edge-mrcnn, by name: which are installed, and where their files are.
+"""The bundled models, by name: which are installed, and their files.
 
-Each comes in a small package of its own that holds files and no code. A checkout of the sources has them below
-`models/` and needs no installation. Nothing here needs an SDK or torch.
+Each is a small package of its own with files and no code. A source checkout has them below `models/` and needs no
+installation. Needs neither an SDK nor torch.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from runtimes.errors import MissingExtraError, MissingFileError, UsageError
 from runtimes.formats import FORMATS
 
 PACKAGES = {"people": "edge_mrcnn_people"}
-"""Name of a model -> the package that holds the files that a device runs."""
+"""Name of a model -> package with the files for a device."""
 WEIGHTS = "_weights"
-"""End of the name of the package with its checkpoint, which only a training needs."""
+"""Suffix of the name of the package with its checkpoint, which only training needs."""
 CHECKOUT = Path(__file__).parents[1] / "models"
-"""Where a checkout of the sources has the packages."""
+"""Folder of the packages in a source checkout."""
 CHECKPOINT = ".pt"
 FASTEST_FIRST = ("tflite", "openvino", "onnx")
-"""Formats in the order of their speed in INT8 on x86; `edge-mrcnn tune` measures it on one board."""
+"""Formats in the order of their INT8 speed on x86; `edge-mrcnn tune` measures it on a given board."""
 FASTEST_FIRST_ON_ARM = ("tflite", "onnx", "openvino")
 """OpenVINO runs INT8 layers in float on a Cortex-A72, see docs/guides/raspberry-pi.md."""
 
 
 @dataclass(frozen=True)
 class ShippedModel:
-    """One model in the forms in which it is installed."""
+    """One bundled model in all installed formats."""
 
     name: str
-    """What users call it: "people"."""
+    """Its name: "people"."""
     folder: Path
-    """Where its files are."""
+    """Folder of its files."""
 
     @property
     def files(self) -> dict[str, Path]:
-        """Format -> INT8 file, the fastest first."""
+        """Format -> INT8 file, fastest first."""
         found = {}
         for name in fastest_first():
             path = self.folder / f"{self.name}{FORMATS[name].suffix}"
@@ -49,7 +49,7 @@ class ShippedModel:
 
     @property
     def checkpoint(self) -> Path | None:
-        """What a training starts from; None where it was left out."""
+        """Checkpoint to start a training from; None if it is not installed."""
         file = f"{self.name}{CHECKPOINT}"
         for folder in (self.folder, *_places(self.name, f"{PACKAGES[self.name]}{WEIGHTS}")):
             if (folder / file).is_file():
@@ -58,25 +58,25 @@ class ShippedModel:
 
     @property
     def photographs(self) -> list[Path]:
-        """Pictures that show what it finds."""
+        """Example images with its classes."""
         return sorted((self.folder / "photographs").glob("*.jpg"))
 
     def file_for(self, runtime: str) -> Path:
         """The file of a format.
 
         Raises:
-            MissingFileError: If it was left out.
+            MissingFileError: If it is not installed.
         """
         found = self.files.get(runtime)
         if found is None:
-            raise MissingFileError(f"{self.name}: is not installed for {runtime}, only for {', '.join(self.files)}")
+            raise MissingFileError(f"{self.name}: not installed for {runtime}, only for {', '.join(self.files)}")
         return found
 
     def best_file(self) -> Path:
-        """The file of the fastest runtime that is installed.
+        """The file of the fastest installed runtime.
 
         Raises:
-            MissingExtraError: If no runtime is.
+            MissingExtraError: If no runtime is installed.
         """
         for name, path in self.files.items():
             if is_installed(name):
@@ -85,13 +85,13 @@ class ShippedModel:
 
 
 def fastest_first() -> tuple[str, ...]:
-    """The formats in the order of their speed on a processor like this one."""
+    """The formats in the order of their speed on this processor."""
     is_arm = platform.machine().lower() in ("aarch64", "arm64")
     return FASTEST_FIRST_ON_ARM if is_arm else FASTEST_FIRST
 
 
 def is_installed(runtime: str) -> bool:
-    """Whether a package is there that runs a format; it is not imported."""
+    """Whether a package for a format is installed; it is not imported."""
     for package in FORMATS[runtime].packages:
         try:
             distribution(package)
@@ -112,21 +112,19 @@ def list_shipped() -> list[ShippedModel]:
 
 
 def default_model() -> ShippedModel:
-    """The model to take where a user names none.
+    """The default model.
 
     Raises:
         UsageError: If none is installed.
     """
     shipped = list_shipped()
     if not shipped:
-        raise UsageError(
-            "--model: name a model file, or install the one that comes along: pip install edge-mrcnn-people"
-        )
+        raise UsageError("--model: expected a model file; to use the bundled model: pip install edge-mrcnn-people")
     return shipped[0]
 
 
 def find_shipped(path: str | Path) -> ShippedModel | None:
-    """The model of this name; None for any other path, and where a file or folder of this name lies here.
+    """The model of this name; None for any other path, or if a file or folder of this name exists here.
 
     Raises:
         MissingFileError: If its package is not installed.
@@ -144,7 +142,7 @@ def find_shipped(path: str | Path) -> ShippedModel | None:
 
 
 def model_file(path: str | Path) -> Path:
-    """A path itself; of "people" the file of the fastest runtime here, of "people.onnx" that file.
+    """A path itself; for "people" the file of the fastest installed runtime, for "people.onnx" that file.
 
     Raises:
         MissingFileError, MissingExtraError: If a shipped model, or every runtime of it, is not installed.
@@ -154,7 +152,7 @@ def model_file(path: str | Path) -> Path:
 
 
 def checkpoint_file(path: str | Path) -> Path:
-    """A path itself; of "people" or "people.pt" the checkpoint.
+    """A path itself; for "people" or "people.pt" the checkpoint.
 
     Raises:
         MissingFileError: If it is not installed.
@@ -164,13 +162,13 @@ def checkpoint_file(path: str | Path) -> Path:
         return _by_file_name(Path(path))
     if shipped.checkpoint is None:
         raise MissingFileError(
-            f"{path}: is installed without its checkpoint: pip install edge-mrcnn-{shipped.name}-weights"
+            f"{path}: installed without its checkpoint: pip install edge-mrcnn-{shipped.name}-weights"
         )
     return shipped.checkpoint
 
 
 def _by_file_name(path: Path) -> Path:
-    """The file of a shipped model that a bare file name means, else the path itself."""
+    """The file of a bundled model for a bare file name, else the path itself."""
     is_bare = path.name == str(path)
     if not is_bare or path.stem not in PACKAGES or path.exists():
         return path
@@ -183,7 +181,7 @@ def _by_file_name(path: Path) -> Path:
 
 
 def _folder_of(name: str) -> Path | None:
-    """The folder of an installed package, else of a checkout; None where neither holds a model file."""
+    """The folder of an installed package, or else of a checkout; None if neither contains a model file."""
     for folder in _places(name, PACKAGES[name]):
         if ShippedModel(name, folder).files:
             return folder
@@ -191,7 +189,7 @@ def _folder_of(name: str) -> Path | None:
 
 
 def _places(name: str, package: str) -> list[Path]:
-    """Folders where a package of a model may be: where it is installed, then in a checkout."""
+    """Possible folders of a model's package: the installed one, then that of a checkout."""
     spec = find_spec(package)
     installed = spec.submodule_search_locations if spec else None
     checkout = CHECKOUT / name

@@ -1,10 +1,9 @@
-"""TFLite, on LiteRT or the older tflite-runtime. One file with two signatures.
+"""The TFLite backend, on LiteRT or the older tflite-runtime.
 
-`detect` takes the image and gives boxes, scores and labels padded to D rows with score 0, and the pyramid p0, p1, ...
-`mask` takes the pyramid and a fixed batch of boxes and labels and gives their masks; it runs as often as there
-are objects for, so that an empty picture costs none of it.
-
-What a file holds beside that is said in `runtimes.formats.tflite_format`.
+A file has two signatures. `detect` takes the image and returns boxes, scores and labels, padded to D rows with score 0,
+and the feature pyramid p0, p1, ... `mask` takes the pyramid and a fixed batch of boxes and labels and returns their
+masks. It runs once per batch of detections, so an empty image costs nothing. `runtimes.formats.tflite_format` describes
+the rest of the file.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ SIGNATURES = ("detect", "mask")
 
 
 class TfliteRuntime(Runtime):
-    """A TFLite file, opened."""
+    """An opened TFLite file."""
 
     def __init__(self, card: ModelCard, open_interpreter: Callable[[int], Any], threads: int) -> None:
         """Open an interpreter.
 
         Args:
-            card: Of the model.
-            open_interpreter: From a number of CPU threads to an interpreter.
+            card: Card of the model.
+            open_interpreter: Function from a number of CPU threads to an interpreter.
             threads: CPU threads.
         """
         super().__init__(card)
@@ -56,7 +55,7 @@ class TfliteRuntime(Runtime):
         return RawOutputs(boxes, scores, labels, self._find_masks(pyramid, boxes, labels))
 
     def split(self, count: int) -> list[Runtime]:
-        """See `Runtime.split`: an interpreter each, with a share of the threads."""
+        """See `Runtime.split`: one interpreter each, with a share of the threads."""
         share = max(1, self._threads // count)
         self._take(share)
         return [TfliteRuntime(self.card, self._open_interpreter, share) for _ in range(count - 1)]
@@ -66,7 +65,7 @@ class TfliteRuntime(Runtime):
         self._detect = self._mask = None
 
     def _take(self, threads: int) -> None:
-        """Answer by an interpreter of so many threads from now on."""
+        """Use an interpreter with this number of threads from now on."""
         interpreter = self._open_interpreter(threads)
         self._detect = interpreter.get_signature_runner("detect")
         self._mask = interpreter.get_signature_runner("mask")
@@ -94,10 +93,10 @@ def open_model(file: ModelFile, *, threads: int | None, device: str, options: Tf
 
     Args:
         file: The file.
-        threads: CPU threads; as many as the cores that this process may use if None, for the interpreter's own choice
+        threads: Number of CPU threads; if None, one per core that this process may use; the interpreter's own default
             is one.
         device: "cpu".
-        options: None so far.
+        options: No options yet.
 
     Raises:
         ModelFileError: If the file is damaged or was not made by edge-mrcnn.
@@ -117,11 +116,11 @@ def open_model(file: ModelFile, *, threads: int | None, device: str, options: Tf
 
 
 def make_interpreter(model: bytes, threads: int | None = None) -> Any:
-    """An interpreter as we open all of them, so that times compare.
+    """An interpreter with our standard settings, so that times are comparable.
 
     Args:
         model: A flatbuffer.
-        threads: CPU threads; as many as the cores that this process may use if None.
+        threads: Number of CPU threads; if None, one per core that this process may use.
     """
     return Interpreter(model_content=model, num_threads=choose_threads(threads))
 

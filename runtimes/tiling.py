@@ -1,9 +1,9 @@
-"""A model that looks at a large picture tile by tile, so that small objects are large enough for its input.
+"""Inference on tiles of a large image, so that small objects are large enough for the model's input.
 
-The tiles overlap, and the whole picture is looked at too, for objects that no tile holds. An object in an overlap is
-found several times, and one that a seam cuts is found in parts; both become one again. Two views are compared where
-both of them look: masks that agree there are of one object, however small the part of it that both see. Overlap over
-the whole of two parts, as in SAHI (arXiv 2202.06934), would be small for a long object that a seam cuts.
+The tiles overlap, and the whole image is processed as well, for objects larger than a tile. An object in an overlap is
+detected several times, and one that a seam cuts is detected in parts; both are merged into one. Two views are compared
+only where both overlap: masks that agree there belong to one object, however small their common part is. The overlap of
+two whole parts, as in SAHI (arXiv 2202.06934), would be small for a long object that a seam cuts.
 """
 
 from __future__ import annotations
@@ -30,37 +30,38 @@ from runtimes.types import Detections
 Array = NDArray[Any]
 
 AGREEMENT = 0.4
-"""Intersection over union, where two views overlap, from which two masks are of one object."""
+"""IoU, in the overlap of two views, from which two masks belong to one object."""
 DUPLICATE = 0.5
-"""Intersection over union of two masks of a class from which the weaker goes."""
+"""IoU of two masks of a class from which the one with the lower score is removed."""
 FRAGMENT = 0.6
-"""Share of a mask that a seam cuts from which it is taken for a part of the mask that holds it."""
+"""Share of a cut mask that must lie inside another mask to count as a part of it."""
 COARSE = 0.8
-"""What a score in the whole picture counts beside that of a tile, which has the finer box of the same object."""
+"""Factor on scores of the whole image, because a tile gives a more accurate box of the same object."""
 LARGE = 0.5
-"""Longer side of an object, in shares of a tile's, from which its view in the whole picture is the better one."""
+"""Longer side of an object, in shares of a tile's side, from which its view in the whole image is preferred."""
 EDGE = 0.01
-"""How near to the edge of its tile the box of an object that is cut comes, in shares of the tile's side."""
+"""Distance between the box of a cut object and the edge of its tile, in shares of the tile's side."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TilingConfig:
-    """How a picture is cut."""
+    """How an image is divided into tiles."""
 
     tile: int
-    """Side of a tile, in pixels of the picture."""
+    """Side of a tile, in pixels of the image."""
     overlap: float = 0.2
-    """Least share of a tile that the next one sees too, in [0, 0.9]: an object of this size is whole in one of them."""
+    """Minimum overlap of neighbouring tiles, as a share of their side, in [0, 0.9]: an object of this size is whole in
+    one of them."""
 
     def __post_init__(self) -> None:
         if self.tile < 32:
             raise UsageError(f"--tile {self.tile}: expected 32 pixels or more")
         if not 0 <= self.overlap <= 0.9:
-            raise UsageError(f"--overlap {self.overlap:g}: expected a share from 0 to 0.9")
+            raise UsageError(f"--overlap {self.overlap:g}: expected a share between 0 and 0.9")
 
 
 class PictureTile(NamedTuple):
-    """A part of a picture, in its pixels; right and bottom are outside."""
+    """A rectangle in an image, in pixels; right and bottom are exclusive."""
 
     left: int
     top: int
@@ -68,7 +69,7 @@ class PictureTile(NamedTuple):
     bottom: int
 
     def shared(self, other: PictureTile) -> PictureTile:
-        """What two tiles have in common; without width or height if nothing."""
+        """The intersection of two tiles; without width or height if there is none."""
         return PictureTile(
             max(self.left, other.left), max(self.top, other.top),
             min(self.right, other.right), min(self.bottom, other.bottom),
@@ -81,17 +82,17 @@ class PictureTile(NamedTuple):
 
 
 class View(NamedTuple):
-    """What the model found in a part of a picture."""
+    """The detections in a part of an image."""
 
     tile: PictureTile
     found: Detections
-    """In pixels of the whole picture."""
+    """In pixels of the whole image."""
     is_cut: Array
     """(N,) bool, whether the edge of the tile may cut the object."""
 
 
 def cut_axis(length: int, tile: int, overlap: float) -> list[int]:
-    """Where tiles begin along a side of a picture: as few as have the overlap, evenly spread."""
+    """Positions of tiles along a side of an image: the fewest with the required overlap, evenly spaced."""
     if length <= tile:
         return [0]
     step = max(1, math.floor(tile * (1 - overlap)))
@@ -100,7 +101,7 @@ def cut_axis(length: int, tile: int, overlap: float) -> list[int]:
 
 
 def cut_image(image_size_hw: tuple[int, int], config: TilingConfig) -> list[PictureTile]:
-    """The tiles of a picture, row by row; one that holds all of it if it is small."""
+    """The tiles of an image, row by row; a single tile if the image is small."""
     height, width = image_size_hw
     side = config.tile
     tiles = []
@@ -111,7 +112,7 @@ def cut_image(image_size_hw: tuple[int, int], config: TilingConfig) -> list[Pict
 
 
 class TiledRuntime(Runtime):
-    """A model that looks at tiles and at the whole; closing it closes the model."""
+    """Runs a model on tiles and on the whole image; closing it closes the model."""
 
     def __init__(self, model: Runtime, config: TilingConfig) -> None:
         super().__init__(model.card)
@@ -144,7 +145,7 @@ class TiledRuntime(Runtime):
         conf: float = 0.0,
         classes: ClassName | Sequence[ClassName] | None = None,
     ) -> Detections:
-        """As `Runtime.infer`, on each tile and on the whole; `speed_ms` is the sum over all of them."""
+        """As `Runtime.infer`, on each tile and on the whole image; `speed_ms` is the sum over all of them."""
         pixels, own_order = open_picture(image, order)
         options: dict[str, Any] = {"order": own_order, "conf": conf, "classes": classes}
         whole = self._model.infer(pixels, **options)
@@ -170,7 +171,7 @@ class TiledRuntime(Runtime):
         conf: float = 0.0,
         classes: ClassName | Sequence[ClassName] | None = None,
     ) -> list[Detections]:
-        """As `infer`, one picture after the other."""
+        """As `infer`, one image after the other."""
         return [self.infer(image, order=order, conf=conf, classes=classes) for image in images]
 
 
@@ -184,16 +185,16 @@ def _add_times(views: Sequence[View], merging_ms: float) -> dict[str, float]:
 
 
 def tile_model(model: Runtime, tile: int | None, overlap: float = 0.2) -> Runtime:
-    """The model itself, or one that looks at tiles of so many pixels.
+    """The model itself, or a runtime that uses tiles with this side.
 
     Raises:
-        UsageError: If the tiles or their overlap cannot be.
+        UsageError: If the tile size or the overlap is not valid.
     """
     return model if tile is None else TiledRuntime(model, TilingConfig(tile=tile, overlap=overlap))
 
 
 def place(found: Detections, tile: PictureTile, image_size_hw: tuple[int, int]) -> View:
-    """What was found in a tile, in pixels of the picture."""
+    """The detections of a tile, in pixels of the whole image."""
     height, width = image_size_hw
     boxes = found.boxes_xyxy + np.array([tile.left, tile.top] * 2, np.float32)
     near = EDGE * max(tile.right - tile.left, tile.bottom - tile.top)
@@ -211,25 +212,25 @@ def place(found: Detections, tile: PictureTile, image_size_hw: tuple[int, int]) 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The objects of all views, one after the other."""
+    """The objects of all views in one pool."""
 
     found: Detections
     regions: Sequence[Region]
     """Their pixels."""
     views: Array
-    """(N,) integer, the view that each is of."""
+    """(N,) integer, the view of each object."""
     is_cut: Array
     """(N,) bool, whether the edge of its view may cut it."""
     is_large: Array
-    """(N,) bool, whether it is so large that a tile has it whole by luck alone."""
+    """(N,) bool, whether it is so large that it is whole in a tile only by chance."""
 
     @classmethod
     def of(cls, views: Sequence[View]) -> Pool:
-        """The objects of views; the frames of all masks lie to their boxes as in the last view."""
+        """The objects of several views; the offset of all masks from their boxes is that of the last view."""
         offset = np.array(views[-1].found.mask_offset_xy * 2, np.float32)
         founds = [view.found for view in views]
         boxes = np.concatenate([found.boxes_xyxy for found in founds])
-        # The whole is shrunk more than a tile, so the half input pixel of its masks is more pixels of the picture.
+        # The whole image is shrunk more than a tile, so the half input pixel of its masks is more pixels of the image.
         probs = [resample_masks(found, found.boxes_xyxy + offset) for found in founds]
         joined = replace(
             views[-1].found, boxes_xyxy=boxes, mask_probs=np.concatenate(probs),
@@ -244,7 +245,7 @@ class Pool:
 
 
 def merge_views(views: Sequence[View]) -> Detections:
-    """One detection for each object.
+    """Merge the detections of views into one detection per object.
 
     Args:
         views: The whole picture first, then its tiles, which have one size.
@@ -268,19 +269,19 @@ def merge_views(views: Sequence[View]) -> Detections:
 
 
 class Groups:
-    """Rows that are one object (union-find)."""
+    """Groups of rows that belong to one object (union-find)."""
 
     def __init__(self, count: int) -> None:
         self._leaders = list(range(count))
 
     def lead(self, row: int) -> int:
-        """The row that stands for the object."""
+        """The representative row of the object."""
         while self._leaders[row] != row:
             row = self._leaders[row]
         return row
 
     def join(self, first: int, second: int) -> None:
-        """Two rows are one object."""
+        """Mark two rows as the same object."""
         self._leaders[self.lead(second)] = self.lead(first)
 
     def all(self) -> list[list[int]]:
@@ -292,11 +293,11 @@ class Groups:
 
 
 def group_rows(pool: Pool, tiles: Sequence[PictureTile]) -> list[list[int]]:
-    """The rows of each object, those of tiles first: the whole picture may see two small objects as one.
+    """The rows of each object, first by tiles: the whole image may show two small objects as one.
 
     Args:
         pool: The objects of all views.
-        tiles: Of each view.
+        tiles: Tile of each view.
     """
     groups = Groups(len(pool.views))
     of_whole: dict[int, list[int]] = defaultdict(list)
@@ -309,17 +310,17 @@ def group_rows(pool: Pool, tiles: Sequence[PictureTile]) -> list[list[int]]:
     known = {groups.lead(row) for row in np.flatnonzero(~pool.is_cut & (pool.views > 0)).tolist()}
     for whole, parts in of_whole.items():
         complete = [part for part in parts if groups.lead(part) in known]
-        # Parts are joined by the object that holds them; an object that a tile holds needs nobody for that.
+        # Parts are merged via the object that contains them; an object that is whole in a tile needs no other.
         for part in complete[:1] or parts:
             groups.join(part, whole)
     return groups.all()
 
 
 def _choose_partners(pool: Pool, tiles: Sequence[PictureTile]) -> Iterator[tuple[int, int]]:
-    """Two rows each that are one object, the surest first.
+    """Pairs of rows that are one object, the most certain first.
 
-    Of two views each object has one partner at most: those that agree best find each other first, so that somebody
-    before somebody else does not swallow them.
+    An object has at most one partner in each other view. The best matches are made first, so that a person in front of
+    another one does not absorb the other.
     """
     taken: set[tuple[int, int]] = set()
     for _, first, second in sorted(_find_pairs(pool, tiles), reverse=True):
@@ -330,7 +331,7 @@ def _choose_partners(pool: Pool, tiles: Sequence[PictureTile]) -> Iterator[tuple
 
 
 def _find_pairs(pool: Pool, tiles: Sequence[PictureTile]) -> Iterator[tuple[float, int, int]]:
-    """Agreement and rows of every two objects of two views that may be one."""
+    """Agreement and rows of all pairs of objects from two views that may be one object."""
     for first, second in _close_pairs(pool.found, pool.views):
         shared = tiles[pool.views[first]].shared(tiles[pool.views[second]])
         if shared.is_empty:
@@ -343,7 +344,8 @@ def _find_pairs(pool: Pool, tiles: Sequence[PictureTile]) -> Iterator[tuple[floa
 
 
 def _close_pairs(found: Detections, views: Array | None = None) -> Iterator[tuple[int, int]]:
-    """Rows of every two objects of one class whose boxes meet, the better first; of different views if given."""
+    """All pairs of objects of one class whose boxes intersect, the higher score first; from different views if
+    given."""
     boxes = found.boxes_xyxy
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
@@ -355,7 +357,7 @@ def _close_pairs(found: Detections, views: Array | None = None) -> Iterator[tupl
 
 
 class Merged(NamedTuple):
-    """One object."""
+    """One merged object."""
 
     box_xyxy: Array
     score: float
@@ -366,7 +368,7 @@ class Merged(NamedTuple):
 
 
 def _merge(pool: Pool, rows: list[int]) -> Merged:
-    """What is known of an object: the best view of it as a whole, or the parts together where no view has it whole."""
+    """The merged detection of an object: its best whole view, or the union of its parts if no view shows it whole."""
     found = pool.found
     scores = found.scores[rows]
     label = int(found.labels[rows[0]])
@@ -385,7 +387,7 @@ def _merge(pool: Pool, rows: list[int]) -> Merged:
 
 
 def _drop_duplicates(found: Detections, is_cut: Array) -> Detections:
-    """Without those that a better one of their class covers, and without parts of others; sorted by score."""
+    """Remove objects that a better one of their class covers, and parts of others; sorted by score."""
     regions = found.masks.regions
     areas = [int(region.mask.sum()) for region in regions]
     keeps = np.ones(len(found), bool)
@@ -403,7 +405,7 @@ def _drop_duplicates(found: Detections, is_cut: Array) -> Detections:
 
 
 def resample_masks(found: Detections, frames_xyxy: Array) -> Array:
-    """(N, M, M) float32: the masks of detections as cells of other frames, (N, 4) float32 in pixels; zero outside."""
+    """(N, M, M) float32: masks resampled to other frames, (N, 4) float32 in pixels; zero outside."""
     old = found.masks.frames_xyxy
     if np.array_equal(old, frames_xyxy):
         return found.mask_probs
@@ -414,7 +416,7 @@ def resample_masks(found: Detections, frames_xyxy: Array) -> Array:
 
 
 def resample_mask(probs: Array, old_xyxy: Array, new_xyxy: Array) -> Array:
-    """A mask of (M, M) cells of one frame as cells of another: bilinear, zero outside."""
+    """A mask of (M, M) cells resampled from one frame to another: bilinear, zero outside."""
     framed = np.pad(probs, 1)
     columns, share_x = _sample(old_xyxy[0::2], new_xyxy[0::2], len(probs))
     rows, share_y = _sample(old_xyxy[1::2], new_xyxy[1::2], len(probs))
@@ -424,7 +426,7 @@ def resample_mask(probs: Array, old_xyxy: Array, new_xyxy: Array) -> Array:
 
 
 def _sample(old: Array, new: Array, cells: int) -> tuple[Array, Array]:
-    """Along one axis, for each cell of the new frame, the lower of its two old cells with their border, and the share
+    """Along one axis, for each cell of the new frame: the lower of its two old cells with their border, and the share
     of the upper one; frames are start and end in pixels."""
     centres = new[0] + (np.arange(cells) + 0.5) * (new[1] - new[0]) / cells
     position = (centres - old[0]) * cells / max(float(old[1] - old[0]), 1e-6) + 0.5
@@ -434,7 +436,7 @@ def _sample(old: Array, new: Array, cells: int) -> tuple[Array, Array]:
 
 
 def crop(region: Region, tile: PictureTile) -> Region:
-    """The part of a region in a tile."""
+    """The part of a region inside a tile."""
     height, width = region.mask.shape
     left, top = max(region.x, tile.left), max(region.y, tile.top)
     right, bottom = min(region.x + width, tile.right), min(region.y + height, tile.bottom)
@@ -444,7 +446,7 @@ def crop(region: Region, tile: PictureTile) -> Region:
 
 
 def count_shared(first: Region, second: Region) -> int:
-    """Pixels that two regions have in common."""
+    """Number of pixels that two regions share."""
     height, width = second.mask.shape
     one = crop(first, PictureTile(second.x, second.y, second.x + width, second.y + height))
     other = crop(second, PictureTile(one.x, one.y, one.x + one.mask.shape[1], one.y + one.mask.shape[0]))

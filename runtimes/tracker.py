@@ -1,10 +1,10 @@
-"""Stable numbers for the objects of a stream, from their boxes alone: numpy, no SciPy, no video library.
+"""Object tracking from boxes alone, with numpy only.
 
-In the manner of ByteTrack (arXiv 2110.06864): confident detections are matched with every track first, then unconfident
-ones with the tracks that are still without a match, so that a half-hidden object keeps its number. Boxes are widened
-before they are compared (C-BIoU, arXiv 2211.14317), which lets a fast object of a slow camera still meet its track.
-Motion is one velocity per track in pixels per second, not per frame: frames of a live source come unevenly.
-Appearance is left out: it would cost a second network.
+The method follows ByteTrack (arXiv 2110.06864): confident detections are matched with all tracks first, then those with
+lower scores with the remaining tracks, so that a partly hidden object keeps its number. Boxes are enlarged before they
+are compared (C-BIoU, arXiv 2211.14317), so that a fast object of a slow camera still matches its track. Motion is one
+velocity per track in pixels per second, not per frame, because frames of a live source come at irregular intervals.
+Appearance is not used: it would need a second network.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from runtimes.types import Detections
 Array = NDArray[Any]
 
 NO_ID = -1
-"""The number of a detection that belongs to no confirmed track."""
+"""Track number of a detection without a confirmed track."""
 _POSITION_GAIN, _VELOCITY_GAIN = 0.85, 0.3
-"""How far a new box moves a track's state: the gains of an alpha-beta filter."""
+"""Gains of the alpha-beta filter that updates a track with a new box."""
 _STEADY_HITS, _STEADY_S = 3, 0.25
-"""Sightings after which the motion of a track is known, and seconds without one after which it no longer is."""
+"""Detections after which the velocity of a track is known, and seconds without one after which it no longer is."""
 _FRAME_S = 1 / 25
-"""The time between two frames that carry none, such as images of a folder."""
+"""Time between two frames without time stamps, such as images of a folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackerConfig:
-    """How detections become tracks."""
+    """Settings of the tracker."""
 
     high_score: float = 0.5
-    """Score from which a detection can begin a track, in [0, 1]."""
+    """Score from which a detection can start a track, in [0, 1]."""
     low_score: float = 0.1
-    """Score from which a detection can continue one, in [0, 1]."""
+    """Score from which a detection can continue a track, in [0, 1]."""
     min_overlap: float = 0.45
-    """Least intersection over union of the widened boxes of a detection and a track that moves steadily, in [0, 1]."""
+    """Minimum IoU of the enlarged boxes of a detection and a track with steady motion, in [0, 1]."""
     min_overlap_unsteady: float = 0.25
-    """The same where the place of the track is less certain: its motion is not known yet, or it was not seen lately."""
+    """The same for a track whose position is less certain: its velocity is unknown, or it had no recent detection."""
     widening: float = 0.3
-    """What is added to a box on each side before it is compared, in shares of its size."""
+    """Enlargement of a box on each side before it is compared, in shares of its size."""
     max_lost_s: float = 2.0
-    """Seconds after which an object that is not seen is forgotten."""
+    """Seconds without detection after which a track is removed."""
     min_hits: int = 2
-    """Sightings in a row that a track needs before it gets a number: one alone is often a false alarm."""
+    """Consecutive detections that a track needs before it gets a number; a single one is often a false positive."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.low_score <= self.high_score <= 1:
@@ -93,20 +93,20 @@ class Track:
         self._x, self._y = Extent(x0, x1), Extent(y0, y1)
 
     def predict(self, time_s: float) -> tuple[float, float, float, float]:
-        """Box x0 y0 x1 y1 in pixels, where the object should be now."""
+        """Box x0 y0 x1 y1 in pixels, predicted for this time."""
         elapsed_s = time_s - self.seen_s
         (x0, x1), (y0, y1) = self._x.predict(elapsed_s), self._y.predict(elapsed_s)
         return x0, y0, x1, y1
 
     def is_steady(self, time_s: float) -> bool:
-        """Whether the object must be close to where `predict` says."""
+        """Whether the object must be close to its predicted position."""
         return self.hits >= _STEADY_HITS and time_s - self.seen_s <= _STEADY_S
 
     def update(self, box_xyxy: Sequence[float], time_s: float) -> None:
-        """Take a new sighting, at a later time than the last."""
+        """Update the track with a detection, at a later time than the last."""
         x0, y0, x1, y1 = box_xyxy
         elapsed_s = time_s - self.seen_s
-        # The second sighting is the first to know a velocity: nothing is there to smooth it with.
+        # The second detection gives the first velocity, so there is nothing to smooth yet.
         gain = 1.0 if self.hits == 1 else _VELOCITY_GAIN
         self._x.update(x0, x1, elapsed_s, gain)
         self._y.update(y0, y1, elapsed_s, gain)
@@ -115,7 +115,7 @@ class Track:
 
 
 class Tracker:
-    """Numbers the detections of one source; not to be shared by several."""
+    """Assigns track numbers to the detections of one source; use one instance per source."""
 
     def __init__(self, config: TrackerConfig | None = None) -> None:
         self.config = config or TrackerConfig()
@@ -124,15 +124,15 @@ class Tracker:
         self._time_s = -np.inf
 
     def update(self, found: Detections, time_s: float) -> Detections:
-        """Number the detections of the next frame.
+        """Track the detections of the next frame.
 
         Args:
-            found: All that the model found, unconfident detections too.
-            time_s: When the frame was taken, in seconds; times that do not advance count as 25 frames a second.
+            found: All detections of the model, with low scores as well.
+            time_s: Time of the frame, in seconds; times that do not increase count as 25 frames per second.
 
         Returns:
-            The detections that reach `high_score`, and the weaker ones that continue a track, with their `ids`;
-            an object is `NO_ID` until it was seen `min_hits` times in a row.
+            The detections that reach `high_score`, and those with lower scores that continue a track, with their `ids`;
+            an object has `NO_ID` until it was detected `min_hits` times in a row.
         """
         self._time_s = time_s if time_s > self._time_s else self._time_s + _FRAME_S
         is_high = found.scores >= self.config.high_score
@@ -146,11 +146,11 @@ class Tracker:
         return replace(found, ids=ids)[is_high | (ids != NO_ID)]
 
     def _waiting(self) -> list[Track]:
-        """Tracks that were not seen in this frame."""
+        """Tracks without a detection in this frame."""
         return [track for track in self._tracks if track.seen_s < self._time_s]
 
     def _match(self, found: Detections, rows: Array, tracks: list[Track], ids: Array) -> list[int]:
-        """Continue tracks with detections; write their numbers; return the rows that are left."""
+        """Match tracks with detections, write their numbers, and return the remaining rows."""
         if not (len(rows) and tracks):
             return list(rows.tolist())
         predicted = np.array([track.predict(self._time_s) for track in tracks])
@@ -177,7 +177,7 @@ class Tracker:
         return track.id
 
     def _forget(self) -> None:
-        """Drop tracks that were not seen for too long, and at once those that were not confirmed."""
+        """Remove tracks without detection for too long, and unconfirmed ones at once."""
         since = self._time_s - self.config.max_lost_s
         self._tracks = [t for t in self._tracks if t.seen_s == self._time_s or (t.id != NO_ID and t.seen_s >= since)]
 
@@ -188,7 +188,7 @@ class Tracker:
 
 
 def measure_overlap(first_xyxy: Array, second_xyxy: Array, widening: float) -> Array:
-    """(N, M) float64 intersection over union of (N, 4) and (M, 4) boxes, each widened by a share of its own size."""
+    """(N, M) float64 IoU of (N, 4) and (M, 4) boxes, each enlarged by a share of its own size."""
     first = _widen(first_xyxy, widening)[:, None]
     second = _widen(second_xyxy, widening)[None]
     low = np.maximum(first[..., :2], second[..., :2])
@@ -209,21 +209,21 @@ def _widen(boxes_xyxy: Array, widening: float) -> Array:
 
 
 def choose_pairs(overlap: Array, is_possible: Array) -> list[tuple[int, int]]:
-    """The possible pairs of rows and columns with the largest overlap in all; no row or column is in two of them.
+    """The possible pairs of rows and columns with the largest total overlap; each row and column is used once at most.
 
     Args:
         overlap: (N, M) intersections over union, above 0 where a pair is possible.
         is_possible: (N, M) bool.
     """
     choices, rivals = is_possible.sum(axis=1), is_possible.sum(axis=0)
-    # Mostly an object has one track and the track one object: they are a pair, whatever the others are.
+    # Most objects have only one possible track and vice versa: they are a pair, independent of all others.
     is_alone = is_possible & (choices == 1)[:, None] & (rivals == 1)
     pairs = list(zip(*(axis.tolist() for axis in np.nonzero(is_alone)), strict=True))
     rows = np.flatnonzero((choices > 0) & ~is_alone.any(axis=1))
     columns = np.flatnonzero((rivals > 0) & ~is_alone.any(axis=0))
     if len(rows):
         rest = np.ix_(rows, columns)
-        # An impossible pair costs no more than no pair: else a whole row of objects shifts to avoid one.
+        # An impossible pair costs as much as no pair; else a whole row of objects would shift to avoid one.
         cost = np.where(is_possible[rest], 1 - overlap[rest], 1.0)
         chosen = [(int(rows[first]), int(columns[second])) for first, second in assign(cost)]
         pairs += [pair for pair in chosen if is_possible[pair]]
@@ -231,7 +231,7 @@ def choose_pairs(overlap: Array, is_possible: Array) -> list[tuple[int, int]]:
 
 
 def assign(cost: Array) -> list[tuple[int, int]]:
-    """Pairs of rows and columns with the least total cost; every row or every column is used, whichever are fewer.
+    """Pairs of rows and columns with the least total cost; all rows or all columns are used, whichever are fewer.
 
     Args:
         cost: (N, M) finite numbers.
@@ -253,10 +253,10 @@ def assign(cost: Array) -> list[tuple[int, int]]:
 
 
 def _augment(cost: Array, row: int, owner: Array, row_potential: Array, column_potential: Array) -> None:
-    """Give a row a column by the cheapest chain of exchanges; change owners and potentials in place."""
+    """Assign a column to a row by the cheapest augmenting path; changes owners and potentials in place."""
     columns = cost.shape[1]
-    distance = np.full(columns, np.inf)  # of the cheapest chain to each column that is known so far
-    parent = np.full(columns, -1)  # the column before it in that chain
+    distance = np.full(columns, np.inf)  # cost of the cheapest path to each column so far
+    parent = np.full(columns, -1)  # the previous column in that path
     is_done = np.zeros(columns, dtype=bool)
     current, length, last = row, 0.0, -1
     while True:

@@ -1,7 +1,7 @@
-"""What every runtime answers: the live detections of one image.
+"""The result of every runtime: the detections of one image.
 
-Masks stay M x M until someone draws or evaluates them. Besides its own names, `Detections` answers the ones that
-people know from other tools (`.boxes.xyxy`, `.masks.data`, `.names`, `.orig_shape`, `.speed`, `.plot()`).
+Masks stay M x M until they are drawn or evaluated. Besides its own names, `Detections` has those that other tools use
+(`.boxes.xyxy`, `.masks.data`, `.names`, `.orig_shape`, `.speed`, `.plot()`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Detections:
-    """The objects found in one image, sorted by score; empty when nothing was found."""
+    """The detections of one image, sorted by score; may be empty."""
 
     boxes_xyxy: Array
     """(N, 4) float32, x0 y0 x1 y1 in pixels of the source image."""
@@ -49,15 +49,15 @@ class Detections:
     names: tuple[str, ...]
     """Class names."""
     category_ids: tuple[int, ...]
-    """The data set's own category id of each class."""
+    """The data set's category id of each class."""
     mask_offset_xy: tuple[float, float] = (0.0, 0.0)
-    """What to add to a box to get the frame that its mask fills, in pixels; see `ModelCard.mask_offset`."""
+    """Offset from a box to the frame of its mask, in pixels; see `ModelCard.mask_offset`."""
     speed_ms: dict[str, float] = field(default_factory=dict)
     """Milliseconds by stage: preprocess, inference, postprocess."""
     ids: Array | None = None
-    """(N,) int64 numbers that stay with an object from frame to frame, -1 for none yet; None without a tracker."""
+    """(N,) int64 track numbers, -1 for none yet; None without a tracker."""
     path: str | None = None
-    """The image file that was inferred, where it was given as a file."""
+    """The image file that was inferred, if the input was a file."""
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -81,11 +81,11 @@ class Detections:
         return f"Detections({what}; image {width} x {height})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickles and copies: what was given, and nothing that is made of it."""
+        """For pickles and copies: only the given arrays, without derived ones."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __getitem__(self, index: int | slice | Array | list[int]) -> Detections:
-        """The chosen rows: one row, a slice, a list of rows or a boolean mask; always `Detections` again."""
+        """The selected rows: one row, a slice, a list of rows or a boolean mask; always returns `Detections`."""
         rows = [index] if isinstance(index, (int, np.integer)) else index
         return replace(
             self,
@@ -107,13 +107,13 @@ class Detections:
         conf: float = 0.0,
         min_area: float = 0.0,
     ) -> Detections:
-        """The rows that count.
+        """The detections that satisfy all conditions.
 
         Args:
-            classes: Names or 0-based labels of those that stay; all if None.
-            exclude: Names or labels of those that go.
-            conf: Lowest score that stays, in [0, 1].
-            min_area: Smallest area of a mask that stays, in pixels.
+            classes: Names or 0-based labels of the kept classes; all if None.
+            exclude: Names or labels of classes to remove.
+            conf: Score threshold, in [0, 1].
+            min_area: Minimum area of a mask, in pixels.
 
         Raises:
             UsageError: If a class is not one of the model's.
@@ -130,7 +130,7 @@ class Detections:
 
     @property
     def boxes(self) -> Boxes:
-        """Boxes, scores, labels and numbers together."""
+        """Boxes, scores, labels and track numbers."""
         return Boxes(self.boxes_xyxy, self.scores, self.labels, self.ids, self.image_size_hw)
 
     @cached_property
@@ -158,14 +158,14 @@ class Detections:
         """A copy of the image with the detections drawn on it.
 
         Args:
-            image: (H, W, 3) uint8, the path of a file or an image of PIL; the file that was inferred if None.
-            order: Of the channels of an array; the copy has the same.
+            image: (H, W, 3) uint8, the path of a file or a PIL image; the inferred file if None.
+            order: Channel order of an array; the copy has the same.
 
         Returns:
             (H, W, 3) uint8.
 
         Raises:
-            UsageError: If there is no image, or it has another size than the one that was inferred.
+            UsageError: If there is no image, or its size differs from the inferred one.
         """
         return self._draw(image, order)[0]
 
@@ -175,17 +175,17 @@ class Detections:
         """Write the image with the detections drawn on it.
 
         Args:
-            path: An image file; its folder is made. A file that is there is kept, and the new one gets a number.
+            path: An image file; its folder is made. An existing file is kept, and the new one gets a number.
             image: As of `plot`.
             order: As of `plot`.
-            overwrite: Whether a file that is there is replaced.
+            overwrite: Whether an existing file is replaced.
 
         Returns:
-            What was written.
+            The path that was written.
 
         Raises:
             UsageError: As `plot`.
-            UnavailableError: If it cannot be written there.
+            UnavailableError: If the file cannot be written.
         """
         picture = as_rgb(*self._draw(image, order))
         place = free_path(Path(path), overwrite=overwrite)
@@ -201,15 +201,15 @@ class Detections:
 
         Raises:
             UsageError: As `plot`.
-            MissingExtraError: If this Python has nothing to show it with.
+            MissingExtraError: If no viewer is installed.
         """
         show_image(as_rgb(*self._draw(image, order)))
 
     def _draw(self, image: Picture | None, order: Order) -> tuple[Array, Order]:
-        """A drawn copy of the image, and the order of its channels."""
+        """A drawn copy of the image, and its channel order."""
         source = self.path if image is None else image
         if source is None:
-            raise UsageError("expected the image to draw on, since what was inferred was no file: found.plot(image)")
+            raise UsageError("expected the image to draw on, because the input was not a file: found.plot(image)")
         pixels, found_order = open_picture(source, order)
         if pixels.shape[:2] != self.image_size_hw:
             height, width = self.image_size_hw
@@ -218,11 +218,11 @@ class Detections:
         return draw_detections(pixels.copy(), self, order=found_order), found_order
 
     def summary(self, *, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
-        """One record per object, with the names that people know from other tools.
+        """One record per object, with the names that other tools use.
 
         Args:
-            normalize: Whether places are shares of the image's width and height, in place of pixels.
-            decimals: To which numbers are rounded.
+            normalize: Whether coordinates are shares of the image's width and height, instead of pixels.
+            decimals: Number of decimal places.
 
         Returns:
             Records of `name`, `class` (0-based label), `confidence`, `box` (x1 y1 x2 y2), `segments` (x and y of the
@@ -236,11 +236,11 @@ class Detections:
         return json.dumps(self.summary(normalize=normalize, decimals=decimals))
 
     def to_supervision(self, *, compact: bool = True) -> Any:
-        """The same as `supervision.Detections`.
+        """The detections as `supervision.Detections`.
 
         Args:
-            compact: Whether masks stay run lengths (`supervision.CompactMask`), which take kilobytes; else, and where
-                supervision has no such class yet, they are dense, N times the size of the image.
+            compact: Whether masks stay run lengths (`supervision.CompactMask`), which take kilobytes. Otherwise, and
+                with older versions of supervision, they are dense: N times the size of the image.
 
         Raises:
             MissingExtraError: If supervision is not installed.

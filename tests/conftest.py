@@ -30,7 +30,7 @@ ROWS, BATCH, SIDE = 6, 4, 14
 
 
 class Scene(NamedTuple):
-    """What the toy models know."""
+    """Classes of the toy models."""
 
     card: ModelCard
     boxes: np.ndarray
@@ -40,14 +40,14 @@ class Scene(NamedTuple):
 
 
 class ExportedModel(NamedTuple):
-    """A torchvision Mask R-CNN and what was exported from it."""
+    """A torchvision Mask R-CNN and its exported file."""
 
     model: Any
     path: Path
 
 
 class Outcome(NamedTuple):
-    """What a command line left behind."""
+    """Output and exit code of a command line."""
 
     code: int
     out: str
@@ -56,7 +56,7 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def logs_as_they_were() -> Iterator[None]:
-    """What a command does to the logs of its process ends with its test."""
+    """Undo a command's changes to the logs of its process at the end of each test."""
     root, hooks = logging.getLogger(), (sys.excepthook, threading.excepthook)
     root.setLevel(logging.WARNING)
     for handler in root.handlers:  # a converter raises the level of all handlers that it finds, pytest's among them
@@ -69,7 +69,7 @@ def logs_as_they_were() -> Iterator[None]:
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """The command line as a user meets it, in this process."""
+    """Run the command line in this process."""
     from edge_mrcnn.cli import main
 
     def run(*arguments: object) -> Outcome:
@@ -113,7 +113,7 @@ def model_files(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 class ToyModels(dict[str, Path]):
-    """Makes the file of a suffix when it is first asked for."""
+    """Makes the file of a suffix at the first request."""
 
     def __init__(self, folder: Path, scene: Scene) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What docs/architecture.md and CONTRIBUTING.md say of files, tables, arrows and commands is so."""
+"""The statements of docs/architecture.md and CONTRIBUTING.md about files, tables, imports and commands are true."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CONTRACTS = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| `([\w/.]+)` \|", PAGE, re.MU
 
 
 def defines(file: Path, name: str) -> bool:
-    """Whether a name is made at the top of a file."""
+    """Whether a name is defined at the top of a file."""
     return re.search(rf"^(?:class {name}\b|{name}(?:: [^=]+)? = )", file.read_text(), re.MULTILINE) is not None
 
 

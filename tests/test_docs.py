@@ -1,4 +1,4 @@
-"""What the documentation says is there: every command line parses, every link leads somewhere, the site builds."""
+"""The documentation: every command line parses, every link has a target, the site builds."""
 
 from __future__ import annotations
 

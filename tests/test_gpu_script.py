@@ -1,4 +1,4 @@
-"""benchmarks/gpu.sh on the CPU with tiny settings, so that no minute of a GPU is spent on finding faults."""
+"""benchmarks/gpu.sh on the CPU with tiny settings, so that faults are found before it runs on a GPU."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run_script(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory) -> Path:
-    """What pack.py makes of a set with absolute names, moved to another place; the set itself is gone."""
+    """The output of pack.py for a set with absolute names, moved to another folder; the set itself is deleted."""
     folder = tmp_path_factory.mktemp("people")
     data = folder / "prepared"
     write_people(data)
@@ -52,7 +52,7 @@ def load_pack() -> ModuleType:
 
 
 def write_people(folder: Path) -> None:
-    """What prepare.py makes: annotations with absolute names, and a backbone."""
+    """The output of prepare.py: annotations with absolute names, and a backbone."""
     (folder / "annotations").mkdir(parents=True)
     for split, count in (("train", 4), ("val", 2)):
         images, people = [], []

@@ -1,4 +1,4 @@
-"""What a device installs imports without torch, torchvision and onnx."""
+"""The packages of a device import without torch, torchvision and onnx."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_openvino_opens_without_its_converter_which_stays_within_reach():
 
 
 def test_arrows_of_import_never_turn_back():
-    """The contracts stand in pyproject.toml, below [tool.importlinter]."""
+    """The import contracts are in pyproject.toml, below [tool.importlinter]."""
     pytest.importorskip("importlinter", reason="needs edge-mrcnn[dev] on Python 3.11 or later")
     program = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     checked = subprocess.run(

@@ -1,4 +1,4 @@
-"""One name, one meaning, over the three packages."""
+"""Every name has one meaning in the three packages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_no_two_classes_share_a_name():
 
 
 def test_progress_has_one_type():
-    """Everything that takes steps is told by `runtimes.progress.Progress`."""
+    """All progress is reported by `runtimes.progress.Progress`."""
     spellings = {"Callable[[str, int, int], None]", "Callable[[int, int], None]"}
     found = set()
     for path, tree in modules():
@@ -39,8 +39,8 @@ def test_progress_has_one_type():
     assert found == {"runtimes/progress.py"}
 
 
-def test_a_constant_stands_in_one_place():
-    """Two modules with a constant of one name and one value would part when one of them changes."""
+def test_each_constant_is_defined_once():
+    """Two modules with the same constant can diverge when one of them changes."""
     places = defaultdict(list)
     for path, tree in modules():
         for name, value in constants(tree):
@@ -63,7 +63,7 @@ def constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _plain_value(node: ast.expr) -> str:
-    """Its source; a collection's members in order, whatever holds them."""
+    """Its source; the members of a collection in order, for any type of collection."""
     if isinstance(node, ast.Call) and len(node.args) == 1 and ast.unparse(node.func) in ("frozenset", "tuple"):
         node = node.args[0]
     if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
@@ -83,7 +83,7 @@ def test_the_product_needs_no_test_tools():
 
 
 def test_benchmarks_import_names_that_exist():
-    """Long runs are not run here, so that a name that was changed would be missed."""
+    """Long benchmarks are not run here, so a renamed attribute would go unnoticed."""
     missing = []
     for file in sorted((ROOT / "benchmarks").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -94,7 +94,7 @@ def test_benchmarks_import_names_that_exist():
 
 
 def _names_of(module: str) -> set[str]:
-    """What a module's source defines or imports, and the modules in it."""
+    """The names that a module defines or imports, and the modules among them."""
     path = ROOT / module.replace(".", "/")
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     names = {part.stem for part in path.iterdir()} if path.is_dir() else set()

@@ -1,4 +1,4 @@
-"""The wheel, and what a device gets with each extra alone: no torch, a small download, a working command line."""
+"""The wheel, and a device's installation of each extra: no torch, a small download, a working command line."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def install(uv: str, python: Path, requirement: str) -> None:
 
 @pytest.fixture(scope="module")
 def edge_mrcnn(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """A function that types a command in that environment and gives its output."""
+    """A function that runs a command in that environment and returns its output."""
     folder = tmp_path_factory.mktemp("elsewhere")
     return lambda *arguments: call(python.parent / "edge-mrcnn", *arguments, cwd=folder)
 
@@ -110,7 +110,7 @@ def red_picture() -> np.ndarray:
 
 @pytest.mark.network
 class TestInstalled:
-    def test_nothing_of_the_training_machine_comes_along(self, python, uv):
+    def test_no_path_of_the_training_machine_is_included(self, python, uv):
         installed = call(uv, "pip", "list", "--quiet", "--format", "freeze", "--python", python)
         assert not {line.split("==")[0] for line in installed.splitlines()} & HOST_ONLY
 
@@ -125,7 +125,7 @@ class TestInstalled:
         assert "toy" in edge_mrcnn("inspect", model)
 
     def test_verify_passes(self, edge_mrcnn, model):
-        assert "computes here what it computed" in edge_mrcnn("verify", model)
+        assert "computes the same here as on the machine that exported it" in edge_mrcnn("verify", model)
 
     def test_doctor_knows_the_runtime(self, edge_mrcnn, extra):
         assert {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "litert"}[extra] in edge_mrcnn("doctor")
@@ -207,7 +207,7 @@ def wheel_ranks(architecture: str) -> dict[object, int]:
 
 
 def best_wheel(wheels: list[dict[str, str]], rank: dict[object, int]) -> str:
-    """The address of the wheel that an installer takes."""
+    """The URL of the wheel that an installer takes."""
     places = {}
     for wheel in wheels:
         kinds = utils.parse_wheel_filename(wheel["url"].rsplit("/", 1)[1])[3]
@@ -226,7 +226,7 @@ def size_mb(url: str) -> float:
 
 
 def call(*command: object, cwd: Path | None = None) -> str:
-    """What a command prints, without the settings of this checkout."""
+    """The output of a command, without the settings of this checkout."""
     hidden = ("PYTHONPATH", "VIRTUAL_ENV")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     words = [str(word) for word in command]

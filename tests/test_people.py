@@ -1,4 +1,4 @@
-"""The files of the people model that this checkout ships: whole, small, and right about the photographs beside them."""
+"""The files of the included people model: complete, small, and correct on the photographs beside them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ built = pytest.mark.skipif(not CHECKPOINT.is_file(), reason="the weights are not
 
 @pytest.fixture(autouse=True)
 def checkout_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is installed elsewhere is not what is tested."""
+    """An installed package is ignored; the checkout's is tested."""
     monkeypatch.setattr(shipped, "find_spec", lambda name: None)
 
 
@@ -78,7 +78,7 @@ class TestModel:
             assert iou(found.boxes_xyxy[0], expected) > 0.6, path.name
             assert found.masks.data[0].sum() > 0.4 * np.prod(expected[2:] - expected[:2]), path.name
 
-    def test_finds_nobody_in_a_plain_picture(self, model) -> None:
+    def test_finds_no_person_in_a_plain_picture(self, model) -> None:
         found = model.infer(np.full((480, 640, 3), 128, np.uint8))
         assert not (found.scores >= 0.5).any()
 

@@ -1,4 +1,4 @@
-"""A user's script is checked against the types of the installed packages, all three of them."""
+"""A user's script is type-checked against the three installed packages."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check_types(installed: Path, script: str, folder: Path) -> list[str]:
-    """What mypy says of a script, line by line, away from this checkout and its settings."""
+    """mypy's messages about a script, line by line, away from this checkout and its settings."""
     path = folder / "script.py"
     path.write_text(script)
     options = ["--python-executable", installed, "--config-file", "", "--cache-dir", folder / "cache", "--no-pretty"]

@@ -1,4 +1,5 @@
-"""The floor: a file's backbone alone, cut out of the file itself, so that it is lowered and quantized as there."""
+"""The lower bound of time: the backbone of a file alone, cut out of the file, so that it is lowered and quantized in
+the same form."""
 
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ from benchmarks.peers.yolo import open_session
 from runtimes.formats import format_of
 
 PYRAMID = "pyramid.fpn.inner_blocks"
-"""What reads the maps of a backbone: nodes whose name begins so."""
+"""Prefix of the names of the nodes that read a backbone's maps."""
 
 
 def cut_backbone(file: Path) -> Path:
-    """Write what computes the backbone's maps from the image to a file beside this one."""
+    """Write the nodes that compute the backbone's maps to a file beside this one."""
     output = file.with_name(f"{file.stem}-backbone{file.suffix}")
     if not output.is_file():
         _CUTTERS[format_of(file).name](file, output)
@@ -75,13 +76,13 @@ def _cut_tflite(file: Path, output: Path) -> None:
 
 
 def _reads_backbone(graph: Any, operator: Any) -> bool:
-    """Whether it is a 1x1 convolution of the pyramid."""
+    """Whether an operator is a 1x1 convolution of the pyramid."""
     is_pyramid = b"_fpn/" in graph.tensors[operator.outputs[0]].name and len(operator.inputs) == 3
     return is_pyramid and list(graph.tensors[operator.inputs[1]].shape)[1:3] == [1, 1]
 
 
 def needed_for(results: Sequence[Any], operators: Sequence[tuple[Any, Sequence[Any], Sequence[Any]]]) -> list[Any]:
-    """Those of some operators, each with its inputs and outputs and sorted, that lead to these results."""
+    """The operators that these results depend on, sorted, each with its inputs and outputs."""
     wanted, needed = set(results), []
     for operator, inputs, outputs in reversed(operators):
         if wanted & set(outputs):

@@ -26,20 +26,20 @@ from runtimes.preprocess import letterbox
 from runtimes.seal import write_seal
 
 THRESHOLD = 0.0503
-"""Score threshold of the files: a number whose bytes occur in them as this threshold alone."""
+"""Score threshold of the files: a number whose bytes occur in them only once."""
 CALIBRATION_IMAGES = 8
-"""Enough for a time, not for an accuracy."""
+"""Number of calibration pictures: enough for a time, not for an accuracy."""
 MAX_DETECTIONS = 20
 FRAMES = 16
-"""Frames of which one has enough objects for a model with few classes."""
+"""Number of candidate frames for a model with few classes."""
 INVENTED = dict(PRESETS)
 """Name of a contender with random weights -> its parts."""
 TRAINED: dict[str, Path] = {}
-"""Name of a contender -> its checkpoint, where it is trained."""
+"""Name of a contender -> its checkpoint, for trained models."""
 
 
 class TooFewObjects(Exception):
-    """A model finds fewer objects than asked for in any frame."""
+    """A model finds fewer objects than requested in every frame."""
 
 
 def enter_checkpoint(file: Path) -> str:
@@ -52,12 +52,12 @@ def enter_checkpoint(file: Path) -> str:
 
 
 def file_of(folder: Path, preset: str, size: int, runtime: str, precision: str) -> Path:
-    """Where a file lies."""
+    """The path of a file."""
     return folder / f"{preset}-{size}{'-int8' * (precision == 'int8')}{FORMATS[runtime].suffix}"
 
 
 def make_files(folder: Path, name: str, size: int, targets: Sequence[str]) -> None:
-    """Export a model for each target, in FP32 and INT8; files that are there are kept."""
+    """Export a model for each target, in FP32 and INT8; existing files are kept."""
     digest = hashlib.sha256(TRAINED[name].read_bytes()).hexdigest() if name in TRAINED else "0" * 64
     missing = [t for t in targets if not is_made(file_of(folder, name, size, t, "int8"), digest)]
     if not missing:
@@ -81,7 +81,7 @@ def make_files(folder: Path, name: str, size: int, targets: Sequence[str]) -> No
 
 
 def is_made(file: Path, digest: str) -> bool:
-    """Whether a file is there and comes from this checkpoint."""
+    """Whether a file exists and comes from this checkpoint."""
     return file.is_file() and runtimes.read_card(file).checkpoint_sha256 == digest
 
 
@@ -109,15 +109,17 @@ def invent_checkpoint(name: str, size: int) -> Any:
         image_size_hw=(size, size), max_detections=MAX_DETECTIONS, score_threshold=THRESHOLD
     )
     model = build_model(config, len(CLASSES))
-    settle(model, [torch.from_numpy(cv2.resize(draw_frame(seed), (size, size))).permute(2, 0, 1) for seed in range(4)])
+    calibrate_norms(
+        model, [torch.from_numpy(cv2.resize(draw_frame(seed), (size, size))).permute(2, 0, 1) for seed in range(4)]
+    )
     with torch.no_grad():
         model.roi_heads.box_predictor.cls_score.weight.mul_(8)
     apply_inference_settings(model.eval(), config)
     return Checkpoint(model=model, config=config, classes=CLASSES, category_ids=tuple(range(1, len(CLASSES) + 1)))
 
 
-def settle(model: Any, images: Sequence[Any]) -> None:
-    """Let the normalisation of a backbone with random weights see a few images, (3, h, w) as the model takes them."""
+def calibrate_norms(model: Any, images: Sequence[Any]) -> None:
+    """Set the normalisation of a backbone with random weights from a few images, (3, h, w) as the model takes them."""
     import torch
 
     for norm in (m for m in model.train().modules() if isinstance(m, torch.nn.BatchNorm2d)):
@@ -128,7 +130,7 @@ def settle(model: Any, images: Sequence[Any]) -> None:
 
 
 def write_frames(folder: Path) -> Path:
-    """Pictures to calibrate on, the same for everybody."""
+    """The calibration pictures, the same for all contenders."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(16):
         file = folder / f"{seed}.jpg"

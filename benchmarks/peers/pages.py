@@ -15,12 +15,12 @@ GOALS = {
     ("tflite", 320): 0.7,
     ("tflite", 640): 0.7,
 }
-"""Share of the rival's time that our INT8 file may take."""
+"""Largest ratio of our INT8 file's time to the rival's."""
 FLOOR_GOAL = 1.8
-"""Times its own backbone that our INT8 file may take."""
+"""Largest ratio of our INT8 file's time to its own backbone's."""
 OURS, RIVAL = "nano-dense", "yolo11n-seg"
 BACKBONE = "'s backbone"
-"""Behind the name of a model: its floor, which only ours have."""
+"""Suffix of a model's name for its backbone alone; only our models have one."""
 COLORS = {"network": "#4477aa", "results": "#66ccee", "finished": "#ccbb44"}
 
 
@@ -80,14 +80,15 @@ def _counts(rows: list[Row]) -> list[int]:
 
 
 def _find(rows: list[Row], like: Row, model: str, objects: int | None = None) -> Row | None:
-    """The row of another model, else as this one."""
+    """The row with the same settings but this model and number of objects; by default the same number."""
     wanted = {name: like[name] for name in ("runtime", "precision", "size", "threads")}
     wanted |= {"model": model, "objects": like["objects"] if objects is None else objects}
     return next((row for row in rows if all(row[name] == value for name, value in wanted.items())), None)
 
 
 def draw_chart(rows: list[Row], file: Path, clock: str) -> None:
-    """Bars of INT8 files with one thread and the middle number of objects: network, rest up to the results."""
+    """Bars of INT8 files with one thread and the middle number of objects: network, then everything up to the
+    results."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -48,7 +48,7 @@ def watch_cameras(model: runtimes.Runtime, cameras: int, frames: int) -> dict[st
 
 
 def measure(order: Mapping[str, Any]) -> dict[str, float]:
-    """What the point asks for, and the peak memory in MB."""
+    """The measurement of the point, and the peak memory in MB."""
     cv2.setNumThreads(1)
     with runtimes.load(order["file"], threads=1) as model:
         if "cameras" in order:

@@ -1,4 +1,4 @@
-"""The frame that all contenders get, and the objects that all go on with."""
+"""The frame of all contenders, and the objects that replace their detections."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from runtimes.sources.synthetic import MovingShapes
 
 SIZE_HW = (1080, 1920)
 CLASSES = tuple(f"class {index}" for index in range(80))
-"""As many as COCO has."""
+"""The number of COCO's classes."""
 
 
 @dataclass(frozen=True)
 class Objects:
-    """What is found in the frame, by construction."""
+    """The objects of the frame, by construction."""
 
     boxes_xyxy: NDArray[np.float32]
     """(K, 4), in pixels of the frame."""

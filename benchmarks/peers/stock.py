@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peers.ours import THRESHOLD, set_threshold, settle
+from benchmarks.peers.ours import THRESHOLD, calibrate_norms, set_threshold
 from benchmarks.peers.scene import CLASSES, SIZE_HW, draw_frame
 from benchmarks.peers.yolo import open_session
 from runtimes.formats import FORMATS
@@ -24,17 +24,17 @@ ANCHOR_SIDES = ((32, 64, 128, 256, 512),) * 3
 
 
 def file_of(folder: Path, name: str, size: int, runtime: str, precision: str) -> Path:
-    """Where a file lies."""
+    """The path of a file."""
     return folder / f"{name}-{size}{FORMATS[runtime].suffix}"
 
 
 def is_possible(runtime: str, precision: str) -> bool:
-    """TFLite takes no graph of this kind, and there is no INT8 file that a user would get from torchvision."""
+    """ONNX or OpenVINO in FP32 only: TFLite cannot convert this graph, and torchvision offers no INT8 file."""
     return runtime != "tflite" and precision == "fp32"
 
 
 def make_files(folder: Path, name: str, size: int, targets: Sequence[str]) -> None:
-    """Export it with random weights; files that are there are kept."""
+    """Export it with random weights; existing files are kept."""
     plain = file_of(folder, name, size, "onnx", "fp32")
     if not plain.is_file():
         _export(plain, size)
@@ -58,7 +58,7 @@ def _export(file: Path, size: int) -> None:
 
 
 def build_model(size: int) -> Any:
-    """With random weights whose scores differ."""
+    """The model with random weights whose scores differ."""
     import torch
     from torchvision.models.detection import MaskRCNN
     from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -70,7 +70,7 @@ def build_model(size: int) -> Any:
     anchors = AnchorGenerator(ANCHOR_SIDES, ((0.5, 1.0, 2.0),) * len(ANCHOR_SIDES))
     model = MaskRCNN(backbone, len(CLASSES) + 1, rpn_anchor_generator=anchors, min_size=size, max_size=size,
                      box_score_thresh=THRESHOLD)  # fmt: skip
-    settle(model, [torch.from_numpy(prepare_frame(size, seed)) for seed in range(4)])
+    calibrate_norms(model, [torch.from_numpy(prepare_frame(size, seed)) for seed in range(4)])
     torch.nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=0.3)
     return model.eval()
 
@@ -83,7 +83,7 @@ def prepare_frame(size: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def open_network(file: Path, size: int, count: int, threads: int) -> Callable[[], Any]:
-    """A function that runs it on a frame in which it finds so many objects."""
+    """A function that runs it on a frame in which it finds this number of objects."""
     image = prepare_frame(size)
     with TemporaryDirectory() as folder:
         run = open_session(set_threshold(file, find_threshold(file, image, count), Path(folder)), threads)

@@ -10,7 +10,8 @@ Clock = Callable[[], float]
 """Seconds."""
 
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
-"""`cpu` adds up what all threads of the process compute: on a busy machine it is what a thread of a quiet one takes."""
+"""`cpu` adds up the processor time of all threads: on a busy machine it is close to the time of one thread on a quiet
+one."""
 
 
 @dataclass(frozen=True, kw_only=True)

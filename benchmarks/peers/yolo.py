@@ -21,13 +21,13 @@ from runtimes.formats import format_of
 FORMATS = {"onnx": "onnx", "openvino": "openvino", "tflite": "litert"}
 """Our name of a runtime -> theirs of a format."""
 CANDIDATES = 10
-"""Anchors that see each object and pass the confidence threshold."""
+"""Number of anchors that detect each object and pass the confidence threshold."""
 CONF, IOU = 0.25, 0.7
-"""Their predictor's defaults."""
+"""The defaults of their predictor."""
 
 
 def file_of(folder: Path, name: str, size: int, runtime: str, precision: str) -> Path:
-    """Where the package puts a file."""
+    """The path of the package's file."""
     int8 = "_int8" * (precision == "int8")
     if runtime == "openvino":
         return folder / f"{name}-{size}{int8}_openvino_model" / f"{name}-{size}.xml"
@@ -35,7 +35,7 @@ def file_of(folder: Path, name: str, size: int, runtime: str, precision: str) ->
 
 
 def make_files(folder: Path, name: str, size: int, targets: Sequence[str]) -> None:
-    """Export a model from its yaml, with random weights, in FP32 and INT8; files that are there are kept."""
+    """Export a model from its yaml, with random weights, in FP32 and INT8; existing files are kept."""
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     for target in targets:
         for precision in ("int8", "fp32"):  # in this order: their INT8 export deletes the FP32 file
@@ -56,7 +56,7 @@ def _export(folder: Path, name: str, size: int, form: str, quantize: int | None)
 
 
 def _write_data(folder: Path) -> Path:
-    """Our calibration pictures as a data set of theirs."""
+    """Our calibration pictures in the package's data set format."""
     root = (folder / "yolo").resolve()
     file = root / "data.yaml"
     if not file.is_file():
@@ -67,7 +67,7 @@ def _write_data(folder: Path) -> Path:
 
 
 class Yolo:
-    """One of their files. The network runs; its answer is replaced by one in which exactly K objects are found."""
+    """One of their files. The network runs; its output is replaced by one in which exactly K objects are found."""
 
     def __init__(self, file: Path, size: int, objects: Objects, threads: int, clock: Clock) -> None:
         from ultralytics.data.augment import LetterBox
@@ -110,7 +110,7 @@ class Yolo:
 
 
 def prescribe(objects: Objects, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Raw answers: predictions (1, 4 + classes + 32, A), of which `CANDIDATES` for each object pass the threshold, and
+    """Raw outputs: predictions (1, 4 + classes + 32, A), of which `CANDIDATES` for each object pass the threshold, and
     prototypes (1, 32, size / 4, size / 4), one disc for each object."""
     anchors = sum((size // stride) ** 2 for stride in (8, 16, 32))
     scale = size / max(SIZE_HW)
@@ -132,7 +132,7 @@ def prescribe(objects: Objects, size: int) -> tuple[NDArray[np.float32], NDArray
 
 
 def open_session(file: Path, threads: int) -> Callable[[NDArray[np.float32]], Any]:
-    """A function that runs a file of any runtime, with the options that our own runtimes use."""
+    """A function that runs a file of any runtime, with the options of our own runtimes."""
     return OPENERS[format_of(file).name](file, threads)
 
 
@@ -169,4 +169,4 @@ def _open_tflite(file: Path, threads: int) -> Callable[[NDArray[Any]], Any]:
 
 
 OPENERS = {"onnx": _open_onnx, "openvino": _open_openvino, "tflite": _open_tflite}
-"""Format -> what opens a file of it as our own backends open theirs."""
+"""Format -> function that opens a file with the options of our own backends."""

@@ -1,18 +1,19 @@
-"""Let a dense backbone learn from nothing to give the feature maps of a trained one, on pictures without labels.
+"""Train a dense backbone from random weights to imitate the feature maps of a trained one, on pictures without labels.
 
     python benchmarks/people/imitate.py --images DIR --images DIR --teacher scratch/people/backbone.pth -o runs/imitate
 
 The teacher is NanoDet-m's ShuffleNetV2 (COCO, Apache-2.0), see prepare.py. Each of its maps at strides 8, 16 and 32 is
 standardised channel by channel; a 1x1 convolution takes the student's map to its width, and the loss is the mean
 squared error, so that 1 - loss is the share of the teacher's variance that the student explains (FitNets, arXiv
-1412.6550). Every augmentation is right, since the teacher sees the same pixels.
+1412.6550). Every augmentation is valid, since the teacher sees the same pixels.
 
 On a GPU `--device cuda --workers 14 --batches 8 --lr 4e-3` makes steps of eight times as many pictures, which other
 processes prepare.
 
 The learning rate is constant until the last `--decay` steps, in which it falls to zero: more `--steps` make a longer
-run of one that has not begun to fall. The pictures of a step depend on its number alone, so `--resume` goes on as if
-nothing had happened. `backbone.pth` is the moving average of the student's weights, for `train --backbone-weights`.
+run of one that has not begun to fall. The pictures of a step depend on its number alone, so a run with `--resume`
+gives the same result as one without a break. `backbone.pth` is the moving average of the student's weights, for `train
+--backbone-weights`.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ REPORT_EVERY, SAVE_EVERY = 100, 500
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, and how fast."""
+    """The length of the training and its learning rates."""
 
     steps: int
     decay: int
@@ -123,7 +124,7 @@ def mix(crops: list[np.ndarray], rng: np.random.Generator) -> None:
 
 
 def make_batch(pictures: list[np.ndarray], step: int, seed: int, batches: int = 1) -> Tensor:
-    """(B, 3, S, S) uint8 RGB of a step; `batches` times as many pictures as SIZES says."""
+    """(B, 3, S, S) uint8 RGB of a step; `batches` times the pictures of SIZES."""
     rng = np.random.default_rng((seed, step))
     side, count = SIZES[rng.integers(len(SIZES))]
     crops = []
@@ -186,7 +187,7 @@ class StandardisedTeacher(nn.Module):
 
 
 class Imitation:
-    """Student, adapters, optimizer and the moving average; what is saved and resumed."""
+    """Student, adapters, optimizer and the moving average; all of them are saved and resumed."""
 
     def __init__(self, student: Backbone, teacher: StandardisedTeacher, lr: float, device: str = "cpu") -> None:
         widths = zip(student.channels, teacher.backbone.channels, strict=True)
@@ -244,7 +245,7 @@ class Imitation:
         torch.save(self.average, folder / "backbone.pth")
 
     def resume(self, folder: Path) -> None:
-        """Go on from what `save` wrote."""
+        """Resume from a file of `save`."""
         device = next(self.both.parameters()).device
         state: dict[str, Any] = torch.load(folder / "state.pt", weights_only=True, map_location=device)
         self.both.load_state_dict(state["both"])
@@ -294,7 +295,7 @@ def main(
 
 
 def run(imitation: Imitation, batches: Iterator[Tensor], schedule: Schedule, ends: float, output: Path) -> None:
-    """Learn to the end of the steps or of the time, with a line of JSON every hundred steps."""
+    """Train to the last step or until the time is over, with a line of JSON every hundred steps."""
     device = next(imitation.both.parameters()).device
     start, seen, sums = time.perf_counter(), 0, torch.zeros(3)
     with (output / "log.jsonl").open("a") as log:

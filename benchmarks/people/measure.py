@@ -38,7 +38,7 @@ Row = dict[str, Any]
 SETS = {"coco_person": "val", "Penn-Fudan": "pennfudan_val", "crowd": "coco80_val"}
 """Label -> split of the data."""
 EXPOSURE = 1 / 16
-"""Light of a night picture, as a share of the day's."""
+"""Light of a night picture, as a share of daylight."""
 PHOTONS = 120
 """Photons of a white pixel at that exposure; the fewer, the more noise."""
 READ_NOISE = 2.0
@@ -49,7 +49,7 @@ GREY = 114
 
 
 class Changed:
-    """A runtime that is shown each picture changed, and whose answers are put back into the picture as it was."""
+    """A runtime that changes each picture first, and maps the detections back to the original picture."""
 
     def __init__(self, runtime: Runtime, change: str) -> None:
         self.card = runtime.card
@@ -62,12 +62,12 @@ class Changed:
 
 
 def as_it_is(runtime: Runtime, image: np.ndarray) -> Detections:
-    """The picture itself."""
+    """The unchanged picture."""
     return runtime.infer(image)
 
 
 def at_night(runtime: Runtime, image: np.ndarray) -> Detections:
-    """The picture at a sixteenth of the light, lifted again by the camera, with the noise that is then seen."""
+    """The picture at a sixteenth of the light, amplified as by a camera, with the noise that this shows."""
     rng = np.random.default_rng(image.size)
     light = (image / 255.0) ** 2.2
     photons = rng.poisson(light * PHOTONS) + rng.normal(0, READ_NOISE, image.shape)
@@ -100,7 +100,7 @@ CHANGES: dict[str, Callable[[Runtime, np.ndarray], Detections]] = {
 
 
 def interval(result: ApResult) -> tuple[float, float]:
-    """The AP that 95 % of resampled sets of pictures have."""
+    """The interval of AP of 95 % of resampled sets of pictures."""
     low, high = np.nanquantile(result.resampled, (0.025, 0.975))
     return float(low), float(high)
 
@@ -160,7 +160,7 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def shipped_files() -> list[Path]:
-    """All files of the model that comes along."""
+    """All files of the included model."""
     shipped = find_shipped("people")
     assert shipped is not None
     checkpoint = [shipped.checkpoint] if shipped.checkpoint else []
@@ -169,7 +169,7 @@ def shipped_files() -> list[Path]:
 
 @click.command()
 @click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--models", multiple=True, type=click.Path(path_type=Path), help="[default: all files that come along]")
+@click.option("--models", multiple=True, type=click.Path(path_type=Path), help="[default: all included files]")
 @click.argument("more", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--set", "sets", multiple=True, type=click.Choice(list(SETS)), help="[default: all]")
 @click.option("--change", default="none", type=click.Choice(list(CHANGES)), show_default=True)

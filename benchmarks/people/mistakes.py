@@ -1,14 +1,14 @@
-"""Where the people model is wrong: the ten worst mistakes as a sheet of pictures, and false people in a video.
+"""Show the errors of the people model: the ten worst ones as a sheet of pictures, and false positives in a video.
 
     python benchmarks/people/mistakes.py worst --data scratch/people -o worst.jpg
     python benchmarks/people/mistakes.py video car-detection.mp4 --frames 300 -o false.jpg
 
-The worst mistakes are the five surest detections that meet no person (IoU below 0.3 with all of them, crowds included)
-and the five largest people of whom nothing is found (IoU below 0.3 with every detection from a score of 0.3 on). The
-sheet is for the eye alone: the licences of most pictures do not allow to publish it.
+The worst errors are the five false positives with the highest scores (IoU below 0.3 with all people, crowds included)
+and the five largest missed people (IoU below 0.3 with every detection with a score of at least 0.3). Do not publish the
+sheet: the licences of most pictures forbid it.
 
-Of a video it counts what is found at a score of 0.5 or more, and shows the surest: whether they are people is for
-whoever looks at it to say.
+In a video, the command counts the detections with a score of at least 0.5 and shows those with the highest scores. A
+person has to judge whether they are false positives.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from runtimes.sinks import write_image  # noqa: E402
 from runtimes.sources import open_source  # noqa: E402
 
 MET = 0.3
-"""IoU from which a detection and a person have something to do with each other."""
+"""IoU below which a detection and a person are unrelated."""
 SURE = 0.3
-"""Score below which a detection saves nobody from being missed."""
+"""Score below which a detection does not count as finding a person."""
 TILE = 300
 """Side of a picture in the sheet, in pixels."""
 COLUMNS = 5
 FALSE, MISSED = (255, 89, 64), (255, 221, 51)
-"""RGB of a box around nothing, and around somebody."""
+"""RGB of the box of a false positive and of a missed person."""
 
 
 class Mistake(NamedTuple):
-    """One of them."""
+    """One error."""
 
     weight: float
-    """Score of what is false; share of the picture of who is missed."""
+    """Score of a false positive, or area of a missed person as a share of the picture."""
     caption: str
     image: np.ndarray
     """(H, W, 3) uint8 RGB."""
@@ -64,7 +64,7 @@ def ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def find_mistakes(model: runtimes.Runtime, data: str) -> Iterator[Mistake]:
-    """Every false person and every missed one of a data set."""
+    """All false positives and all missed people of a data set."""
     truth = load(data, "val")
     for entry in truth.images:
         image = runtimes.read_image(entry.path)
@@ -109,7 +109,7 @@ def draw_sheet(mistakes: Sequence[Mistake]) -> np.ndarray:
 
 @click.group()
 def main() -> None:
-    """Where the people model is wrong."""
+    """Show the errors of the people model."""
 
 
 @main.command()
@@ -118,7 +118,7 @@ def main() -> None:
 @click.option("--model", default="people", show_default=True)
 @click.option("-o", "--output", default=Path("worst.png"), show_default=True, type=click.Path(path_type=Path))
 def worst(data: Path, splits: tuple[str, ...], model: str, output: Path) -> None:
-    """The ten worst mistakes."""
+    """Draw the ten worst errors."""
     mistakes: list[Mistake] = []
     with runtimes.load(model) as runtime:
         for split in splits:
@@ -136,11 +136,11 @@ def worst(data: Path, splits: tuple[str, ...], model: str, output: Path) -> None
 @main.command()
 @click.argument("video")
 @click.option("--frames", default=300, show_default=True)
-@click.option("--conf", default=0.5, show_default=True, help="Lowest score that counts.")
+@click.option("--conf", default=0.5, show_default=True, help="Score threshold.")
 @click.option("--model", "models", multiple=True, default=("people",), show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Sheet of the surest ten.")
 def video(video: str, frames: int, conf: float, models: tuple[str, ...], output: Path | None) -> None:
-    """People that are found in a video without any."""
+    """Draw the false positives in a video without people."""
     for model in models:
         mistakes: list[Mistake] = []
         hit = total = 0

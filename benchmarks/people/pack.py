@@ -26,13 +26,13 @@ import cv2
 import numpy as np
 
 LONG_SIDE = 320
-"""Pixels."""
+"""Longer side of a picture for the imitation, in pixels."""
 QUALITIES = (90, 85, 80, 75, 70, 65, 60, 50, 40, 30)
-"""Of JPEG, best first."""
+"""JPEG qualities, best first."""
 SAMPLE = 100
-"""Pictures from which the size of all is estimated."""
+"""Number of sampled pictures that the total size is estimated from."""
 MARGIN = 0.95
-"""Share of the limit that the estimate may take."""
+"""Largest share of the limit for the estimate."""
 
 
 def read_whole(file: Path) -> np.ndarray:
@@ -41,7 +41,7 @@ def read_whole(file: Path) -> np.ndarray:
 
 
 def read_small(file: Path) -> np.ndarray:
-    """(h, w, 3) uint8 BGR with the longer side that is wanted, or smaller if it was."""
+    """(h, w, 3) uint8 BGR whose longer side is at most the given one."""
     picture = read_whole(file)
     scale = LONG_SIDE / max(picture.shape[:2])
     if scale >= 1:
@@ -65,7 +65,7 @@ class Rewritten:
 
 
 def choose_quality(pictures: list[Rewritten], limit: float) -> int:
-    """The best quality at which a sample says that all pictures together stay below `limit` bytes."""
+    """The best quality at which all pictures together stay below `limit` bytes, estimated from a sample."""
     sample = [picture.read(picture.source) for picture in pictures[:: max(1, len(pictures) // SAMPLE)]]
     for quality in QUALITIES:
         mean = sum(len(encode(picture, quality)) for picture in sample) / len(sample)

@@ -1,4 +1,4 @@
-"""The first picture of the README: the photographs that come along, with what the people model finds in them.
+"""Draw the first picture of the README: the included photographs with the detections of the people model.
 
 python benchmarks/people/picture.py docs/images/people.jpg
 """
@@ -22,9 +22,9 @@ from runtimes.sources.photograph import hang  # noqa: E402
 
 @click.command()
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--conf", default=0.5, show_default=True, help="Lowest score that counts.")
+@click.option("--conf", default=0.5, show_default=True, help="Score threshold.")
 def main(output: Path, conf: float) -> None:
-    """Draw each photograph by itself, and write them side by side."""
+    """Draw each photograph and write them side by side."""
     drawn = []
     with runtimes.load("people") as model:
         for path in default_model().photographs:

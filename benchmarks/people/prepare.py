@@ -35,7 +35,7 @@ class Source:
     annotations: str = "instances"
     """The JSON file is called annotations/{annotations}_{split}.json."""
     without_people: bool = False
-    """Take the pictures that show no person too."""
+    """Include the pictures without people."""
 
     def read(self, root: Path) -> dict[str, list[dict]]:
         """The COCO record of the data set below `root`."""

@@ -1,4 +1,4 @@
-"""What `benchmarks/pipeline.py` compares: ways from a camera's bytes to results, each in a process of its own.
+"""Contenders of `benchmarks/pipeline.py`: programs from a camera's bytes to results, each in a process of its own.
 
 Nothing of the product imports this.
 """

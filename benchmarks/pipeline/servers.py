@@ -34,19 +34,19 @@ def read_pictures(film: Path) -> list[Any]:
 
 
 class Pace:
-    """Lets frames go at the camera's rate."""
+    """Releases frames at the camera's rate."""
 
     def __init__(self) -> None:
         self._start, self._count = time.monotonic(), 0
 
     def wait(self) -> None:
-        """Until the next frame is due."""
+        """Wait until the next frame is due."""
         self._count += 1
         time.sleep(max(0.0, self._start + self._count / FPS - time.monotonic()))
 
 
 def send_mjpeg(film: Path) -> tuple[str, Any]:
-    """The type of the answer, and what gives its bytes."""
+    """The content type of the response, and the iterator of its bytes."""
     parts = []
     for picture in read_pictures(film):
         _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
@@ -64,7 +64,7 @@ def send_mjpeg(film: Path) -> tuple[str, Any]:
 
 
 def send_raw(film: Path) -> tuple[str, Any]:
-    """As `send_mjpeg`."""
+    """The same arguments as `send_mjpeg`."""
     pictures = [av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in read_pictures(film)]
     frames = [picture.reformat(format="yuyv422") for picture in pictures]
     data = [bytes(memoryview(frame.planes[0])) for frame in frames]

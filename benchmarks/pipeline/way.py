@@ -1,7 +1,7 @@
-"""One way from a source to results, in a process of its own: way.py NAME SOURCE MODEL FRAMES [OUTPUT].
+"""One contender, from a source to results, in a process of its own: way.py NAME SOURCE MODEL FRAMES [OUTPUT].
 
 Prints a line of JSON after the warm-up and after every FRAMES frames, and waits for a line after each: milliseconds of
-processor time per frame of this process and of those that it started, their memory, and what they copied.
+processor time per frame of this process and its children, their memory, and the bytes that they copied.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any, TextIO
 from urllib.request import urlopen
 
 WARM_UP = 30
-"""Frames before the first that counts."""
+"""Frames of the warm-up."""
 
 
 def own_children() -> list[int]:
-    """Processes that this one has started and that are alive."""
+    """Child processes that are alive."""
     pids: list[int] = []
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # a thread that has just ended
@@ -56,21 +56,19 @@ def copied_mb() -> float:
 
 
 class Meter:
-    """Lets frames through by turns: tells what they cost and waits for a line on stdin before the next turn.
-
-    A turn costs what all processes computed since the beginning of the turn before, so that frames which are read ahead
-    while others have their turn count too.
-    """
+    """Releases frames in turns: reports the cost and waits for a line on stdin before the next turn. A turn's cost is
+    the processor time of all processes since the beginning of the turn before, which includes frames that are read
+    ahead during the turns of others."""
 
     def __init__(self, frames: int, told: TextIO) -> None:
         self.ages_ms: list[float] = []
-        """Since each frame arrived until its result, where that is known."""
+        """Milliseconds from the arrival of each frame to its result, if known."""
         self._frames = frames
         self._told = told
         self._begin = (0.0, 0.0, 0.0)
 
     def wrap(self, results: Iterator[Any]) -> Iterator[Any]:
-        """The same, by turns."""
+        """The same, for each turn."""
         for count, result in enumerate(results):
             if count >= WARM_UP and (count - WARM_UP) % self._frames == 0:
                 self._tell()
@@ -96,7 +94,7 @@ class Meter:
 
 
 def decode(source: str, model: str, meter: Meter, output: str) -> None:
-    """Decoding alone."""
+    """Decode and do nothing else."""
     for _ in meter.wrap(decoded(source)):
         pass
 
@@ -113,7 +111,7 @@ def decoded(source: str) -> Iterator[Any]:
 
 
 def network(source: str, model: str, meter: Meter, output: str) -> None:
-    """The network alone, on a picture of the source."""
+    """Run the network alone, on a picture of the source."""
     import runtimes
     from runtimes.preprocess import letterbox
 
@@ -166,7 +164,7 @@ def ultralytics(source: str, model: str, meter: Meter, output: str) -> None:
 
 
 def ours(source: str, model: str, meter: Meter, output: str) -> None:
-    """`edge-mrcnn run`, as a user starts it."""
+    """`edge-mrcnn run` with the options of a user."""
     from edge_mrcnn.cli import run
 
     loop = run.run_loop

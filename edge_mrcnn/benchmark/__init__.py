@@ -1,5 +1,5 @@
-"""Speed that can be trusted: every model in a process of its own, all in turn, on the same pictures.
+"""Reliable speed measurements: every model in a process of its own, all interleaved, on the same images.
 
-`candidates` says what to time, `session` times it through `child` and `worker`, `rows` holds the results, `tables`
+`candidates` lists what to time, `session` times it through `child` and `worker`, `rows` holds the results, `tables`
 shows them.
 """

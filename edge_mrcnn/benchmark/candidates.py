@@ -1,4 +1,4 @@
-"""What a benchmark times: model files, each with a number of threads and options of its runtime."""
+"""Candidates of a benchmark: model files, each with a number of threads and options of its runtime."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from runtimes.model_file import ModelFile, find_model_files
 from runtimes.shipped import find_shipped
 
 OPENVINO_PRECISIONS = ("f32", "auto")
-"""What float layers may run in: as the report measured them, or as OpenVINO likes (bf16 on many x86, fp16 on Arm)."""
+"""Precisions of float layers: f32 as in the report, or OpenVINO's own choice (bf16 on many x86, fp16 on Arm)."""
 
 DEVICE_NAMES = tuple(dict.fromkeys(name for format_ in FORMATS.values() for name in format_.devices))
-"""Where models may run, the CPU first."""
+"""Devices for models, the CPU first."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run one model."""
+    """One model with one set of options."""
 
     path: Path
-    """As the user named it."""
+    """Path as the user gave it."""
     threads: int
-    """CPU threads of the runtime; 0 leaves them to it, as on another device."""
+    """CPU threads of the runtime; 0 for its own choice, as on another device."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further options of `runtimes.load`."""
     is_peer: bool = False
-    """Whether the file is somebody else's: only its net is timed."""
+    """Whether it is another tool's model, of which only the network is timed."""
 
     @property
     def place(self) -> str:
@@ -42,12 +42,12 @@ class Candidate:
 
 
 def find_models(given: Sequence[Path]) -> list[Path]:
-    """Model files, those of folders and of a model that comes along included, each once and in order.
+    """Model files, also of folders and bundled models, each once and in order.
 
     Raises:
         MissingFileError: If a file or folder does not exist.
         UnknownFormatError: If no runtime opens a file.
-        UsageError: If a folder holds no model.
+        UsageError: If a folder contains no model.
     """
     found: list[Path] = []
     for name in given:
@@ -57,7 +57,9 @@ def find_models(given: Sequence[Path]) -> list[Path]:
             raise MissingFileError(f"{path}: no such file or folder")
         models = find_model_files(path) if path.is_dir() else [path]
         if not models:
-            raise UsageError(f"{path}: holds no {', '.join(suffixes())}: make one with `edge-mrcnn export`")
+            raise UsageError(
+                f"{path}: no {', '.join(suffixes())} file in this folder; make one with `edge-mrcnn export`"
+            )
         found += [ModelFile(model).given for model in models]
     return list(dict.fromkeys(found))
 
@@ -73,17 +75,19 @@ def default_threads(cores: int) -> tuple[int, ...]:
 
 
 def check_threads(threads: Sequence[int], cores: Sequence[Core]) -> None:
-    """Raise UsageError if more threads are asked for than this process may use."""
+    """Raise UsageError for more threads than this process may use."""
     usable = sum(len(core.cpus) for core in cores)
     if max(threads) > usable:
-        raise UsageError(f"--threads {max(threads)}: this process may use {usable}; more would wait for each other")
+        raise UsageError(
+            f"--threads {max(threads)}: expected at most {usable}, the number of cores that this process may use"
+        )
 
 
 def parse_precisions(text: str) -> tuple[str, ...]:
-    """Read "f32,auto", or "both".
+    """Parse "f32,auto", or "both".
 
     Raises:
-        UsageError: If there is another word.
+        UsageError: If there is an unknown word.
     """
     names = OPENVINO_PRECISIONS if text == "both" else tuple(part.strip() for part in text.split(","))
     if not set(names) <= set(OPENVINO_PRECISIONS):
@@ -92,10 +96,10 @@ def parse_precisions(text: str) -> tuple[str, ...]:
 
 
 def parse_devices(text: str) -> tuple[str, ...]:
-    """Read "cpu,gpu".
+    """Parse "cpu,gpu".
 
     Raises:
-        UsageError: If there is another word.
+        UsageError: If there is an unknown word.
     """
     names = tuple(part.strip().lower() for part in text.split(","))
     for name in names:
@@ -112,9 +116,9 @@ def list_candidates(
     openvino_precisions: Sequence[str] = OPENVINO_PRECISIONS[:1],
     devices: Sequence[str] = DEVICE_NAMES[:1],
 ) -> list[Candidate]:
-    """Every model with every number of threads and on every other device of its runtime; peers last.
+    """Every model with every number of threads and on every other device of its runtime; other tools' models last.
 
-    OpenVINO's come in every precision of float layers.
+    OpenVINO's models are added in every precision of float layers.
     """
     candidates = []
     for path in models:

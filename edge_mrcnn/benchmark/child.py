@@ -1,4 +1,4 @@
-"""One candidate in a process of its own: its memory, threads and crashes are nobody else's."""
+"""One candidate in a process of its own, so that its memory, threads and crashes affect no other."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ class ChildError(EdgeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What all candidates do."""
+    """Work that is the same for all candidates."""
 
     frames: tuple[Path, ...]
-    """Pictures, (H, W, 3) uint8 RGB, as `.npy` files."""
+    """Images, (H, W, 3) uint8 RGB, as `.npy` files."""
     draw: bool = True
-    """Whether to draw the detections, as a part of the total."""
+    """Whether drawing the detections is part of the total time."""
     conf: float = 0.5
-    """Lowest score that counts."""
+    """Score threshold."""
     peer_size_hw: tuple[int, int] = (640, 640)
-    """Height and width for peers that leave them free, in pixels."""
+    """Height and width for other tools' models with a free input size, in pixels."""
 
 
 class Child:
     """A running worker."""
 
     def __init__(self, candidate: Candidate, work: Work, cpus: Sequence[int]) -> None:
-        """Start it and wait until its first picture is done.
+        """Start it and wait until its first image is done.
 
         Args:
             candidate: What it runs.
-            work: What all do.
+            work: Work of all candidates.
             cpus: Processors that it may use; all if empty.
 
         Raises:
@@ -56,7 +56,7 @@ class Child:
         limits = dict.fromkeys(THREAD_VARIABLES, str(candidate.threads)) if candidate.threads else {}
         environment = {**os.environ, **limits}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
-        # Not a pipe: one that nobody empties would block it.
+        # Not a pipe, because a full pipe would block the process.
         self._remarks = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  closed in `close`
         start = time.perf_counter()
         self._process = subprocess.Popen(
@@ -69,14 +69,14 @@ class Child:
             self.close()
             raise
         self.first_result_s = time.perf_counter() - start
-        """Seconds from nothing to the first result: Python, imports, opening, one picture."""
+        """Seconds from start to the first result: Python, imports, opening the model, one image."""
 
     def begin_turn(self, warm_up: int, seconds: float = 0.0) -> None:
-        """Tell it to time every frame once, or to go on for so many seconds."""
+        """Make it time every frame once, or frames for a number of seconds."""
         self._send({"warm_up": warm_up, "seconds": seconds})
 
     def end_turn(self) -> dict[str, Any]:
-        """What the turn gave, when it is done.
+        """The result of the turn, when it is done.
 
         Raises:
             ChildError: If the process failed meanwhile.
@@ -84,7 +84,7 @@ class Child:
         return self._receive()
 
     def close(self) -> None:
-        """End it; a second call does nothing."""
+        """Stop it; a second call does nothing."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe and not pipe.closed:
                 try:
@@ -107,7 +107,7 @@ class Child:
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:  # it died; the answer that does not come says how
+        except BrokenPipeError:  # it died; the missing reply is handled by the caller
             return
 
     def _receive(self) -> dict[str, Any]:
@@ -123,11 +123,11 @@ class Child:
     def _explain_death(self) -> str:
         code = self._process.wait()
         if hasattr(signal, "SIGKILL") and code == -signal.SIGKILL:
-            return "its process was killed: most likely there is not enough memory"
+            return "its process was killed, probably because the memory is full"
         if code < 0:
             return f"its process crashed: {signal.Signals(-code).name}"
         self._remarks.seek(0)
-        last = self._remarks.read().strip().splitlines()[-1:] or ["without a word"]
+        last = self._remarks.read().strip().splitlines()[-1:] or ["without a message"]
         return f"its process ended with code {code}: {one_line(Exception(last[0]))}"
 
 

@@ -1,6 +1,6 @@
-"""Model files that are not ours: opened by what they say of their inputs, and run with a picture in them.
+"""Models of other tools: opened by the description of their inputs, and run with an image.
 
-Only the net can be timed: what a foreign program does before and after it is not in the file.
+Only the network can be timed: the other tool's pre- and post-processing is not in the file.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ ONNX_TYPES = {
 
 
 class Port(NamedTuple):
-    """An input of a net."""
+    """An input of a network."""
 
     name: str
     shape: tuple[int | None, ...]
-    """None where the size is free."""
+    """None for a free size."""
     dtype: str
-    """numpy's name."""
+    """Type in numpy's notation."""
 
 
 class Net(ABC):
-    """A foreign model, opened."""
+    """An opened model of another tool."""
 
     ports: list[Port]
 
     @abstractmethod
     def run(self, tensors: list[Array]) -> None:
-        """Run once on one tensor per port and fetch all outputs."""
+        """Run once on one tensor per input and fetch all outputs."""
 
 
 class OnnxNet(Net):
-    """A foreign ONNX file."""
+    """An ONNX file of another tool."""
 
     def __init__(self, path: Path, threads: int) -> None:
         from runtimes.onnx_backend import make_session
@@ -72,7 +72,7 @@ class OnnxNet(Net):
 
 
 class OpenVinoNet(Net):
-    """A foreign OpenVINO IR, its float layers in f32 as ours."""
+    """An OpenVINO IR of another tool, with float layers in f32 as in ours."""
 
     def __init__(self, path: Path, threads: int) -> None:
         from runtimes.openvino_backend import compile_plainly
@@ -90,7 +90,7 @@ class OpenVinoNet(Net):
 
 
 class TfliteNet(Net):
-    """A foreign TFLite file, its main subgraph."""
+    """A TFLite file of another tool, its main subgraph."""
 
     def __init__(self, path: Path, threads: int) -> None:
         from runtimes.formats.tflite_format import strip_notes
@@ -119,11 +119,11 @@ NETS = {
     "openvino": "edge_mrcnn.benchmark.foreign:OpenVinoNet",
     "tflite": "edge_mrcnn.benchmark.foreign:TfliteNet",
 }
-"""Format -> what opens a foreign file of it, from path and threads."""
+"""Format -> function that opens such a file, from path and threads."""
 
 
 def open_net(path: Path, threads: int) -> Net:
-    """Open a foreign model file.
+    """Open another tool's model file.
 
     Raises:
         UnknownFormatError: If no runtime opens files of this suffix.
@@ -131,27 +131,27 @@ def open_net(path: Path, threads: int) -> Net:
         ModelFileError: If the SDK cannot open it.
     """
     file = ModelFile(path)
-    kind = find_job(NETS, file.format.name, "timing files of others", name=file)
-    file.import_backend()  # says what to install where the SDK is missing
+    kind = find_job(NETS, file.format.name, "timing models of other tools", name=file)
+    file.import_backend()  # names the package to install if the SDK is missing
     with refusing(file, "the SDK cannot open it"):
         net: Net = kind(file.path, threads)
         return net
 
 
 def fill_ports(ports: Sequence[Port], picture: Array, size_hw: tuple[int, int]) -> list[Array]:
-    """One tensor per input: the letterboxed picture where an input takes pictures, zeros elsewhere.
+    """One tensor per input: the letterboxed image for image inputs, zeros for others.
 
     Args:
-        ports: The net's inputs.
+        ports: The network's inputs.
         picture: (h, w, 3) uint8 RGB.
-        size_hw: Height and width to give where the file leaves them free, in pixels.
+        size_hw: Height and width for inputs with a free size, in pixels.
 
     Raises:
-        UsageError: If no input takes a picture.
+        UsageError: If no input takes an image.
     """
     if all(_channel_axis(port.shape) is None for port in ports):
         shapes = ", ".join(str(port.shape) for port in ports)
-        raise UsageError(f"expected a model with an input of three colours, got inputs of shape {shapes}")
+        raise UsageError(f"expected a model with a three-channel input, got inputs of shape {shapes}")
     return [_fill_port(port, picture, size_hw) for port in ports]
 
 
@@ -174,7 +174,7 @@ def _fill_port(port: Port, picture: Array, size_hw: tuple[int, int]) -> Array:
 
 
 def _channel_axis(shape: tuple[int | None, ...]) -> int | None:
-    """Which axis of an image tensor holds the colours; None for a tensor of another kind."""
+    """Axis of the colour channels of an image tensor; None for a tensor of another kind."""
     if len(shape) not in (3, 4):
         return None
     for axis in (len(shape) - 3, len(shape) - 1):
@@ -190,7 +190,7 @@ def _size_axes(shape: tuple[int | None, ...], channel_axis: int) -> tuple[int, i
 
 
 def _scale(x: Array, dtype: str) -> Array:
-    """uint8 pixels as the type wants them: floats in [0, 1], int8 centred."""
+    """uint8 pixels converted to a type: floats in [0, 1], int8 centred."""
     if dtype.startswith("float"):
         x = x / np.array(255, dtype)
     elif dtype == "int8":

@@ -1,4 +1,4 @@
-"""The pictures that every candidate is shown, one file each, so that a child holds one at a time as a camera does."""
+"""The images for all candidates, one file each, so that a process holds one at a time as with a camera."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from runtimes.preprocess import read_image
 from runtimes.sources import open_source
 
 GENERATED_SIZE_HW = (480, 640)
-"""Of pictures that are made up, in pixels: a webcam's."""
+"""Size of generated images, in pixels: that of a webcam."""
 
 
 def save_frames(source: str | Sequence[Path] | None, count: int, folder: Path) -> list[Path]:
-    """Store the first pictures of a source.
+    """Store the first images of a source.
 
     Args:
-        source: Camera, URL, video, image, folder or glob, or image files; pictures are made up if None.
-        count: Pictures at most.
-        folder: Where the files go; each is (H, W, 3) uint8 RGB.
+        source: Camera, URL, video, image, folder or glob, or image files; generated images if None.
+        count: Maximum number of images.
+        folder: Folder for the files; each is (H, W, 3) uint8 RGB.
 
     Raises:
         SourceError: If the source cannot be opened.
-        DataError: If it gives no picture.
+        DataError: If it gives no image.
     """
     files: list[Path] = []
     for index, image in enumerate(_find_images(source, count)):
         files.append(folder / f"{index:04}.npy")
         np.save(files[-1], image)
     if not files:
-        raise DataError(f"{source}: not one picture came")
+        raise DataError(f"{source}: no image could be read")
     return files
 
 
 def generate_frames(count: int) -> list[np.ndarray]:
-    """Pictures of coloured noise, coarse and fine as photographs are, (H, W, 3) uint8 RGB; always the same ones."""
+    """Images of coloured noise at coarse and fine scales, as in photographs, (H, W, 3) uint8 RGB; always the same."""
     rng = np.random.default_rng(0)
     return [_noise(rng) for _ in range(count)]
 
@@ -55,7 +55,7 @@ def _noise(rng: np.random.Generator) -> np.ndarray:
 
 
 def _find_images(source: str | Sequence[Path] | None, count: int) -> Iterator[np.ndarray]:
-    """Pictures one by one, (H, W, 3) uint8 RGB each."""
+    """The images one by one, (H, W, 3) uint8 RGB each."""
     if source is None:
         yield from generate_frames(count)
     elif isinstance(source, str):

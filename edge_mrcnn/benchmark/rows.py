@@ -1,4 +1,4 @@
-"""What a benchmark found, as plain records; how it looks is `tables`' affair."""
+"""Results of a benchmark as plain records; `tables` formats them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NET, TOTAL = "inference", "total"
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast as the first candidate, compared round by round."""
+    """Speed-up over the first candidate, compared round by round."""
 
     median: float
     low: float
@@ -33,7 +33,7 @@ class Ratio:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One candidate."""
+    """Results of one candidate."""
 
     name: str
     """File name, with its folder where two files share the name."""
@@ -41,46 +41,46 @@ class Row:
     target: str
     """Format: "onnx", "openvino" or "tflite"."""
     precision: str
-    """ "fp32" or "int8" as the card says, with what float layers run in where that is not f32: "fp32/bf16"."""
+    """"fp32" or "int8" from the card, with the precision of float layers if it is not f32: "fp32/bf16"."""
     threads: int
-    """0 on another device than the CPU."""
+    """0 on other devices than the CPU."""
     place: str
     """Where it ran: "1 thread", "4 threads", "gpu"."""
     cpus: tuple[int, ...]
-    """Processors that it was kept on; all if empty."""
+    """Processors that it was pinned to; all if empty."""
     options: dict[str, Any]
-    """Of the runtime, beside threads."""
+    """Options of the runtime besides threads."""
     runs_as: dict[str, str]
-    """What the runtime says of itself."""
+    """What the runtime reports."""
     input_size_hw: tuple[int, int] | None
-    """Height and width of the net's input, in pixels; None for a peer."""
+    """Height and width of the network's input, in pixels; None for another tool's model."""
     is_peer: bool
-    """Whether the file is not ours: only the net was timed."""
+    """Whether it is another tool's model, of which only the network was timed."""
     size_bytes: int
-    """All files of the model."""
+    """Size of all files of the model, in bytes."""
     sha256: str
     load_s: float
-    """Importing the SDK and opening the model, one picture included; files already in the system's cache."""
+    """Seconds to import the SDK and open the model, one image included; with files in the system's cache."""
     first_result_s: float
-    """From starting Python to the first result."""
+    """Seconds from starting Python to the first result."""
     peak_memory_bytes: int
-    """The most that a process held which did only this."""
+    """Peak memory of the process, in bytes."""
     pictures: int
     """Number of times in the percentiles."""
     objects: float
-    """Objects found in a picture, on average."""
+    """Mean number of objects per image."""
     latency: dict[str, Percentiles]
-    """Stage to milliseconds; "total" is the wall time of all of them, and absent for a peer."""
+    """Stage -> milliseconds; "total" is the wall time of all of them, and absent for another tool's model."""
     fps: float
-    """Pictures per second, of the net alone for a peer."""
+    """Images per second; of the network alone for another tool's model."""
     ratio: Ratio | None
-    """Speed-up from end to end over the first row; None for a peer."""
+    """End-to-end speed-up over the first row; None for another tool's model."""
     net_ratio: Ratio
-    """Speed-up of the net over the first row's."""
+    """Speed-up of the network over that of the first row."""
     dropped: float | None
-    """Share of a camera's frames that are too many, in [0, 1]; None if no rate was given."""
+    """Share of a camera's frames that would be dropped, in [0, 1]; None without a frame rate."""
     throttling: tuple[str, ...]
-    """What held the processor back while it ran; the row is invalid unless empty."""
+    """Causes of throttling during the run; the row is invalid unless empty."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class SustainedWindow:
-    """A stretch of a sustained run."""
+    """A window of a sustained run."""
 
     end_s: float
     """Seconds since the start."""
@@ -107,7 +107,7 @@ class SustainedWindow:
 
 @dataclass(frozen=True, kw_only=True)
 class Sustained:
-    """One candidate at work without a pause."""
+    """One candidate under continuous load."""
 
     name: str
     place: str
@@ -115,19 +115,19 @@ class Sustained:
 
     @property
     def span_s(self) -> float:
-        """What is compared at both ends: a minute, or half of a shorter run."""
+        """Seconds that are compared at both ends: a minute, or half of a shorter run."""
         return min(60.0, self.windows[-1].end_s / 2)
 
     @property
     def first_fps(self) -> float:
-        """Pictures per second at the start."""
+        """Images per second at the start."""
         limit = self.span_s * 1.01
         first = [window for window in self.windows if window.end_s <= limit]
         return _mean_fps(first or self.windows[:1])
 
     @property
     def last_fps(self) -> float:
-        """Pictures per second at the end."""
+        """Images per second at the end."""
         limit = self.windows[-1].end_s - self.span_s * 1.01 + self.windows[0].end_s
         last = [window for window in self.windows if window.end_s > limit]
         return _mean_fps(last or self.windows[-1:])
@@ -135,7 +135,7 @@ class Sustained:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Everything that was found."""
+    """All results."""
 
     created: str
     """ISO 8601 with time zone."""
@@ -143,13 +143,13 @@ class Benchmark:
     device: dict[str, str]
     packages: dict[str, str]
     conditions: tuple[Condition, Condition]
-    """Of the board before and after."""
+    """Condition of the board before and after."""
     settings: dict[str, Any]
     """How it was timed: source, pictures, rounds, warm_up, draw, conf, pin, camera_fps."""
     rows: tuple[Row, ...]
     failures: tuple[Failure, ...]
     others_share: float | None
-    """Share of the processors that other processes used meanwhile, in [0, 1]."""
+    """Share of the CPU that other processes used during the benchmark, in [0, 1]."""
     sustained: Sustained | None = None
 
     @property
@@ -159,17 +159,17 @@ class Benchmark:
 
     @property
     def peers(self) -> tuple[Row, ...]:
-        """Files of others."""
+        """Models of other tools."""
         return tuple(row for row in self.rows if row.is_peer)
 
     @property
     def invalid(self) -> tuple[Row, ...]:
-        """Rows that were timed while something held the processor back."""
+        """Rows that were timed during throttling."""
         return tuple(row for row in self.rows if row.throttling)
 
     @property
     def fastest(self) -> Row:
-        """The one of ours with the shortest median."""
+        """The row of ours with the shortest median."""
         return min(self.own, key=lambda row: row.latency[TOTAL].p50)
 
     def to_json(self) -> str:
@@ -180,7 +180,7 @@ class Benchmark:
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What is the same for all rows."""
+    """Settings that are the same for all rows."""
 
     board: Board
     conditions: tuple[Condition, Condition]
@@ -191,7 +191,7 @@ class Surroundings:
 def summarize(
     trials: Sequence[CandidateTrial], surroundings: Surroundings, *, camera_fps: float | None = None
 ) -> Benchmark:
-    """Records from raw times; ratios are counted from the first candidate that could be timed."""
+    """Records from raw times; ratios refer to the first candidate that could be timed."""
     names = _names(trials)
     timed = [trial for trial in trials if trial.turns and not trial.error]
     rows, failures = [], []
@@ -215,7 +215,7 @@ def summarize(
 
 
 def _others_share(timed: Sequence[CandidateTrial]) -> float | None:
-    """Share of the processors that other processes used, as a mean over all turns; None where nobody knows it."""
+    """Share of the CPU that other processes used, as a mean over all turns; None if unknown."""
     shares = []
     for trial in timed:
         for turn in trial.turns:
@@ -225,7 +225,7 @@ def _others_share(timed: Sequence[CandidateTrial]) -> float | None:
 
 
 def make_window(turn: Turn, end_s: float) -> SustainedWindow:
-    """A window from what was timed in it."""
+    """A window from the times measured in it."""
     times = _times([turn], TOTAL)
     condition = turn.condition
     fps = 1e3 / statistics.fmean(times)
@@ -243,10 +243,10 @@ def compare_rounds(base: CandidateTrial, trial: CandidateTrial, stage: str) -> R
 
 
 def dropped_share(times_ms: Sequence[float], fps: float) -> float:
-    """Share of a camera's frames that a loop of these times leaves out, which always takes the newest frame.
+    """Share of a camera's frames that a loop with these times drops if it always takes the newest frame.
 
     Args:
-        times_ms: What each frame takes, in order, in milliseconds.
+        times_ms: Time of each frame, in order, in milliseconds.
         fps: Frames per second of the camera.
     """
     period = 1e3 / fps
@@ -259,7 +259,7 @@ def dropped_share(times_ms: Sequence[float], fps: float) -> float:
 
 
 def _names(trials: Sequence[CandidateTrial]) -> dict[Path, str]:
-    """What to call each file, with folders where two have the same name."""
+    """A display name for each file, with folders if two files have the same name."""
     paths = list(dict.fromkeys(trial.candidate.path for trial in trials))
     return dict(zip(paths, unique_names(paths), strict=True))
 
@@ -307,7 +307,7 @@ def _times(turns: Sequence[Turn], stage: str) -> list[float]:
 
 
 def _mean_fps(windows: Sequence[SustainedWindow]) -> float:
-    """Pictures over the time that they took."""
+    """Images divided by the time that they took."""
     pictures = sum(window.pictures for window in windows)
     seconds = sum(window.pictures / window.fps for window in windows)
     return pictures / seconds

@@ -1,4 +1,4 @@
-"""A whole benchmark: pictures, candidates in turn, the sustained run, records."""
+"""A whole benchmark: images, interleaved candidates, the sustained run, records."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ from runtimes.board import read_board, read_condition, read_cores
 from runtimes.errors import EdgeError, ModelFileError
 from runtimes.progress import Progress, silent
 
-"""Called with what is being done, the number of steps done and the number of all."""
+"""Called with a description, the number of finished steps and the total number."""
 MIN_WINDOW_S = 2.0
-"""Shortest stretch of a sustained run that has a figure of its own."""
+"""Minimum length of a window of a sustained run, in seconds."""
 WINDOWS = 60
-"""Stretches that a sustained run is cut into at most; each is a character wide on the screen."""
+"""Maximum number of windows of a sustained run; each is one character wide on the screen."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """What is timed, and how thoroughly."""
+    """Settings of a benchmark."""
 
     plan: Plan = field(default_factory=Plan)
     threads: tuple[int, ...] = ()
-    """CPU threads to try; 1, 2, 4 and so on up to the number of cores if empty."""
+    """Numbers of CPU threads to try; 1, 2, 4 and so on up to the number of cores if empty."""
     source: str | Sequence[Path] | None = None
-    """Camera, URL, video, image, folder or glob, or image files; pictures are made up if None."""
+    """Camera, URL, video, image, folder or glob, or image files; generated images if None."""
     pictures: int = 20
-    """Pictures of the source at most; all of them are shown in each round."""
+    """Maximum number of images; all of them are used in each round."""
     draw: bool = True
-    """Whether the drawing is a part of the total."""
+    """Whether drawing is part of the total time."""
     conf: float = 0.5
-    """Lowest score that counts, in [0, 1]."""
+    """Score threshold, in [0, 1]."""
     camera_fps: float | None = None
-    """Rate of a camera, in frames per second, to say which share of its frames is dropped."""
+    """Frame rate of a camera, to compute its share of dropped frames."""
     sustained_minutes: float = 0.0
-    """How long the fastest candidate goes on without a pause afterwards."""
+    """Minutes of continuous load of the fastest candidate afterwards."""
     openvino_precisions: tuple[str, ...] = ("f32",)
-    """What OpenVINO's float layers run in: "f32", or "auto" for the device's choice."""
+    """Precisions of OpenVINO's float layers: "f32", or "auto" for the device's choice."""
     devices: tuple[str, ...] = ("cpu",)
-    """Where models run, as far as their runtimes can: "cpu", "gpu", "npu", "cuda", "tensorrt"."""
+    """Devices to use if a runtime supports them: "cpu", "gpu", "npu", "cuda", "tensorrt"."""
 
 
 def run_benchmark(
     models: Sequence[Path], config: BenchmarkConfig, *, peers: Sequence[Path] = (), progress: Progress = silent
 ) -> Benchmark:
-    """Time models side by side, each in a process of its own.
+    """Time models interleaved, each in a process of its own.
 
     Args:
-        models: Our files; ratios are counted from the first.
-        config: What and how thoroughly.
-        peers: Files of others; only their net is timed.
-        progress: Told after each turn and window.
+        models: Our files; ratios refer to the first.
+        config: Settings of the benchmark.
+        peers: Models of other tools; only their network is timed.
+        progress: Called after each turn and window.
 
     Raises:
         SourceError, DataError: If the source gives no pictures.
         UsageError: If there are more threads than processors.
-        ModelFileError: If not one of the models can be timed.
+        ModelFileError: If none of the models can be timed.
     """
     before = read_condition()
     with tempfile.TemporaryDirectory(prefix="edge-mrcnn-") as folder:
@@ -85,7 +85,7 @@ def run_benchmark(
 def open_session(
     models: Sequence[Path], config: BenchmarkConfig, frames: tuple[Path, ...], *, peers: Sequence[Path] = ()
 ) -> BenchmarkSession:
-    """The candidates of these models, ready to take turns.
+    """The candidates of these models, ready to be timed.
 
     Raises:
         UsageError: If there are more threads than processors.
@@ -102,15 +102,15 @@ def open_session(
 
 
 def check_any(trials: Sequence[CandidateTrial]) -> None:
-    """Raise ModelFileError, saying why, if not one of our models could be timed."""
+    """Raise ModelFileError with the reasons if none of our models could be timed."""
     own = [trial for trial in trials if not trial.candidate.is_peer]
     if all(trial.error for trial in own):
         reasons = "; ".join(dict.fromkeys(trial.error for trial in own))
-        raise ModelFileError(f"not one model could be timed: {reasons}")
+        raise ModelFileError(f"no model could be timed: {reasons}")
 
 
 def _sustain(session: BenchmarkSession, config: BenchmarkConfig, progress: Progress) -> Sustained | None:
-    """The fastest candidate alone; None if it fails, which its trial then says."""
+    """The fastest candidate alone; None if it fails, and its trial then has the reason."""
     index = fastest_trial(session.trials)
     candidate, seconds = session.trials[index].candidate, 60 * config.sustained_minutes
     windows, elapsed_s = [], 0.0
@@ -136,7 +136,7 @@ def fastest_trial(trials: Sequence[CandidateTrial]) -> int:
 
 
 def _first_size(candidates: Sequence[Candidate]) -> tuple[int, int]:
-    """Input size of the first of our models whose card can be read."""
+    """Input size of our first model with a readable card."""
     for candidate in candidates:
         try:
             return runtimes.read_card(candidate.path).input_size_hw

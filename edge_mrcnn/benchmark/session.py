@@ -1,4 +1,5 @@
-"""Candidates take turns, round after round: whatever the machine does meanwhile, it does to all of them."""
+"""Interleaved timing: the candidates take turns in each round, so that other load on the machine affects all of
+them."""
 
 from __future__ import annotations
 
@@ -17,21 +18,21 @@ from runtimes.board.files import ROOT, read_text
 from runtimes.progress import Progress, silent
 
 TIGHT = 0.25
-"""Below this share of memory available, a candidate is closed after its turn instead of waiting for the next."""
+"""Share of available memory below which a candidate is closed after its turn instead of waiting for the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How long and how carefully candidates are timed."""
+    """How long the candidates are timed, and how."""
 
     rounds: int = 5
-    """Times that every candidate sees every picture."""
+    """Number of times that every candidate processes every image."""
     seconds: float | None = None
-    """Go on with rounds until so many seconds have passed in all, instead of `rounds`; at least two rounds."""
+    """Run rounds until this many seconds have passed in total, instead of `rounds`; at least two rounds."""
     warm_up: int = 2
-    """Pictures at the start of each turn that are not timed."""
+    """Number of untimed warm-up images at the start of each turn."""
     pin: bool = True
-    """Whether a candidate of N threads is kept on N physical cores, the fastest ones."""
+    """Whether a candidate with N threads is pinned to N physical cores, the fastest ones."""
 
     def goes_on(self, rounds_done: int, elapsed_s: float) -> bool:
         """Whether another round follows."""
@@ -42,53 +43,53 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What one candidate did in one round."""
+    """Results of one candidate in one round."""
 
     samples: list[dict[str, float]]
-    """Milliseconds by stage, a record for each picture."""
+    """Milliseconds by stage, one record per image."""
     objects: float
-    """Objects found, on average over the pictures."""
+    """Mean number of objects per image."""
     wall_s: float
-    """What the turn took, in seconds, without its warm-up."""
+    """Duration of the turn in seconds, without warm-up."""
     others_share: float | None
-    """Share of the machine's processors that other processes used meanwhile, in [0, 1]; None where not known."""
+    """Share of the machine's CPU that other processes used during the turn, in [0, 1]; None if unknown."""
     throttling: tuple[str, ...]
-    """What held the processor back."""
+    """Causes of throttling."""
     condition: Condition
-    """Of the board at the end."""
+    """Condition of the board at the end."""
 
 
 @dataclass
 class CandidateTrial:
-    """All that is known of one candidate."""
+    """All results of one candidate."""
 
     candidate: Candidate
     cpus: tuple[int, ...] = ()
-    """Processors that it was kept on; all if empty."""
+    """Processors that it was pinned to; all if empty."""
     card: dict[str, Any] = field(default_factory=dict)
-    """Its model card; empty for a peer."""
+    """Its model card; empty for another tool's model."""
     runs_as: dict[str, str] = field(default_factory=dict)
-    """What the runtime says of itself."""
+    """What the runtime reports."""
     load_s: list[float] = field(default_factory=list)
-    """Seconds to import the SDK and open the model, each time it was opened."""
+    """Seconds to import the SDK and open the model, for each time it was opened."""
     first_result_s: list[float] = field(default_factory=list)
-    """Seconds from starting Python to the first result, likewise."""
+    """Seconds from starting Python to the first result, in the same way."""
     peak_bytes: int = 0
-    """The most memory that its process held."""
+    """Peak memory of its process."""
     turns: list[Turn] = field(default_factory=list)
     error: str = ""
     """Why it cannot be timed."""
 
 
 class Load(NamedTuple):
-    """Processor time since the start of the machine, in seconds over all processors."""
+    """CPU time since the start of the machine, in seconds over all processors."""
 
     busy_s: float
     all_s: float
 
 
 class BenchmarkSession:
-    """The children of a benchmark. A context manager that ends them."""
+    """The processes of a benchmark. A context manager that ends them."""
 
     def __init__(self, candidates: Sequence[Candidate], work: Work, plan: Plan, cores: Sequence[Core]) -> None:
         self._work = work
@@ -108,10 +109,10 @@ class BenchmarkSession:
             child.close()
 
     def run(self, progress: Progress = silent) -> list[CandidateTrial]:
-        """Play all rounds.
+        """Run all rounds.
 
         Args:
-            progress: Told what is being timed, in which turn, of how many in this round.
+            progress: Called with the candidate, its turn, and the number of turns in this round.
         """
         start, rounds = monotonic(), 0
         while self._plan.goes_on(rounds, monotonic() - start) and not all(trial.error for trial in self.trials):
@@ -123,7 +124,7 @@ class BenchmarkSession:
         return self.trials
 
     def sustain(self, index: int, minutes: float, window_s: float) -> Iterator[Turn]:
-        """One candidate alone without a pause, a turn for each window of so many seconds.
+        """Time one candidate alone without a pause, one turn per window of this many seconds.
 
         Raises:
             ChildError: If it fails.
@@ -137,7 +138,7 @@ class BenchmarkSession:
         return f"round {rounds + 1}{total}"
 
     def _play(self, index: int) -> None:
-        """One turn; a failure is noted and ends the candidate, not the benchmark."""
+        """Time one turn; a failure is recorded and ends the candidate, not the benchmark."""
         trial = self.trials[index]
         try:
             trial.turns.append(self._take_turn(index, warm_up=self._plan.warm_up))
@@ -179,7 +180,7 @@ class BenchmarkSession:
 
 
 def read_load(root: Path = ROOT) -> Load | None:
-    """How much the processors did so far; None where the system does not tell."""
+    """CPU time used so far; None if the system does not report it."""
     fields = read_text(root / "proc/stat").partition("\n")[0].split()[1:9]
     if len(fields) < 8:
         return None
@@ -189,7 +190,7 @@ def read_load(root: Path = ROOT) -> Load | None:
 
 
 def is_memory_tight(root: Path = ROOT) -> bool:
-    """Whether little memory is left."""
+    """Whether little memory is available."""
     lines = (line.split() for line in read_text(root / "proc/meminfo").splitlines())
     sizes = {words[0]: int(words[1]) for words in lines if len(words) > 1}
     total, available = sizes.get("MemTotal:", 0), sizes.get("MemAvailable:")

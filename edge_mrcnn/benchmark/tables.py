@@ -1,4 +1,4 @@
-"""How a benchmark looks: tables and sentences, for a terminal of 100 columns and as Markdown."""
+"""A benchmark as tables and sentences, for a terminal of 100 columns and as Markdown."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from collections.abc import Callable, Sequence
 import click
 
 from edge_mrcnn.benchmark.rows import NET, TOTAL, Benchmark, Failure, Ratio, Row, Sustained
-from edge_mrcnn.tables import NONE, WIDTH, Table, draw_bars, draw_curve
+from edge_mrcnn.tables import NONE, WIDTH, Table, counted, draw_bars, draw_curve
 
 STAGES = ("preprocess", "inference", "postprocess", "draw")
 BUSY = 0.1
-"""From this share on, other processes are worth a word."""
+"""Load by other processes, as a share of all cores, that causes a warning."""
 BAR = 14
-"""Of the longest bar, in characters; where less than half of it fits there are none."""
+"""Length of the longest bar, in characters; no bars if less than half of it fits."""
 PEERS = (
-    "Of files of others only the net is timed, on the same pictures in the form of its input: what its program does "
-    "before and after it is not in the file."
+    "Models of other tools are timed without pre- and post-processing, on the same images converted to their input: "
+    "their pre- and post-processing is not in the file."
 )
-"""What must be known of rows of peers."""
+"""Note on the rows of other tools."""
 
 Column = tuple[str, Callable[[Row], str]]
-"""Title, and what stands in it for a row."""
+"""Title, and a function that makes the cell of a row."""
 
 
 def to_text(benchmark: Benchmark) -> str:
-    """For a terminal: titles are bold, the fastest row is green, warnings are yellow."""
+    """As text for a terminal: titles are bold, the fastest row is green, warnings are yellow."""
     lines = [click.style(str(benchmark.board), bold=True)]
     fastest = benchmark.own.index(benchmark.fastest)
     for title, table in _sections(benchmark):
@@ -59,7 +59,7 @@ def to_markdown(benchmark: Benchmark) -> str:
 
 
 def speed_table(benchmark: Benchmark) -> Table:
-    """From end to end, our files."""
+    """End-to-end times of our files."""
     columns: list[Column] = [
         ("p50 ms", lambda row: _ms(row.latency[TOTAL].p50)),
         ("p90", lambda row: _ms(row.latency[TOTAL].p90)),
@@ -75,7 +75,7 @@ def speed_table(benchmark: Benchmark) -> Table:
 
 
 def net_table(benchmark: Benchmark) -> Table:
-    """The net alone, ours beside the peers'."""
+    """Times of the network alone, for ours and other tools' files."""
     return _table(
         benchmark.rows,
         [
@@ -90,14 +90,14 @@ def net_table(benchmark: Benchmark) -> Table:
 
 
 def stage_table(benchmark: Benchmark) -> Table:
-    """Medians of the stages, our files."""
+    """Median time of each stage of our files."""
     shown = [stage for stage in STAGES if stage in benchmark.own[0].latency]
     columns = [(stage, _median_of(stage)) for stage in shown]
     return _table(benchmark.own, [*columns, ("objects", lambda row: f"{row.objects:.1f}")])
 
 
 def cost_table(benchmark: Benchmark) -> Table:
-    """What it takes beside time."""
+    """File size, memory and start-up time."""
     return _table(
         benchmark.rows,
         [
@@ -110,14 +110,14 @@ def cost_table(benchmark: Benchmark) -> Table:
 
 
 def sustained_lines(run: Sustained) -> list[str]:
-    """Curves over time, and the first minute against the last."""
+    """Curves over time, and the change from the first to the last part."""
     fps = [window.fps for window in run.windows]
     degrees = [window.temperature_c for window in run.windows]
     clock = [window.frequency_mhz for window in run.windows]
     minutes = run.windows[-1].end_s / 60
     change = f"{100 * (run.last_fps / run.first_fps - 1):+.0f} %".replace("-", "−")
     lines = [
-        f"Sustained: {run.name}, {run.place}, {minutes:.1f} minutes without a pause",
+        f"Sustained: {run.name}, {run.place}, {minutes:.1f} minutes of continuous load",
         f"FPS          {draw_curve(fps, lowest=0.0)}  {run.first_fps:.1f} in the first {run.span_s:.0f} s, "
         f"{run.last_fps:.1f} in the last: {change}",
     ]
@@ -126,12 +126,12 @@ def sustained_lines(run: Sustained) -> list[str]:
     if any(value is not None for value in clock):
         lines.append(f"clock        {draw_curve(clock, lowest=0.0)}  {_from_to(clock, 'MHz')}")
     for reason, first_s in _first_seen(run).items():
-        lines.append(f"held back    {reason}, first seen after {first_s / 60:.1f} minutes")
+        lines.append(f"throttled    {reason}, first seen after {first_s / 60:.1f} minutes")
     return lines
 
 
 def _first_seen(run: Sustained) -> dict[str, float]:
-    """What held the processor back, to the end of the first window in which it did, in seconds."""
+    """Cause of throttling -> end of the first window with it, in seconds."""
     seen: dict[str, float] = {}
     for window in run.windows:
         for reason in window.throttling:
@@ -140,7 +140,7 @@ def _first_seen(run: Sustained) -> dict[str, float]:
 
 
 def notes(benchmark: Benchmark) -> list[str]:
-    """What a reader must know to trust the figures, the warnings first."""
+    """Notes on how to read the figures, warnings first."""
     lines = warnings(benchmark)
     for failure in _once(benchmark):
         lines.append(f"Not timed: {failure.name}, {failure.place}: {failure.reason}")
@@ -156,10 +156,10 @@ def _sections(benchmark: Benchmark, *, bars: bool = True) -> list[tuple[str, Tab
     room = min(BAR, WIDTH - 2 - len(speed.text()[0]))
     if bars and room > BAR // 2:
         speed = speed.with_column("", draw_bars([row.fps for row in benchmark.own], room))
-    sections = [("End to end", speed), ("Where the time goes, median ms", stage_table(benchmark))]
+    sections = [("End to end", speed), ("Median time of each stage, ms", stage_table(benchmark))]
     if benchmark.peers:
-        sections.append(("The net alone, with files of others", net_table(benchmark)))
-    return [*sections, ("What it costs", cost_table(benchmark))]
+        sections.append(("Network alone, with models of other tools", net_table(benchmark)))
+    return [*sections, ("Size, memory and start-up", cost_table(benchmark))]
 
 
 def warnings(benchmark: Benchmark) -> list[str]:
@@ -167,28 +167,30 @@ def warnings(benchmark: Benchmark) -> list[str]:
     if benchmark.invalid:
         reasons = dict.fromkeys(reason for row in benchmark.invalid for reason in row.throttling)
         lines.append(
-            f"INVALID: the processor was held back ({', '.join(reasons)}) in {len(benchmark.invalid)} of "
-            f"{len(benchmark.rows)} rows: cool the board, check its power supply, and run this again."
+            f"INVALID: the processor was throttled ({', '.join(reasons)}) in {len(benchmark.invalid)} of "
+            f"{len(benchmark.rows)} rows. Cool the board, check its power supply, and repeat the benchmark."
         )
     share = benchmark.others_share
     if share is not None and share > BUSY:
         lines.append(
-            f"Other processes used {_percent(share)} of the processors meanwhile: times are too long, and ratios hold "
-            "as far as their spread."
+            f"Other processes used {_percent(share)} of the CPU during the benchmark. Times are too long; ratios are "
+            "valid within their spread."
         )
     if benchmark.settings["source"] is None:
-        lines.append("The pictures are made up and show few objects, which flatters: give your own with --source.")
+        lines.append(
+            "The images are generated and show few objects, so times are too short. Use your own with --source."
+        )
     return lines
 
 
 def _method(benchmark: Benchmark) -> str:
     settings, first = benchmark.settings, benchmark.rows[0]
-    last = f"the drawn picture (score from {settings['conf']:g})" if settings["draw"] else "detections"
-    kept = "; N threads are kept on N cores" if settings["pin"] else ""
+    last = f"the drawn image (score threshold {settings['conf']:g})" if settings["draw"] else "detections"
+    kept = "; N threads pinned to N cores" if settings["pin"] else ""
     return (
-        f"{_count(settings['pictures'], 'picture')}, {_count(settings['rounds'], 'round')} in turn, each turn after "
-        f"{settings['warm_up']} untimed; from the frame in memory to {last}{kept}. Speed-up over {first.name}, "
-        f"{first.place}: the median round, and the worst and best."
+        f"{counted(settings['pictures'], 'image')}, {counted(settings['rounds'], 'round')} with all candidates "
+        f"interleaved, {counted(settings['warm_up'], 'warm-up run')} before each; time from the frame in memory to "
+        f"{last}{kept}. Speed-up: over {first.name}, {first.place}, in the median round; spread: worst to best round."
     )
 
 
@@ -202,12 +204,12 @@ def _state(benchmark: Benchmark) -> str:
     if after.power_w is not None:
         parts.append(f"{after.power_w:.1f} W")
     if after.throttled_before:
-        parts.append(f"since its start the board saw: {', '.join(after.throttled_before)}")
-    return f"The board: {'; '.join(parts) or 'it tells neither governor nor temperature'}."
+        parts.append(f"throttled since the board started: {', '.join(after.throttled_before)}")
+    return f"The board: {'; '.join(parts) or 'governor and temperature unknown'}."
 
 
 def _once(benchmark: Benchmark) -> list[Failure]:
-    """Failures, one per file and reason: the number of threads rarely matters."""
+    """Failures, one per file and reason; the number of threads rarely matters."""
     first: dict[tuple[str, str], Failure] = {}
     for failure in benchmark.failures:
         first.setdefault((failure.name, failure.reason), failure)
@@ -250,10 +252,6 @@ def _spread(ratio: Ratio | None) -> str:
 
 def _percent(share: float | None) -> str:
     return NONE if share is None else f"{100 * share:.0f} %"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _from_to(values: Sequence[float | None], unit: str) -> str:

@@ -1,7 +1,7 @@
-"""The child process of a benchmark: opens one model, and times pictures when it is told to.
+"""The child process of a benchmark: opens one model, and times images on request.
 
-It speaks JSON, one line per message: requests on stdin, replies on what was stdout. No SDK is imported before the
-processors are chosen, since thread pools look at them when they start.
+It uses JSON, one line per message: requests on stdin, replies on the original stdout. No SDK is imported before the
+processors are chosen, because thread pools read them when they start.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Reply = dict[str, Any]
 
 
 class OwnModel:
-    """One of our files: all stages, from the frame to the drawn picture."""
+    """One of our files: all stages, from the frame to the drawn image."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         import cv2
@@ -37,7 +37,7 @@ class OwnModel:
         self.reply = {"card": json.loads(self._runtime.card.to_json()), "runs_as": self._runtime.describe()}
 
     def time(self, image: np.ndarray) -> tuple[dict[str, float], int]:
-        """Milliseconds of each stage and in total, and the number of objects that count."""
+        """Milliseconds of each stage and in total, and the number of detections above the threshold."""
         from runtimes.draw import draw_detections
 
         canvas = image.copy()
@@ -53,7 +53,7 @@ class OwnModel:
 
 
 class Peer:
-    """Somebody else's file: the net alone."""
+    """Another tool's model: only the network."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         from edge_mrcnn.benchmark.foreign import open_net
@@ -64,7 +64,7 @@ class Peer:
         self.reply = {"card": {}, "runs_as": {"input": self._describe_input(np.load(job["frames"][0]))}}
 
     def time(self, image: np.ndarray) -> tuple[dict[str, float], int]:
-        """Milliseconds of the net."""
+        """Milliseconds of the network."""
         from edge_mrcnn.benchmark.foreign import fill_ports
 
         with refusing(self._path, "the model does not run"):
@@ -74,7 +74,7 @@ class Peer:
             return {"inference": 1e3 * (time.perf_counter() - start)}, 0
 
     def _describe_input(self, image: np.ndarray) -> str:
-        """Type and shape of what the net is given for a picture, such as "float32 1x3x640x640"."""
+        """Type and shape of the network's input for an image, such as "float32 1x3x640x640"."""
         from edge_mrcnn.benchmark.foreign import fill_ports
 
         with refusing(self._path, "the model does not run"):
@@ -83,7 +83,7 @@ class Peer:
 
 
 def main() -> None:
-    """Answer requests until stdin ends."""
+    """Handle requests until stdin ends."""
     replies = claim_stdout()
     job = json.loads(sys.stdin.readline())
     if job["cpus"] and hasattr(os, "sched_setaffinity"):
@@ -122,18 +122,18 @@ def take_turn(model: OwnModel | Peer, frames: list[str], *, warm_up: int, second
 
 
 def peak_memory() -> int:
-    """The most memory that this process ever held, in bytes."""
+    """Peak memory of this process, in bytes."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):  # macOS, which counts in bytes as we do
+    except (OSError, StopIteration):  # macOS reports bytes
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def claim_stdout() -> TextIO:
-    """Keep stdout for replies; whatever a library prints goes to stderr."""
+    """Keep stdout for replies; output of libraries goes to stderr."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return replies

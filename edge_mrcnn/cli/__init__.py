@@ -1,7 +1,7 @@
 """The command line: `edge-mrcnn VERB`.
 
-The group knows each verb's module and help line and imports a verb only when it runs, so that
-`--help` answers at once and needs no torch (click, "Lazily Loading Subcommands").
+The group knows each verb's module and help line and imports a verb only when it runs, so that `--help` is fast and
+needs no torch (click, "Lazily Loading Subcommands").
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from runtimes.quiet import quiet_opencv
 from runtimes.redaction import redact
 
 COMMANDS = {  # verb -> help line; the verb's module is edge_mrcnn.cli.<verb> and holds `command`
-    "scenes": "Generate a data set of pictures to try everything with.",
-    "data": "Find every fault of a data set before training.",
+    "scenes": "Generate a data set to try the tools with.",
+    "data": "Check a data set for faults before training, or convert it.",
     "train": "Train a Mask R-CNN on COCO-format data.",
-    "shrink": "Teach a light model what a heavy one knows.",
+    "shrink": "Train a light model from a heavy one by distillation.",
     "prune": "Remove channels from a checkpoint and fine-tune it.",
-    "export": "Write a checkpoint as ONNX, OpenVINO and TFLite, verified.",
-    "calib": "Choose or record the pictures for calibration.",
-    "quantize": "Turn exported FP32 files into INT8.",
-    "predict": "Find objects in images; draw and write COCO results.",
+    "export": "Export a checkpoint to ONNX, OpenVINO and TFLite.",
+    "calib": "Select or record images for INT8 calibration.",
+    "quantize": "Quantize an exported FP32 file to INT8.",
+    "predict": "Detect objects in images.",
     "run": "Run a model live on a camera, stream or video.",
-    "service": "Have systemd run a camera, from boot on.",
-    "val": "Measure the AP of one file or checkpoint.",
-    "report": "Compare artefacts with the FP32 model: AP, drop, size, latency.",
-    "benchmark": "Time models side by side on this machine.",
-    "tune": "Find what runs fastest on this board within a drop.",
-    "doctor": "Say what this machine has, and what must be mended.",
-    "verify": "Check on this device that a model computes what it should.",
+    "service": "Install a camera as a systemd service that starts at boot.",
+    "val": "Measure the AP of one model.",
+    "report": "Compare exported models with the FP32 model.",
+    "benchmark": "Compare the speed of models on this machine.",
+    "tune": "Find the fastest accurate setting for this board.",
+    "doctor": "Check this machine and its packages for problems.",
+    "verify": "Check that a model computes correctly on this device.",
     "inspect": "Show what is inside a model file.",
-    "bundle": "Put a model and what belongs to it into one file.",
-    "models": "List what comes along, and presets with their cost.",
-    "demo": "The whole chain on generated pictures.",
+    "bundle": "Pack a model and its companion files into one file.",
+    "models": "List installed models, presets with their cost, and backbones.",
+    "demo": "Run the whole chain on generated images.",
 }
 
 
@@ -77,9 +77,9 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-mrcnn")
-@click.option("-v", "--verbose", count=True, help="Log what is going on; twice for every detail.")
+@click.option("-v", "--verbose", count=True, help="Log progress; give it twice for details.")
 @click.option("-q", "--quiet", is_flag=True, help="Log errors only.")
-@click.option("--log-level", type=click.Choice(LEVELS), help="Log from this level on, to stderr.")
+@click.option("--log-level", type=click.Choice(LEVELS), help="Lowest level of log messages on stderr.")
 def group(verbose: int, quiet: bool, log_level: str | None) -> None:
     """Train, prune, quantize and export a light Mask R-CNN, and run it on an edge camera."""
     interruption.begin()
@@ -88,10 +88,11 @@ def group(verbose: int, quiet: bool, log_level: str | None) -> None:
 
 
 def main() -> None:
-    """Entry point: what a user can mend is one line on stderr and its exit code; a signal is 128 and its number."""
+    """Entry point: an error that the user can fix is one line on stderr and an exit code; a signal is 128 plus its
+    number."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # the warnings of libraries are for us, not for their users
+        warnings.simplefilter("ignore")  # warnings of libraries are for developers
     with handlers_restored():
         _run()
 
@@ -108,7 +109,7 @@ def _run() -> None:
             raise
         click.echo(f"error: {message}", err=True)
         sys.exit(1)
-    except ImportError as error:  # a library of the system is missing, or two packages do not fit
+    except ImportError as error:  # a system library is missing, or two packages are incompatible
         message = explain_broken(error)
         if message is None:
             raise
@@ -130,7 +131,7 @@ def _run() -> None:
 
 
 def _invoke() -> object:
-    """Do what the command line says; what fails because of a signal is a stop, whatever became of it on its way."""
+    """Run the command line; an exception caused by a signal counts as an interruption, whatever its type."""
     for argument in sys.argv:
         expect_text(argument)
     try:
@@ -144,7 +145,7 @@ def _invoke() -> object:
 
 
 def _show(error: click.ClickException) -> None:
-    """One line like every other error; where click's message is the help page, that page."""
+    """One line like every other error; if click's message is the help page, that page."""
     message = error.format_message()
     if "\n" in message:
         error.show()

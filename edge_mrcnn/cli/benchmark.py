@@ -16,23 +16,51 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--models", multiple=True, help="Files or folders, several after one --models or with commas.")
+@click.option("--models", multiple=True, help="Exported models or folders of them, separated by commas or spaces.")
 @click.argument("more", nargs=-1, metavar="[MODELS]...")
-@click.option("--source", "--images", help="Pictures: camera, video, image, folder or glob [default: made up].")
-@click.option("--pictures", type=click.IntRange(1), default=20, show_default=True, help="Pictures of it at most.")
-@click.option("--threads", callback=int_list, help="CPU threads, such as 1,2,4 [default: 1, 2, ... all cores].")
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds; in each, all take turns.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Rounds for so long instead; two at least.")
-@click.option("--sustained", type=click.FloatRange(0), default=0.0, help="Then run the fastest for so many minutes.")
-@click.option("--camera-fps", type=click.FloatRange(0, min_open=True), help="Say how many frames a camera would lose.")
-@click.option("--compare", multiple=True, help="Files of others, whose net alone is timed; repeat, or with commas.")
-@click.option("--device", default="cpu", show_default=True, help="Where, such as cpu,gpu: gpu, npu, cuda, tensorrt.")
-@click.option("--openvino-precision", default="f32", show_default=True, help="Of float layers: f32, auto, or both.")
-@click.option("--conf", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Lowest score that counts.")
-@click.option("--draw/--no-draw", default=True, help="Count the drawing, or end at the detections  [default: draw]")
-@click.option("--pin/--no-pin", default=True, help="Keep N threads on N cores, or let them wander  [default: pin]")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the records to this file.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for benchmark.md and benchmark.json.")
+@click.option("--source", "--images", help="Images: camera, video, image, folder or glob [default: generated].")
+@click.option("--pictures", type=click.IntRange(1), default=20, show_default=True, help="Maximum number of images.")
+@click.option(
+    "--threads", callback=int_list, help="Numbers of CPU threads to try, such as 1,2,4 [default: 1, 2, ... all cores]."
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds; each times every candidate once."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(0, min_open=True), help="Run rounds for this long instead, at least two."
+)
+@click.option(
+    "--sustained",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Afterwards run the fastest for this many minutes without a pause.",
+)
+@click.option(
+    "--camera-fps",
+    type=click.FloatRange(0, min_open=True),
+    help="Show how many frames of a camera with this rate would be dropped.",
+)
+@click.option(
+    "--compare",
+    multiple=True,
+    help="Models of other tools, timed without pre- and post-processing; separated by commas.",
+)
+@click.option(
+    "--device", default="cpu", show_default=True, help="Devices to try, such as cpu,gpu: cpu, gpu, npu, cuda, tensorrt."
+)
+@click.option(
+    "--openvino-precision",
+    default="f32",
+    show_default=True,
+    help="OpenVINO's precision of float layers: f32, auto or both.",
+)
+@click.option("--conf", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Score threshold.")
+@click.option("--draw/--no-draw", default=True, help="Include drawing in the time.  [default: draw]")
+@click.option("--pin/--no-pin", default=True, help="Pin N threads to N cores.  [default: pin]")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results to this JSON file.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Output folder for benchmark.md and benchmark.json."
+)
 @overwrite_option
 def command(
     models: tuple[str, ...], more: tuple[str, ...], source: str | None, pictures: int, threads: tuple[int, ...],
@@ -40,7 +68,7 @@ def command(
     device: str, openvino_precision: str, conf: float, draw: bool, pin: bool, json_path: Path | None,
     output: Path | None, overwrite: bool,
 ) -> None:  # fmt: skip
-    """Time models side by side on this machine: every runtime, precision and number of threads.
+    """Compare the speed of models on this machine, by runtime, precision and number of threads.
 
     \b
     edge-mrcnn benchmark --models models/ --source street.mp4 --threads 1,4
@@ -65,12 +93,12 @@ def command(
     click.echo(to_text(benchmark))
     _write(benchmark, json_path, output)
     if benchmark.invalid:
-        raise GateError("the benchmark is invalid: the processor was held back while it ran")
+        raise GateError("the benchmark is invalid: the processor was throttled while it ran")
     name_next("run", "--model", benchmark.fastest.path, "--threads", benchmark.fastest.threads, "--source", source or 0)
 
 
 def _write(benchmark: Benchmark, json_path: Path | None, folder: Path | None) -> None:
-    """Write what was asked for; folders are made."""
+    """Write the result files that the options name; folders are made."""
     from edge_mrcnn.benchmark.tables import to_markdown
 
     texts = {json_path: benchmark.to_json} if json_path else {}

@@ -14,7 +14,7 @@ from runtimes.errors import MissingFileError, UsageError
 
 
 class MakeByDefault(click.Group):
-    """A group that takes what is none of its verbs as the arguments of `make`."""
+    """A group that passes anything but its commands on to `make`."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -28,7 +28,7 @@ class MakeByDefault(click.Group):
 
 @click.group(cls=MakeByDefault)
 def command() -> None:
-    """Put a model and what belongs to it into one file, which every command takes as a model.
+    """Pack a model and its companion files into one file. Every command accepts a bundle as a model.
 
     \b
     edge-mrcnn bundle MODEL       the same as `bundle make MODEL`
@@ -38,9 +38,11 @@ def command() -> None:
 
 @command.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--report", type=click.Path(path_type=Path), help="Folder that `edge-mrcnn report` wrote.")
-@click.option("--calib", type=click.Path(path_type=Path), help="Manifest of the calibration pictures.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write [default: beside the model].")
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="Folder of a report, as written by `edge-mrcnn report`."
+)
+@click.option("--calib", type=click.Path(path_type=Path), help="Manifest of the calibration images.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Output file [default: beside the model].")
 @overwrite_option
 def make(model: Path, report: Path | None, calib: Path | None, output: Path | None, overwrite: bool) -> None:
     """Write a bundle: model, card, golden tensors, calibration manifest, report, and a SHA-256 of each."""
@@ -49,7 +51,7 @@ def make(model: Path, report: Path | None, calib: Path | None, output: Path | No
 
     output = output or model.with_suffix(SUFFIX)
     if output.suffix != SUFFIX:
-        raise UsageError(f"-o {output}: a bundle is named *{SUFFIX}")
+        raise UsageError(f"-o {output}: expected a name that ends in {SUFFIX}")
     file = ModelFile(model)
     output = choose_output(output, [*file.files, report, calib], overwrite=overwrite)
     extras = {"card.json": json.dumps(asdict(file.card), indent=1).encode()}
@@ -65,7 +67,7 @@ def make(model: Path, report: Path | None, calib: Path | None, output: Path | No
 
 
 def read_calibration(path: Path) -> bytes:
-    """A calibration manifest, which must be one.
+    """The content of a calibration manifest, after a check.
 
     Raises:
         MissingFileError, DataError: If it is not.
@@ -77,13 +79,13 @@ def read_calibration(path: Path) -> bytes:
 
 
 def read_report(folder: Path) -> dict[str, bytes]:
-    """Name in the bundle to content of each file of a report.
+    """Name in the bundle -> content of each file of a report.
 
     Raises:
-        MissingFileError: If the folder holds no report.
+        MissingFileError: If the folder has no report.
     """
     if not (folder / "report.json").is_file():
-        raise MissingFileError(f"{folder}: holds no report.json; make a report with `edge-mrcnn report`")
+        raise MissingFileError(f"{folder}: no report.json in this folder; make a report with `edge-mrcnn report`")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {f"report/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in files}
 
@@ -91,12 +93,12 @@ def read_report(folder: Path) -> dict[str, bytes]:
 @command.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 def inspect(bundle: Path) -> None:
-    """Show what a bundle holds, every hash checked."""
+    """List the files of a bundle and check their hashes."""
     from runtimes.bundle import read_entry, read_manifest
 
     manifest = read_manifest(bundle)
     for entry in manifest.files:
         read_entry(bundle, entry.name)
         click.echo(f"{entry.sha256[:16]}  {entry.bytes:>12,}  {entry.name}")
-    click.echo(f"{len(manifest.files)} files, all hashes right; the model is {manifest.model}")
+    click.echo(f"{len(manifest.files)} files, all hashes match; the model is {manifest.model}")
     name_next("verify", bundle)

@@ -1,4 +1,4 @@
-"""`edge-mrcnn calib`: sets of pictures that INT8 ranges are measured on."""
+"""`edge-mrcnn calib`: sets of images for INT8 calibration."""
 
 from __future__ import annotations
 
@@ -12,23 +12,28 @@ from pathlib import Path
 import click
 
 from edge_mrcnn.cli.options import DATA_HELP, load_split, name_next, val_split
+from edge_mrcnn.tables import counted
 from runtimes.errors import UsageError
 
 
 @click.group()
 def command() -> None:
-    """Choose or record the pictures that INT8 ranges are measured on."""
+    """Select or record images for INT8 calibration."""
 
 
 @command.command()
 @click.option("--data", required=True, help=DATA_HELP)
-@click.option("--val", help="COCO JSON that shares no image with the set [default: the folder's val split].")
-@click.option("-n", "--images", type=click.IntRange(1), default=256, show_default=True, help="Pictures to choose.")
-@click.option("--licence", default="as the data set", show_default=True, help="Terms of use, for the manifest.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same choice.")
+@click.option("--val", help="COCO JSON whose images must not be selected [default: the folder's val split].")
+@click.option(
+    "-n", "--images", type=click.IntRange(1), default=256, show_default=True, help="Number of images to select."
+)
+@click.option(
+    "--licence", default="as the data set", show_default=True, help="Licence of the images, for the manifest."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the selection.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("calib"), show_default=True)
 def pick(data: str, val: str | None, images: int, licence: str, seed: int, output: Path) -> None:
-    """Choose training images by class, size of objects, light and crowd."""
+    """Select training images that cover classes, object sizes, brightness and crowding."""
     from edge_mrcnn.data.coverage import candidates, refuse_shared
     from quantize import picking
     from quantize.calibration import describe_image, write_manifest
@@ -45,22 +50,26 @@ def pick(data: str, val: str | None, images: int, licence: str, seed: int, outpu
         entries.append(describe_image(output, file, source=candidate.source, licence=licence, why=why))
     path = write_manifest(output, entries)
     click.echo("\n".join(coverage([candidate.facets for candidate, _ in chosen])))
-    click.echo(f"wrote {path} ({len(entries)} pictures)")
+    click.echo(f"wrote {path} ({counted(len(entries), 'image')})")
     name_next("quantize", "--model", "MODEL", "--calib", output)
 
 
 @command.command()
-@click.option("--source", required=True, help="What `run --source` takes: a camera, stream or video.")
-@click.option("-n", "--images", type=click.IntRange(1), default=256, show_default=True, help="Pictures to keep.")
-@click.option("--every", type=click.FloatRange(0), default=2.0, show_default=True, help="Seconds between two of them.")
+@click.option("--source", required=True, help="Camera, stream or video, as in `run --source`.")
+@click.option(
+    "-n", "--images", type=click.IntRange(1), default=256, show_default=True, help="Number of images to keep."
+)
+@click.option(
+    "--every", type=click.FloatRange(0), default=2.0, show_default=True, help="Minimum seconds between two kept images."
+)
 @click.option(
     "--novelty", type=click.FloatRange(0, 1), default=0.02, show_default=True,
-    help="How far a picture is from all kept ones, as a share of full scale.",
+    help="Minimum difference of an image from all kept ones, as a share of full scale.",
 )  # fmt: skip
-@click.option("--licence", default="own", show_default=True, help="Terms of use, for the manifest.")
+@click.option("--licence", default="own", show_default=True, help="Licence of the images, for the manifest.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("calib"), show_default=True)
 def capture(source: str, images: int, every: float, novelty: float, licence: str, output: Path) -> None:
-    """Record pictures of your own camera; Ctrl-C keeps those that it has."""
+    """Record images of your own camera; Ctrl-C stops and keeps the images so far."""
     from quantize.calibration import write_manifest
     from quantize.recording import Recorder
     from runtimes.sources import open_source
@@ -75,22 +84,23 @@ def capture(source: str, images: int, every: float, novelty: float, licence: str
             if len(recorder.entries) >= images:
                 break
     path = write_manifest(output, recorder.entries)
-    click.echo(f"wrote {path} ({len(recorder.entries)} pictures; {recorder.refused} frames were like others)")
+    similar = f"{counted(recorder.refused, 'frame')} skipped as too similar to kept ones"
+    click.echo(f"wrote {path} ({counted(len(recorder.entries), 'image')}; {similar})")
     name_next("quantize", "--model", "MODEL", "--calib", output)
 
 
 def expect_empty(folder: Path) -> None:
-    """Never mix two sets.
+    """Refuse a folder with content, so that two sets never mix.
 
     Raises:
-        UsageError: If the folder holds something.
+        UsageError: If the folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: expected an empty or new folder; choose another with -o")
 
 
 def coverage(shown: list[frozenset[str]]) -> Iterator[str]:
-    """How many pictures show each facet, as lines of text."""
+    """The number of images with each facet, as lines of text."""
     counts = Counter(facet for facets in shown for facet in facets)
     width = max(map(len, counts))
     for facet, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):

@@ -1,4 +1,4 @@
-"""What a model card says, for a terminal; `inspect` shows it of model files and of checkpoints."""
+"""A model card as text for a terminal, for `inspect` of model files and checkpoints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_BREAK = "\u00a0"
 
 
 def card_lines(model: Path, card: ModelCard, size_mb: float) -> Iterator[str]:
-    """What a model detects and takes, and how it was made."""
+    """Classes, input and output of a model, and how it was made."""
     height, width = card.input_size_hw
     yield (
         f"{model.name}: {card.name}, {card.target} {card.precision}, {size_mb:.1f} MB, "
@@ -22,11 +22,11 @@ def card_lines(model: Path, card: ModelCard, size_mb: float) -> Iterator[str]:
     )
     names = ", ".join(card.classes[:8])
     yield from entry("classes", f"{names}{' ...' if len(card.classes) > 8 else ''} ({len(card.classes)})")
-    batch = f", {card.batch} images at once" if card.batch > 1 else ""
+    batch = f", batches of {card.batch}" if card.batch > 1 else ""
     yield from entry("input", f"{width}x{height} uint8 RGB{batch}")
     yield from entry(
         "output",
-        f"at most {card.max_detections} detections of {card.proposals} proposals, {card.rows} rows; score above "
+        f"up to {card.max_detections} detections from {card.proposals} proposals, {card.rows} rows; score threshold "
         f"{card.score_threshold}, NMS at IoU {card.iou_threshold}; masks {card.mask_size}x{card.mask_size}",
     )
     yield from entry("made from", f"checkpoint {card.checkpoint_sha256[:12] or 'unknown'}{described(card.training)}")
@@ -37,7 +37,7 @@ def card_lines(model: Path, card: ModelCard, size_mb: float) -> Iterator[str]:
 
 
 def described(training: dict[str, object]) -> str:
-    """The plain values of a training's provenance, behind a comma."""
+    """The plain values of the training record, each after a comma."""
     text = ""
     for name, value in training.items():
         if isinstance(value, float):
@@ -48,7 +48,7 @@ def described(training: dict[str, object]) -> str:
 
 
 def entry(name: str, text: str, column: int = 12) -> list[str]:
-    """A name and its text, wrapped behind it; a no-break space keeps two words on one line."""
+    """A name and its text, wrapped; a no-break space keeps two words on one line."""
     indent = " " * column
     lines = textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
     lines = [line.replace(NO_BREAK, " ") for line in lines]

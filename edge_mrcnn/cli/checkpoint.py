@@ -1,4 +1,4 @@
-"""What `edge-mrcnn inspect` shows of a checkpoint: its card, its parts, how it was trained, what it costs."""
+"""What `edge-mrcnn inspect` shows of a checkpoint: model card, parts, training recipe and cost."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from edge_mrcnn.model.checkpoint import Checkpoint
 
 PARTS = {"backbone": "backbone", "pyramid": "backbone.fpn", "rpn": "rpn", "heads": "roi_heads"}
-"""Parts of the model by the beginnings of the names of their weights; of several the longest counts."""
+"""Part of the model -> prefix of the names of its weights; the longest matching prefix decides."""
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
-    """Everything that is known of a checkpoint, as plain values.
+    """The facts about a checkpoint, as plain values.
 
     Raises:
         MissingExtraError: If torch is not installed.
-        ModelFileError: If it is no checkpoint that opens.
+        ModelFileError: If it cannot be opened as a checkpoint.
     """
     from edge_mrcnn.report.models import require_torch
 
@@ -59,11 +59,11 @@ def count_weights(checkpoint: Checkpoint) -> dict[str, int]:
 def checkpoint_lines(path: Path, record: Mapping[str, Any]) -> Iterator[str]:
     """The record of `describe_checkpoint` as lines."""
     yield from card_lines(path, ModelCard(**record["card"]), record["size_mb"])
-    yield from entry("costs", f"{record['macs'] / 1e9:.3f} GMAC with all proposals and detections present")
+    yield from entry("costs", f"{record['macs'] / 1e9:.3f} GMAC with the maximum number of proposals and detections")
     weights = [f"{part} {count / 1e6:.2f} M" for part, count in record["weights"].items()]
     yield from entry("weights", ", ".join(weights))
     yield from entry("parts", _listed(record["parts"]))
-    yield from entry("recipe", _listed(record["recipe"]) or "none: it was not trained by `edge-mrcnn train`")
+    yield from entry("recipe", _listed(record["recipe"]) or "none, because it was not trained by `edge-mrcnn train`")
 
 
 def _listed(settings: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ else:
 CONFIG_KEY = "edge_mrcnn.config"
 """Where a click context keeps the path of --config."""
 EAGER = ("config", "help")
-"""Flags that no file can hold."""
+"""Options that a file cannot set."""
 
 
 def read_config(path: Path, command: click.Command) -> dict[str, Any]:
@@ -36,29 +36,29 @@ def read_config(path: Path, command: click.Command) -> dict[str, Any]:
 
     Args:
         path: The file.
-        command: Whose options they are.
+        command: The command.
 
     Returns:
         Name of each parameter -> its value, as `click.Context.default_map` takes it.
 
     Raises:
         MissingFileError: If there is no such file.
-        UsageError: If it is no TOML or names an option that the command does not have.
+        UsageError: If it is not valid TOML, or names an option that the command does not have.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingFileError(f"--config {path}: no such file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"--config {path}: is no TOML: {error}") from None
+        raise UsageError(f"--config {path}: not a valid TOML file: {error}") from None
     return match_options(values, command, f"--config {path}")
 
 
 def match_options(values: Mapping[str, Any], command: click.Command, where: str) -> dict[str, Any]:
-    """Keys as people write them to the names of a command's parameters.
+    """Translate the keys of a file to the names of a command's parameters.
 
     Raises:
-        UsageError: If a key is no option, or a value no text, number, truth value or list of them.
+        UsageError: If a key is not an option, or a value is a table.
     """
     options = find_options(command)
     by_name = {str(option.name): option for option in options.values()}
@@ -76,23 +76,23 @@ def match_options(values: Mapping[str, Any], command: click.Command, where: str)
 
 
 def find_options(command: click.Command) -> dict[str, click.Option]:
-    """Long flag without hyphens -> option, of those that a file can hold."""
+    """Long flag without hyphens -> option, for options that a file can set."""
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     flags = {flag.removeprefix("--"): option for option in options for flag in option.opts if flag.startswith("--")}
     return {flag: option for flag, option in flags.items() if flag not in EAGER}
 
 
 def write_config(path: Path, values: Mapping[str, Any], remark: str) -> None:
-    """Write options for `read_config`, for the eyes of the owner alone: they may hold secrets.
+    """Write options for `read_config`. Only the owner can read the file: it may hold secrets.
 
     Args:
-        path: Where; folders are made.
+        path: The file; its folder is made.
         values: Flag -> text, number, truth value or list of them.
         remark: First line of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     lines = [f"# {remark}", *(f"{key} = {_format(value)}" for key, value in values.items())]
-    # Nobody else may read it at any moment: a file that is there keeps its mode, so it is made anew.
+    # An existing file would keep its mode. A new one is private from the start.
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -101,7 +101,7 @@ def write_config(path: Path, values: Mapping[str, Any], remark: str) -> None:
 
 
 def _format(value: Any) -> str:
-    """A value as TOML; its texts and lists are those of JSON."""
+    """A value as TOML; its texts and lists are the same as in JSON."""
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -116,4 +116,7 @@ def load_config(ctx: click.Context, parameter: click.Parameter, path: Path | Non
 
 def _check_mode(path: Path) -> None:
     if os.name == "posix" and path.stat().st_mode & 0o077 and "://" in path.read_text(encoding="utf-8"):
-        click.echo(f"warning: --config {path}: others can read it; if it holds a password: chmod 600 {path}", err=True)
+        click.echo(
+            f"warning: --config {path}: other users can read this file; if it holds a password, run chmod 600 {path}",
+            err=True,
+        )

@@ -39,7 +39,7 @@ def resolve(text: str) -> str:
         return text
     value = _read(Path(match["name"])) if match["kind"] == "file" else os.environ.get(match["name"])
     if not value:
-        raise UsageError(f"{text}: this environment variable is not set")
+        raise UsageError(f"{text}: this environment variable is not set or empty")
     return (match["label"] or "") + value
 
 
@@ -47,18 +47,20 @@ def _read(path: Path) -> str:
     try:
         path = path.expanduser()
     except RuntimeError:
-        raise UsageError(f"file:{path}: this user has no home folder; name the file from / on") from None
+        raise UsageError(f"file:{path}: this user has no home folder; give an absolute path") from None
     try:
         value = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UnavailableError(f"file:{path}: cannot be read: {getattr(error, 'strerror', 'not a text')}") from None
+        raise UnavailableError(
+            f"file:{path}: cannot be read: {getattr(error, 'strerror', 'not a text file')}"
+        ) from None
     if not value:
-        raise UsageError(f"file:{path}: is empty")
+        raise UsageError(f"file:{path}: the file is empty")
     return value
 
 
 class Url(TextType):
-    """A text that may hold a password, such as the URL of a camera; the password is hidden from then on."""
+    """A text that may hold a password, such as the URL of a camera. The password is hidden in all later output."""
 
     name = "text"
 
@@ -74,7 +76,7 @@ class PrivateUrl(Url):
     def convert(self, value: str, parameter: click.Parameter | None, ctx: click.Context | None) -> str:
         if find_secrets(value) and _is_typed(parameter, ctx):
             raise UsageError(
-                f"{_flag(parameter)}: every user of this machine can read a password on the command line; "
+                f"{_flag(parameter)}: all users of this machine can read a password on the command line; "
                 "use env:NAME, file:PATH or --config FILE"
             )
         return super().convert(value, parameter, ctx)
@@ -88,8 +90,8 @@ class Secret(Url):
         hide(text)
         if text == value and _is_typed(parameter, ctx):
             click.echo(
-                f"warning: {_flag(parameter)}: every user of this machine can read it on the command line; "
-                "better env:NAME, file:PATH or --config FILE",
+                f"warning: {_flag(parameter)}: all users of this machine can read it on the command line; "
+                "use env:NAME, file:PATH or --config FILE",
                 err=True,
             )
         return text

@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from edge_mrcnn.data.records import Records
     from edge_mrcnn.data_check import DataCheck
 
-CROWDS_HELP = "Crowd regions are single objects, as brush tools mark them."
+CROWDS_HELP = "Treat crowd regions as single objects; brush tools mark single objects this way."
 
 
 @click.group()
 def command() -> None:
-    """Look after data sets."""
+    """Check or convert a data set."""
 
 
 @command.command()
 @click.argument("data")
-@click.option("--val", help="The validation split [default: the folder's own, if it has one].")
+@click.option("--val", help="Validation split [default: the folder's val split, if there is one].")
 @click.option("--imgsz", callback=image_size, default="320", show_default=True, help="Input size of the model.")
-@click.option("--decode", is_flag=True, help="Decode every picture, instead of reading headers and last bytes.")
+@click.option("--decode", is_flag=True, help="Decode every image, instead of reading only its header and last bytes.")
 @click.option(
     "--similar/--no-similar",
     default=None,
-    help="Look for nearly equal pictures in two splits [default: among up to 20,000 pictures].",
+    help="Search the splits for near-duplicates [default: on for up to 20,000 images].",
 )
 @click.option("--learn-crowds", is_flag=True, help=CROWDS_HELP)
-@click.option("--fix", type=click.Path(path_type=Path), help="Write what can be mended to this new COCO JSON.")
+@click.option("--fix", type=click.Path(path_type=Path), help="Write a corrected COCO JSON to this new file.")
 @click.option("--markdown", is_flag=True, help="Also write data.md.")
 @click.option("--json", "as_json", is_flag=True, help="Also write data.json.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/data"), show_default=True)
@@ -45,9 +45,9 @@ def check(
     data: str, val: str | None, imgsz: tuple[int, int], decode: bool, similar: bool | None, learn_crowds: bool,
     fix: Path | None, markdown: bool, as_json: bool, output: Path, overwrite: bool,
 ) -> None:  # fmt: skip
-    """Find every fault of a data set; exit 3 if something must be fixed.
+    """Check a data set for faults; exit code 3 means that it must be fixed before training.
 
-    DATA is COCO JSON, or a folder as COCO, Roboflow, CVAT, FiftyOne, YOLO, labelme or Pascal VOC lay it out.
+    DATA is a COCO JSON, or a folder in the layout of COCO, Roboflow, CVAT, FiftyOne, YOLO, labelme or Pascal VOC.
     """
     expect_installed("pycocotools", "jinja2")
     from edge_mrcnn.data_check import check_data
@@ -98,11 +98,11 @@ def _write_fixed(splits: Sequence[Records], path: Path) -> None:
 @command.command()
 @click.argument("source")
 @click.option("--learn-crowds", is_flag=True, help=CROWDS_HELP)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="New or empty folder.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Output folder, new or empty.")
 def convert(source: str, learn_crowds: bool, output: Path) -> None:
-    """Write a data set of any layout as COCO JSON, its pictures beside it.
+    """Convert a data set of any supported layout to COCO JSON with an image folder.
 
-    SOURCE is a folder or file in any layout that --data takes. Pictures are linked where that is possible, else copied.
+    SOURCE is a folder or file in any layout that --data accepts. Images are hard-linked if possible, else copied.
     """
     from edge_mrcnn.data.writing import convert as convert_data
 

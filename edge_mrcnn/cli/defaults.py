@@ -1,4 +1,4 @@
-"""What a command takes where its user names no model, no source and no output: enough to see masks at once."""
+"""Defaults of a command without model, source and output: enough to see masks at once."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ import click
 from edge_mrcnn.live.outputs.page import PageSettings
 from edge_mrcnn.live.outputs.recording import RecordingSettings
 from edge_mrcnn.live.settings import LiveSettings
-from runtimes.shipped import default_model, find_shipped
+from runtimes.shipped import default_model
 from runtimes.sources import ImageSource, Source
 
 CAMERA = Path("/dev/video0")
 """The first camera, on Linux."""
 PAGE_PORT = 8080
 PAGE_LINE = "page: "
-"""How the page greets, before its address."""
+"""Start of the line that announces the address of the page."""
 
 
 def choose_model(model: str | None) -> str:
-    """The model that was named, or else the one that comes along.
+    """The given model, or else the bundled one.
 
     Raises:
         UsageError: If there is none.
@@ -35,29 +35,24 @@ def choose_model(model: str | None) -> str:
     return model or default_model().name
 
 
-def comes_along(model: str | None) -> bool:
-    """Whether commands take this model where none is named."""
-    return model is None or find_shipped(model) is not None
-
-
 def choose_sources(sources: Sequence[str]) -> tuple[str, ...]:
-    """The sources that were named, or else the first camera, or else a view over photographs; which, is said."""
+    """The given sources, or else the first camera, or else a view over photographs; a default is announced."""
     if sources:
         return tuple(sources)
     if has_camera():
         click.echo("source: camera 0", err=True)
         return ("0",)
-    click.echo("source: there is no camera, so a view moves over photographs of people", err=True)
+    click.echo("source: no camera found, so a view moves over photographs of people", err=True)
     return ("photograph",)
 
 
 def has_camera() -> bool:
-    """Whether this machine may have a camera; only Linux can be asked without opening it."""
+    """Whether this machine may have a camera; only on Linux can this be checked without opening one."""
     return CAMERA.exists() if sys.platform == "linux" else True
 
 
 def show_masks(settings: LiveSettings, sources: Sequence[Source]) -> LiveSettings:
-    """Settings with an output, where there was none: the page for what is live, drawn pictures for a file."""
+    """Settings with an output if there was none: the page for a live source, a drawn copy for a file."""
     if any(chosen != type(chosen)() for chosen in settings.outputs.values()):
         return settings
     chosen: dict[str, Any] = {}
@@ -69,7 +64,7 @@ def show_masks(settings: LiveSettings, sources: Sequence[Source]) -> LiveSetting
 
 
 def drawn_path(source: Source) -> Path:
-    """Where drawn pictures go, in the folder where the command is typed: `street-masks.jpg` for `street.jpg`."""
+    """Path of the drawn copy, in the current folder: `street-masks.jpg` for `street.jpg`."""
     if not isinstance(source, ImageSource):
         return Path(f"{Path(source.name).stem}-masks.mp4")
     if source.frame_count == 1:
@@ -79,7 +74,7 @@ def drawn_path(source: Source) -> Path:
 
 
 def open_browser(greetings: Iterable[str]) -> None:
-    """Open the page in a browser, where the command is typed on a desktop; its address is said in any case."""
+    """Open the page in a browser if the command was typed on a desktop; its address is printed in any case."""
     has_desktop = sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     if not (has_desktop and sys.stderr.isatty()):
         return
@@ -89,7 +84,7 @@ def open_browser(greetings: Iterable[str]) -> None:
 
 
 def free_port() -> int:
-    """`PAGE_PORT`, or another one where that is taken."""
+    """`PAGE_PORT`, or 0 for any free port if that is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

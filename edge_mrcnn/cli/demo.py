@@ -22,7 +22,7 @@ run --model people --runtime onnx --source {moving} --max-frames 120 --save {out
 run --model people --runtime openvino --source {moving} --max-frames 120 --save {out}/people/openvino.mp4
 run --model people --runtime tflite --source {moving} --max-frames 120 --save {out}/people/tflite.mp4
 """
-"""What works at once: the model that comes along, on photographs of people."""
+"""Command for the first try: the included model on photographs of people."""
 
 START = "--weights people --imgsz 192 --backbone-lr-factor 0.3 --freeze-norm"
 FRESH = "--model nano-dense --imgsz 192"
@@ -45,14 +45,14 @@ report --reference {{out}}/train/best.pt --models {{out}}/prune/best.pt {INT8} -
 
 
 @click.command()
-@click.option("--epochs", type=int, default=2, show_default=True, help="Epochs of training.")
-@click.option("--prune-epochs", type=int, default=1, show_default=True, help="Epochs of fine-tuning after pruning.")
-@click.option("--scenes", type=int, default=800, show_default=True, help="Scenes to train on.")
-@click.option("--device", default="auto", show_default=True, help="Where to train: auto, cpu or cuda.")
+@click.option("--epochs", type=int, default=2, show_default=True, help="Training epochs.")
+@click.option("--prune-epochs", type=int, default=1, show_default=True, help="Fine-tuning epochs after pruning.")
+@click.option("--scenes", type=int, default=800, show_default=True, help="Number of training scenes.")
+@click.option("--device", default="auto", show_default=True, help="Device for training: auto, cpu or cuda.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("demo_out"), show_default=True)
 @overwrite_option
 def command(epochs: int, prune_epochs: int, scenes: int, device: str, output: Path, overwrite: bool) -> None:
-    """Find people at once, then train, prune, export, quantize, run and report on generated pictures, in minutes."""
+    """Run the people model, then train, prune, export, quantize, run and report on generated images. Takes minutes."""
     expect_installed(*(module for extra in NEEDED for module in EXTRAS[extra]))
     output = choose_output(output, overwrite=overwrite)
     start = time.monotonic()
@@ -62,9 +62,11 @@ def command(epochs: int, prune_epochs: int, scenes: int, device: str, output: Pa
     if model is not None:
         photographs = model.photographs[0].parent
         type_all(chain(PEOPLE, output, photographs=photographs, moving=PHOTOGRAPHS))
-        click.echo(f"\nThis took {_minutes(start)}. Look at {output / 'people'}; now a model of one's own.")
+        click.echo(
+            f"\nThis took {_minutes(start)}. Look at {output / 'people'}. Next, the demo trains a model of its own."
+        )
     type_all(chain(own, output, epochs=epochs, tuning=prune_epochs, scenes=scenes, device=device))
-    click.echo(f"\nThe whole took {_minutes(start)}. Look at {output / 'report' / 'report.html'}")
+    click.echo(f"\nThe whole demo took {_minutes(start)}. Look at {output / 'report' / 'report.html'}")
     click.echo(f"and at {output / 'run-openvino.mp4'}; the models are in {output / 'models'}.")
 
 

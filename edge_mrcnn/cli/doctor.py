@@ -8,10 +8,10 @@ from edge_mrcnn.cli.options import name_next
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """Say what this machine has, what fits it, and what must be mended; exit 3 if something must."""
+    """Check this machine, its packages and runtimes for problems; exit code 3 means that there is one to fix."""
     from edge_mrcnn.doctor.diagnosis import diagnose
     from edge_mrcnn.doctor.facts import read_facts
     from edge_mrcnn.doctor.text import to_text

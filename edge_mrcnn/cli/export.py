@@ -24,7 +24,7 @@ SECTIONS = {
         "overwrite",
     ),
     "INT8": ("calib_images", "keep_float", "reduce_range", "effort"),
-    "What the file answers, else as the checkpoint says": (
+    "Detections of the file (default: as in the checkpoint)": (
         "score_threshold", "iou_threshold", "max_detections", "proposals", "roi_samples", "classes",
     ),
     "Form of the graph": ("batch", "static", "opset"),
@@ -37,10 +37,12 @@ SECTIONS = {
     required=True,
     help="Checkpoint of `train`, torchvision, Detectron2 or MMDetection, or torchvision:maskrcnn_resnet50_fpn.",
 )
-@click.option("--calib", help="Pictures for INT8: a folder, a manifest.json, or COCO data (its train split).")
+@click.option("--calib", help="Calibration images for INT8: a folder, a manifest.json, or COCO data (its train split).")
 @int8_options
-@click.option("--classes", help="Names of the classes: a line each, or a COCO JSON file.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder  [default: beside the checkpoint]")
+@click.option("--classes", help="File with the class names: one per line, or a COCO JSON.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Output folder.  [default: the checkpoint's folder]"
+)
 @overwrite_option
 @setting_options(ExportConfig, leave_out=("classes", "category_ids"))
 def command(
@@ -48,10 +50,10 @@ def command(
     max_drop: float | None, data: str | None, limit: int | None,
     classes: str | None, output: Path | None, overwrite: bool, **values: Any,
 ) -> None:  # fmt: skip
-    """Write a checkpoint as ONNX, OpenVINO and TFLite, verified against torch.
+    """Export a checkpoint to ONNX, OpenVINO and TFLite, and verify each file against torch.
 
-    The command line wins over the file of --config, and that over the checkpoint. The output folder keeps what was used
-    as export.toml.
+    Options come from the command line first, then from the --config file, then from the checkpoint. The options used
+    are saved to export.toml in the output folder.
     """
     ctx = click.get_current_context()
     from edge_mrcnn.data.calibration import load_calibration
@@ -74,7 +76,7 @@ def command(
         overwrite=overwrite,
         say=lambda line: click.echo(line, err=True),
     )  # fmt: skip
-    # The folder is often that of the training, whose own file is config.toml.
+    # The folder is often that of the training, which keeps its own config.toml there.
     used = {**ctx.params, **asdict(config), "classes": classes}
     record = choose_output(folder / "export.toml", overwrite=overwrite)
     write_options(record, ctx, used, "edge-mrcnn export --config export.toml")
@@ -84,7 +86,7 @@ def command(
 
 
 def make_searcher(max_drop: float, data: str, limit: int | None) -> Callable[..., None]:
-    """What writes an INT8 file within a budget and prints what stayed float; arguments as of `quantize.quantize`."""
+    """A function that writes an INT8 file within a budget of lost AP; arguments as of `quantize.quantize`."""
 
     def write(model: Path, output: Path, calibration: Any, config: Any) -> None:
         click.echo(f"{output.name}:")

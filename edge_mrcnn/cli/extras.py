@@ -1,4 +1,4 @@
-"""Which extra brings a package that is not installed, for one clear line in place of a traceback."""
+"""The extra that installs a missing package, for one clear line in place of a traceback."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ EXTRAS = {
     **{format_.extra: tuple(name.replace("-", "_") for name in format_.packages) for format_ in FORMATS.values()},
     "demo": ("skimage",),
 }
-"""Extra of our package -> top-level modules that it brings."""
+"""Extra of our package -> top-level modules that it installs."""
 
 OF_LINUX = ("grp", "pwd", "fcntl", "resource")
-"""Modules of Python itself that Windows has not."""
+"""Standard library modules that do not exist on Windows."""
 
 VERBS = {"prune": "prune", "export": "export", "quantize": "export", "demo": "all"}
-"""Verb -> the extra that brings all that it needs, where that is more than the first missing package tells."""
+"""Verb -> the extra with everything it needs, if that is more than the extra of the first missing package."""
 
 
 def explain_missing(error: ModuleNotFoundError, verb: str) -> str | None:
-    """What to install, or what is missing here, in one line; None where the module is none that an extra brings."""
+    """What to install, or what is missing here, in one line; None if no extra installs the module."""
     module = (error.name or "").partition(".")[0]
     if module in OF_LINUX:
-        return f"{verb or 'this'} needs Linux: this Python has no module {module}"
+        return f"{verb or 'this'} needs Linux: this Python has no module named {module}"
     extra = next((name for name, modules in EXTRAS.items() if module in modules), None)
     if extra is None:
         return None
@@ -40,17 +40,17 @@ def explain_missing(error: ModuleNotFoundError, verb: str) -> str | None:
 
 
 def expect_installed(*modules: str) -> None:
-    """Raise ModuleNotFoundError at once for a package that will be needed, instead of after an hour of work."""
+    """Raise ModuleNotFoundError now for a package that is needed later, instead of after an hour of work."""
     for module in modules:
         if find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def explain_broken(error: ImportError) -> str | None:
-    """What is wrong with a package that is installed and cannot be imported; None where it is one of ours."""
+    """Why an installed package cannot be imported; None if it is one of ours."""
     module = (error.name or "").partition(".")[0]
     if module in ("edge_mrcnn", "quantize", "runtimes"):
         return None
     what = f"{module}: " if module else ""
-    reason = f"cannot be imported, though it is installed: {one_line(error)}"
-    return f"{what}{reason}; `edge-mrcnn doctor` looks at all packages"
+    reason = f"is installed but cannot be imported: {one_line(error)}"
+    return f"{what}{reason}; `edge-mrcnn doctor` checks all packages"

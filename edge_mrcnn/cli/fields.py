@@ -5,8 +5,8 @@
     @setting_options(TrainConfig)
     def command(data, **given): ...
 
-A field that nobody asked for arrives as None, so that the command can tell it from one that was. `--config FILE.toml`
-holds any of the options, each a key; the command line wins. `write_options` writes such a file.
+An option that was not given has the value None. `--config FILE.toml` sets any of the options; the command line takes
+precedence. `write_options` writes such a file.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ else:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 ADVANCED = "Advanced options"
-"""Heading of what no section names."""
+"""Heading of options that are in no section."""
 NOT_WRITTEN = ("config", "output", "overwrite", "resume", "help")
-"""Options that a file of a run leaves out: with them in it, passing it back would write over that run."""
+"""Options that the file of a run leaves out: with them, using the file again would overwrite that run."""
 NOT_NEGATIVE = Range(0)
-"""A range that goes without saying in `--help`."""
+"""A range that `--help` does not show."""
 PLAIN_TYPES: dict[Any, Any] = {int: click.INT, float: click.FLOAT, str: click.STRING}
 
 
 class SectionedCommand(click.Command):
-    """A command whose help and whose file of options have headings, what people set daily first."""
+    """A command whose help and options file have headings, the most used options first."""
 
     def __init__(self, *args: Any, sections: Mapping[str, Collection[str]], **settings: Any) -> None:
         """
@@ -104,7 +104,7 @@ class NumberList(ValueType):
             if stripped != "":
                 values.append(item.convert(stripped, param, ctx))
         if self.setting.length not in (None, len(values)):
-            self.fail(f"{value!r}: expected {self.setting.length} values with commas between them", param, ctx)
+            self.fail(f"{value!r}: expected {self.setting.length} values separated by commas", param, ctx)
         return tuple(values)
 
 
@@ -133,13 +133,13 @@ def setting_options(
     unset: Mapping[str, str] | None = None,
     with_file: bool = True,
 ) -> Callable[[Command], Command]:
-    """Give a command an option for each field of dataclasses, and `--config`.
+    """Add an option for each field of dataclasses, and `--config`, to a command.
 
     Args:
-        configs: The dataclasses; of fields of one name the first counts.
+        configs: The dataclasses; of several fields with the same name, the first is used.
         leave_out: Fields that get no option.
-        flags: Field -> flag, where neither the field's name nor its `Flag` suits this command.
-        unset: Field -> what holds if it is not given, in words, where that is not the field's default.
+        flags: Field -> flag, for fields whose flag is different in this command.
+        unset: Field -> its default in words, for fields whose default is different in this command.
         with_file: Whether `--config` is added.
     """
     flags, unset = flags or {}, unset or {}
@@ -180,7 +180,7 @@ def _option_type(setting: Setting) -> Any:
 
 
 def _option_help(setting: Setting, unset: str | None) -> str:
-    """The field's sentence, its range, and what holds where nobody asks for anything."""
+    """The field's sentence, its range and its default."""
     facts = []
     if setting.range and setting.range != NOT_NEGATIVE:
         facts.append(str(setting.range))
@@ -210,18 +210,18 @@ def _show_value(value: Any) -> str:
 
 
 def given(values: Mapping[str, Any], config: type) -> dict[str, Any]:
-    """Of the values of a command, those of a dataclass's fields that were asked for."""
+    """The values that were given for fields of a dataclass."""
     names = {setting.name for setting in describe(config)}
     return {name: value for name, value in values.items() if name in names and value is not None}
 
 
 def is_typed(ctx: click.Context, name: str) -> bool:
-    """Whether a parameter was given on the command line itself, not by a file."""
+    """Whether a parameter was given on the command line, not in a file."""
     return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def drop_from_file(ctx: click.Context, values: dict[str, Any], names: Collection[str]) -> list[str]:
-    """Forget, in place, what a file said of some parameters; the names of those that it had said something of."""
+    """Remove, in place, the values that a file set for some parameters; the names of those that it had set."""
     from_file = click.core.ParameterSource.DEFAULT_MAP
     dropped = [name for name in names if ctx.get_parameter_source(name) is from_file]
     values.update(dict.fromkeys(dropped))
@@ -229,7 +229,7 @@ def drop_from_file(ctx: click.Context, values: dict[str, Any], names: Collection
 
 
 def write_options(path: Path, ctx: click.Context, values: Mapping[str, Any], remark: str) -> None:
-    """Write every option of a command, with its sentence, as a file that `--config` takes.
+    """Write every option of a command, with its help, as a file for `--config`.
 
     Args:
         path: Where; its folder is made.

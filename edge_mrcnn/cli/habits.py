@@ -1,6 +1,6 @@
-"""What users of other tools type: other names of verbs and options, `key=value`, and misspelt verbs.
+"""Help for users of other tools: their names of verbs and options, `key=value`, and misspelt verbs.
 
-The help shows our own names alone.
+The help shows only our own names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VERB_NAMES = {
     "segment": "predict", "convert": "export", "bench": "benchmark", "check": "doctor", "checks": "doctor",
     "track": "run", "stream": "run", "serve": "run", "live": "run", "info": "inspect", "ptq": "quantize",
 }  # fmt: skip
-"""Verb of another tool -> ours, which is suggested."""
+"""Verb of another tool -> our verb, which is suggested."""
 OPTION_NAMES = {
     "-m": ("--model", "--models", "--weights"), "-i": ("--source", "--data"), "-d": ("--device",),
     "-w": ("--weights", "--model"), "-b": ("--batch",),
@@ -28,7 +28,7 @@ OPTION_NAMES = {
     "--nc": ("--classes",), "--project": ("--output",), "--out": ("--output",), "--output-dir": ("--output",),
     "--exist-ok": ("--overwrite",), "--view-img": ("--show",),
 }  # fmt: skip
-"""Option of another tool -> ours, of which the first that a verb has is meant."""
+"""Option of another tool -> our options; the first one that the verb has is used."""
 KEY_VALUE = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)=(.*)", re.DOTALL)
 
 _adapted: WeakSet[click.Command] = WeakSet()
@@ -53,7 +53,7 @@ def adapt(command: click.Command) -> None:
 
 
 def rename(word: str, flags: Mapping[str, bool]) -> str:
-    """Our name of an option where a word is the name that another tool has for it; the word itself otherwise.
+    """Our name of an option, if the word is another tool's name for it; else the word itself.
 
     Args:
         word: Of the command line: "--format=onnx".
@@ -67,7 +67,7 @@ def rename(word: str, flags: Mapping[str, bool]) -> str:
 
 
 def suggest_verb(name: str, verbs: Iterable[str]) -> str:
-    """The message for a verb that is not there."""
+    """The message for an unknown verb."""
     near = VERB_NAMES.get(name) or next(iter(difflib.get_close_matches(name, list(verbs), n=1, cutoff=0.5)), "")
     return f"no verb {name!r}" + (f"; did you mean {near}?" if near else "")
 
@@ -82,7 +82,7 @@ def _flags(command: click.Command, ctx: click.Context) -> dict[str, bool]:
 
 
 def _before_rest(args: list[str]) -> list[str]:
-    """The words before "--", behind which others' options stand."""
+    """The words before "--"; those after it belong to another command."""
     return args[: args.index("--")] if "--" in args else args
 
 
@@ -100,4 +100,4 @@ def _refuse_pairs(command: click.Command, ctx: click.Context, args: list[str], f
         flag = rename(f"--{key.replace('_', '-')}", flags)
         if flag in flags:
             shown = f"{flag} {value}" if flags[flag] else flag
-            raise click.UsageError(f"{word}: options are written with dashes: {shown}", ctx)
+            raise click.UsageError(f"{word}: options need dashes: {shown}", ctx)

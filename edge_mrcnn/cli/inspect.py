@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(model: Path, as_json: bool) -> None:
-    """Show what a model file is, its operators, which of them compute in integers, and where that ends.
+    """Show the model card and the operators of a model file, and which operators run in INT8.
 
-    Of a checkpoint: what it detects, its parts, how it was trained, and what it costs.
+    For a checkpoint: its classes, parts, training recipe and cost.
     """
     from edge_mrcnn.measure.files import is_checkpoint
 
@@ -38,9 +38,9 @@ def command(model: Path, as_json: bool) -> None:
     card, size_mb = file.card, file.size_bytes / 1e6
     try:
         summary = summarize(list_operators(model), card.calibration.get("float", {}))
-    except MissingExtraError as error:  # a device runs ONNX files without the package that reads them apart
+    except MissingExtraError as error:  # a device runs ONNX files without the onnx package, which lists their operators
         summary = None
-        click.echo(f"operators: not shown, {error}", err=True)
+        click.echo(f"operators: not available: {error}", err=True)
     if as_json:
         operators = asdict(summary) | {"integer_share": summary.integer_share} if summary else None
         click.echo(json.dumps({"card": asdict(card), "size_mb": size_mb, "operators": operators}, indent=1))
@@ -58,15 +58,15 @@ def _show_checkpoint(path: Path, as_json: bool) -> None:
 
 
 def summary_lines(summary: Summary) -> Iterator[str]:
-    """Parts, share of the integers, exits, and operators by kind."""
+    """Parts, share of INT8 weights, conversions to float, and operators by kind."""
     yield ""
     yield f"{'':<12}{'operators':>10}{'layers with weights':>23}{'weights':>22}"
     yield f"{'part':<12}{'':>10}{'integer':>14}{'float':>9}{'integer':>13}{'float':>9}"
     for part in summary.parts:
         yield part_line(part)
-    yield f"{'all':<12}{sum(summary.kinds.values()):>10}   {summary.integer_share:.1%} of the weights in integers"
+    yield f"{'all':<12}{sum(summary.kinds.values()):>10}   {summary.integer_share:.1%} of the weights in INT8"
     if summary.exits:
-        yield from ("", "values leave integers")
+        yield from ("", "conversions from INT8 to float")
         yield from exit_lines(summary.exits)
     yield from ("", "operators by kind")
     for part in summary.parts:
@@ -80,6 +80,6 @@ def part_line(part: PartSummary) -> str:
 
 
 def exit_lines(exits: Iterable[Exit]) -> Iterator[str]:
-    """Where values leave integers, with the reason below."""
+    """Where values are converted from INT8 to float, with the reason."""
     for place in exits:
         yield from entry(f"{place.count:>4} x", f"{place.source} to {place.kind} in {place.target}: {place.why}", 8)

@@ -1,4 +1,4 @@
-"""What `quantize` and `export --int8` share: their options, and the search for what stays in float."""
+"""Options that `quantize` and `export --int8` share, and the search for layers to keep in float."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ import click
 from edge_mrcnn.cli.options import load_split, make_progress
 
 _OPTIONS = (
-    click.option("--calib-images", type=int, default=128, show_default=True, help="Calibration images at most."),
+    click.option("--calib-images", type=int, default=128, show_default=True, help="Maximum number of --calib images."),
     click.option(
-        "--keep-float", default="", help="What else stays float: backbone,fpn,rpn,box_head,mask_head or blocks of them."
+        "--keep-float", default="",
+        help="Parts to keep in float: backbone,fpn,rpn,box_head,mask_head, or blocks of them.",
     ),
     click.option(
         "--reduce-range", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
-        help="INT8 weights in 7 bits, for x86 without VNNI [auto: if this processor is one].",
+        help="Use 7-bit weights, for x86 without VNNI [auto: on, if this processor is one].",
     ),
     click.option(
         "--effort", type=click.Choice(["auto", "full", "quick"]), default="auto", show_default=True,
-        help="Of OpenVINO's calibration: quick leaves out histograms and layer-wise biases [auto: for heavy models].",
+        help="Effort of OpenVINO's calibration: quick skips histograms and layer-wise biases [auto: quick for heavy "
+        "models].",
     ),
-    click.option("--max-drop", type=click.FloatRange(0, 1), help="AP that INT8 may lose, such as 0.003; needs --data."),
-    click.option("--data", help="COCO data that the drop is measured on, never the calibration's."),
-    click.option("--limit", type=click.IntRange(1), help="Images of it at most."),
+    click.option(
+        "--max-drop", type=click.FloatRange(0, 1),
+        help="Keep layers in float until the drop in AP is at most this, such as 0.003; needs --data.",
+    ),
+    click.option("--data", help="COCO data to measure the drop on; never the calibration images."),
+    click.option("--limit", type=click.IntRange(1), help="Maximum number of images of --data."),
 )  # fmt: skip
 
 
@@ -39,7 +44,7 @@ def int8_options(command: Callable[..., None]) -> Callable[..., None]:
 def search(
     model: Path, output: Path, calibration: Any, config: Any, *, max_drop: float, data: str, limit: int | None
 ) -> Iterator[str]:
-    """Quantize within a budget; what was found, as lines of text."""
+    """Quantize within a budget of lost AP; the result as lines of text."""
     from edge_mrcnn.evaluation.int8_search import quantize_within
 
     validation = load_split(data, "val")

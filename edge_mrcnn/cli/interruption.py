@@ -1,4 +1,4 @@
-"""A command that is told to end: one line, no traceback, whatever it is at."""
+"""Interruption of a command: one line, no traceback, at any point."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from edge_mrcnn.live.signals import ENDS
 
 
 class Interruption:
-    """Ends a command by KeyboardInterrupt, and remembers the signal: code in between may make another error of it."""
+    """Ends a command by KeyboardInterrupt, and stores the signal, because code in between may turn it into another
+    error."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -19,12 +20,12 @@ class Interruption:
     def __call__(self, number: int, frame: object) -> None:
         """The signal handler."""
         self.number = number
-        if hasattr(signal, "SIGCHLD"):  # processes that load data end, too; torch would call that an error
+        if hasattr(signal, "SIGCHLD"):  # data loading processes end as well; torch would report that as an error
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise KeyboardInterrupt
 
     def begin(self) -> None:
-        """Take over from the handlers that end the process at once; everything is imported that can be at first."""
+        """Replace the handlers that end the process at once, now that everything is imported."""
         for number in ENDS:
             handler = signal.getsignal(number)
             if getattr(handler, "__name__", "") == "end_at_once":
@@ -33,7 +34,7 @@ class Interruption:
             sys.unraisablehook = self._report
 
     def _report(self, unraisable: sys.UnraisableHookArgs) -> None:
-        """A KeyboardInterrupt that came in a place that cannot raise is not worth a traceback."""
+        """Ignore a KeyboardInterrupt raised in a place that cannot raise."""
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             sys.__unraisablehook__(unraisable)
 
@@ -43,7 +44,7 @@ interruption = Interruption()
 
 @contextmanager
 def handlers_restored() -> Iterator[None]:
-    """Put the handlers back at the end, so that a signal while the interpreter shuts down is one line too."""
+    """Restore the handlers at the end, so that a signal during the interpreter's shutdown is one line as well."""
     previous = {number: signal.getsignal(number) for number in ENDS}
     try:
         yield
@@ -53,7 +54,8 @@ def handlers_restored() -> Iterator[None]:
 
 
 def came_of_interrupt(error: BaseException | None) -> bool:
-    """Whether an error was a signal before: an extension that is interrupted while it is imported makes one of it."""
+    """Whether an error was caused by a signal: an extension that is interrupted during its import raises another
+    one."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True

@@ -1,4 +1,4 @@
-"""The options of `run` for what surrounds the loop, made from the settings of the loop and of each of its outputs."""
+"""The options of `run` from the settings of the live loop and of each of its outputs."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ TYPES: dict[str, Any] = {
     "private url": PrivateUrl(),
     "secret": Secret(),
 }
-"""Kind of an option -> click's type; numbers and switches are made of their facts."""
+"""Kind of an option -> click's type; numbers and switches are made from the details."""
 
 LAST = (
     click.option(
         "--log-level", type=click.Choice(LEVELS), expose_value=False,
-        callback=lambda ctx, parameter, level: set_level(level) if level else None, help="What is logged to stderr.",
+        callback=lambda ctx, parameter, level: set_level(level) if level else None,
+        help="Lowest level of log messages on stderr.",
     ),
     click.option(
         "--config", type=click.Path(path_type=Path, dir_okay=False), is_eager=True, expose_value=False,
-        callback=load_config, help="TOML file with any of these options, each a key: web = \":8080\".",
+        callback=load_config, help="TOML file with any of these options, such as web = \":8080\".",
     ),
 )  # fmt: skip
 
 
 def live_options(command: Command) -> Command:
-    """Add the options; they reach the command together, as `settings`."""
+    """Add the options; the command gets all their values as `settings`."""
     specs = [one for settings_type in all_settings() for one in options_of(settings_type)]
     names = [name for name, _, _ in specs]
 
@@ -68,7 +69,7 @@ def make_option(name: str, default: Any, spec: OptionSpec) -> Callable[[Any], An
 
 
 def click_type(spec: OptionSpec) -> Any:
-    """What reads the value of an option."""
+    """The click type of an option."""
     if spec.kind == "number":
         return click.FloatRange(spec.low, spec.high, min_open=spec.is_above)
     if spec.kind == "whole":

@@ -13,17 +13,17 @@ from runtimes.model_file import ModelFile
 from runtimes.shipped import ShippedModel, is_installed, list_shipped
 
 BUDGET = {"proposals": 64, "max_detections": 20}
-"""P and D at which the cost of every preset is also stated, so that they compare."""
+"""P and D at which the cost of every preset is also shown, for comparison."""
 
 
 @click.command()
-@click.option("--classes", type=int, default=1, show_default=True, help="Classes to count the predictors for.")
+@click.option("--classes", type=int, default=1, show_default=True, help="Number of classes for the costs.")
 def command(classes: int) -> None:
-    """List the models that come along, and presets, their parts and their cost, and the backbones."""
+    """List the installed models, the presets with their parts and cost, and the backbones."""
     for shipped in list_shipped():
         show_shipped(shipped)
     if find_spec("torch") is None:
-        click.echo("presets: what they cost is counted with torch: pip install 'edge-mrcnn[train]'")
+        click.echo("presets: counting their cost needs torch: pip install 'edge-mrcnn[train]'")
         name_next("run", "--source", 0)
         return
     show_presets(classes)
@@ -31,12 +31,12 @@ def command(classes: int) -> None:
 
 
 def show_shipped(model: ShippedModel) -> None:
-    """What a model that comes along finds, and each of its files."""
+    """The classes of an installed model, and each of its files."""
     card = ModelFile(next(iter(model.files.values()))).card
     size = "x".join(map(str, card.input_size_hw))
-    click.echo(f"{model.name}: comes along; finds {', '.join(card.classes)}; {card.name} at {size}")
+    click.echo(f"{model.name}: installed; detects {', '.join(card.classes)}; {card.name} at {size}")
     for name, path in model.files.items():
-        state = "" if is_installed(name) else "  its runtime is not installed"
+        state = "" if is_installed(name) else "  (runtime not installed)"
         click.echo(f"  {path.name:<14}{file_size(path) / 1e6:>6.1f} MB  int8  {name}{state}")
     if model.checkpoint is not None:
         size_mb = model.checkpoint.stat().st_size / 1e6
@@ -65,7 +65,7 @@ def show_presets(classes: int) -> None:
     for name, config in PRESETS.items():
         click.echo(f"{name:<13}{_parts(config)}")
     click.echo(f"\nbackbones: {', '.join(BACKBONES)}, timm:<any model with features at strides 8, 16, 32>")
-    click.echo("The multiply-accumulates are those of the deploy graph; the weights are counted as they are trained.")
+    click.echo("GMAC counts the exported graph; M params counts the trained weights.")
 
 
 def _size(config: ModelConfig) -> str:

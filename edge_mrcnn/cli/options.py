@@ -1,4 +1,4 @@
-"""What several verbs share in reading their options."""
+"""Options that several verbs share, and functions that read them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 TILE_OPTIONS = (
     click.option(
         "--tile", type=click.IntRange(32), metavar="PIXELS",
-        help="Look at large pictures in tiles of this side too, for small objects; each costs as much as a picture.",
+        help="Also run the model on tiles with this side, to find small objects in large images; each tile costs one "
+        "inference.",
     ),
     click.option(
         "--overlap", type=click.FloatRange(0, 0.9), default=0.2, show_default=True,
-        help="Least share of a --tile that the next one sees too.",
+        help="Minimum overlap of neighbouring tiles, as a share of their side.",
     ),
 )  # fmt: skip
 
 
 def tile_options(command: Command) -> Command:
-    """Give a command --tile and --overlap."""
+    """Add --tile and --overlap to a command."""
     decorated: Any = command
     for option in reversed(TILE_OPTIONS):
         decorated = option(decorated)
@@ -86,7 +87,7 @@ def int_list(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 
 
 def split_paths(given: Sequence[str], option: str = "--models") -> list[Path]:
-    """Model files, each given alone or joined with commas; a file whose own name has a comma is one file.
+    """Model files, each given alone or separated by commas; a file whose own name has a comma is one file.
 
     Raises:
         UsageError: If there are none, or one is given twice.
@@ -99,30 +100,31 @@ def split_paths(given: Sequence[str], option: str = "--models") -> list[Path]:
     return paths
 
 
-DATA_HELP = "COCO JSON, or a folder as COCO, Roboflow, CVAT, FiftyOne, YOLO, labelme or Pascal VOC lay it out."
+DATA_HELP = "COCO JSON, or a folder in the layout of COCO, Roboflow, CVAT, FiftyOne, YOLO, labelme or Pascal VOC."
+VAL_HELP = "Validation data for the AP of each epoch.  [default: the folder's val split, if there is one]"
 
 
 def say_layout(data: str) -> None:
-    """Say which layout a folder has."""
+    """Print the layout of a folder."""
     if Path(data).is_dir():
         click.echo(f"{data}: {describe_layout(data)}", err=True)
 
 
 def load_split(data: str, split: str, *, learn_crowds: bool = False) -> CocoData:
-    """A split of --data; says which layout a folder has."""
+    """A split of --data; prints the layout of a folder."""
     say_layout(data)
     return load(data, split, learn_crowds=learn_crowds)
 
 
 def val_split(data: str, val: str | None = None, *, learn_crowds: bool = False) -> CocoData | None:
-    """The data of --val, else the val split of --data; None where there is none."""
+    """The data of --val, or else the val split of --data; None if there is none."""
     if val:
         return load(val, "val", learn_crowds=learn_crowds)
     return load(data, "val", learn_crowds=learn_crowds) if has_split(data, "val") else None
 
 
 def name_next(*arguments: object, err: bool = False) -> None:
-    """Print the command to type next, quoted for a shell; to stderr if standard output is for something else."""
+    """Print the next command, quoted for a shell; to stderr if standard output is used for data."""
     click.echo(f"next: edge-mrcnn {shlex.join(map(str, arguments))}", err=err)
 
 

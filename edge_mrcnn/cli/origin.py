@@ -1,4 +1,4 @@
-"""Options that say what a checkpoint of another project does not say itself: `--config` and `--classes`."""
+"""`--config` and `--classes`: what an imported checkpoint of another project does not contain."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from edge_mrcnn.cli.options import read_class_names
 from edge_mrcnn.model.importers.origin import Origin
 
 FOREIGN = (".yaml", ".yml", ".py")
-"""Suffixes of the configurations of Detectron2 and MMDetection; any other is a TOML file with options."""
+"""Suffixes of the configurations of Detectron2 and MMDetection; any other file is TOML with options."""
 KEY = "edge_mrcnn.origin"
-"""Where a context keeps what was given."""
+"""Key in a context for the given values."""
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -42,35 +42,35 @@ CONFIG_OPTION = click.option(
     expose_value=False,
     callback=take_config,
     help=(
-        "TOML file with any of these options, each a key: epochs = 12. The command line wins. Or, of a checkpoint of "
-        "theirs, Detectron2's config.yaml or MMDetection's .py; repeatable."
+        "TOML file with any of these options, such as epochs = 12; the command line takes precedence. For a Detectron2 "
+        "or MMDetection checkpoint: its config.yaml or .py. Repeatable."
     ),
 )
 CLASSES_OPTION = click.option(
     "--classes",
     expose_value=False,
     callback=take_classes,
-    help="Class names of a checkpoint of another project: a line each, or a COCO JSON file.",
+    help="File with the class names of an imported checkpoint: one per line, or a COCO JSON.",
 )
 
 
 def origin_options(command: Command) -> Command:
-    """Add `--config` and `--classes`; what they say is asked for by `given_origin`."""
+    """Add `--config` and `--classes`; `given_origin` returns their values."""
     return CONFIG_OPTION(CLASSES_OPTION(command))
 
 
 def given_origin() -> Origin:
-    """What the user says of checkpoints of other projects in this command."""
+    """What this command's options say about imported checkpoints."""
     meta = click.get_current_context().meta
     names, ids = meta.get(f"{KEY}.classes") or (None, None)
     return Origin(config=meta.get(f"{KEY}.config"), classes=names, category_ids=ids)
 
 
 def as_own_file(path: Path, folder: Path) -> Path:
-    """A checkpoint that the user said something of, as one of ours in a folder, which every process can open.
+    """Save an imported checkpoint in our own format, which every process can open without `--config` and `--classes`.
 
     Returns:
-        The file that was written, or `path` where nothing was said or it is no checkpoint.
+        The file that was written; `path` if neither option was given, or if it is no checkpoint.
     """
     from edge_mrcnn.measure.files import is_checkpoint
 

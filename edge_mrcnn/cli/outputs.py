@@ -1,4 +1,4 @@
-"""Where a verb writes: never onto what it reads, onto what is there only when asked; see `runtimes.output_paths`."""
+"""Output paths of a command: never one of its inputs, and an existing one only with --overwrite."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ import click
 from runtimes.errors import UsageError
 from runtimes.output_paths import expect_apart, expect_writable, free_path
 
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there, instead of adding a number.")
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Overwrite an existing output, instead of adding a number to its name."
+)
 
 
 def choose_output(
     output: Path, inputs: Iterable[str | Path | None] = (), *, overwrite: bool = False, option: str = "--output"
 ) -> Path:
-    """The path that was asked for, or the first with a number that is free, which is said.
+    """The given path, or, if it exists, the first free one with a number, which is announced on stderr.
 
     Args:
         output: File or folder.
-        inputs: What is read; None stands for an option that was not given.
-        overwrite: Whether what is there may go.
-        option: What the user calls the output.
+        inputs: Paths that the command reads; None stands for an option that was not given.
+        overwrite: Whether an existing output may be replaced.
+        option: Name of the option, for errors.
 
     Raises:
-        UsageError: If it is one of the inputs, or stands for standard output, which this verb has other uses for.
+        UsageError: If it is one of the inputs, or "-" for standard output.
         UnavailableError: If it cannot be written.
     """
     if str(output) == "-":
-        raise UsageError(f"{option} -: expected a file or folder; standard output is not written to (./- is a file)")
+        raise UsageError(
+            f"{option} -: expected a file or folder; this command cannot write to standard output (./- is a file)"
+        )
     expect_apart([(option, output)], [Path(one) for one in inputs if one])
     expect_writable(output)
     chosen = free_path(output, overwrite=overwrite)
     if chosen != output:
-        click.echo(f"{output}: is there already, so this goes to {chosen} (--overwrite replaces)", err=True)
+        click.echo(f"{output} exists; writing to {chosen} instead (--overwrite replaces it)", err=True)
     return chosen

@@ -24,6 +24,7 @@ from edge_mrcnn.live.outputs.yolo_labels import YoloLabels
 from edge_mrcnn.live.privacy import Privacy, PrivacySettings
 from edge_mrcnn.live.result import LiveResult
 from edge_mrcnn.measure.files import file_number
+from edge_mrcnn.tables import counted
 from edge_mrcnn.tune.choice import resolve_model
 from runtimes import Detections, ModelCard, UsageError
 from runtimes.draw import draw_detections
@@ -38,58 +39,58 @@ RESULTS = "predictions.json"
 
 @click.command()
 @click.option(
-    "--model", help="A .onnx, .xml or .tflite that `export` or `quantize` wrote  [default: people, which comes along]"
+    "--model", help="Exported model (.onnx, .xml or .tflite), or `people`, the bundled one.  [default: people]"
 )
-@click.option("--source", required=True, help="Image, folder of images or glob pattern.")
+@click.option("--source", required=True, help="Image, folder of images, or glob pattern.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("runs/predict"), show_default=True,
-    help="Folder for the results.",
+    help="Output folder.",
 )  # fmt: skip
-@click.option("--conf", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Lowest score that counts.")
-@click.option("--classes", multiple=True, metavar="NAME,...", help="Keep only objects of these classes.")
-@click.option("--exclude", multiple=True, metavar="NAME,...", help="Leave out objects of these classes.")
+@click.option("--conf", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Score threshold.")
+@click.option("--classes", multiple=True, metavar="NAME,...", help="Keep only these classes.")
+@click.option("--exclude", multiple=True, metavar="NAME,...", help="Leave out these classes.")
+@click.option("--blur", multiple=True, metavar="NAME,...", help="Blur objects of these classes in all written images.")
 @click.option(
-    "--blur", multiple=True, metavar="NAME,...", help="Make these objects unrecognisable in the pictures that are kept."
+    "--hide", multiple=True, metavar="NAME,...", help="Cover objects of these classes with plain grey instead."
 )
-@click.option("--hide", multiple=True, metavar="NAME,...", help="The same, but as plain grey areas.")
-@click.option(
-    "--blur-conf", type=click.FloatRange(0, 1), help="Lowest score that --blur and --hide cover [default: 0.1]."
-)
+@click.option("--blur-conf", type=click.FloatRange(0, 1), help="Score threshold of --blur and --hide [default: 0.1].")
 @click.option(
     "--json",
     "json_lines",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write detections, one JSON line an image; - for standard output.",
+    help="Write detections as JSON lines, one per image; - for standard output.",
 )
 @click.option(
     "--save-txt",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write YOLO's segmentation labels, a text file an image, into a folder.",
+    help="Write YOLO segmentation labels to this folder, one text file per image.",
 )
 @click.option(
     "--coco-dataset",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write images and predictions as a COCO data set, to correct in CVAT or Label Studio and to train on.",
+    help="Write images and predictions as a COCO data set, for correction in CVAT or Label Studio and for training.",
 )
-@click.option("--rle", is_flag=True, help="Masks of --coco-dataset as run lengths, which keep holes.")
+@click.option(
+    "--rle", is_flag=True, help="Encode the masks of --coco-dataset as RLE, which keeps holes, instead of polygons."
+)
 @click.option(
     "--pixel-size",
     type=click.FloatRange(0, min_open=True),
     metavar="MM",
-    help="Side of a pixel where the objects are: areas of --json in mm2 too.",
+    help="Side of a pixel in mm at the objects; adds areas in mm2 to --json.",
 )
 @tile_options
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
-@click.option("--device", help="OpenVINO: gpu, npu, ...; ONNX: cuda, tensorrt, openvino, ... [default: the CPU].")
+@click.option("--device", help="Device. OpenVINO: gpu, npu, ...; ONNX: cuda, tensorrt, openvino, ... [default: CPU].")
 def command(
     model: str | None, source: str, output: Path, conf: float, classes: tuple[str, ...], exclude: tuple[str, ...],
     blur: tuple[str, ...], hide: tuple[str, ...], blur_conf: float | None, json_lines: Path | None,
     save_txt: Path | None, coco_dataset: Path | None, rle: bool, pixel_size: float | None, tile: int | None,
     overlap: float, threads: int | None, device: str | None,
 ) -> None:  # fmt: skip
-    """Find objects in images; draw them and write COCO results."""
+    """Detect objects in images. Writes the images with masks drawn, and COCO results."""
     images = open_source(source)
     if not isinstance(images, ImageSource):
         raise UsageError(f"--source {source}: expected images; for a camera or a video: edge-mrcnn run")
@@ -117,7 +118,7 @@ def command(
 
 
 class Results:
-    """Everything that is written of the images."""
+    """Writes all results of the images."""
 
     def __init__(
         self,
@@ -128,17 +129,17 @@ class Results:
         *,
         copies_files: bool,
     ) -> None:
-        """Begin.
+        """Prepare the outputs.
 
         Args:
-            folder: For drawn images and COCO results; one that is there keeps its content, and the new one a number.
+            folder: Folder for drawn images and COCO results; an existing one is kept, and the new one gets a number.
             images: The source.
-            outputs: What `run` has too.
-            collection: The data set of predictions, if one is wanted.
-            copies_files: Whether the data set may have the files themselves.
+            outputs: Outputs shared with `run`.
+            collection: The data set of predictions, if requested.
+            copies_files: Whether the data set may contain copies of the files.
 
         Raises:
-            UnavailableError: If nothing can be written there.
+            UnavailableError: If the folder cannot be written.
         """
         expect_writable(folder)
         self._folder = free_path(folder)
@@ -150,7 +151,7 @@ class Results:
         self._records: list[dict[str, object]] = []
 
     def put(self, frame: Frame, found: Detections) -> str:
-        """Take an image with the objects that count; a line about them."""
+        """Add an image with its detections; returns a line about them."""
         name = self._names[frame.index]
         if self._collection:
             original = Path(frame.name) if self._copies_files else None
@@ -162,18 +163,20 @@ class Results:
         return f"{name}: {summarize(found.labels.tolist(), found.names)}"
 
     def finish(self) -> Iterator[str]:
-        """Write what is written at the end; lines about what was written."""
-        self._folder.mkdir(parents=True, exist_ok=True)  # where not one image could be read
+        """Write the result files; yields lines about them."""
+        self._folder.mkdir(parents=True, exist_ok=True)  # if no image could be read
         path = self._folder / RESULTS
         path.write_text(json.dumps(self._records))
-        yield f"wrote {path}: {len(self._records)} detections in {len(self._names)} images, drawn beside it"
+        detections, images = counted(len(self._records), "detection"), counted(len(self._names), "image")
+        yield f"wrote {path}: {detections} in {images}, drawn in the same folder"
         for output in self._outputs:
             for written in output.written():
                 yield f"wrote {written}"
         if self._collection:
             self._collection.write()
             pictures, objects = self._collection.counts
-            yield f"wrote {self._collection.path}: {objects} objects in {pictures} images, to be corrected"
+            found = f"{counted(objects, 'object')} in {counted(pictures, 'image')}"
+            yield f"wrote {self._collection.path}: {found}, to be corrected"
 
     def close(self) -> None:
         """Close the outputs."""
@@ -182,7 +185,7 @@ class Results:
 
 
 def open_collection(folder: Path | None, card: ModelCard, *, with_rle: bool) -> Collection | None:
-    """The data set of --coco-dataset; one that is there keeps its content, and the new one gets a number."""
+    """The data set of --coco-dataset; an existing folder is kept, and the new one gets a number."""
     if folder is None:
         return None
     expect_writable(folder)
@@ -192,7 +195,7 @@ def open_collection(folder: Path | None, card: ModelCard, *, with_rle: bool) -> 
 def open_outputs(
     json_lines: Path | None, save_txt: Path | None, images: ImageSource, pixel_mm: float | None
 ) -> list[Output]:
-    """The outputs that `run` has too."""
+    """The outputs shared with `run`."""
     outputs: list[Output] = []
     if json_lines is not None:
         outputs.append(JsonLines(json_lines, lambda source: {}, pixel_mm=pixel_mm))
@@ -202,14 +205,14 @@ def open_outputs(
 
 
 def relative_names(paths: list[Path]) -> list[str]:
-    """Each path relative to the folder that holds them all, with forward slashes."""
+    """Each path relative to the common folder of all, with forward slashes."""
     folders = {path.parent for path in paths}
     root = Path(os.path.commonpath(folders))
     return [path.relative_to(root).as_posix() for path in paths]
 
 
 def image_ids(names: list[str]) -> dict[str, int | str]:
-    """COCO image ids: the number that each file is named by, where all are, or else the names themselves."""
+    """COCO image ids: the number in each file name if all have a unique one, or else the names themselves."""
     ids: dict[str, int | str] = {}
     for name in names:
         number = file_number(Path(name))

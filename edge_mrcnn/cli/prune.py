@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edge_mrcnn.cli.fields import SectionedCommand, SizeHW, given, setting_options, write_options
-from edge_mrcnn.cli.options import load_split, name_next, val_split
+from edge_mrcnn.cli.options import VAL_HELP, load_split, name_next, val_split
 from edge_mrcnn.cli.origin import CLASSES_OPTION, given_origin
 from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from edge_mrcnn.config import TrainConfig
@@ -18,11 +18,11 @@ from edge_mrcnn.prune.settings import PruneConfig
 
 UNSET = {
     **dict.fromkeys(KEPT, "as in training"),
-    "lr": "half of the training's",
-    "epochs": "4, of all steps together",
+    "lr": "half of that in training",
+    "epochs": "4, shared by all iterations",
     "warmup_steps": "20",
 }
-"""What holds where nothing is asked for, in words."""
+"""Defaults for `--help`, in words."""
 
 SECTIONS = {
     "Options": (
@@ -30,21 +30,29 @@ SECTIONS = {
         "sparsity", "epochs", "batch", "lr", "teacher", "iterations", "workers", "device", "resume", "output",
         "overwrite",
     ),
-    "Choice of channels": ("images", "least", "round_to"),
+    "Channel selection": ("images", "least", "round_to"),
     "Fine-tuning": ("optimizer", "schedule", "warmup_steps", "freeze_norm", "backbone_lr_factor", "rois", "eval_every"),
 }  # fmt: skip
 
 
 @click.command(cls=SectionedCommand, sections=SECTIONS)
-@click.option("--weights", required=True, type=click.Path(path_type=Path), help="Checkpoint of `train`.")
+@click.option("--weights", required=True, type=click.Path(path_type=Path), help="Checkpoint to prune.")
 @CLASSES_OPTION
-@click.option("--imgsz", "image_size_hw", type=SizeHW(), help="Input size in pixels  [default: the checkpoint's]")
-@click.option("--data", required=True, help="COCO JSON or folder: its train split ranks channels and fine-tunes.")
-@click.option("--val", help="COCO JSON for the AP of each epoch  [default: the folder's val split, if it has one]")
-@click.option("--iterations", type=int, default=1, show_default=True, help="Steps in which channels go.")
-@click.option("--teacher", type=click.Path(path_type=Path), help="Whose answers are learnt  [default: --weights]")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run in the output folder.")
+@click.option("--imgsz", "image_size_hw", type=SizeHW(), help="Input size in pixels.  [default: the checkpoint's]")
+@click.option(
+    "--data",
+    required=True,
+    help="Data for ranking the channels and for fine-tuning: COCO JSON or a folder with a train split.",
+)
+@click.option("--val", help=VAL_HELP)
+@click.option(
+    "--iterations", type=int, default=1, show_default=True, help="Number of rounds of pruning and fine-tuning."
+)
+@click.option(
+    "--teacher", type=click.Path(path_type=Path), help="Teacher checkpoint for distillation.  [default: --weights]"
+)
+@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted run in the output folder.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/prune"), show_default=True)
 @overwrite_option
 @setting_options(PruneConfig, TrainConfig, unset=UNSET, leave_out=("max_steps",))
@@ -52,10 +60,10 @@ def command(
     weights: Path, image_size_hw: tuple[int, int] | None, data: str, val: str | None, iterations: int,
     teacher: Path | None, device: str, resume: bool, output: Path, overwrite: bool, **values: Any,
 ) -> None:  # fmt: skip
-    """Make a trained model cheaper: remove channels to a budget, fine-tune with the unpruned model as the teacher.
+    """Remove channels of a trained model until it meets a budget, and fine-tune it with the unpruned model as teacher.
 
-    The command line wins over the file of --config, and that over the settings that the model was trained with. The
-    output folder keeps what was used as config.toml.
+    Options come from the command line first, then from the --config file, then from the model's own training. The
+    options used are saved to config.toml in the output folder.
 
     \b
     edge-mrcnn prune --weights best.pt --data DIR --macs 0.65 --epochs 5

@@ -15,22 +15,29 @@ from runtimes.model_file import ModelFile
 
 @click.command()
 @click.option(
-    "--model", required=True, type=click.Path(path_type=Path), help="FP32 .onnx, .xml or .tflite, or a bundle."
+    "--model",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Exported FP32 model: .onnx, .xml, .tflite or a bundle.",
 )
-@click.option("--calib", required=True, help="Pictures: a folder, a manifest.json, or COCO data (its train split).")
+@click.option(
+    "--calib", required=True, help="Calibration images: a folder, a manifest.json, or COCO data (its train split)."
+)
 @int8_options
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write [default: NAME-int8 beside it].")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Output file [default: NAME-int8 beside the model]."
+)
 @overwrite_option
 def command(
     model: Path, calib: str, calib_images: int, keep_float: str, reduce_range: str, effort: str,
     max_drop: float | None, data: str | None, limit: int | None, output: Path | None, overwrite: bool,
 ) -> None:  # fmt: skip
-    """Turn an exported FP32 file into INT8. Needs no torch."""
+    """Quantize an exported FP32 file to INT8. Needs no torch."""
     from edge_mrcnn.data.calibration import load_calibration
     from quantize import QuantizeConfig, quantize
 
     if (max_drop is None) != (data is None):
-        raise UsageError("--max-drop and --data belong together: the drop is measured on that data")
+        raise UsageError("expected --max-drop and --data together: the drop is measured on that data")
     file = ModelFile(model)
     output = choose_output(output or file.beside("-int8"), [*file.files, calib, data], overwrite=overwrite)
     floats = comma_list(keep_float)

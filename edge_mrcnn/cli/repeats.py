@@ -1,4 +1,4 @@
-"""An option that takes one value is given once: click would take the last of several without a word."""
+"""Refuse repeated options that take one value: click would silently use the last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _checked: WeakSet[click.Command] = WeakSet()
 
 
 def expect_once(command: click.Command) -> None:
-    """Let a command, and the commands below it, refuse an option that is given twice; in place."""
+    """Make a command and its subcommands refuse repeated options, in place."""
     for below in getattr(command, "commands", {}).values():
         expect_once(below)
     if command in _checked:
@@ -30,8 +30,8 @@ def _refuse_repeats(command: click.Command, ctx: click.Context, args: list[str])
     try:
         _, _, given = command.make_parser(ctx).parse_args(list(args))
     except click.UsageError:
-        return  # what is wrong with it is said when it is parsed in earnest
+        return  # the command's own parser reports the error
     for param, count in Counter(given).items():
         takes_one = isinstance(param, click.Option) and not (param.multiple or param.count or param.is_flag)
         if takes_one and count > 1:
-            raise click.UsageError(f"{max(param.opts, key=len)}: given {count} times, it takes one value", ctx)
+            raise click.UsageError(f"{max(param.opts, key=len)}: given {count} times, but it takes one value", ctx)

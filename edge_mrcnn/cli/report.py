@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class ReportCommand(click.Command):
-    """Compares; but if its first word is `reference`, it hands over to that command."""
+    """`report`; if the first argument is `reference`, that command instead."""
 
     @property
     def commands(self) -> dict[str, click.Command]:
-        """The command below it, as a group has them."""
+        """The subcommand, as a click group lists them."""
         return {"reference": record}
 
     def make_context(
@@ -42,20 +42,38 @@ class ReportCommand(click.Command):
 
 
 @click.command(
-    cls=ReportCommand, epilog="`edge-mrcnn report reference --help`: record the FP32 model once, compare anywhere."
+    cls=ReportCommand,
+    epilog="To compare on a device without torch, record the FP32 model first: `edge-mrcnn report reference --help`.",
 )
-@click.option("--reference", required=True, help="The FP32 checkpoint or export, or what `report reference` wrote.")
+@click.option(
+    "--reference", required=True, help="FP32 checkpoint, FP32 export, or the file that `report reference` wrote."
+)
 @origin_options
-@click.option("--models", multiple=True, help="Files to compare: several after one --models, or with commas.")
+@click.option("--models", multiple=True, help="Models to compare, separated by commas or spaces.")
 @click.argument("more", nargs=-1, metavar="[MODELS]...")
 @click.option("--data", required=True, help=DATA_HELP)
-@click.option("--extra", multiple=True, metavar="LABEL=DATA", help="A further data set, outside the gate; repeatable.")
-@click.option("--limit", type=click.IntRange(min=1), help="First so many images of each data set.")
-@click.option("--max-drop", type=click.FloatRange(0, 1), help="Exit 3 if box or mask AP drops by more, such as 0.005.")
-@click.option("--device", default="auto", show_default=True, help="Of checkpoints: auto, cpu, cuda or cuda:N.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of every runtime [default: its own choice].")
+@click.option(
+    "--extra",
+    multiple=True,
+    metavar="LABEL=DATA",
+    help="Further data set to measure on, without the --max-drop check; repeatable.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Measure on at most this many images of each data set.")
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 1),
+    help="Exit with code 3 if box or mask AP drops by more than this, such as 0.005.",
+)
+@click.option("--device", default="auto", show_default=True, help="Device of checkpoints: auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads of every runtime [default: the runtime's choice]."
+)
 @tile_options
-@click.option("--memory/--no-memory", default=True, help="Open each model once more, alone, to see what it takes.")
+@click.option(
+    "--memory/--no-memory",
+    default=True,
+    help="Measure the memory of each model in a process of its own.  [default: memory]",
+)
 @click.option("--name", default="Accuracy report", show_default=True, help="Title of the report.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/report"), show_default=True)
 @overwrite_option
@@ -64,7 +82,7 @@ def command(
     limit: int | None, max_drop: float | None, device: str, threads: int | None, tile: int | None, overlap: float,
     memory: bool, name: str, output: Path, overwrite: bool,
 ) -> None:  # fmt: skip
-    """Compare artefacts with the FP32 model: AP, drop, size, latency.
+    """Compare exported models with the FP32 model: AP, drop in AP, size, latency and memory.
 
     \b
     edge-mrcnn report --reference best.pt --models model.onnx model_int8.xml --data DIR --max-drop 0.005
@@ -92,12 +110,12 @@ def command(
 
 
 @click.command("reference")
-@click.option("--weights", required=True, type=click.Path(path_type=Path), help="The FP32 checkpoint, or any model.")
+@click.option("--weights", required=True, type=click.Path(path_type=Path), help="FP32 checkpoint, or any other model.")
 @click.option("--data", required=True, help=DATA_HELP)
 @origin_options
-@click.option("--extra", multiple=True, metavar="LABEL=DATA", help="A further data set; repeatable.")
-@click.option("--limit", type=click.IntRange(min=1), help="First so many images of each data set.")
-@click.option("--device", default="auto", show_default=True, help="Of a checkpoint: auto, cpu, cuda or cuda:N.")
+@click.option("--extra", multiple=True, metavar="LABEL=DATA", help="Further data set to measure on; repeatable.")
+@click.option("--limit", type=click.IntRange(min=1), help="Measure on at most this many images of each data set.")
+@click.option("--device", default="auto", show_default=True, help="Device of a checkpoint: auto, cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: the runtime's choice].")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("reference.json"),
@@ -114,7 +132,7 @@ def record(
     output: Path,
     overwrite: bool,
 ) -> None:
-    """Store what the FP32 model answers, to compare with it where torch or the GPU is not.
+    """Record the detections of the FP32 model, for comparing on a device without torch or GPU.
 
     \b
     edge-mrcnn report reference --weights best.pt --data DIR --device cuda -o reference.json
@@ -140,10 +158,10 @@ def record(
 
 
 def load_data_sets(data: str, extra: Sequence[str]) -> dict[str, CocoData]:
-    """Label to data set, the main one first; it is labelled by its folder or file.
+    """Label -> data set, the main one first; its label is the name of its folder or file.
 
     Raises:
-        UsageError: If an extra one is not LABEL=DATA, or a label comes twice.
+        UsageError: If an extra one is not LABEL=DATA, or a label is used twice.
         MissingFileError, DataError: As `data.load` does, or if the main data set's first image is missing.
     """
     main = Path(data)
@@ -155,16 +173,16 @@ def load_data_sets(data: str, extra: Sequence[str]) -> dict[str, CocoData]:
         sources.append((label, source))
     labels = [label for label, _ in sources]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
-        raise UsageError(f"--extra: the label {', '.join(twice)} comes twice")
+        raise UsageError(f"--extra: expected different labels, got {', '.join(twice)} twice")
     data_sets = {label: load_split(source, "val") for label, source in sources}
     for loaded in data_sets.values():
         if not (first := loaded.images[0].path).is_file():
-            raise MissingFileError(f"{first}: no such image, though {loaded.path} lists it")
+            raise MissingFileError(f"{first}: image not found, but {loaded.path} lists it")
     return data_sets
 
 
 def _conclude(comparison: Comparison, paths: Sequence[Path], output: Path) -> None:
-    """Print the table and the verdict, then fail at the gate or name the next command."""
+    """Print the table and the verdict, then fail if the drop is too large, or name the next command."""
     from edge_mrcnn.report.markdown import headline_table
     from edge_mrcnn.report.wording import interval_lines, say_precision, verdict
 

@@ -1,4 +1,4 @@
-"""`edge-mrcnn service`: a camera that starts with the machine and is restarted when it hangs, by systemd."""
+"""`edge-mrcnn service`: a camera as a systemd service, which starts at boot and restarts when it hangs."""
 
 from __future__ import annotations
 
@@ -23,41 +23,45 @@ from runtimes.errors import MissingFileError, UsageError
 from runtimes.redaction import find_secrets, hide, redact
 
 GROUPS = ("video", "render")
-"""Groups that own cameras and accelerators, as far as the machine has them."""
+"""Groups that own cameras and accelerators; those that the machine has are used."""
 WRITTEN = ("save", "json", "coco")
-"""Options of `run` that name what is written."""
+"""Options of `run` that name output files."""
 NAMED = ("model", "sources")
-"""Options of `run` that a service states: what a camera that is off at boot would change must not be left to chance."""
+"""Options of `run` that a service must state: their defaults depend on which camera is connected at boot."""
 
-name_option = click.option("--name", required=True, help="What the camera is called: letters, digits, hyphens.")
-system_option = click.option("--system", "is_system", is_flag=True, help="For the machine, not for this user.")
+name_option = click.option("--name", required=True, help="Name of the service: letters, digits and hyphens.")
+system_option = click.option(
+    "--system", "is_system", is_flag=True, help="Use a system service instead of a service of this user."
+)
 
 
 @click.group()
 def command() -> None:
-    """Have systemd run a camera: `service install --name cam1 -- run --model M --source S`."""
+    """Run a camera as a systemd service: `service install --name cam1 -- run --model M --source S`."""
 
 
 @command.command(context_settings={"ignore_unknown_options": True})
 @name_option
 @system_option
-@click.option("--user", help="With --system: under whom it runs [default: who calls sudo].")
-@click.option("--force", is_flag=True, help="Replace a service of this name.")
+@click.option("--user", help="With --system: user that runs the service [default: the user who calls sudo].")
+@click.option("--force", is_flag=True, help="Replace an existing service of this name.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def install(name: str, is_system: bool, user: str | None, force: bool, arguments: tuple[str, ...]) -> None:
-    """Write a unit and a configuration file that holds the options of `run`, which follow a `--`."""
+    """Write a systemd unit, and a configuration file with the options of `run` that follow a `--`."""
     check_name(name)
     if arguments[:1] != ("run",):
-        raise UsageError("expected what it runs: edge-mrcnn service install --name cam1 -- run --model M --source S")
+        raise UsageError(
+            "expected a `run` command after --: edge-mrcnn service install --name cam1 -- run --model M --source S"
+        )
     values = parse_run(arguments[1:])
     if values.get("overwrite"):
         raise UsageError(
-            "--overwrite: a service is started again and again, and each start would erase what was written before; "
-            "leave it out: new files get numbers"
+            "--overwrite: a service restarts, and each start would erase the files of the last one; "
+            "leave it out, then new files get numbers"
         )
     config, unit_path = config_path(name, is_system=is_system), unit_path_of(name, is_system=is_system)
     if unit_path.exists() and not force:
-        raise UsageError(f"{unit_path} is there already; --force replaces it and its configuration")
+        raise UsageError(f"{unit_path} exists already; --force replaces it and its configuration")
     owner = expect_user(user or os.environ.get("SUDO_USER") or name_caller()) if is_system else ""
     unit = Unit(
         name=name, command=(sys.executable, "-m", "edge_mrcnn", "run", "--config", str(config)), folder=Path.cwd(),
@@ -92,9 +96,9 @@ def show(name: str, is_system: bool) -> None:
 @command.command()
 @name_option
 @system_option
-@click.option("--purge", is_flag=True, help="Remove its configuration too.")
+@click.option("--purge", is_flag=True, help="Also remove its configuration.")
 def uninstall(name: str, is_system: bool, purge: bool) -> None:
-    """Stop a service and remove its unit."""
+    """Stop a service and remove its systemd unit."""
     check_name(name)
     unit_path, config = unit_path_of(name, is_system=is_system), config_path(name, is_system=is_system)
     read_installed(unit_path, name)
@@ -103,7 +107,7 @@ def uninstall(name: str, is_system: bool, purge: bool) -> None:
         done = subprocess.run(arguments, capture_output=True, text=True, check=False)
         if done.returncode:
             reason = done.stderr.strip().splitlines()[-1:] or ["systemctl failed"]
-            click.echo(f"warning: could not stop it: {reason[0]}", err=True)
+            click.echo(f"warning: the service could not be stopped: {reason[0]}", err=True)
     for path in (unit_path, *((config, config.with_suffix(".env")) if purge else ())):
         if path.exists():
             path.unlink()
@@ -112,18 +116,18 @@ def uninstall(name: str, is_system: bool, purge: bool) -> None:
 
 
 def parse_run(arguments: Sequence[str]) -> dict[str, Any]:
-    """The options of `run` as keys of a configuration file; what they say is not resolved, so secrets stay where
-    they are.
+    """The options of `run` as keys of a configuration file. Values such as env:NAME are not resolved, so secrets
+    stay where they are.
 
     Raises:
-        UsageError: If one is not known, or what `run` cannot do without is missing.
+        UsageError: If an option is unknown, or a required one is missing.
     """
     options = find_options(run.command)
     ctx = click.Context(run.command, info_name="run")
     given, rest, _ = run.command.make_parser(ctx).parse_args(list(arguments))
     if rest:
         raise UsageError(f"run {' '.join(rest)}: expected options only")
-    # A camera that is off at boot must not end the service.
+    # The service must not end if the camera is off at boot.
     named: dict[str, Any] = {"wait": True, **_read_given(given.pop("config", None)), **given}
     flags = {str(option.name): flag for flag, option in reversed(options.items())}
     missing = [flag for flag, option in options.items() if option.name in NAMED and option.name not in named]
@@ -137,7 +141,7 @@ def _read_given(config: str | None) -> Mapping[str, Any]:
 
 
 def to_toml(option: click.Option, value: Any) -> Any:
-    """A word of the command line as TOML writes it: numbers are numbers."""
+    """A word of the command line as TOML: numbers stay numbers."""
     is_number = isinstance(option.type, (click.types.IntParamType, click.types.FloatParamType))
     if not is_number or not isinstance(value, str):
         return list(value) if isinstance(value, (list, tuple)) else value
@@ -145,7 +149,7 @@ def to_toml(option: click.Option, value: Any) -> Any:
 
 
 def check_name(name: str) -> None:
-    """Raise UsageError unless a name can be part of a file's."""
+    """Raise UsageError unless a name can be part of a file name."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,40}", name):
         raise UsageError(f"--name {name}: expected letters, digits and hyphens")
 
@@ -165,7 +169,7 @@ def read_installed(path: Path, name: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise MissingFileError(f"{path}: there is no service {name}; see service install --help") from None
+        raise MissingFileError(f"{path}: no such service; `edge-mrcnn service install` makes one") from None
 
 
 def expect_user(name: str) -> str:
@@ -178,11 +182,11 @@ def expect_user(name: str) -> str:
 
 
 def name_caller() -> str:
-    """Who runs this; UsageError if this user has no name."""
+    """The current user; UsageError if this user has no name."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a number that no list of users has
-        raise UsageError("--system: this user has no name; say under whom it runs with --user") from None
+    except (KeyError, OSError):  # a user id that is not in the user database
+        raise UsageError("--system: this user has no name; give a user name with --user") from None
 
 
 def find_groups() -> list[str]:
@@ -201,10 +205,10 @@ def systemctl(is_system: bool) -> str:
 
 
 def explain(unit: Unit) -> None:
-    """Print the commands that follow."""
+    """Print the next commands."""
     control = systemctl(unit.is_system)
     click.echo(f"next: {control} daemon-reload && {control} enable --now {unit.file_name}")
     if not unit.is_system:
-        click.echo("      loginctl enable-linger    # so that it starts at boot, before anybody logs in")
+        click.echo("      loginctl enable-linger    # start at boot, before anybody logs in")
     journal = "sudo journalctl" if unit.is_system else "journalctl --user"
     click.echo(f"      {journal} -fu {unit.file_name}")

@@ -16,11 +16,11 @@ from edge_mrcnn.model.importers.origin import Origin
 from runtimes.errors import UsageError
 
 FIRST = ("teacher", "teacher_imgsz", "data", "unlabelled", "val", "pseudo_masks", "model")
-"""Options that the help names first."""
+"""Options that come first in the help."""
 
 
 def _sections() -> dict[str, tuple[str, ...]]:
-    """The options of a training, those of its teacher first."""
+    """The sections of `train`, with the options of the teacher first."""
     sections = {}
     for heading, names in SECTIONS.items():
         sections[heading] = tuple(name for name in names if name not in FIRST)
@@ -31,24 +31,26 @@ def _sections() -> dict[str, tuple[str, ...]]:
 @click.command(cls=SectionedCommand, sections=_sections())
 @training_options(model="nano-dense", output="runs/shrink", needs_data=False)
 def command(**values: Any) -> None:
-    """Train a light model for your camera from a heavy one, and compare them.
+    """Train a light model for your camera from a heavy teacher, and compare the two.
 
-    The light model learns from your labels, if there are any, from what the teacher finds in unlabelled pictures, and
-    from the teacher's answers on both. It ends with a report of both models on the validation split.
+    The light model learns from your labels, if you have any, from the teacher's pseudo-labels on unlabelled images,
+    and by distillation on both. At the end, a report compares both models on the validation split.
 
     \b
     edge-mrcnn shrink --teacher model_final.pth --data DIR --unlabelled frames -o runs/shrink
     """
     if not values["teacher"]:
-        raise UsageError("--teacher is missing: name the heavy checkpoint that the light model learns from")
+        raise UsageError("expected --teacher, the heavy checkpoint that the light model learns from")
     if not (values["data"] or values["unlabelled"]):
-        raise UsageError("expected --data with labels, --unlabelled with pictures that the teacher labels, or both")
+        raise UsageError(
+            "expected --data with labelled images, --unlabelled with images for the teacher to label, or both"
+        )
     trained = run_training(values)
     if not is_first_process():
         return
     click.echo(f"wrote {trained.best}")
     if trained.validation is None:
-        click.echo("no validation split, so nothing is compared; `edge-mrcnn report` does it with --data", err=True)
+        click.echo("no validation split, so there is no report; make one with `edge-mrcnn report --data DIR`", err=True)
     else:
         limit = values["eval_limit"] or TrainConfig.eval_limit
         compare(trained, Path(values["teacher"]), values["device"], limit=limit)
@@ -59,10 +61,10 @@ def compare(trained: Trained, teacher: Path, device: str, *, limit: int | None) 
     """Measure student and teacher on the validation split, and write the report.
 
     Args:
-        trained: What the training left.
+        trained: The result of the training.
         teacher: The teacher's file.
-        device: Both run on it.
-        limit: Pictures at most.
+        device: Device of both.
+        limit: Maximum number of images.
     """
     from edge_mrcnn.report.comparison import CompareConfig, compare_models
     from edge_mrcnn.report.markdown import headline_table
@@ -81,7 +83,7 @@ def compare(trained: Trained, teacher: Path, device: str, *, limit: int | None) 
 
 
 def _openable(trained: Trained, teacher: Path) -> Path:
-    """The teacher as a file that says everything itself: its own, or one of ours in the output folder."""
+    """The teacher as a self-contained file: its own, or a converted one in the output folder."""
     from edge_mrcnn.model.checkpoint import load_checkpoint, save_checkpoint
 
     assert trained.teacher is not None

@@ -1,4 +1,4 @@
-"""The teacher of a training, and the data that is trained on with its labels."""
+"""The teacher of a training, and training data with its pseudo-labels."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from edge_mrcnn.model.checkpoint import Checkpoint
 
 TRAINING_SET, VALIDATION_SET = "training_set.json", "validation_set.json"
-"""COCO files that a training with labels of a teacher leaves in its folder."""
+"""COCO files that a training with pseudo-labels keeps in its folder."""
 HOLD_OUT = 10
-"""Without labelled data one of so many pictures is for validation."""
+"""Without labelled data, one of every 10 images is held out for validation."""
 
 
 def load_teacher(values: dict[str, Any]) -> Checkpoint | None:
-    """The checkpoint of --teacher, at the input that was asked for.
+    """The checkpoint of --teacher, at the input size of --teacher-imgsz.
 
     Raises:
-        UsageError: If something is asked of a teacher that is not named.
+        UsageError: If an option needs a teacher and there is none.
     """
     if not values["teacher"]:
         needing = [name for name in ("unlabelled", "pseudo_masks", "teacher_imgsz") if values[name]]
         if needing:
-            raise UsageError(f"--{needing[0].replace('_', '-')} needs --teacher, a checkpoint whose answers are learnt")
+            raise UsageError(f"--{needing[0].replace('_', '-')} needs --teacher CHECKPOINT")
         return None
     from edge_mrcnn.model.checkpoint import load_checkpoint, resize_input
     from edge_mrcnn.train.distillation import expect_same_shape
@@ -40,7 +40,7 @@ def load_teacher(values: dict[str, Any]) -> Checkpoint | None:
     teacher = load_checkpoint(values["teacher"], given_origin())
     if values["teacher_imgsz"]:
         teacher = resize_input(teacher, values["teacher_imgsz"])
-    if not values["weights"]:  # said before an hour of labelling, where the student's input is known already
+    if not values["weights"]:  # checked before an hour of labelling, if the student's input size is already known
         student = preset(values["model"] or "nano").updated(image_size_hw=values["image_size_hw"])
         expect_same_shape(teacher.config.image_size_hw, student.image_size_hw)
     return teacher
@@ -53,10 +53,10 @@ def gather_data(
     teacher: Checkpoint | None,
     output: Path,
 ) -> tuple[CocoData, CocoData | None]:
-    """What to train and to validate on.
+    """The training and validation data.
 
-    With labels of a teacher, what is trained on is written into the output folder first; a training that is resumed,
-    and the processes of further devices, read it from there.
+    Training data with pseudo-labels is written to the output folder first. A resumed training and the processes of
+    further devices read it from there.
     """
     data, val, learn_crowds = values["data"], values["val"], config.learn_crowds
     if not (values["unlabelled"] or pseudo.pseudo_masks):
@@ -74,14 +74,14 @@ def gather_data(
 
 
 class Labelling:
-    """A teacher that labels pictures, and tells what came of it."""
+    """Labels images with a teacher, and prints how many objects it found."""
 
     def __init__(self, teacher: Checkpoint, config: PseudoLabelConfig, device: str, output: Path) -> None:
         """
         Args:
             teacher: The model.
-            config: What counts as sure.
-            device: It runs on.
+            config: Score thresholds.
+            device: Device of the teacher.
             output: Folder for the data sets.
         """
         from edge_mrcnn.reference import TorchRuntime
@@ -92,10 +92,10 @@ class Labelling:
         self.output = output
 
     def write(self, data: str | None, unlabelled: tuple[str, ...], learn_crowds: bool) -> None:
-        """Write what is trained on, and without labelled data also what is validated on.
+        """Write the training data, and without labelled data also the validation data.
 
         Raises:
-            DataError: If the teacher is sure of nothing.
+            DataError: If no detection of the teacher reaches the score threshold.
         """
         from edge_mrcnn.data.writing import write_data
         from quantize import CalibrationSet
@@ -113,13 +113,13 @@ class Labelling:
         labelled = self._label(labelled, files) if files else labelled
         if not any(labelled.count_objects().values()):
             raise DataError(
-                f"--unlabelled: of {len(files)} pictures the teacher is sure of no object; --pseudo-score "
-                f"{self.config.pseudo_score} is what counts as sure"
+                f"--unlabelled: the teacher found no object with a score of --pseudo-score "
+                f"{self.config.pseudo_score} or more in {len(files)} images; lower it, or use other images"
             )
         write_data(labelled, self.output / TRAINING_SET)
 
     def _nothing(self) -> CocoData:
-        """A data set of the teacher's classes without a picture."""
+        """An empty data set with the teacher's classes."""
         from edge_mrcnn.data.coco import CocoData
 
         categories = dict(zip(self.teacher.category_ids, self.teacher.classes, strict=True))
@@ -136,8 +136,8 @@ class Labelling:
         labelled = label_frames(self.runtime, data, files, self.config, progress=make_progress())
         used = labelled.asked - labelled.left_out
         click.echo(
-            f"{self.teacher.config.name} labelled {labelled.kept} objects in {used} of {len(files)} pictures; "
-            f"{labelled.left_out} are left out, in which it is sure of nothing",
+            f"{self.teacher.config.name} labelled {labelled.kept} objects in {used} of {len(files)} images; "
+            f"{labelled.left_out} images with only uncertain detections are left out",
             err=True,
         )
         return labelled.data
@@ -147,8 +147,8 @@ class Labelling:
 
         labelled = outline_boxes(self.runtime, data, self.config, progress=make_progress())
         click.echo(
-            f"{self.teacher.config.name} outlined {labelled.kept} of {labelled.asked} boxes; on {labelled.left_out} "
-            "it does not agree with the box, which trains no mask",
+            f"{self.teacher.config.name} added masks to {labelled.kept} of {labelled.asked} boxes; "
+            f"{labelled.left_out} do not agree with its mask and are trained on as boxes only",
             err=True,
         )
         return labelled.data

@@ -19,7 +19,7 @@ from edge_mrcnn.cli.fields import (
     setting_options,
     write_options,
 )
-from edge_mrcnn.cli.options import DATA_HELP, make_progress, name_next
+from edge_mrcnn.cli.options import DATA_HELP, VAL_HELP, make_progress, name_next
 from edge_mrcnn.cli.origin import CLASSES_OPTION, given_origin
 from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from edge_mrcnn.cli.teaching import gather_data, load_teacher
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 PARTS = tuple(field.name for field in fields(ModelConfig) if field.name != "name")
-"""Settings of the model, which a preset or a checkpoint gives and each of which can be named alone."""
+"""Settings of the model; their defaults come from a preset or a checkpoint."""
 START = ("model", "weights", "pretrained", "backbone_weights")
-"""Where the weights come from."""
+"""Options that say where the weights come from."""
 
 OUTPUT_VARIABLE = "EDGE_MRCNN_OUTPUT"
-"""Tells the processes that Lightning starts for further devices which folder the first one chose."""
+"""Passes the output folder to the processes that Lightning starts for further devices."""
 
 SECTIONS = {
     "Options": (
@@ -58,12 +58,12 @@ SECTIONS = {
         "backbone_lr_factor", "freeze_stages", "freeze_norm", "max_steps", "warmup_steps", "warmup_factor", "schedule",
         "milestones", "gamma", "ema", "seed",
     ),
-    "What the two stages are trained on": (
+    "Sampling of anchors, proposals and regions": (
         "rois", "roi_positive_fraction", "roi_object_iou", "roi_background_iou", "rpn_batch", "rpn_positive_fraction",
         "rpn_object_iou", "rpn_background_iou", "train_proposals", "train_proposals_per_level", "learn_crowds",
     ),
     "Augmentation": ("scale_jitter", "short_sides", "long_side", "flip", "color_jitter", "copy_paste"),
-    "Labels of the teacher": (
+    "Pseudo-labels of the teacher": (
         "teacher_imgsz", "unlabelled", "pseudo_score", "pseudo_doubt", "pseudo_masks", "pseudo_box_iou",
     ),
     "Distillation, with --teacher": (
@@ -71,41 +71,44 @@ SECTIONS = {
     ),
     "Evaluation and logs": ("eval_every", "eval_limit", "patience", "logger"),
     "Machine": ("precision", "channels_last", "compile", "devices", "nodes"),
-    "Parts of the model, else the preset's or the checkpoint's": tuple(
+    "Parts of the model (default: as in the preset or checkpoint)": tuple(
         name for name in PARTS if name not in ("image_size_hw", "backbone")
     ),
 }  # fmt: skip
 
 
 def training_options(*, model: str, output: str, needs_data: bool = True) -> Callable[[Command], Command]:
-    """Give a command the options of a training.
+    """Decorate a command with the options of a training.
 
     Args:
-        model: Preset that is trained unless another is named.
-        output: Folder for what is written, likewise.
-        needs_data: Whether there is no training without labelled data.
+        model: Default of `--model`.
+        output: Default of `--output`.
+        needs_data: Whether labelled data is required.
     """
-    data_help = DATA_HELP if needs_data else f"{DATA_HELP} Without it the teacher's labels are all there is."
+    data_help = DATA_HELP if needs_data else f"{DATA_HELP} Optional with --unlabelled."
     options = [
         click.option("--data", required=needs_data, help=data_help),
-        click.option("--val", help="Data for the AP of each epoch  [default: the folder's val split, if it has one]"),
-        click.option("--model", type=click.Choice(list(PRESETS)), default=model, show_default=True, help="Preset."),
-        click.option("--backbone-weights", type=click.Path(), help="Local state dict of the backbone."),
-        click.option("--pretrained", is_flag=True, help="Download ImageNet weights of the backbone."),
-        click.option("--weights", type=click.Path(), help="Start from this checkpoint instead of a preset."),
+        click.option("--val", help=VAL_HELP),
+        click.option(
+            "--model", type=click.Choice(list(PRESETS)), default=model, show_default=True,
+            help="Preset of model settings.",
+        ),
+        click.option("--backbone-weights", type=click.Path(), help="File with a state dict of the backbone."),
+        click.option("--pretrained", is_flag=True, help="Download ImageNet weights for the backbone and use them."),
+        click.option("--weights", type=click.Path(), help="Checkpoint to start from, instead of a preset."),
         CLASSES_OPTION,
-        click.option("--teacher", type=click.Path(), help="Learn from the answers of this larger checkpoint too."),
-        click.option("--teacher-imgsz", type=SizeHW(), help="Input of the teacher in pixels  [default: its own]"),
+        click.option("--teacher", type=click.Path(), help="Larger checkpoint for distillation and pseudo-labels."),
+        click.option("--teacher-imgsz", type=SizeHW(), help="Input size of the teacher.  [default: the checkpoint's]"),
         click.option(
             "--unlabelled", multiple=True, type=click.Path(), metavar="PATH",
-            help="Pictures that the teacher labels: a folder, or what `calib capture` wrote; repeatable.",
+            help="Unlabelled images for the teacher to label: a folder, also one of `calib capture`; repeatable.",
         ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+        click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N."),
         click.option(
-            "--devices", type=int, default=1, show_default=True, help="Processes on each node, one device each."
+            "--devices", type=int, default=1, show_default=True, help="Devices per machine; each gets a process."
         ),
-        click.option("--nodes", type=int, default=1, show_default=True, help="Machines."),
-        click.option("--resume", is_flag=True, help="Continue an interrupted training in the output folder."),
+        click.option("--nodes", type=int, default=1, show_default=True, help="Number of machines."),
+        click.option("--resume", is_flag=True, help="Resume an interrupted training in the output folder."),
         click.option("-o", "--output", type=click.Path(path_type=Path), default=Path(output), show_default=True),
         overwrite_option,
         setting_options(
@@ -114,7 +117,7 @@ def training_options(*, model: str, output: str, needs_data: bool = True) -> Cal
     ]  # fmt: skip
 
     def decorate(command: Command) -> Command:
-        for option in reversed(options):  # click shows first what is added last
+        for option in reversed(options):  # click shows options in reverse order of decoration
             command = option(command)
         return command
 
@@ -126,9 +129,9 @@ def training_options(*, model: str, output: str, needs_data: bool = True) -> Cal
 def command(**values: Any) -> None:
     """Train a Mask R-CNN on COCO-format data.
 
-    Of two values for one option the first of these counts: the command line, the file of --config, the checkpoint of
-    --weights or the preset of --model. Another --model or --weights on the command line than in the file sets aside
-    the parts of the model that the file names. The output folder keeps what was used as config.toml.
+    Options come from the command line first, then from the --config file, then from the --weights checkpoint or the
+    --model preset. If --model or --weights on the command line replace those of the file, the model settings of the
+    file are ignored. The options used are saved to config.toml in the output folder.
     """
     trained = run_training(values)
     if is_first_process():
@@ -138,20 +141,20 @@ def command(**values: Any) -> None:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training left."""
+    """The result of a training."""
 
     best: Path
     """The checkpoint."""
     output: Path
-    """The folder that it lies in."""
+    """The folder of the training."""
     teacher: Checkpoint | None
-    """What it learnt from."""
+    """The teacher, if there was one."""
     validation: CocoData | None
-    """What its AP was measured on."""
+    """The validation data, if there was any."""
 
 
 def run_training(values: dict[str, Any]) -> Trained:
-    """Train as the options of `training_options` say, and write what was used into the output folder."""
+    """Train with the options of `training_options`, and save them in the output folder."""
     ctx = click.get_current_context()
     _set_aside_parts(ctx, values)
     config = TrainConfig(**given(values, TrainConfig))
@@ -182,7 +185,7 @@ def run_training(values: dict[str, Any]) -> Trained:
 
 
 def _write_used(ctx: click.Context, values: dict[str, Any], output: Path) -> None:
-    """Write the options of a training, with what presets and checkpoints gave, as a file that --config takes."""
+    """Save all options of a training, those from presets and checkpoints included, as a file for --config."""
     used = {**ctx.params, **values}
     if values["weights"]:
         used["model"] = None
@@ -191,14 +194,14 @@ def _write_used(ctx: click.Context, values: dict[str, Any], output: Path) -> Non
 
 
 def _choose_folder(output: Path, inputs: list[str | None], *, overwrite: bool) -> Path:
-    """A folder for this training alone; the first process chooses it for all."""
+    """The output folder; the first process chooses it for all processes."""
     if is_first_process():
         os.environ[OUTPUT_VARIABLE] = str(choose_output(output, inputs, overwrite=overwrite))
     return Path(os.environ.get(OUTPUT_VARIABLE, output))
 
 
 def _set_aside_parts(ctx: click.Context, values: dict[str, Any]) -> None:
-    """The parts in a file belong to the model that the file starts from, not to one that is typed in its place."""
+    """Ignore the model settings of the --config file if the command line replaces the file's model."""
     file = ctx.default_map or {}
     if not (file.keys() & {"model", "weights"} and (is_typed(ctx, "model") or is_typed(ctx, "weights"))):
         return
@@ -206,20 +209,24 @@ def _set_aside_parts(ctx: click.Context, values: dict[str, Any]) -> None:
     dropped = drop_from_file(ctx, values, names)
     values["pretrained"] = bool(values["pretrained"])
     if dropped:
-        click.echo("--config: the model is another one, so the parts that the file names are set aside", err=True)
+        click.echo(
+            "--config: --model or --weights replace the file's model, so its model settings are ignored", err=True
+        )
 
 
 def _check_start(values: dict[str, Any]) -> None:
-    """Refuse ways to start that exclude each other.
+    """Refuse conflicting sources of weights.
 
     Raises:
-        UsageError: If there are such.
+        UsageError: If two options conflict.
     """
     pretrained, backbone_weights = values["pretrained"], values["backbone_weights"]
     if pretrained and backbone_weights:
-        raise UsageError("--pretrained and --backbone-weights exclude each other")
+        raise UsageError("expected only one of --pretrained and --backbone-weights")
     if values["weights"] and not values["backbone"] and (pretrained or backbone_weights):
-        raise UsageError("--weights keeps its own backbone: name another with --backbone, or give no weights for one")
+        raise UsageError(
+            "--pretrained and --backbone-weights need --backbone here: a model from --weights keeps its own backbone"
+        )
 
 
 def _start(values: dict[str, Any], training: Any, seed: int) -> Any:
@@ -240,20 +247,20 @@ def _start(values: dict[str, Any], training: Any, seed: int) -> Any:
 
 
 def _warn_of_small_anchors(checkpoint: Any) -> None:
-    """A trained model keeps its anchors, whatever input it gets."""
+    """Warn if a trained model, which keeps its anchors, gets an input that is too large for them."""
     largest = max(max(sizes) for sizes in checkpoint.model.rpn.anchor_generator.sizes)
     side = max(checkpoint.config.image_size_hw)
     if largest < LARGEST_ANCHOR * side:
         fitting = ",".join(f"{size:g}" for size in default_anchor_sizes(checkpoint.config))
         click.echo(
-            f"the largest anchor is {largest:g} px in an input of {side} px, so large objects find none: "
-            f"--anchor-sizes {fitting} adds levels, which have no weights",
+            f"warning: the largest anchor is {largest:g} px, the input is {side} px: large objects will match no "
+            f"anchor. --anchor-sizes {fitting} adds pyramid levels, which start without trained weights",
             err=True,
         )
 
 
 def is_first_process() -> bool:
-    """Whether this one speaks and writes for all: torchrun counts `RANK` over all nodes, Lightning on one alone."""
+    """Whether this process is the first; torchrun counts `RANK` over nodes, Lightning sets `LOCAL_RANK` only."""
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
@@ -261,8 +268,8 @@ def _headline(checkpoint: Any, training: Any, validation: Any) -> str:
     parameters = sum(p.numel() for p in checkpoint.model.parameters())
     objects = sum(training.count_objects().values())
     boxes = training.count_boxes()
-    kinds = f" ({objects - boxes} with a mask, {boxes} with a box only, which train no mask)" if boxes else ""
-    held_out = f"{len(validation.images)} for validation" if validation else "none for validation"
+    kinds = f" ({objects - boxes} with a mask, {boxes} with a box only)" if boxes else ""
+    held_out = f"{len(validation.images)} for validation" if validation else "no validation images"
     size = "x".join(map(str, checkpoint.config.image_size_hw))
     return (
         f"{checkpoint.config.name} ({checkpoint.config.backbone}, {parameters / 1e6:.2f} M parameters, {size}) on "

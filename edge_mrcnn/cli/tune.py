@@ -12,26 +12,39 @@ from runtimes.errors import GateError
 
 
 @click.command()
-@click.option("--models", multiple=True, help="Folder of exports, or files: several after one --models, or commas.")
+@click.option("--models", multiple=True, help="Exported models or folders of them, separated by commas or spaces.")
 @click.argument("more", nargs=-1, metavar="[MODELS]...")
 @click.option("--data", required=True, help=DATA_HELP)
-@click.option("--reference", type=click.Path(path_type=Path), help="reference.json or a model [default: the FP32 one].")
-@click.option("--max-drop", type=click.FloatRange(0, 1), default=0.005, show_default=True, help="AP that may be lost.")
-@click.option("--limit", type=click.IntRange(1), help="First so many images for accuracy.")
-@click.option("--threads", callback=int_list, help="CPU threads, such as 1,2,4 [default: 1, 2, ... all cores].")
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds; in each, all take turns.")
-@click.option("--device", default="cpu", show_default=True, help="Where, such as cpu,gpu: gpu, npu, cuda, tensorrt.")
-@click.option("--openvino-precision", default="f32", show_default=True, help="Of float layers: f32, auto, or both.")
-@click.option("--all", "evaluates_all", is_flag=True, help="Evaluate the slower ones too.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all figures to this file.")
+@click.option(
+    "--reference", type=click.Path(path_type=Path), help="Reference model or reference.json [default: the FP32 model]."
+)
+@click.option("--max-drop", type=click.FloatRange(0, 1), default=0.005, show_default=True, help="Maximum drop in AP.")
+@click.option("--limit", type=click.IntRange(1), help="Measure accuracy on at most this many images.")
+@click.option(
+    "--threads", callback=int_list, help="Numbers of CPU threads to try, such as 1,2,4 [default: 1, 2, ... all cores]."
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds; each times every candidate once."
+)
+@click.option(
+    "--device", default="cpu", show_default=True, help="Devices to try, such as cpu,gpu: cpu, gpu, npu, cuda, tensorrt."
+)
+@click.option(
+    "--openvino-precision",
+    default="f32",
+    show_default=True,
+    help="OpenVINO's precision of float layers: f32, auto or both.",
+)
+@click.option("--all", "evaluates_all", is_flag=True, help="Also evaluate slower candidates.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all results to this JSON file.")
 def command(
     models: tuple[str, ...], more: tuple[str, ...], data: str, reference: Path | None, max_drop: float,
     limit: int | None, threads: tuple[int, ...], rounds: int, device: str, openvino_precision: str, evaluates_all: bool,
     json_path: Path | None,
 ) -> None:  # fmt: skip
-    """Find the fastest model, runtime and number of threads on this board that is accurate enough.
+    """Find the fastest combination of model, runtime and threads on this board that is accurate enough.
 
-    The choice is kept beside the models; `edge-mrcnn run --model FOLDER` takes it.
+    The choice is saved in the folder of the models, where `edge-mrcnn run --model FOLDER` reads it.
 
     \b
     edge-mrcnn tune --models models/ --data val.json --max-drop 0.005
@@ -54,7 +67,7 @@ def command(
         json_path.write_text(json.dumps(to_record(tuning), indent=1) + "\n", encoding="utf-8")
         click.echo(f"wrote {json_path}")
     if tuning.chosen is None:
-        raise GateError(f"{verdict(tuning)} Quantize with more float parts, or allow more by --max-drop")
+        raise GateError(f"{verdict(tuning)} Quantize with --keep-float, or allow a larger --max-drop")
     folder = Path(tuning.chosen.row.path).parent
     click.echo(f"wrote {write_choice(folder, to_choice(tuning, tuning.benchmark.board))}")
     name_next("run", "--model", folder, "--source", 0)

@@ -20,23 +20,27 @@ COLUMNS = {
     "AP": "ap", "AP50": "ap50", "AP75": "ap75", "small": "ap_small", "medium": "ap_medium", "large": "ap_large",
     "AR100": "ar100",
 }  # fmt: skip
-"""Heading -> number of `ApSummary`."""
+"""Column heading -> field of `ApSummary`."""
 
 
 @click.command()
-@click.option("--model", required=True, help="A .onnx, .xml or .tflite, or a checkpoint, which needs torch.")
+@click.option(
+    "--model", required=True, help="Exported model (.onnx, .xml or .tflite), or a checkpoint, which needs torch."
+)
 @click.option("--data", required=True, help=DATA_HELP)
-@click.option("--split", default="val", show_default=True, help="Of the data.")
-@click.option("--limit", type=click.IntRange(min=1), help="The first so many images.")
-@click.option("--device", help="Of a checkpoint: cpu, cuda, ...; OpenVINO: gpu, npu; ONNX: cuda, tensorrt, openvino.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of an exported file.")
-@click.option("--per-class", is_flag=True, help="A row for each class.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the numbers, too.")
+@click.option("--split", default="val", show_default=True, help="Split of the data.")
+@click.option("--limit", type=click.IntRange(min=1), help="Measure on at most this many images.")
+@click.option(
+    "--device", help="Device. Checkpoint: cpu, cuda, ...; OpenVINO: gpu, npu; ONNX: cuda, tensorrt, openvino."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of an exported model.")
+@click.option("--per-class", is_flag=True, help="Also show the AP of each class.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the numbers to this JSON file.")
 def command(
     model: str, data: str, split: str, limit: int | None, device: str | None, threads: int | None, per_class: bool,
     json_path: Path | None,
 ) -> None:  # fmt: skip
-    """Measure the AP of one model on labelled pictures.
+    """Measure the AP of one model on labelled images.
 
     \b
     edge-mrcnn val --model best-int8.onnx --data DIR
@@ -51,7 +55,7 @@ def command(
     if per_class:
         click.echo("\n" + "\n".join(class_table(evaluation)))
     total = evaluation.latency["total"]
-    click.echo(f"\n{evaluation.images} images, {total.p50:.1f} ms each in the middle, one after the other")
+    click.echo(f"\n{evaluation.images} images, median latency {total.p50:.1f} ms per image")
     if json_path:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(to_record(evaluation), indent=1) + "\n", encoding="utf-8")
@@ -60,7 +64,7 @@ def command(
 
 
 def ap_table(evaluation: Evaluation) -> list[str]:
-    """COCO's numbers for boxes and masks, in percent."""
+    """COCO's metrics for boxes and masks, in percent."""
     rows = []
     for kind, summary in (("box", evaluation.box), ("mask", evaluation.mask)):
         rows.append((kind, *(percent(getattr(summary, name)) for name in COLUMNS.values())))
@@ -77,12 +81,12 @@ def class_table(evaluation: Evaluation) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """A share as hundredths, with a dash where there is nothing to measure."""
+    """A share in percent, with a dash if it cannot be measured."""
     return NONE if math.isnan(share) or share < 0 else f"{100 * share:.1f}"
 
 
 def to_record(evaluation: Evaluation) -> dict[str, Any]:
-    """The numbers as JSON: shares in [0, 1], null where the data has no such object."""
+    """The numbers as JSON: shares in [0, 1], null if the data has no such object."""
     classes = {}
     for category, name in evaluation.categories.items():
         box, mask = evaluation.box_per_class[category], evaluation.mask_per_class[category]

@@ -21,15 +21,17 @@ from runtimes.parity import Parity, Tolerance
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
 @click.option("--providers", help="ONNX: execution providers in order of preference, separated by commas.")
-@click.option("--device", help="OpenVINO: cpu, gpu, npu, ...; ONNX: cpu, cuda, tensorrt, openvino, ...")
-@click.option("--precision", help="OpenVINO: of float layers: f32, f16, bf16 or auto [default: f32].")
-@click.option("--integer/--no-integer", default=None, help="OpenVINO: run INT8 layers in integers, or in float.")
-@click.option("--remove", is_flag=True, help="Take the golden tensors out of the file instead, tens of KB.")
+@click.option("--device", help="Device. OpenVINO: cpu, gpu, npu, ...; ONNX: cpu, cuda, tensorrt, openvino, ...")
+@click.option("--precision", help="OpenVINO: precision of float layers: f32, f16, bf16 or auto [default: f32].")
+@click.option("--integer/--no-integer", default=None, help="OpenVINO: run INT8 layers in integers or in float.")
+@click.option(
+    "--remove", is_flag=True, help="Remove the golden tensors from the file instead of checking; saves tens of KB."
+)
 def command(
     model: Path, threads: int | None, providers: str | None, device: str | None, precision: str | None,
     integer: bool | None, remove: bool,
 ) -> None:  # fmt: skip
-    """Check on this device that a model computes what it computed where it was made. Needs no torch."""
+    """Check that a model computes the same on this device as on the machine that exported it. Needs no torch."""
     if remove:
         golden.remove(model)
         click.echo(f"wrote {model} without golden tensors")
@@ -56,7 +58,7 @@ def command(
 
 
 def describe(model: Path, runtime: runtimes.Runtime, record: golden.Record) -> None:
-    """Say what is checked, where, and where it was recorded."""
+    """Print the model, this device, and the machine of the record."""
     card = runtime.card
     height, width = card.input_size_hw
     here = [golden.describe_machine(card.target), str(read_board())]
@@ -67,12 +69,12 @@ def describe(model: Path, runtime: runtimes.Runtime, record: golden.Record) -> N
 
 
 def table(outcomes: list[golden.Outcome], tolerance: Tolerance) -> Iterator[str]:
-    """The figures of each picture and of all, as lines of text."""
+    """The differences of each image and of all, as lines of text."""
     figure = {1.0: "largest", 0.5: "median"}.get(tolerance.quantile)
     figure = figure or f"{100 * tolerance.quantile:.0f} % quantile of the"
-    own = f"   {figure} difference from its own record"
+    own = f"   {figure} difference from its record"
     yield f"{'':<10}{own:<44}   from torch in FP32"
-    heads = "".join(f"{head:>8}" for head in ("found", "others", "box px", "score", "mask"))
+    heads = "".join(f"{head:>8}" for head in ("matched", "extra", "box px", "score", "mask"))
     yield f"{'picture':<10}{heads}    {heads}"
     for outcome in outcomes:
         expected, reference = figures_of(outcome.expected), figures_of(outcome.reference)
@@ -83,7 +85,7 @@ def table(outcomes: list[golden.Outcome], tolerance: Tolerance) -> Iterator[str]
 
 
 def figures_of(parity: Parity) -> str:
-    """The five columns of a comparison; no differences where nothing was matched."""
+    """The five columns of a comparison, with dashes if no detection was matched."""
     share = f"{parity.matched}/{parity.detections}"
     found = f"{share:>8}{parity.surplus:>8}"
     if not parity.matched:
@@ -96,18 +98,18 @@ def _columns(*values: float) -> str:
 
 
 def conclude(model: Path, outcome: golden.Outcome) -> None:
-    """Say how it went.
+    """Print the verdict.
 
     Raises:
-        GateError: If the model computes something else here.
+        GateError: If the differences exceed the tolerance.
     """
     checked = f"checked on {outcome.expected.detections} detections"
     if not outcome.passes:
         advice = advise(runtimes.read_card(model), read_board())
         if not advice:
             advice = ["try another version of the runtime, or the model in another format"]
-        raise GateError("; ".join([f"{model}: computes wrongly here ({checked})", *advice]))
+        raise GateError("; ".join([f"{model}: wrong results on this device ({checked})", *advice]))
     if not outcome.expected.detections:
-        click.echo(f"warning: {checked}: the model finds nothing in them, so this says little", err=True)
-    click.echo(f"\n{checked}: {model.name} computes here what it computed where it was made")
+        click.echo(f"warning: {checked}: without detections this check says little", err=True)
+    click.echo(f"\n{checked}: {model.name} computes the same here as on the machine that exported it")
     name_next("run", "--model", model, "--source", 0)

@@ -1,4 +1,4 @@
-"""Data sets of any layout, augmentation, loading, and the generator of scenes."""
+"""Data sets of any layout, augmentation, loading, and the scene generator."""
 
 from __future__ import annotations
 

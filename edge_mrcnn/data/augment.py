@@ -1,7 +1,7 @@
-"""Augmentation of a picture with its masks together, in numpy and OpenCV.
+"""Augmentation of an image together with its masks, in numpy and OpenCV.
 
-All randomness comes from the generator that is handed in, so a sample is a function of its seed. A mask is a `Part` of
-the size of its object: none is as large as the picture or the canvas.
+All randomness comes from the given generator, so a sample depends only on its seed. A mask is a `Part` with the size of
+its object, never of the whole image or canvas.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from edge_mrcnn.data.outlines import Part, RunLengths, cut_mask, paste_part
 Size = tuple[int, int]
 
 SAMPLES = 4
-"""A pixel of a mask at a smaller scale is made of at least so many samples in each direction."""
+"""Minimum number of samples per direction for a pixel of a mask at a smaller scale."""
 MOST_FINE = 32
-"""Masks are averaged from so many times the pixels of the result at most: a picture may claim any size."""
+"""Maximum number of mask pixels per pixel of the result that are averaged, because an image may have any size."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """The part of one axis of a resized picture that is seen on the canvas, in pixels."""
+    """The part of one axis of a resized image that is on the canvas, in pixels."""
 
     source: int
-    """Where it starts in the resized picture."""
+    """Its start in the resized image."""
     target: int
-    """Where it starts on the canvas."""
+    """Its start on the canvas."""
     length: int
 
     @classmethod
     def choose(cls, length: int, room: int, rng: np.random.Generator) -> Span:
-        """A random crop of what is longer than the canvas, a random place for what is shorter."""
+        """A random crop of an axis longer than the canvas, or a random position of a shorter one."""
         if length >= room:
             return cls(int(rng.integers(0, length - room + 1)), 0, room)
         return cls(0, int(rng.integers(0, room - length + 1)), length)
@@ -44,12 +44,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Placing:
-    """How a picture is scaled, cropped, placed and mirrored on a canvas."""
+    """How an image is scaled, cropped, placed and mirrored on a canvas."""
 
     source_hw: Size
-    """Of the picture, in pixels."""
+    """Size of the original image, in pixels."""
     resized_hw: Size
-    """Of the whole picture at the new scale."""
+    """Size of the whole image at the new scale."""
     canvas_hw: Size
     rows: Span
     columns: Span
@@ -57,18 +57,18 @@ class Placing:
 
     @classmethod
     def whole(cls, source_hw: Size, canvas_hw: Size) -> Placing:
-        """The whole picture, stretched to the canvas."""
+        """The whole image, stretched to the canvas."""
         height, width = canvas_hw
         rows, columns = Span(0, 0, height), Span(0, 0, width)
         return cls(source_hw, canvas_hw, canvas_hw, rows, columns, is_mirrored=False)
 
     @classmethod
     def choose(cls, source_hw: Size, canvas_hw: Size, config: TrainConfig, rng: np.random.Generator) -> Placing:
-        """A random scale, place and mirror image ("large scale jitter", arXiv 2012.07177, section 3).
+        """A random scale, position and flip ("large scale jitter", arXiv 2012.07177, section 3).
 
         Args:
-            source_hw: Of the picture, in pixels.
-            canvas_hw: Of the canvas, in pixels.
+            source_hw: Size of the image, in pixels.
+            canvas_hw: Size of the canvas, in pixels.
             config: Ranges and probabilities.
             rng: Source of randomness.
         """
@@ -91,11 +91,11 @@ class Placing:
 
     @property
     def mask_step(self) -> int:
-        """One pixel of so many of a mask is enough at this scale, in each direction."""
+        """At this scale, one of every so many pixels of a mask is enough, in each direction."""
         return max(1, int(1 / (SAMPLES * max(self.scale_yx))))
 
     def place_image(self, image: np.ndarray, pad_rgb: tuple[int, int, int]) -> np.ndarray:
-        """The canvas (H, W, 3) with a picture (h, w, 3) uint8 RGB on it; `pad_rgb` is what it does not cover."""
+        """The canvas (H, W, 3) with an image (h, w, 3) uint8 RGB on it; the rest is `pad_rgb`."""
         interpolation = cv2.INTER_AREA if max(self.scale_yx) < 1 else cv2.INTER_LINEAR
         resized = cv2.resize(image, self.resized_hw[::-1], interpolation=interpolation)
         rows, columns = self.rows, self.columns
@@ -107,7 +107,7 @@ class Placing:
         return canvas[:, ::-1] if self.is_mirrored else canvas
 
     def place_mask(self, part: Part) -> Part | None:
-        """What is seen of a mask, in pixels of the canvas; None if nothing is.
+        """The visible part of a mask, in pixels of the canvas; None if there is none.
 
         Args:
             part: Cut out with `mask_step`.
@@ -128,7 +128,7 @@ class Placing:
 
 
 def _choose_scale(source_hw: Size, canvas_hw: Size, config: TrainConfig, rng: np.random.Generator) -> float:
-    """New pixels per old one: a shorter side that is drawn, or a jitter of the scale that fits the canvas."""
+    """New pixels per old one: from a random shorter side, or from scale jitter relative to the canvas."""
     height, width = source_hw
     if config.short_sides:
         scale = float(rng.choice(config.short_sides)) / min(height, width)
@@ -141,7 +141,7 @@ def _choose_scale(source_hw: Size, canvas_hw: Size, config: TrainConfig, rng: np
 
 
 def _seen(start: int, length: int, scale: float, span: Span) -> tuple[int, int]:
-    """The pixels of the resized picture that an object covers and a span shows: first, and one past the last."""
+    """The pixels of the resized image that an object covers and a span shows: the first, and one past the last."""
     first = max(int(start * scale), span.source)
     last = min(math.ceil((start + length) * scale), span.source + span.length)
     return first, last
@@ -150,19 +150,19 @@ def _seen(start: int, length: int, scale: float, span: Span) -> tuple[int, int]:
 def _resample(
     mask: np.ndarray, scale_yx: tuple[float, float], start_yx: tuple[float, float], size_hw: Size
 ) -> np.ndarray:
-    """A mask (h, w) of 0 and 1 at another scale, cut at one half.
+    """A mask (h, w) of 0 and 1 at another scale, thresholded at one half.
 
     Args:
-        mask: Of the object.
+        mask: Mask of the object.
         scale_yx: New pixels per old one.
-        start_yx: Where its upper left corner comes to lie, in new pixels.
-        size_hw: Of the result; what lies outside of it is cut off.
+        start_yx: Position of its upper left corner, in new pixels.
+        size_hw: Size of the result; the part outside is cut off.
     """
     fine = 1
-    while fine < MOST_FINE and fine * min(scale_yx) < 0.5:  # linear interpolation would skip pixels
+    while fine < MOST_FINE and fine * min(scale_yx) < 0.5:  # linear interpolation alone would skip pixels
         fine *= 2
     scale_y, scale_x = fine * scale_yx[0], fine * scale_yx[1]
-    # The centre of pixel 0 is at one half, before and after.
+    # The centre of pixel 0 is at one half, before and after scaling.
     shift_y = fine * start_yx[0] + scale_y / 2 - 0.5
     shift_x = fine * start_yx[1] + scale_x / 2 - 0.5
     matrix = np.array([[scale_x, 0, shift_x], [0, scale_y, shift_y]])
@@ -174,7 +174,7 @@ def _resample(
 
 
 def fit_mask(outline: RunLengths, size_hw: Size) -> np.ndarray:
-    """The mask (H, W) uint8 of 0 and 1 of a compressed RLE, stretched from its picture to a canvas."""
+    """The mask (H, W) uint8 of 0 and 1 of a compressed RLE, stretched from its image to a canvas."""
     source_hw = (int(outline["size"][0]), int(outline["size"][1]))
     canvas = np.zeros(size_hw, np.uint8)
     placing = Placing.whole(source_hw, size_hw)
@@ -192,19 +192,19 @@ def paste_objects(
     rng: np.random.Generator,
     has_mask: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[Part], np.ndarray]:
-    """Lay some objects of another picture over a picture ("simple copy-paste", arXiv 2012.07177, section 3).
+    """Paste some objects of another image onto an image ("simple copy-paste", arXiv 2012.07177, section 3).
 
     Args:
         image: (H, W, 3) uint8 RGB.
         parts: Masks of its N objects.
-        source: (H, W, 3) uint8 RGB, the view of another picture.
+        source: (H, W, 3) uint8 RGB, the view of another image.
         source_parts: Masks of its M objects.
-        rng: Chooses which of them, one at least.
-        has_mask: (M,) bool, false for what is never pasted since only its box is known; all true if None.
+        rng: Source of randomness; selects at least one object.
+        has_mask: (M,) bool, false for objects with only a box, which are never pasted; all true if None.
 
     Returns:
-        The picture, the N masks of what is still seen of its own objects and K of the pasted ones, and the indices (K,)
-        of those in `source_parts`.
+        The image, the N masks of the visible parts of its own objects and K of the pasted ones, and the indices (K,) of
+        those in `source_parts`.
     """
     candidates = np.arange(len(source_parts)) if has_mask is None else np.flatnonzero(has_mask)
     chosen = _choose_some(candidates, rng)
@@ -221,7 +221,7 @@ def paste_objects(
 
 
 def _choose_some(candidates: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """At least one of them, in random order; none of none."""
+    """At least one of them, in random order; none if there are none."""
     count = len(candidates)
     if not count:
         return np.zeros(0, np.int64)
@@ -230,7 +230,7 @@ def _choose_some(candidates: np.ndarray, rng: np.random.Generator) -> np.ndarray
 
 
 def _window(part: Part) -> tuple[slice, slice]:
-    """Rows and columns that a mask lies in."""
+    """Rows and columns of the bounding box of a mask."""
     height, width = part.mask.shape
     return slice(part.y, part.y + height), slice(part.x, part.x + width)
 

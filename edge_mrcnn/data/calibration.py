@@ -1,4 +1,4 @@
-"""Pictures for calibration from whatever a user names."""
+"""Calibration images from any path that a user gives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from quantize.calibration import MANIFEST_NAME, CalibrationSet
 
 
 def load_calibration(path: str | Path) -> CalibrationSet:
-    """A folder of pictures, a manifest or COCO data; of a data set in any layout, the pictures to train on.
+    """A folder of images, a manifest or COCO data; for a data set in any layout, its training images.
 
     Raises:
         MissingFileError, DataError: As `CalibrationSet.load` and `data.load` do.

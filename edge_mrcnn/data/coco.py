@@ -1,6 +1,6 @@
-"""A data set as everything here knows it: images, categories, and objects in COCO's terms; without torch.
+"""A data set in memory: images, categories, and objects in COCO's terms; without torch.
 
-Source of the terms: https://cocodataset.org/#format-data. `load` reads them from any layout.
+Source of the terms: https://cocodataset.org/#format-data. `load` reads it from any layout.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ Annotation = dict[str, Any]
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One picture of a data set."""
+    """One image of a data set."""
 
     id: int
-    """The data set's own image id."""
+    """The data set's image id."""
     path: Path
-    """Where the file should lie; it is not opened here."""
+    """Expected path of the file; it is not opened here."""
     width: int
-    """Width in pixels, as the annotation states it."""
+    """Width in pixels, from the annotation."""
     height: int
-    """Height in pixels, as the annotation states it."""
+    """Height in pixels, from the annotation."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,21 @@ class CocoData:
     """One split of a data set."""
 
     path: Path
-    """The annotation file, or the folder where there is none."""
+    """The annotation file, or the folder if there is none."""
     images: tuple[CocoImage, ...]
-    """All images, those without objects included, in file order."""
+    """All images, also those without objects, in file order."""
     categories: dict[int, str]
-    """Category id to name, in ascending order of id; ids may be sparse."""
+    """Category id -> name, in ascending order of id; ids may have gaps."""
     by_image: dict[int, list[Annotation]] = field(repr=False)
     """Objects of each image; images without objects are absent. Without an outline, `segmentation` is None."""
     dropped: int = 0
-    """Annotations left out because nothing of their outline is visible."""
+    """Number of annotations that were left out because no pixel of their outline is visible."""
     layout: str = "COCO JSON"
-    """How it lay in its files, in words."""
+    """Its layout in files, in words."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Category names, ordered by id; a label indexes this."""
+        """Category names, ordered by id; labels index this list."""
         return tuple(self.categories.values())
 
     @property
@@ -56,7 +56,7 @@ class CocoData:
         return tuple(self.categories)
 
     def objects(self, image_id: int) -> list[Annotation]:
-        """Objects of one image, with those that have a box and no outline: their `segmentation` is None."""
+        """Objects of one image, also those with only a box: their `segmentation` is None."""
         return self.by_image.get(image_id, [])
 
     def annotations(self, image_id: int) -> list[Annotation]:
@@ -64,7 +64,7 @@ class CocoData:
         return [a for a in self.objects(image_id) if a["segmentation"] is not None]
 
     def count_objects(self) -> dict[int, int]:
-        """Category id to number of objects, outlined or not; crowds are none."""
+        """Category id -> number of objects, with or without outline; without crowds."""
         counts = dict.fromkeys(self.categories, 0)
         for objects in self.by_image.values():
             for annotation in objects:
@@ -72,14 +72,14 @@ class CocoData:
         return counts
 
     def count_boxes(self) -> int:
-        """Objects that have a box and no outline; crowds are none."""
+        """Number of objects with only a box, without crowds."""
         alone = 0
         for objects in self.by_image.values():
             alone += sum(a["segmentation"] is None and not a["iscrowd"] for a in objects)
         return alone
 
     def front(self, limit: int) -> CocoData:
-        """The same data with objects in some of the first `limit` images, where it has any objects at all."""
+        """The same data, limited to the first `limit` images; these include images with objects if there are any."""
         if any(self.annotations(image.id) for image in self.images[:limit]):
             return self
         with_objects = [image for image in self.images if self.annotations(image.id)]

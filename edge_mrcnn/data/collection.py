@@ -1,7 +1,7 @@
-"""Predictions as a COCO data set, to be corrected in a labelling tool and trained on.
+"""Predictions as a COCO data set, for correction in a labelling tool and for training.
 
-The folder is laid out as CVAT's "COCO 1.0": `annotations/instances_default.json` and `images/default/`. Each annotation
-has its `score`, which CVAT and datumaro take as an attribute. Label Studio's converter reads polygons alone.
+The folder has the layout of CVAT's "COCO 1.0": `annotations/instances_default.json` and `images/default/`. Each
+annotation has its `score`, which CVAT and datumaro read as an attribute. Label Studio's converter reads only polygons.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ Array = NDArray[Any]
 
 SPLIT = "default"
 TOLERANCE_PX = 0.5
-"""How far a polygon may be off the outline, in pixels: fewer corners are easier to move."""
+"""Maximum distance of a polygon from the outline, in pixels: polygons with fewer corners are easier to edit."""
 SPECK = 0.02
-"""Parts of an object below this share of its largest part are left out: each is a shape to delete by hand."""
+"""Parts of an object below this share of its largest part are left out, because each would have to be deleted by
+hand."""
 
 
 class Collection:
-    """A data set that grows picture by picture."""
+    """A data set that is written image by image."""
 
     def __init__(
         self, folder: Path, names: tuple[str, ...], category_ids: tuple[int, ...], *, with_rle: bool = False
     ) -> None:
-        """Begin; nothing is written yet.
+        """Prepare it; nothing is written yet.
 
         Args:
-            folder: Where; new or empty.
-            names: Of the classes.
-            category_ids: Of the classes.
-            with_rle: Whether masks are run lengths, which keep holes, instead of polygons.
+            folder: Output folder, new or empty.
+            names: Class names.
+            category_ids: Category ids of the classes.
+            with_rle: Whether masks are RLE, which keeps holes, instead of polygons.
         """
         self.path = folder / "annotations" / f"instances_{SPLIT}.json"
         self._images_folder = folder / "images" / SPLIT
@@ -52,14 +53,13 @@ class Collection:
         ]
 
     def add(self, name: str, image: Array, found: Detections, *, original: Path | None = None) -> None:
-        """Add a picture and what was found in it.
+        """Add an image and its detections.
 
         Args:
-            name: Of its file, below the folder of pictures, with forward slashes.
+            name: File name, below the folder of images, with forward slashes.
             image: (H, W, 3) uint8 RGB.
-            found: The objects that count.
-            original: The file that it came from, which is copied as it is unless its pixels are turned when they are
-                shown; None to write `image`.
+            found: The detections above the score threshold.
+            original: Original file, which is copied unless its EXIF orientation rotates it; None to write `image`.
         """
         number = len(self._images) + 1
         target = self._images_folder / name
@@ -88,7 +88,7 @@ class Collection:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Pictures and objects so far."""
+        """Number of images and objects so far."""
         return len(self._images), len(self._annotations)
 
     def _annotate(self, record: dict[str, Any], rings: list[Array]) -> dict[str, Any]:
@@ -106,18 +106,18 @@ class Collection:
 
 
 def is_upright(path: Path) -> bool:
-    """Whether the pixels of a file lie as they are to be seen: not every labelling tool turns them."""
+    """Whether the pixels of a file need no EXIF rotation: not every labelling tool applies it."""
     with path.open("rb") as file:
         return read_orientation(file) == 1
 
 
 def to_coco_polygons(rings: list[Array]) -> list[list[float]]:
-    """The parts of a mask as COCO has them: x y x y ... in pixels, without holes and specks.
+    """The parts of a mask as COCO polygons: x y x y ... in pixels, without holes and specks.
 
     Args:
-        rings: Closed rings as `Masks.contours` gives them, holes the other way around.
+        rings: Closed rings from `Masks.contours`, holes in the opposite direction.
     """
-    areas = [cv2.contourArea(ring, oriented=True) for ring in rings]  # below 0 for holes
+    areas = [cv2.contourArea(ring, oriented=True) for ring in rings]  # negative for holes
     smallest = SPECK * max(areas, default=0.0)
     polygons = []
     for ring, area in zip(rings, areas, strict=True):

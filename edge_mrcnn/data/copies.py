@@ -1,4 +1,4 @@
-"""The same picture twice: in one split a nuisance, in two of them a leak that makes every AP too good."""
+"""Duplicate images: within one split they waste time; across splits they are leaks that raise the AP."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from edge_mrcnn.data.faults import Place
 from edge_mrcnn.data.files import ImageFile, hash_file
 
 MIN_CORRELATION = 0.985
-"""Of two thumbnails, for the same picture resized, compressed anew or a frame later."""
+"""Minimum correlation of two thumbnails of the same image, resized, compressed again, or a frame later."""
 CHUNK = 4096
-"""Pictures that are compared with all others at a time."""
+"""Number of images that are compared with all others at a time."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class CheckedImage:
     file: ImageFile
 
     def place(self, detail: str = "") -> Place:
-        """Where it is."""
+        """Its place, for messages."""
         return Place(self.split, self.image.id, self.image.path.name, detail=detail)
 
 
 def find_copies(splits: Mapping[str, list[CheckedImage]]) -> Iterator[tuple[str, Place]]:
-    """Files of equal content. Only those of equal length are read."""
+    """Files with equal content. Only files of equal length are read."""
     by_length: dict[int, list[CheckedImage]] = defaultdict(list)
     for pictures in splits.values():
         for picture in pictures:
@@ -50,10 +50,8 @@ def find_copies(splits: Mapping[str, list[CheckedImage]]) -> Iterator[tuple[str,
 
 
 def find_leaks(training: list[CheckedImage], validation: list[CheckedImage]) -> list[CheckedImage]:
-    """Pictures of the validation split of which the training split has the same file.
-
-    Only files of a length that both splits have are read.
-    """
+    """Images of the validation split whose file is also in the training split. Only files of a length that occurs in
+    both are read."""
     known: dict[int, list[CheckedImage]] = defaultdict(list)
     for picture in training:
         known[picture.file.bytes].append(picture)
@@ -69,7 +67,7 @@ def find_leaks(training: list[CheckedImage], validation: list[CheckedImage]) -> 
 
 
 def _copies(same: list[CheckedImage]) -> Iterator[tuple[str, Place]]:
-    """Each further one, told with the first one of its own split, or of the splits before it."""
+    """Each further copy, with the first one of its own split, or of an earlier split."""
     first_of: dict[str, CheckedImage] = {}
     for picture in same:
         own = first_of.setdefault(picture.split, picture)
@@ -80,7 +78,7 @@ def _copies(same: list[CheckedImage]) -> Iterator[tuple[str, Place]]:
 
 
 def find_similar(splits: Mapping[str, list[CheckedImage]]) -> Iterator[tuple[str, Place]]:
-    """Pictures of one split that look like one of another: the most similar one of each, copies left out."""
+    """Images of one split that look like one of another: the most similar one of each, without exact copies."""
     for one, other in combinations(splits, 2):
         known, known_thumbs = _with_thumbs(splits[one])
         asked, asked_thumbs = _with_thumbs(splits[other])
@@ -91,13 +89,13 @@ def find_similar(splits: Mapping[str, list[CheckedImage]]) -> Iterator[tuple[str
             part = asked[start : start + CHUNK]
             likeness = np.stack(asked_thumbs[start : start + CHUNK]) @ table
             for picture, best, value in zip(part, likeness.argmax(1), likeness.max(1), strict=True):
-                twin = known[best]
-                if value >= MIN_CORRELATION and not _is_copy(picture, twin):
-                    yield "similar-picture", picture.place(f"{100 * value:.1f} % like {twin.place()}")
+                match = known[best]
+                if value >= MIN_CORRELATION and not _is_copy(picture, match):
+                    yield "similar-picture", picture.place(f"{100 * value:.1f} % like {match.place()}")
 
 
 def _with_thumbs(pictures: list[CheckedImage]) -> tuple[list[CheckedImage], list[np.ndarray]]:
-    """The pictures that have a thumbnail, and these."""
+    """The images that have a thumbnail, and the thumbnails."""
     with_thumbs, thumbs = [], []
     for picture in pictures:
         if picture.file.thumb is not None:

@@ -1,4 +1,4 @@
-"""What each image of a data set adds to a calibration set, and whether two splits share images."""
+"""What each image contributes to a calibration set, and whether two splits share images."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from runtimes.errors import DataError
 SMALL, LARGE = 32**2, 96**2
 """Areas in square pixels between COCO's small, medium and large objects."""
 CROWD = 10
-"""Objects from which on an image counts as crowded."""
+"""Number of objects from which an image counts as crowded."""
 POOL = 20
-"""Images that are looked at for each one that is picked, at most."""
+"""Maximum number of images that are examined for each selected one."""
 
 
 def candidates(data: CocoData, count: int, seed: int = 0) -> list[CalibrationCandidate]:
-    """Images of a data set with what they show; of a large one a sample of `POOL` times the count.
+    """Images of a data set with their facets; for a large data set, a sample of `POOL` times the count.
 
     Raises:
         ImageError: If one cannot be decoded.
@@ -32,7 +32,7 @@ def candidates(data: CocoData, count: int, seed: int = 0) -> list[CalibrationCan
 
 
 def describe(data: CocoData, image: CocoImage) -> CalibrationCandidate:
-    """One image with its facets: light, classes, sizes of objects, how many."""
+    """One image with its facets: brightness, classes, object sizes, number of objects."""
     objects = [annotation for annotation in data.annotations(image.id) if not annotation["iscrowd"]]
     facets = {light_of(read_gray(image.path))}
     facets |= {f"class {data.categories[annotation['category_id']]}" for annotation in objects}
@@ -49,16 +49,16 @@ def _size(area: float) -> str:
 
 
 def refuse_shared(files: Iterable[Path], others: CocoData) -> None:
-    """Make sure that no file is an image of another split, by content.
+    """Check that no file is also an image of another split, by content.
 
     Raises:
-        DataError: If one is; what is measured on that split would flatter the model.
+        DataError: If one is: results on that split would be too good.
     """
     shared = sorted(set(_shared(files, [image.path for image in others.images])))
     if shared:
         raise DataError(
-            f"{len(shared)} of the images to calibrate on are in {others.path} too, such as {shared[0].name}: "
-            "calibrate on the training split, and take copies out of one of the two"
+            f"{len(shared)} calibration images are also in {others.path}, such as {shared[0].name}: calibrate on the "
+            "training split, and remove copies from one of the two"
         )
 
 

@@ -19,16 +19,16 @@ from runtimes.errors import DataError
 from runtimes.preprocess import read_image
 
 LARGE_PX = 32_000_000
-"""Pictures of more pixels are decoded at a half, a quarter or an eighth of their sides where the view is as small."""
+"""Images with more pixels are decoded at a half, a quarter or an eighth of their sides if the view is that small."""
 
 Sample = tuple[Tensor, Target]
 
 
 class InstanceDataset:
-    """Samples of a data set: a random view per index and epoch, the same on every run of a seed.
+    """Samples of a data set: a random view per index and epoch, the same in every run with the same seed.
 
-    Crowd regions are left out of the targets; they have no single outline. Of an object that has only a box the box is
-    seen as scaled and cut as a mask of that shape would be, and its target says that it is no mask.
+    Crowd regions are left out of the targets; they have no single outline. For an object with only a box, the box is
+    scaled and cut like a mask of that shape, and its target is marked as having no mask.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class InstanceDataset:
         return len(self.data.images)
 
     def view(self, epoch: int, index: int) -> Sample:
-        """Image (3, H, W) uint8 RGB and what is in it; memory follows the picture and the view."""
+        """Image (3, H, W) uint8 RGB and its targets; memory depends on the image and the view."""
         rng = np.random.default_rng((self.config.seed, epoch, index))
         image, parts, labels, has_mask = self._see(index, rng)
         if self.config.copy_paste and rng.random() < self.config.copy_paste:
@@ -58,8 +58,8 @@ class InstanceDataset:
         return torch.from_numpy(channels_first), make_target(parts, labels, has_mask)
 
     def _see(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Part], np.ndarray, np.ndarray]:
-        """A random view of an image: canvas (H, W, 3), the N masks that are seen, their labels (N,), and whether each
-        is a mask, not only a box (N,)."""
+        """A random view of an image: canvas (H, W, 3), the N visible masks, their labels (N,), and whether each is a
+        mask instead of only a box (N,)."""
         record = self.data.images[index]
         placing = Placing.choose((record.height, record.width), self.image_size_hw, self.config, rng)
         image = _read(record, placing)
@@ -83,7 +83,7 @@ class InstanceDataset:
 
 
 def fill_box(box_xywh: Sequence[float], record: CocoImage, step: int = 1) -> Part:
-    """The pixels of its picture that a box touches, all 1; in a picture of one pixel of `step` in each direction."""
+    """The pixels of a box in its image, all 1; only every `step`-th pixel in each direction."""
     x, y, width, height = box_xywh
     left = max(0, math.floor(x)) // step
     top = max(0, math.floor(y)) // step
@@ -94,10 +94,10 @@ def fill_box(box_xywh: Sequence[float], record: CocoImage, step: int = 1) -> Par
 
 
 def _read(record: CocoImage, placing: Placing) -> np.ndarray:
-    """The picture (h, w, 3) uint8 RGB; a very large one smaller, if its view is.
+    """The image (h, w, 3) uint8 RGB; a very large one is decoded at a smaller size if its view is small.
 
     Raises:
-        DataError: If it has another size than annotated.
+        DataError: If its size differs from the annotation.
     """
     shrink = 1
     if record.width * record.height > LARGE_PX:
@@ -107,7 +107,7 @@ def _read(record: CocoImage, placing: Placing) -> np.ndarray:
     height, width = image.shape[:2]
     off_y = abs(height - record.height / shrink)
     off_x = abs(width - record.width / shrink)
-    if max(off_y, off_x) >= 1:  # decoders round a half of an odd side up or down
+    if max(off_y, off_x) >= 1:  # decoders round half of an odd side up or down
         raise _size_error(record.path, (record.height, record.width), (height * shrink, width * shrink))
     return image
 

@@ -1,4 +1,4 @@
-"""The files of all pictures before the first step: headers only, so that a bad one that comes last is found at once."""
+"""Check of all image files before the first step: only headers, so that a bad file at the end is found at once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from edge_mrcnn.data.copies import CheckedImage, find_leaks
 from edge_mrcnn.data.faults import FAULTS, Place
 from edge_mrcnn.data.files import inspect_files
 from edge_mrcnn.data.loading import tell_mended
+from edge_mrcnn.tables import counted
 from runtimes.errors import DataError
 from runtimes.progress import Progress, silent
 
@@ -18,10 +19,10 @@ log = logging.getLogger(__name__)
 
 
 def examine_split(data: CocoData, split: str, progress: Progress = silent) -> list[CheckedImage]:
-    """Look at the file of each image of a split.
+    """Check the file of each image of a split.
 
     Raises:
-        DataError: If some are missing, damaged, or of another size than annotated.
+        DataError: If files are missing, damaged, or of another size than annotated.
     """
     pictures = []
     faults: dict[str, list[Place]] = defaultdict(list)
@@ -45,12 +46,12 @@ def _refuse(data: CocoData, faults: dict[str, list[Place]]) -> None:
 
 
 def without_leaks(validation: CocoData, training: list[CheckedImage], own: list[CheckedImage]) -> CocoData:
-    """A validation split without the pictures that are trained on; says so.
+    """The validation split without images of the training split; logs their number.
 
     Args:
         validation: The split.
-        training: Pictures of the training split.
-        own: Pictures of the validation split.
+        training: Images of the training split.
+        own: Images of the validation split.
 
     Raises:
         DataError: If none is left.
@@ -59,10 +60,10 @@ def without_leaks(validation: CocoData, training: list[CheckedImage], own: list[
     if not leaks:
         return validation
     if len(leaks) == len(own):
-        raise DataError(f"{validation.path}: all of its pictures are in the training split, too; validate on others")
+        raise DataError(f"{validation.path}: all of its images are also in the training split; expected other images")
     log.warning(
-        "%s: %d pictures are in the training split, too, such as %s: left out of validation, where they flatter the AP",
-        validation.path.name, len(leaks), leaks[0].image.path.name,
+        "%s: %s also in the training split, such as %s: left out of validation, where it would raise the AP",
+        validation.path.name, counted(len(leaks), "image is", "images are"), leaks[0].image.path.name,
     )  # fmt: skip
     leaked = {picture.image.id for picture in leaks}
     return replace(validation, images=tuple(image for image in validation.images if image.id not in leaked))

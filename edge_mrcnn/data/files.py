@@ -1,4 +1,4 @@
-"""What is wrong with image files, from their headers and last bytes: nothing is decoded unless that is asked for."""
+"""Faults of image files, found in their headers and last bytes; nothing is decoded unless requested."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from runtimes.image_header import Size, read_size
 from runtimes.preprocess import MAX_PIXELS, read_image
 
 HEAD_BYTES = 1 << 16
-"""Where a header usually ends; a JPEG's first segments may be longer, and then all of the file is read."""
+"""Usual length of a header; a JPEG's first segments may be longer, and then the whole file is read."""
 TAIL_BYTES = 1 << 10
 THUMB_SIDE = 16
-"""Side of the thumbnails by which pictures are compared, in pixels."""
+"""Side of the thumbnails for comparing images, in pixels."""
 BATCH = 512
-"""Files that are in memory at a time, at most."""
+"""Maximum number of files in memory."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """What a file says of itself, or what is wrong with it."""
+    """Facts about a file, or its fault."""
 
     fault: str = ""
     """Name of a fault, or empty."""
     detail: str = ""
     bytes: int = 0
     thumb: np.ndarray | None = None
-    """(256,) float32 of zero mean and unit length, where that was asked for and the picture is not flat."""
+    """(256,) float32 of zero mean and unit length; None if not requested, or if the image is flat."""
 
 
 def inspect_files(images: list[CocoImage], *, decode: bool, thumbs: bool) -> Iterator[ImageFile]:
-    """Look at the file of each image, in order.
+    """Check the file of each image, in order.
 
     Args:
         images: Their paths and annotated sizes.
-        decode: Decode each whole picture, as training will.
-        thumbs: Make thumbnails; JPEGs are decoded at an eighth of their size for it.
+        decode: Decode each whole image, as training will.
+        thumbs: Make thumbnails; for this, JPEGs are decoded at an eighth of their size.
     """
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(images), BATCH):
@@ -53,7 +53,7 @@ def inspect_files(images: list[CocoImage], *, decode: bool, thumbs: bool) -> Ite
 
 
 def inspect_file(image: CocoImage, *, decode: bool = False, thumbs: bool = False) -> ImageFile:
-    """Look at one file; see `inspect_files`."""
+    """Check one file; see `inspect_files`."""
     if not image.path.is_file():
         return ImageFile("missing-file", str(image.path))
     try:
@@ -74,24 +74,24 @@ def inspect_file(image: CocoImage, *, decode: bool = False, thumbs: bool = False
 
 @dataclass(frozen=True)
 class Header:
-    """What the first and last bytes of an image file say."""
+    """Facts from the first and last bytes of an image file."""
 
     stored_hw: Size
-    """Height and width before the picture is turned; (0, 0) where the header cannot be read."""
+    """Height and width before rotation; (0, 0) if the header cannot be read."""
     orientation: int
-    """EXIF's, as the decoder follows it: 1 is upright, 5 to 8 swap the sides."""
+    """EXIF orientation as the decoder applies it: 1 is upright, 5 to 8 swap the sides."""
     bits: int
-    """Of a sample; 8 for most files."""
+    """Bits per sample; 8 for most files."""
     is_float: bool
-    """Whether samples are no whole numbers."""
+    """Whether samples are not integers."""
     length: int
-    """Of the file, in bytes."""
+    """Size of the file, in bytes."""
     head: bytes = field(repr=False)
     tail: bytes = field(repr=False)
 
     @property
     def shown_hw(self) -> Size:
-        """Height and width of the decoded picture."""
+        """Height and width of the decoded image."""
         return self.stored_hw[::-1] if self.orientation >= 5 else self.stored_hw
 
 
@@ -117,7 +117,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_shown_size(path: Path) -> Size | None:
-    """Height and width of a picture as it is decoded, from its header; None if that cannot be read."""
+    """Height and width of a decoded image, from its header; None if that cannot be read."""
     try:
         size = read_header(path).shown_hw
     except OSError:
@@ -126,7 +126,7 @@ def read_shown_size(path: Path) -> Size | None:
 
 
 def _find_damage(path: Path, header: Header) -> ImageFile | None:
-    """What is wrong with a file in itself, if anything is."""
+    """A fault of the file itself, if there is one."""
     height, width = header.stored_hw
     if not height:
         what = "an empty file" if not header.length else "no image, or a damaged header"
@@ -142,12 +142,12 @@ def _find_damage(path: Path, header: Header) -> ImageFile | None:
 
 
 def compare_size(image: CocoImage, stored_hw: Size, orientation: int) -> tuple[str, str]:
-    """Name and detail of the fault between the annotated size and the file's, or two empty strings.
+    """Name and detail of a fault between the annotated size and the file's, or two empty strings.
 
     Args:
-        image: With its annotated size.
+        image: Image with its annotated size.
         stored_hw: Height and width in the file's header.
-        orientation: EXIF's: 1 is upright, 2 to 4 keep the sides, 5 to 8 swap them.
+        orientation: EXIF orientation: 1 is upright, 2 to 4 keep the sides, 5 to 8 swap them.
     """
     annotated = (image.height, image.width)
     shown = stored_hw[::-1] if orientation >= 5 else stored_hw
@@ -160,7 +160,7 @@ def compare_size(image: CocoImage, stored_hw: Size, orientation: int) -> tuple[s
 
 
 def make_thumb(path: Path, size_hw: Size) -> np.ndarray | None:
-    """The picture as 16 x 16 gray values of zero mean and unit length; None if it is flat or cannot be decoded."""
+    """The image as 16 x 16 gray values of zero mean and unit length; None if it is flat or cannot be decoded."""
     shrink = next((flag for side, flag in _REDUCED if min(size_hw) >= side), cv2.IMREAD_GRAYSCALE)
     gray = cv2.imdecode(np.fromfile(path, np.uint8), shrink)
     if gray is None:
@@ -172,7 +172,7 @@ def make_thumb(path: Path, size_hw: Size) -> np.ndarray | None:
 
 
 _REDUCED = ((256, cv2.IMREAD_REDUCED_GRAYSCALE_8), (128, cv2.IMREAD_REDUCED_GRAYSCALE_4))
-"""Shorter side of a picture, and how small it may be decoded."""
+"""Shorter side of an image, and the scale at which it may be decoded."""
 
 
 def hash_file(path: Path) -> str:
@@ -185,7 +185,8 @@ def hash_file(path: Path) -> str:
 
 
 def _is_whole(path: Path, head: bytes, tail: bytes) -> bool:
-    """Whether a JPEG or PNG has its end marker. Cameras append data of their own, so then all of a file is searched."""
+    """Whether a JPEG or PNG has its end marker. Cameras append data of their own, so if it is missing at the end, the
+    whole file is searched."""
     if head.startswith(b"\x89PNG"):
         return b"IEND" in tail
     if not head.startswith(b"\xff\xd8") or tail.rstrip(b"\x00").endswith(b"\xff\xd9"):

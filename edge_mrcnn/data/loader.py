@@ -1,4 +1,4 @@
-"""The training loader: every epoch its own order and its own views, the same on every run of a seed."""
+"""The training loader: each epoch has its own order and its own views, the same in every run with the same seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_mrcnn.data.dataset import InstanceDataset, Sample, collate
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index) in an order that depends on seed and epoch alone, a share of it to each process."""
+    """Yields (epoch, index) in an order that depends only on seed and epoch; each process gets a share."""
 
     def __init__(self, length: int, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
         self.length = length
@@ -49,10 +49,11 @@ def train_loader(dataset: InstanceDataset, *, rank: int = 0, world_size: int = 1
     """Batches for one process of a training.
 
     Args:
-        dataset: Its config states batch size, workers and seed.
-        rank: This process among `world_size`.
+        dataset: Data set whose config has batch size, workers and seed.
+        rank: Rank of this process among `world_size`.
         world_size: Number of processes.
-        epoch: The first one. Lightning tells the sampler only after worker processes have begun to prepare batches.
+        epoch: The first epoch. Lightning sets the sampler's epoch only after worker processes have started to prepare
+            batches.
     """
     config = dataset.config
     sampler = EpochSampler(len(dataset), config.seed, rank=rank, world_size=world_size)
@@ -68,15 +69,15 @@ def train_loader(dataset: InstanceDataset, *, rank: int = 0, world_size: int = 1
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context=_start_method() if workers else None,
-        generator=torch.Generator(),  # iterating must not move the global one, which the losses sample from
+        generator=torch.Generator(),  # Iterating must not change the global generator, which the losses sample from.
     )
 
 
 def _start_method() -> str:
-    """How workers start: never by a copy of this process, whose threads it may hold; Windows has one way alone."""
+    """Start method of workers: never fork, because this process may have running threads; Windows has only spawn."""
     return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

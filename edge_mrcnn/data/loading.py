@@ -1,4 +1,4 @@
-"""`load`: a split of a data set, whatever its layout, by one set of rules."""
+"""`load`: a split of a data set in any layout, read by one set of rules."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ def load(path: str | Path, split: str = "val", *, learn_crowds: bool = False) ->
 
     Args:
         path: A COCO JSON file, a `data.yaml`, or a folder in one of `layouts.LAYOUTS`.
-        split: "train", "val" or another name; a file, and a folder that is not divided, is every split.
-        learn_crowds: Take crowd regions as single objects; tools with brushes mark those so.
+        split: "train", "val" or another name; a single file, and a folder without splits, serve as every split.
+        learn_crowds: Treat crowd regions as single objects; brush tools mark single objects this way.
 
     Raises:
         MissingFileError: If there is no such file or split.
         DataError: If the records have a fault that must be fixed.
     """
-    from edge_mrcnn.data.plausibility import settle
+    from edge_mrcnn.data.plausibility import clean_records
     from edge_mrcnn.data.records import read_records
 
     source = find_source(path, split)
     records = read_records(source, split, learn_crowds=learn_crowds)
-    records = settle(records, is_training=split == "train")
+    records = clean_records(records, is_training=split == "train")
     refuse_errors(source.path, records.faults)
     tell_mended(source.path, records.faults)
     return records.to_data()
 
 
 def find_source(path: str | Path, split: str) -> SplitSource:
-    """Where a split lies.
+    """Location of a split.
 
     Raises:
         MissingFileError: If there is no such file, folder or split.
@@ -51,24 +51,24 @@ def find_source(path: str | Path, split: str) -> SplitSource:
     layout = find_layout(path)
     source: SplitSource | None = layout.find(path, split) or layout.find(path, WHOLE)
     if source is None:
-        raise MissingFileError(f"{path}: {layout.TITLE} without a {split} split; give --val, or the file itself")
+        raise MissingFileError(f"{path}: {layout.TITLE} without a {split} split; give --val, or the JSON file itself")
     return source
 
 
 def file_source(path: Path, split: str) -> SplitSource:
-    """A split that is named by its file."""
+    """A split given by its file."""
     if path.suffix.casefold() not in (".yaml", ".yml"):
         return json_source("COCO JSON", path)
     from edge_mrcnn.data.layouts import yolo
 
     source = yolo.find_in(path, split)
     if source is None:
-        raise MissingFileError(f"{path}: it names no {split} split; expected a folder with {EXPECTED}")
+        raise MissingFileError(f"{path}: no {split} split; expected a folder with {EXPECTED}")
     return source
 
 
 def has_split(path: str | Path, split: str) -> bool:
-    """Whether a folder, or a `data.yaml`, has a split of its own of this name."""
+    """Whether a folder, or a `data.yaml`, has a split of this name."""
     path = Path(path)
     try:
         if path.is_file():
@@ -79,7 +79,7 @@ def has_split(path: str | Path, split: str) -> bool:
 
 
 def is_data_set(folder: Path) -> bool:
-    """Whether a folder is in a layout that is known here."""
+    """Whether a folder is in a known layout."""
     try:
         find_layout(folder)
     except MissingFileError:
@@ -98,10 +98,10 @@ def describe_layout(path: str | Path) -> str:
 
 
 def refuse_errors(path: Path, faults: Iterable[tuple[str, Place]]) -> None:
-    """Stop at what must be fixed.
+    """Stop at faults that must be fixed.
 
     Raises:
-        DataError: If there is such a fault; it names the first place, and how many there are.
+        DataError: If there is such a fault; names the first place, and the number of places.
     """
     errors = [(name, place) for name, place in faults if FAULTS[name].severity == "error"]
     if not errors:
@@ -113,7 +113,7 @@ def refuse_errors(path: Path, faults: Iterable[tuple[str, Place]]) -> None:
 
 
 def tell_mended(path: Path, faults: Iterable[tuple[str, Place]]) -> None:
-    """Log one line for each kind of fault that something was done about."""
+    """Log one line for each kind of fault that reading has handled."""
     places: dict[str, list[Place]] = defaultdict(list)
     for name, place in faults:
         places[name].append(place)

@@ -1,7 +1,7 @@
-"""Where the file of an image record is, in spite of what tools do to its name.
+"""Paths of image files in spite of changed names.
 
-Windows writes backslashes, web tools %20, macOS decomposed letters; letter case changes, and a folder is put in front
-of the name or is missing. What is found must be the only file that fits: a picture of another split never does.
+Windows writes backslashes, web tools %20, macOS decomposed letters; case changes, and a folder is added to the name or
+missing. A match must be the only file that fits: an image of another split never matches.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 MOST_FILES = 2_000_000
-"""Files of a folder that are listed in search of others, at most."""
+"""Maximum number of files of a folder that are listed in the search."""
 
 Parts = tuple[str, ...]
 
@@ -23,17 +23,17 @@ class FileFinder:
     """Finds the files of one split."""
 
     def __init__(self, folder: Path, root: Path | None = None) -> None:
-        """Prepare; nothing is listed as long as every file is where its name says.
+        """Prepare the search; nothing is listed as long as every file has its annotated name.
 
         Args:
-            folder: That names are relative to.
-            root: Of the whole data set, where files with more than one part in their name may lie, too.
+            folder: Folder that names are relative to.
+            root: Root of the whole data set, for names with more than one part.
         """
         self._folder = folder
         self._root = root or folder
 
     def find(self, name: str) -> tuple[Path, bool]:
-        """The path of a file, and whether its name had to be understood; what is not found keeps its name."""
+        """The path of a file, and whether its name differs from the annotation; a missing file keeps its name."""
         plain = self._folder / name
         if plain.is_file():
             return plain, False
@@ -63,13 +63,13 @@ class FileFinder:
 
 
 def name_parts(name: str) -> Parts:
-    """Folders and file of a name, in one spelling: composed letters, lower case, no drive, no dots."""
+    """Folders and file of a name in normal form: composed letters, lower case, no drive, no dots."""
     unified = unicodedata.normalize("NFC", name.replace("\\", "/")).casefold()
     return tuple(part for part in unified.split("/") if part not in ("", ".", "..") and not part.endswith(":"))
 
 
 def list_files(folder: Path) -> dict[str, list[str]]:
-    """Last part of a name, as in `name_parts`, to the relative paths of the files under a folder that have it."""
+    """Last part of a name, as in `name_parts` -> relative paths of the files under a folder with that last part."""
     files: dict[str, list[str]] = defaultdict(list)
     count = 0
     for where, folders, names in os.walk(folder):
@@ -84,9 +84,9 @@ def list_files(folder: Path) -> dict[str, list[str]]:
 
 
 def _only_best(candidates: list[str], parts: Parts, least: int) -> str | None:
-    """The one candidate that shares most parts at its end, `least` of them at least; None if there are two.
+    """The only candidate that shares the most parts at its end, at least `least`; None if there are two.
 
-    One of both names must end there: a/1.jpg is not b/1.jpg.
+    One of both names must be completely contained: a/1.jpg does not match b/1.jpg.
     """
     ranked: dict[int, list[str]] = defaultdict(list)
     for candidate in candidates:

@@ -1,6 +1,6 @@
-"""EXIF orientation of a picture, as the decoder that training uses follows it.
+"""EXIF orientation of an image, as the decoder of training applies it.
 
-OpenCV's builds differ in the formats that they turn, so each format is asked with a picture of two pixels.
+OpenCV's builds differ in the formats that they rotate, so each format is tested with an image of two pixels.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ import numpy as np
 ORIENTATION_TAG = 0x0112
 BITS_TAG, FORMAT_TAG = 258, 339
 UNSIGNED, FLOAT = 1, 3
-"""Formats of samples in TIFF."""
+"""Sample formats in TIFF."""
 SHORT = 3
 """TIFF's type of 16-bit numbers."""
 TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*")
 HEAD_BYTES = 1 << 17
-"""A JPEG's EXIF segment is among its first, and at most 64 KB long."""
+"""A JPEG's EXIF segment is among its first segments, and at most 64 KB long."""
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def read_orientation(file: BinaryIO) -> int:
-    """EXIF orientation of an open image file as it will be decoded, 1 to 8; 1 where there is none, or it is ignored."""
+    """EXIF orientation that is applied when an open image file is decoded, 1 to 8; 1 if there is none, or it is
+    ignored."""
     file.seek(0)
     head = file.read(16)
     for kind, (is_kind, find) in _KINDS.items():
@@ -39,7 +40,7 @@ def read_orientation(file: BinaryIO) -> int:
 
 
 def parse_orientation(block: bytes) -> int:
-    """Orientation in a block of TIFF tags; 1 where it has none or is damaged."""
+    """Orientation in a block of TIFF tags; 1 if it has none or is damaged."""
     order = "<" if block[:2] == b"II" else ">"
     try:
         (directory,) = struct.unpack_from(order + "I", block, 4)
@@ -54,7 +55,7 @@ def parse_orientation(block: bytes) -> int:
 
 
 def read_sample_format(file: BinaryIO) -> tuple[int, bool]:
-    """Bits of a sample of an open PNG or TIFF, and whether it is no whole number; (8, False) for other kinds."""
+    """Bits per sample of an open PNG or TIFF, and whether samples are not integers; (8, False) for other kinds."""
     file.seek(0)
     head = file.read(32)
     if head.startswith(PNG_SIGNATURE):
@@ -66,7 +67,7 @@ def read_sample_format(file: BinaryIO) -> tuple[int, bool]:
 
 
 def _first_short(file: BinaryIO, wanted: int, default: int) -> int:
-    """The first number of a tag of a TIFF, which stands elsewhere where there are more than two."""
+    """The first number of a tag of a TIFF; more than two numbers are stored elsewhere."""
     block = _find_tiff(file)
     order = "<" if block[:2] == b"II" else ">"
     try:
@@ -87,7 +88,7 @@ def _first_short(file: BinaryIO, wanted: int, default: int) -> int:
 
 @cache
 def decoder_turns(kind: str) -> bool:
-    """Whether OpenCV follows the orientation in files of a kind: "jpeg", "png", "webp" or "tiff"."""
+    """Whether OpenCV applies the orientation in files of a kind: "jpeg", "png", "webp" or "tiff"."""
     tags = b"MM\x00*" + struct.pack(">IHHHIHHI", 8, 1, ORIENTATION_TAG, 3, 1, 6, 0, 0)
     probe = _PROBES[kind](tags)
     picture = cv2.imdecode(np.frombuffer(probe, np.uint8), cv2.IMREAD_COLOR)
@@ -122,7 +123,7 @@ def _find_webp(file: BinaryIO) -> bytes:
 
 
 def _find_tiff(file: BinaryIO) -> bytes:
-    """The file itself as far as its first directory goes; that may lie behind the pixels."""
+    """The file itself, up to its first directory, which may be after the pixels."""
     file.seek(0)
     start = file.read(8)
     order = "<" if start[:2] == b"II" else ">"
@@ -138,11 +139,11 @@ _KINDS: dict[str, tuple[Callable[[bytes], bool], Callable[[BinaryIO], bytes]]] =
     "webp": (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", _find_webp),
     "tiff": (lambda head: head[:4] in TIFF_SIGNATURES, _find_tiff),
 }
-"""Kind of file to how it begins, and to what finds its block of tags."""
+"""Kind of file -> its first bytes, and a function that finds its block of tags."""
 
 
 def _encode(suffix: str) -> bytes:
-    """A picture of one row and two columns."""
+    """An image of one row and two columns."""
     return cv2.imencode(suffix, np.zeros((1, 2, 3), np.uint8))[1].tobytes()
 
 

@@ -1,6 +1,6 @@
 """Outlines of objects: polygons and run lengths, read by one set of rules, and the pixels that they cover.
 
-No mask of a whole picture is made here: memory follows the object, not the picture.
+No mask of a whole image is made here: memory depends on the object, not on the image.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("pycocotools is needed to read annotations: pip install 'edge-mrcnn[report]'") from error
 
 RunLengths = dict[str, Any]
-"""Compressed RLE as pycocotools has it: `size`, height and width, and `counts`, bytes or text."""
+"""Compressed RLE as in pycocotools: `size`, height and width, and `counts`, bytes or text."""
 
 MIN_VISIBLE_PX = 16
-"""Objects that have fewer pixels than this at the input size, once they are augmented, are not trained on."""
+"""Minimum number of pixels at the input size, after augmentation, for an object to be trained on."""
 FARTHEST = 10.0
-"""How far outside of its picture an outline may reach, in widths and heights of the picture; memory follows it."""
+"""Maximum distance of an outline outside of its image, in widths and heights of the image; memory depends on it."""
 FEW_PARTS = 8
-"""Polygons of an object that are merged one after the other."""
+"""Number of polygons of an object that are merged one after another."""
 LONGEST_RUN_DIGITS = 8
-"""Digits of 5 bits in one run of compressed RLE; 2^40 pixels are more than any picture has."""
+"""Digits of 5 bits in one run of compressed RLE; 2^40 pixels are more than any image has."""
 
 
 class BrokenOutlineError(ValueError):
-    """An outline with numbers that cannot be true."""
+    """An outline with impossible numbers."""
 
 
 class SizeError(ValueError):
-    """Run lengths of a picture of another size."""
+    """Run lengths of an image of another size."""
 
     def __init__(self, size_hw: tuple[int, int], expected_hw: tuple[int, int]) -> None:
         """State both sizes."""
@@ -47,10 +47,10 @@ class SizeError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The mask of an object, cut out of its picture."""
+    """The mask of an object, cropped from its image."""
 
     x: int
-    """Column of its left edge, in pixels of the picture."""
+    """Column of its left edge, in pixels of the image."""
     y: int
     """Row of its upper edge."""
     mask: NDArray[np.uint8]
@@ -64,9 +64,9 @@ class Polygons:
     corners: list[NDArray[np.float64]]
     """(2 K,) each: x0 y0 x1 y1 ..."""
     is_plain: bool
-    """Whether they were written as COCO has them."""
+    """Whether they are in COCO's format."""
     is_scaled: bool
-    """Whether they were shares of the picture's sides."""
+    """Whether they are shares of the image's sides."""
 
 
 def list_polygons(segmentation: Any) -> list[list[Any]]:
@@ -75,7 +75,7 @@ def list_polygons(segmentation: Any) -> list[list[Any]]:
     COCO has a list of such lists. Tools also write one flat list, lists of [x, y], and further levels around them.
 
     Raises:
-        BrokenOutlineError: If something in it is neither a list nor a number.
+        BrokenOutlineError: If an element is neither a list nor a number.
     """
     if not isinstance(segmentation, (list, tuple)):
         raise BrokenOutlineError(f"expected a list of polygons, got {type(segmentation).__name__}")
@@ -93,7 +93,7 @@ def list_polygons(segmentation: Any) -> list[list[Any]]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether this is a number, or text that reads as one."""
+    """Whether this is a number, or text that parses as one."""
     if isinstance(value, str):
         try:
             float(value)
@@ -104,7 +104,7 @@ def is_number(value: Any) -> bool:
 
 
 def _point_of(node: Any) -> Sequence[Any] | None:
-    """The x and y of [x, y], or of [[x, y]] as OpenCV's contours have them; None for anything else."""
+    """The x and y of [x, y], or of [[x, y]] as in OpenCV's contours; None for anything else."""
     if not isinstance(node, (list, tuple)):
         return None
     if len(node) == 1:
@@ -114,7 +114,7 @@ def _point_of(node: Any) -> Sequence[Any] | None:
 
 
 def is_plain(segmentation: Any) -> bool:
-    """Whether polygons are written as COCO has them: a list of lists of numbers, not of points or texts."""
+    """Whether polygons are in COCO's format: a list of lists of numbers, not of points or texts."""
     if not isinstance(segmentation, list):
         return False
     for polygon in segmentation:
@@ -125,21 +125,21 @@ def is_plain(segmentation: Any) -> bool:
 
 
 def check_polygons(polygons: Sequence[Sequence[Any]], size_hw: tuple[int, int]) -> list[NDArray[np.float64]]:
-    """Polygons of three corners or more, each (2 K,) in pixels; those of fewer are left out.
+    """Polygons with at least three corners, each (2 K,) in pixels; those with fewer are left out.
 
     Raises:
-        BrokenOutlineError: If a number is not finite or far outside of the picture, or there is an odd count.
+        BrokenOutlineError: If a number is not finite or far outside of the image, or the number of coordinates is odd.
     """
     checked = []
     for polygon in polygons:
         if len(polygon) % 2:
-            raise BrokenOutlineError(f"a polygon has an odd count of numbers, {len(polygon)}")
+            raise BrokenOutlineError(f"a polygon has an odd number of coordinates: {len(polygon)}")
         if len(polygon) < 6:
             continue
         try:
             values = np.array(polygon, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise BrokenOutlineError("a polygon has something in it that is no number") from error
+            raise BrokenOutlineError("a polygon contains a value that is not a number") from error
         _check_reach(values, size_hw)
         checked.append(values)
     return checked
@@ -159,12 +159,12 @@ def understand_polygons(segmentation: Any, size_hw: tuple[int, int], in_shares: 
     """The polygons of an annotation, however they are nested.
 
     Args:
-        segmentation: Of an annotation.
-        size_hw: Of its picture.
+        segmentation: Segmentation of an annotation.
+        size_hw: Size of its image.
         in_shares: Coordinates in [0, 1] are shares of width and height.
 
     Raises:
-        BrokenOutlineError: If a number of it cannot be true.
+        BrokenOutlineError: If a number is impossible.
     """
     plain = is_plain(segmentation)
     corners = check_polygons(segmentation if plain else list_polygons(segmentation), size_hw)
@@ -187,7 +187,7 @@ def compress_polygons(polygons: Sequence[NDArray[np.float64]], size_hw: tuple[in
 def _merge(parts: Sequence[RunLengths]) -> RunLengths:
     """The union of outlines.
 
-    `rle.merge` goes through all runs so far for each part, so thousands of parts are merged in halves.
+    `rle.merge` processes all runs so far for each part, so thousands of parts are merged in halves.
     """
     if len(parts) > FEW_PARTS:
         middle = len(parts) // 2
@@ -197,10 +197,10 @@ def _merge(parts: Sequence[RunLengths]) -> RunLengths:
 
 
 def compress_runs(segmentation: RunLengths, size_hw: tuple[int, int]) -> RunLengths:
-    """Compressed or uncompressed RLE as compressed RLE, after a look at whether it fills the picture.
+    """Compressed or uncompressed RLE as compressed RLE, after a check that it fills the image.
 
     Raises:
-        SizeError: If it is of a picture of another size.
+        SizeError: If it belongs to an image of another size.
         BrokenOutlineError: If the runs do not add up to its pixels.
         KeyError: If it has no size or no counts.
     """
@@ -221,7 +221,7 @@ def read_counts(code: str | bytes) -> NDArray[np.int64]:
     """The run lengths of compressed RLE: background first, down the columns.
 
     Raises:
-        BrokenOutlineError: If it is no such code.
+        BrokenOutlineError: If it is not valid.
 
     Source: pycocotools/maskApi.c, `rleFrString`: digits of 5 bits, the lowest first, with 32 for "goes on" and the sign
     in the last one; from the fourth run on, the difference to the run two before it.
@@ -229,12 +229,12 @@ def read_counts(code: str | bytes) -> NDArray[np.int64]:
     data = code.encode() if isinstance(code, str) else bytes(code)
     digits = np.frombuffer(data, np.uint8).astype(np.int64) - 48
     if not digits.size or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
-        raise BrokenOutlineError("its counts are no compressed run lengths")
+        raise BrokenOutlineError("its counts are not valid compressed run lengths")
     last = np.flatnonzero(~digits & 32)
     first = np.concatenate([[0], last[:-1] + 1])
     lengths = last - first + 1
     if lengths.max() > LONGEST_RUN_DIGITS:
-        raise BrokenOutlineError("its counts have a run that is longer than any picture")
+        raise BrokenOutlineError("its counts have a run that is longer than any image")
     place = np.arange(digits.size) - np.repeat(first, lengths)
     values = np.add.reduceat((digits & 31) << (5 * place), first)
     is_negative = digits[last] & 16 > 0
@@ -246,11 +246,11 @@ def read_counts(code: str | bytes) -> NDArray[np.int64]:
 
 
 def cut_mask(outline: RunLengths, step: int = 1) -> Part:
-    """The mask of a compressed RLE within its box; of no pixels where there is nothing.
+    """The mask of a compressed RLE within its box; without pixels if it is empty.
 
     Args:
-        outline: Of an object.
-        step: Take one pixel of so many in each direction; the part is one of a picture that is so much smaller.
+        outline: Outline of an object.
+        step: Use only every so many pixels in each direction, as in an image that is so much smaller.
     """
     height = int(outline["size"][0])
     ends = np.cumsum(read_counts(outline["counts"]))
@@ -265,7 +265,7 @@ def cut_mask(outline: RunLengths, step: int = 1) -> Part:
     columns, rows = np.divmod(starts, height)
     last_columns, last_rows = np.divmod(stops - 1, height)
     top, bottom = int(rows.min()), int(last_rows.max()) + 1
-    if (columns != last_columns).any():  # a run goes on at the top of the next column
+    if (columns != last_columns).any():  # the run continues at the top of the next column
         top, bottom = 0, height
     part_height = bottom - top
     edges = np.zeros(part_height * (right - left) + 1, np.int8)
@@ -279,9 +279,9 @@ def cut_mask(outline: RunLengths, step: int = 1) -> Part:
 def _thin_out(
     starts: NDArray[np.int64], stops: NDArray[np.int64], height: int, step: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Runs down the columns of a picture of which one column and one row of `step` is kept, and its height.
+    """Runs down the columns of an image, of which only every `step`-th column and row are used, and its height.
 
-    No pixel is made for it, so that time and memory follow the runs and what is kept.
+    No pixel is computed for it, so that time and memory depend on the runs and the used pixels.
     """
     first_columns, last_columns = starts // height, (stops - 1) // height
     spans = last_columns - first_columns + 1
@@ -301,6 +301,6 @@ def _thin_out(
 
 
 def paste_part(canvas: NDArray[np.uint8], part: Part) -> None:
-    """Lay a mask onto a larger one (H, W), in place."""
+    """Copy a mask onto a larger one (H, W), in place."""
     height, width = part.mask.shape
     canvas[part.y : part.y + height, part.x : part.x + width] |= part.mask

@@ -1,4 +1,4 @@
-"""What only all records of a split together can tell: how boxes and areas are meant, copies, and categories."""
+"""Checks on all records of a split together: the format of boxes and areas, copies, and categories."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from edge_mrcnn.data.faults import Place
 from edge_mrcnn.data.records import TOLERANCE_PX, Instance, Records
 
 MIN_BOX_IOU = 0.5
-"""A box that overlaps its outline's box less than this is not its box."""
+"""A box whose IoU with its outline's box is below this does not fit."""
 MIN_OFF = 5
-"""Of so many boxes that are not those of their outlines a rule can be seen."""
+"""Minimum number of boxes that do not fit their outlines, to see a pattern."""
 SURE_BOX_IOU = 0.8
-"""Boxes that overlap their outlines' boxes so much on average are read rightly."""
+"""Mean IoU with their outlines' boxes from which boxes are read correctly."""
 AREA_RATIO = 2.0
-"""An area that is so many times the outline's, or the outline's so many times it, is not its area."""
+"""Ratio of annotated to actual area, or the reverse, from which an area does not fit."""
 AREA_SLACK_PX = 16
-"""Areas may differ by so many pixels, whatever their ratio: small outlines are drawn coarsely."""
+"""Areas may differ by this many pixels at any ratio: small outlines are drawn coarsely."""
 LARGE_PART = 0.2
-"""Share of a category's objects that are crowds from which on that is told."""
+"""Share of crowds among a category's objects from which it is reported."""
 BACKGROUND_NAMES = frozenset({"_background_", "__background__", "__ignore__", "_ignore_"})
-"""Categories of labelme and others that are no objects."""
+"""Categories of labelme and others that are not objects."""
 
 Box = Sequence[float]
 
 
-def settle(records: Records, *, is_training: bool) -> Records:
-    """Mend boxes and areas that are meant otherwise than they are written, and leave out idle categories.
+def clean_records(records: Records, *, is_training: bool) -> Records:
+    """Correct boxes and areas in another format, and remove unused categories.
 
     Args:
-        records: Of a split; faults are added to it.
-        is_training: Leave out every category without an object; else only those that cannot have one.
+        records: Records of a split; faults are added to it.
+        is_training: Remove every category without objects; else only those that cannot have any.
     """
     if _has_corner_boxes(records):
         _read_corners(records)
@@ -48,7 +48,7 @@ def settle(records: Records, *, is_training: bool) -> Records:
 
 
 def _has_corner_boxes(records: Records) -> bool:
-    """Whether boxes are x0 y0 x1 y1: read so, they lie around their outlines, and as they should be, they do not."""
+    """Whether boxes are x0 y0 x1 y1: read in this way they fit their outlines, and as xywh they do not."""
     as_written = as_corners = count = 0.0
     for instance in records.instances:
         if instance.is_outlined and not instance.iscrowd:
@@ -70,7 +70,7 @@ def _read_corners(records: Records) -> None:
 
 
 def _are_elsewhere(records: Records) -> bool:
-    """Whether most boxes are not those of their outlines: centres for corners, another scale, x and y swapped."""
+    """Whether most boxes do not fit their outlines: centres for corners, another scale, x and y swapped."""
     off = count = 0
     for instance in records.instances:
         if instance.is_outlined and not instance.iscrowd:
@@ -95,7 +95,7 @@ def from_corners(box: Box) -> list[float]:
 
 
 def box_iou(one: Box, other: Box) -> float:
-    """Intersection over union of two xywh boxes; 0 where one has no area."""
+    """IoU of two xywh boxes; 0 if one has no area."""
     x, y, width, height = one
     other_x, other_y, other_width, other_height = other
     common_width = min(x + width, other_x + other_width) - max(x, other_x)
@@ -125,7 +125,7 @@ def _note_boxes(records: Records) -> None:
 
 
 def leaves_image(box: Box, image: CocoImage) -> bool:
-    """Whether an xywh box reaches out of its picture by more than rounding does."""
+    """Whether an xywh box extends outside of its image by more than rounding."""
     x, y, width, height = box
     beyond = max(-x, -y, x + width - image.width, y + height - image.height)
     return beyond > TOLERANCE_PX
@@ -172,7 +172,7 @@ def _note_crowds(records: Records) -> None:
 
 
 def _leave_out(records: Records, is_training: bool) -> Records:
-    """The records without categories that have no object, as long as any has one."""
+    """The records without categories that have no object, unless none has any."""
     counts = count_objects(records.instances)
     kept = {}
     for number, name in records.categories.items():
@@ -189,5 +189,5 @@ def _leave_out(records: Records, is_training: bool) -> Records:
 
 
 def count_objects(instances: Sequence[Instance]) -> Counter[int]:
-    """Category id to number of objects; crowds are none."""
+    """Category id -> number of objects, without crowds."""
     return Counter(instance.category_id for instance in instances if not instance.iscrowd)

@@ -1,6 +1,6 @@
-"""The records of a split, read by one set of rules: what can be understood is, and what is wrong is noted.
+"""The records of a split, read by one set of rules; faults are noted.
 
-Whether all of it together is plausible is asked in `plausibility`, and the pictures are looked at in `files`.
+`plausibility` checks all records together, and `files` checks the images.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from edge_mrcnn.data.outlines import (
 from runtimes.errors import one_line
 
 TOLERANCE_PX = 1.0
-"""Boxes and outlines may leave the image by rounding."""
+"""Boxes and outlines may extend outside the image by rounding."""
 BROKEN = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
-"""What a record raises that is not what it should be."""
+"""Exceptions that a malformed record can cause."""
 
 Fault = tuple[str, Place]
 
@@ -46,14 +46,14 @@ class Instance:
     image_id: int
     category_id: int
     area: int
-    """Pixels of its mask; of its box where there is no outline."""
+    """Pixels of its mask, or of its box if there is no outline."""
     box_xywh: tuple[float, ...]
-    """Of its mask, in pixels; its box where there is no outline."""
+    """Bounding box of its mask in pixels, or its annotated box if there is no outline."""
     iscrowd: bool
     row: int
-    """Its place in the file's list of annotations."""
+    """Its position in the file's list of annotations."""
     annotation: Annotation = field(repr=False)
-    """As `CocoData` has it."""
+    """The annotation as `CocoData` has it."""
 
     @property
     def is_outlined(self) -> bool:
@@ -63,7 +63,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Records:
-    """A split as far as it can be read, and what is wrong with it."""
+    """The readable part of a split, and its faults."""
 
     split: str
     layout: str
@@ -72,7 +72,7 @@ class Records:
     categories: dict[int, str]
     instances: list[Instance]
     annotations: list[Annotation]
-    """As they are in the file."""
+    """The annotations as in the file."""
     faults: list[Fault] = field(repr=False)
 
     def place(self, image_id: int | None, object_id: Any = None, detail: str = "") -> Place:
@@ -82,15 +82,15 @@ class Records:
 
     @cached_property
     def by_row(self) -> dict[int, Instance]:
-        """Row of an annotation to its object; rows without a usable one are absent."""
+        """Row of an annotation -> its object; rows without a usable object are absent."""
         return {instance.row: instance for instance in self.instances}
 
     def note(self, name: str, image_id: int | None, object_id: Any = None, detail: str = "") -> None:
-        """Note a fault."""
+        """Record a fault."""
         self.faults.append((name, self.place(image_id, object_id, detail)))
 
     def to_data(self) -> CocoData:
-        """The data set that everything else works with."""
+        """The data set for training and evaluation."""
         by_image: dict[int, list[Annotation]] = {}
         for instance in self.instances:
             by_image.setdefault(instance.image_id, []).append(instance.annotation)
@@ -100,12 +100,12 @@ class Records:
 
 
 def read_records(source: SplitSource, split: str, *, learn_crowds: bool = False) -> Records:
-    """Read a split and note what is wrong with its records.
+    """Read a split and record the faults of its records.
 
     Args:
-        source: As its layout found it.
+        source: Location, from its layout.
         split: Its name, for messages.
-        learn_crowds: Take crowd regions as single objects.
+        learn_crowds: Treat crowd regions as single objects.
 
     Raises:
         DataError: If there are no records at all.
@@ -135,7 +135,7 @@ def _read_images(rows: list[Any], finder: FileFinder, split: str, faults: list[F
             faults.append(("other-file-name", Place(split, number, name, detail=f"is {path}")))
         if size is None:
             size = read_shown_size(path)
-            detail = "it has no width and height, and its file cannot be read" if size is None else ""
+            detail = "no width and height, and the file cannot be read" if size is None else ""
             faults.append(("no-size" if size else "malformed-image", Place(split, number, path.name, detail=detail)))
         if size is None:
             continue
@@ -148,20 +148,20 @@ def _read_images(rows: list[Any], finder: FileFinder, split: str, faults: list[F
 
 
 def _text(value: Any) -> str:
-    """A file name; null is none."""
+    """A file name; null means none."""
     if not isinstance(value, str):
         raise ValueError(f"its file_name is {value!r}, no text")
     return value
 
 
 def _area_of(raw: Any) -> float:
-    """The area that an annotation states, 0 where that is no number: it is taken from the outline then."""
+    """The annotated area, 0 if it is not a number: then it is taken from the outline."""
     area = raw.get("area") or 0
     return float(area) if is_number(area) else 0.0
 
 
 def _annotated_size(record: dict[str, Any]) -> tuple[int, int] | None:
-    """Height and width; None where they are not given, or are zero as some tools write them."""
+    """Height and width; None if they are not given, or are zero as some tools write them."""
     height, width = (int(record.get(key) or 0) for key in ("height", "width"))
     if height < 0 or width < 0:
         raise ValueError(f"{width} x {height} pixels")
@@ -185,10 +185,11 @@ def _read_categories(rows: list[Any], split: str, faults: list[Fault]) -> dict[i
 
 
 def _swap_sizes(rows: list[Any], images: dict[int, CocoImage], split: str, faults: list[Fault]) -> dict[int, CocoImage]:
-    """Images of which width and height are those of the stored file, and the outlines those of the picture as shown.
+    """Images whose width and height are those without EXIF rotation, while the outlines are those with it.
 
-    An outline, or a box without one, that leaves its picture, but not with both sides exchanged, is the sign; the file
-    must be so, too. Once there is a sign, all files of the split are asked: the outlines of some fit both ways.
+    The sign is an outline, or a box without one, that extends outside its image, but not with both sides exchanged; the
+    file's orientation must confirm it. After one sign, all files of the split are checked, because some outlines fit
+    both ways.
     """
     if not any(_fits_only_swapped(row, images) for row in rows):
         return {}
@@ -214,12 +215,12 @@ def _fits_only_swapped(row: Any, images: dict[int, CocoImage]) -> bool:
         right, bottom = _farthest_corner(segmentation, row.get("bbox"))
         is_outside = right > image.width + TOLERANCE_PX or bottom > image.height + TOLERANCE_PX
         return bool(is_outside and right <= image.height + TOLERANCE_PX and bottom <= image.width + TOLERANCE_PX)
-    except BROKEN:  # lists of points, texts and the like are understood later
+    except BROKEN:  # lists of points, texts and other forms are handled later
         return False
 
 
 def _farthest_corner(polygons: Any, box_xywh: Any) -> tuple[float, float]:
-    """The largest x and y of an object: of its polygons, or of its box where it has none."""
+    """The largest x and y of an object: of its polygons, or of its box if it has none."""
     if not polygons:
         x, y, width, height = box_xywh
         return x + width, y + height
@@ -242,7 +243,7 @@ def _read_instances(records: Records, learn_crowds: bool) -> None:
 
 
 def are_shares(rows: list[Any]) -> bool:
-    """Whether most outlines have coordinates in [0, 1] only, which in pixels would be nothing."""
+    """Whether most outlines have only coordinates in [0, 1], which in pixels would be empty."""
     outlines = shares = 0
     for row in rows:
         try:
@@ -259,7 +260,7 @@ def are_shares(rows: list[Any]) -> bool:
 def _read_instance(
     records: Records, raw: Any, number: Any, row: int, learn_crowds: bool, in_shares: bool
 ) -> Instance | None:
-    """The object of one annotation, or None where it has none that can be used."""
+    """The object of one annotation; None if it has none that can be used."""
     try:
         image_id, category_id = int(raw["image_id"]), int(raw["category_id"])
         box = _read_box(raw.get("bbox"))
@@ -311,7 +312,7 @@ def _read_box(box: Any) -> tuple[float, ...] | None:
 
 
 def _has_area(box: tuple[float, ...], image: CocoImage) -> bool:
-    """Whether a box is finite, has sides, and lies where its picture could be."""
+    """Whether a box is finite, has positive sides, and is near its image."""
     if not all(map(math.isfinite, box)):
         return False
     x, y, width, height = box
@@ -323,7 +324,7 @@ def _has_area(box: tuple[float, ...], image: CocoImage) -> bool:
 def _read_outline(
     records: Records, segmentation: Any, image: CocoImage, number: Any, in_shares: bool
 ) -> tuple[str, RunLengths | None, str]:
-    """The fault that makes an outline useless or "", the outline or None, and a detail."""
+    """The fault that makes an outline unusable or "", the outline or None, and a detail."""
     if not segmentation:
         return "no-outline", None, ""
     size = (image.height, image.width)
@@ -336,7 +337,7 @@ def _read_outline(
             outline = compress_polygons(polygons.corners, size)
     except BrokenOutlineError as error:
         return "broken-outline", None, str(error)
-    except Exception as error:  # pycocotools raises whatever it meets
+    except Exception as error:  # pycocotools raises many types of exceptions
         return "malformed-object", None, _reason(error)
     if outline is None:
         return "empty-outline", None, ""

@@ -1,7 +1,7 @@
-"""What a training step is told of the objects in one view: boxes, labels, and masks that are packed.
+"""Targets of a training step for one view: boxes, labels, and packed masks.
 
-A dense (N, H, W) mask array of a crowded scene is gigabytes. Only the pixels inside of each box are kept here, one box
-after another; a step unpacks the few masks that it samples.
+A dense (N, H, W) mask array of a crowded scene takes gigabytes. Here only the pixels inside each box are kept, box
+after box; a step unpacks the few masks that it samples.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor
 from edge_mrcnn.data.outlines import MIN_VISIBLE_PX, Part
 
 Target = dict[str, Tensor]
-"""`boxes` (N, 4) float32 xyxy in pixels of the view, at whole pixels; `labels` (N,) int64 from 1; `masks` (P,)
-uint8 of 0 and 1: the pixels of each box, row by row, one box after another; `has_mask` (N,) bool: false for an object
-of which only the box is known, whose pixels are all 1 and train no mask."""
+"""`boxes` (N, 4) float32 xyxy in pixels of the view, at whole pixels; `labels` (N,) int64 from 1; `masks` (P,) uint8 of
+0 and 1: the pixels of each box, row by row, box after box; `has_mask` (N,) bool: false for an object with only a box,
+whose pixels are all 1 and which trains no mask."""
 
 
 def make_target(parts: Sequence[Part], labels: np.ndarray, has_mask: np.ndarray | None = None) -> Target:
@@ -26,7 +26,7 @@ def make_target(parts: Sequence[Part], labels: np.ndarray, has_mask: np.ndarray 
     Args:
         parts: N masks.
         labels: (N,) int64.
-        has_mask: (N,) bool, false where a mask is only its box; all true if None.
+        has_mask: (N,) bool, false for a mask that is only the box; all true if None.
     """
     outlined = np.ones(len(parts), bool) if has_mask is None else has_mask
     boxes, pixels, kept = [], [], []
@@ -48,7 +48,7 @@ def make_target(parts: Sequence[Part], labels: np.ndarray, has_mask: np.ndarray 
 
 
 def trim(part: Part) -> Part:
-    """A mask without empty rows and columns around it; it covers something."""
+    """A non-empty mask without empty rows and columns around it."""
     rows = np.flatnonzero(part.mask.any(axis=1))
     columns = np.flatnonzero(part.mask.any(axis=0))
     top, bottom = int(rows[0]), int(rows[-1]) + 1
@@ -60,9 +60,9 @@ def unpack_masks(target: Target, rows: Tensor, size_hw: tuple[int, int]) -> Tens
     """Dense masks (K, H, W) uint8 of some objects of a view.
 
     Args:
-        target: Of `make_target`, or with dense `masks` (N, H, W) as torchvision has them.
-        rows: (K,) int64, which objects; one may be asked for several times.
-        size_hw: Of the view, in pixels.
+        target: Target of `make_target`, or with dense `masks` (N, H, W) as in torchvision.
+        rows: (K,) int64, indices of objects; may contain duplicates.
+        size_hw: Size of the view, in pixels.
     """
     packed = target["masks"]
     if packed.ndim == 3:
@@ -72,7 +72,7 @@ def unpack_masks(target: Target, rows: Tensor, size_hw: tuple[int, int]) -> Tens
     boxes = target["boxes"].long()
     left, top, right, bottom = boxes.unbind(1)
     areas = (right - left) * (bottom - top)
-    starts = areas.cumsum(0) - areas  # of each mask in the packed pixels
+    starts = areas.cumsum(0) - areas  # start of each mask in the packed pixels
 
     left, top, right, bottom = boxes[rows, :, None, None].unbind(1)  # (K, 1, 1) each
     height, width = size_hw

@@ -1,4 +1,4 @@
-"""A data set written as COCO: what was read and mended, without what could not be read."""
+"""Writing of data sets as COCO: the corrected records, without unusable ones."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.data.files import hash_file
 from edge_mrcnn.data.loading import find_source, has_split, refuse_errors, tell_mended
 from edge_mrcnn.data.outlines import understand_polygons
-from edge_mrcnn.data.plausibility import settle
+from edge_mrcnn.data.plausibility import clean_records
 from edge_mrcnn.data.records import Instance, Records, are_shares, read_records
 from runtimes.errors import DataError, MissingFileError, UsageError
 from runtimes.progress import Progress, silent
 
 SPLITS = ("train", "val", "test")
 NOT_MENDABLE = ("duplicate-image-id", "duplicate-category-id")
-"""Faults after which nobody knows which object belongs to what."""
+"""Faults that make it unclear which object belongs to which image or category."""
 
 
 @dataclass(frozen=True)
@@ -33,25 +33,25 @@ class Written:
     images: int
     objects: int
     removed: int
-    """Annotations that could not be used."""
+    """Number of annotations that could not be used."""
 
 
 def convert(
     source: str | Path, target: str | Path, *, learn_crowds: bool = False, progress: Progress = silent
 ) -> list[Written]:
-    """Write every split of a data set as COCO JSON, with its pictures beside it.
+    """Write every split of a data set as COCO JSON, with an image folder.
 
-    Pictures are linked where the file system can, which costs no space, and copied elsewhere.
+    Images are hard-linked if the file system supports it, which takes no space, and copied otherwise.
 
     Args:
-        source: Anything that `load` reads.
-        target: Folder that is not there yet, or empty.
+        source: Any path that `load` reads.
+        target: New or empty folder.
         learn_crowds: Write crowd regions as single objects.
-        progress: Told after each picture.
+        progress: Called after each image.
 
     Raises:
-        UsageError: If the folder has something in it.
-        MissingFileError: If there is no such data set, or a picture is missing.
+        UsageError: If the folder is not empty.
+        MissingFileError: If there is no such data set, or an image is missing.
         DataError: If the data has a fault that must be fixed.
     """
     target = Path(target)
@@ -61,7 +61,7 @@ def convert(
     splits = []
     for name in names:
         found = find_source(source, name)
-        records = settle(read_records(found, name, learn_crowds=learn_crowds), is_training=False)
+        records = clean_records(read_records(found, name, learn_crowds=learn_crowds), is_training=False)
         refuse_errors(found.path, records.faults)
         tell_mended(found.path, records.faults)
         splits.append(records)
@@ -74,7 +74,7 @@ def _write_split(records: Records, target: Path, progress: Progress) -> Written:
     names: dict[int, str] = {}
     for image in records.images.values():
         if not image.path.is_file():
-            raise MissingFileError(f"{image.path}: no such picture, though {records.path} lists it")
+            raise MissingFileError(f"{image.path}: image not found, but {records.path} lists it")
         names[image.id] = free_name(image.path, set(names.values()))
         _link(image.path, folder / names[image.id])
         progress(f"pictures of {records.split}", len(names), len(records.images))
@@ -83,7 +83,7 @@ def _write_split(records: Records, target: Path, progress: Progress) -> Written:
 
 
 def free_name(path: Path, taken: set[str]) -> str:
-    """The name of a file, with the folders around it in front as long as another file has it."""
+    """The name of a file, with its parent folders in front as long as another file has the same name."""
     parts = list(path.parts)
     name = parts.pop()
     while name in taken and parts:
@@ -101,21 +101,21 @@ def _link(source: Path, target: Path) -> None:
 
 
 def fix(records: Records, path: Path) -> Written:
-    """Write what was read and mended of a split to a file of its own.
+    """Write the corrected records of a split to a new file.
 
     Args:
-        records: Settled ones.
-        path: JSON that is not there yet; names of pictures are relative to its folder.
+        records: Cleaned records.
+        path: New JSON file; names of images are relative to its folder.
 
     Raises:
-        UsageError: If the file is there.
-        DataError: If image or category ids stand for two things.
+        UsageError: If the file exists.
+        DataError: If image or category ids are used twice.
     """
     if path.exists():
-        raise UsageError(f"--fix {path}: it is there already; name a new file")
+        raise UsageError(f"--fix {path}: this file exists already; expected a new one")
     for name, place in records.faults:
         if name in NOT_MENDABLE:
-            raise DataError(f"--fix: {place}: an id that stands for two things cannot be mended; number them anew")
+            raise DataError(f"--fix: {place}: an id that is used twice cannot be fixed; renumber them")
     folder = path.absolute().parent
     return write_records(records, path, lambda image: os.path.relpath(image.path.absolute(), folder))
 
@@ -124,9 +124,9 @@ def write_records(records: Records, path: Path, name_of: Callable[[CocoImage], s
     """Write a split as COCO JSON.
 
     Args:
-        records: Settled ones.
-        path: Where to.
-        name_of: Gives `file_name`.
+        records: Cleaned records.
+        path: Output file.
+        name_of: Returns `file_name`.
     """
     images = [
         {"id": image.id, "file_name": name_of(image), "width": image.width, "height": image.height}
@@ -140,7 +140,7 @@ def write_records(records: Records, path: Path, name_of: Callable[[CocoImage], s
 
 
 def write_data(data: CocoData, path: Path) -> None:
-    """Write a data set as it is in memory as COCO JSON; names of pictures are relative to the file's folder."""
+    """Write a data set from memory as COCO JSON; names of images are relative to the file's folder."""
     folder = path.absolute().parent
     images = []
     annotations = []
@@ -156,7 +156,7 @@ def write_data(data: CocoData, path: Path) -> None:
 
 
 def _plain_runs(outline: dict[str, Any] | None) -> Any:
-    """Compressed run lengths as JSON can hold them; an empty list for an object without an outline."""
+    """Compressed run lengths in a form for JSON; an empty list for an object without an outline."""
     if outline is None:
         return []
     counts = outline["counts"]
@@ -164,7 +164,7 @@ def _plain_runs(outline: dict[str, Any] | None) -> Any:
 
 
 def annotation_rows(records: Records) -> list[dict[str, Any]]:
-    """COCO's annotations, with polygons where there were polygons, and ids that are given once."""
+    """COCO's annotations, with polygons as polygons, and unique ids."""
     ids = Counter(instance.annotation["id"] for instance in records.instances)
     is_numbered = all(count == 1 and number > 0 for number, count in ids.items())
     in_shares = are_shares(records.annotations)

@@ -1,4 +1,4 @@
-"""Every fault of a data set, before a long training ends in a surprise."""
+"""A check of a data set for faults before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Histograms of a data set as inline SVG, every split in its colour."""
+"""Histograms of a data set as inline SVG, with a colour for each split."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from edge_mrcnn.report.drawing import WIDTH, Scale, drawing, level_line, tag, te
 SIZE_EDGES = (0, 8, 16, 32, 64, 128, 256, math.inf)
 """Sides of objects at the input size, in pixels."""
 COUNT_EDGES = (0, 1, 2, 3, 5, 9, 17, 33, math.inf)
-"""Objects in an image."""
+"""Numbers of objects per image."""
 MOST_CLASSES = 30
 BAR_HEIGHT = 10
 
 
 def class_chart(summaries: Sequence[SplitSummary]) -> str:
-    """Objects of each class, the most frequent of the first split first, on a logarithmic axis."""
+    """Objects of each class on a logarithmic axis, the most frequent of the first split first."""
     names = _class_names(summaries)[:MOST_CLASSES]
     longest = max(map(len, names), default=0)
     left = 14 + min(150, 6 * longest)
@@ -47,7 +47,7 @@ def _class_names(summaries: Sequence[SplitSummary]) -> list[str]:
 
 
 def _most_objects(summaries: Sequence[SplitSummary]) -> int:
-    """Of one class in one split, at least 1."""
+    """Number of objects of one class in one split, at least 1."""
     most = 1
     for summary in summaries:
         most = max([most, *summary.classes.values()])
@@ -65,7 +65,7 @@ def size_chart(summaries: Sequence[SplitSummary]) -> str:
 
 
 def crowding_chart(summaries: Sequence[SplitSummary]) -> str:
-    """Share of images with so many objects."""
+    """Share of images with each number of objects."""
     labels = [_count_label(low, high) for low, high in pairwise(COUNT_EDGES)]
     shares = []
     for summary in summaries:
@@ -82,7 +82,7 @@ def _bar(x: float, y: float, width: float, count: int, number: int) -> list[str]
 
 
 def _shares(edges: Sequence[float], values: Sequence[tuple[float, int]]) -> list[float]:
-    """Percent of the weight of `values` in each range [low, high); the first and the last take what is outside."""
+    """Percent of the weight of `values` in each range [low, high); the first and the last include everything beyond."""
     inner = edges[1:-1]
     bins = [0] * (len(edges) - 1)
     for value, weight in values:
@@ -92,7 +92,7 @@ def _shares(edges: Sequence[float], values: Sequence[tuple[float, int]]) -> list
 
 
 def _columns(labels: Sequence[str], shares: Sequence[Sequence[float]], title: str, unit: str) -> str:
-    """Columns side by side: under each label one for each row of `shares`, in percent."""
+    """Grouped columns: for each label one column per row of `shares`, in percent."""
     left, right, top, bottom = 34, WIDTH - 4, 20, 170
     highest = 0.0
     for row in shares:

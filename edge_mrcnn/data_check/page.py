@@ -1,4 +1,4 @@
-"""A check as one HTML page that needs no other file and no script."""
+"""The result as one self-contained HTML page without scripts."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("jinja2 is needed to write the page: pip install 'edge-mrcnn[report]'") from error
 
 CARDS = 12
-"""Pictures of each split on the contact sheet."""
+"""Number of images of each split on the contact sheet."""
 FAULT_CARDS = 8
 LISTED = 200
-"""Places of a finding on the page; the JSON has all."""
+"""Maximum number of places of a finding on the page; the JSON has all."""
 
 
 def to_html(check: DataCheck) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of a data set with their objects drawn: a sample of all, and those with a fault."""
+"""Images of a data set with their objects drawn: a sample of all, and those with faults."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from runtimes.errors import EdgeError
 from runtimes.preprocess import read_image
 
 MOST_DRAWN = 1000
-"""Objects that are drawn in one picture, at most."""
+"""Maximum number of objects drawn in one image."""
 CARD_SIZE = (320, 240)
-"""Width and height of a picture on the sheet in pixels, at most."""
+"""Maximum width and height of an image on the sheet, in pixels."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A picture on the sheet."""
+    """An image on the sheet."""
 
     split: str
     caption: str
@@ -35,7 +35,7 @@ class Card:
 
 
 def sample_cards(records: Records, count: int) -> list[Card]:
-    """Images at even steps through those with objects; unreadable ones are passed over."""
+    """Images at even steps through those with objects; unreadable ones are skipped."""
     rows = _rows_by_image(records)
     ids = sorted(rows)
     steps = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)
@@ -49,7 +49,7 @@ def sample_cards(records: Records, count: int) -> list[Card]:
 
 
 def fault_cards(records: Sequence[Records], findings: Sequence[Finding], count: int) -> list[Card]:
-    """Objects with a fault alone in their pictures, one of each kind of fault first."""
+    """Objects with a fault, alone in their images, one of each kind of fault first."""
     owners = {owner.split: owner for owner in records}
     rows = {owner.split: _rows_by_number(owner) for owner in records}
     cards: list[Card] = []
@@ -68,7 +68,7 @@ def fault_cards(records: Sequence[Records], findings: Sequence[Finding], count: 
 
 
 def _in_turns(findings: Sequence[Finding], count: int) -> Iterator[tuple[Fault, Place]]:
-    """The first place of each finding that is no note, then the second of each, up to so many of each."""
+    """The first place of each finding that is not a note, then the second of each, up to a maximum per finding."""
     serious = [finding for finding in findings if finding.fault.severity != "note"]
     for turn in range(count):
         for finding in serious:
@@ -77,7 +77,7 @@ def _in_turns(findings: Sequence[Finding], count: int) -> Iterator[tuple[Fault, 
 
 
 def draw_card(records: Records, image: CocoImage, rows: Sequence[int], note: str = "") -> Card | None:
-    """A picture with the objects of some annotations, or None if it cannot be read."""
+    """An image with the objects of some annotations; None if it cannot be read."""
     try:
         pixels = read_image(image.path)
     except EdgeError:
@@ -99,7 +99,7 @@ def draw_card(records: Records, image: CocoImage, rows: Sequence[int], note: str
 
 
 def _colors_and_names(records: Records, things: Sequence[dict[str, Any]]) -> tuple[list[Color], list[str]]:
-    """A colour and a name for each class; where there is one class only, a colour for each object and no name."""
+    """A colour and a name for each class; with only one class, a colour for each object and no name."""
     order = list(records.categories)
     colors, names = [], []
     for index, thing in enumerate(things):
@@ -130,7 +130,7 @@ def _rows_by_image(records: Records) -> dict[int, list[int]]:
 
 
 def _drawable(records: Records, row: int, image: CocoImage) -> dict[str, Any] | None:
-    """The object of an annotation; where that cannot be used, its box alone, if that can be drawn."""
+    """The object of an annotation; if it is unusable, only its box, if that can be drawn."""
     known = records.by_row.get(row)
     if known is not None:
         return known.annotation
@@ -144,7 +144,7 @@ def _drawable(records: Records, row: int, image: CocoImage) -> dict[str, Any] | 
 
 
 def _number(raw: Any, row: int) -> Any:
-    """The id of an annotation; where it has none, its place in the file, as a finding names it."""
+    """The id of an annotation, or its position in the file if it has none, as in the findings."""
     number = raw.get("id") if isinstance(raw, dict) else None
     if isinstance(number, (int, str)):
         return number

@@ -1,4 +1,4 @@
-"""The whole check of a data set: its records, its files, its splits, and the figures that describe it."""
+"""The whole check of a data set: its records, files, splits, and statistics."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from edge_mrcnn.data.files import inspect_files
 from edge_mrcnn.data.layouts import SplitSource
 from edge_mrcnn.data.loading import find_source, has_split
 from edge_mrcnn.data.outlines import MIN_VISIBLE_PX
-from edge_mrcnn.data.plausibility import count_objects, settle
+from edge_mrcnn.data.plausibility import clean_records, count_objects
 from edge_mrcnn.data.records import Records, read_records
 from runtimes.errors import UsageError
 from runtimes.progress import Progress, silent
 
 RARE = 20
-"""A class with fewer objects is told."""
+"""A class with fewer objects is reported."""
 SIMILAR_LIMIT = 20_000
-"""Near-duplicates are looked for by default among this many pictures at most."""
+"""Maximum number of images for which near-duplicates are searched by default."""
 
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """One split in figures."""
+    """Statistics of one split."""
 
     name: str
     path: Path
     images: int
     empty_images: int
     objects: int
-    """With a usable outline, crowds not counted."""
+    """Number of objects with a usable outline, without crowds."""
     crowds: int
     classes: dict[str, int]
     """Objects of each category, the most frequent first."""
     sides_px: list[float] = field(repr=False)
     """Square root of each object's area at the input size, in pixels."""
     per_image: Counter[int]
-    """Number of objects to number of images that have so many."""
+    """Number of objects -> number of images with that many."""
     sizes: Counter[tuple[int, int]]
-    """(width, height) to number of images."""
+    """(width, height) -> number of images."""
 
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What was found."""
+    """The result of the check."""
 
     findings: tuple[Finding, ...]
-    """Worst first."""
+    """Findings, worst first."""
     summaries: tuple[SplitSummary, ...]
     records: tuple[Records, ...] = field(repr=False)
-    """Of each split, for pictures of it."""
+    """Records of each split, for its images."""
     image_size_hw: tuple[int, int]
-    """Input size that object sizes are stated at, in pixels."""
+    """Input size for the object sizes, in pixels."""
     compared: bool
-    """Whether near-duplicates were looked for."""
+    """Whether near-duplicates were searched."""
 
     def of(self, severity: str) -> tuple[Finding, ...]:
         """The findings of one severity."""
@@ -78,27 +78,27 @@ def check_data(
     learn_crowds: bool = False,
     progress: Progress = silent,
 ) -> DataCheck:
-    """Look for every fault of a data set.
+    """Check a data set for faults.
 
     Args:
-        data: COCO JSON, or a folder in one of `layouts.LAYOUTS`; of a folder both splits are checked.
+        data: COCO JSON, or a folder in one of `layouts.LAYOUTS`; for a folder, both splits are checked.
         validation: The same, for another split.
         image_size_hw: Input size of the model, in pixels.
-        decode: Decode every picture, instead of reading headers and last bytes.
-        similar: Look for nearly equal pictures in two splits; None means among up to 20,000 pictures.
-        learn_crowds: Take crowd regions as single objects, as training does if it is told to.
-        progress: Told now and then.
+        decode: Decode every image, instead of reading only its header and last bytes.
+        similar: Search the splits for near-duplicates; None means for up to 20,000 images.
+        learn_crowds: Treat crowd regions as single objects.
+        progress: Called from time to time.
 
     Raises:
         MissingFileError: If there is no annotation file.
-        DataError: If one is no COCO JSON.
-        UsageError: If both splits are one file.
+        DataError: If a file is not COCO JSON.
+        UsageError: If both splits are the same file.
     """
     findings = Findings()
     splits: list[Records] = []
     for name, source in find_splits(data, validation).items():
         is_training = not splits
-        records = settle(read_records(source, name, learn_crowds=learn_crowds), is_training=is_training)
+        records = clean_records(read_records(source, name, learn_crowds=learn_crowds), is_training=is_training)
         findings.extend(records.faults)
         findings.extend(_class_faults(records, is_training=is_training))
         findings.extend(_object_notes(records, image_size_hw))
@@ -119,19 +119,20 @@ def check_data(
 
 
 def find_splits(data: str | Path, validation: str | Path | None) -> dict[str, SplitSource]:
-    """Name of each split to where it lies; see `check_data`."""
+    """Name of each split -> its location; see `check_data`."""
     own = [name for name in ("train", "val") if has_split(data, name)]
-    splits = {name: find_source(data, name) for name in own or ["train"]}  # with none, the error names what is expected
+    # without any, the error says what is expected
+    splits = {name: find_source(data, name) for name in own or ["train"]}
     if validation is not None:
         splits["val"] = find_source(validation, "val")
     places = {(source.path.resolve(), source.folder.resolve()) for source in splits.values()}
     if validation is not None and len(places) < len(splits):
-        raise UsageError(f"--val {validation}: it is the same file as the training split; give another one")
+        raise UsageError(f"--val {validation}: this is the same file as the training split; expected another one")
     return splits
 
 
 def summarize(records: Records, image_size_hw: tuple[int, int]) -> SplitSummary:
-    """The figures of a split."""
+    """The statistics of a split."""
     objects = [instance for instance in records.instances if not instance.iscrowd]
     with_something = {instance.image_id for instance in records.instances}
     per_class: Counter[int] = Counter()
@@ -213,7 +214,7 @@ def _split_faults(splits: list[Records]) -> Iterator[tuple[str, Place]]:
 def _look_at_files(
     records: Records, findings: Findings, decode: bool, compare: bool, progress: Progress
 ) -> list[CheckedImage]:
-    """Pictures whose files can be read."""
+    """Images whose files can be read."""
     images = list(records.images.values())
     files = inspect_files(images, decode=decode, thumbs=compare)
     pictures = []

@@ -1,4 +1,4 @@
-"""A check as lines for a terminal, as Markdown and as JSON."""
+"""The result as lines for a terminal, as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge_mrcnn.data.faults import SEVERITIES, Finding
 from edge_mrcnn.data_check.survey import DataCheck, SplitSummary
 
 EXAMPLES = 3
-"""Places that are named in a terminal; the page and the JSON name all."""
+"""Maximum number of places in a terminal; the page and the JSON have all."""
 
 
 def verdict(check: DataCheck) -> str:
@@ -19,12 +19,12 @@ def verdict(check: DataCheck) -> str:
     if errors:
         return f"{_counted(errors, 'fault')} must be fixed before training."
     if warnings:
-        return f"Nothing must be fixed; {_counted(warnings, 'warning')} should be looked at."
+        return f"Nothing must be fixed; {_counted(warnings, 'warning')} should be checked."
     return "No fault was found."
 
 
 def describe_split(summary: SplitSummary) -> str:
-    """How many images, objects and classes."""
+    """Number of images, objects and classes."""
     present = [name for name, count in summary.classes.items() if count]
     images = _counted(summary.images, "image")
     objects = _counted(summary.objects, "object")
@@ -36,7 +36,7 @@ def describe_split(summary: SplitSummary) -> str:
 
 
 def to_lines(check: DataCheck) -> list[str]:
-    """What a terminal shows: the splits, then each finding with its count, examples and advice."""
+    """Text for a terminal: the splits, then each finding with its count, examples and advice."""
     indent = " " * 18
     lines = []
     for summary in check.summaries:
@@ -54,7 +54,7 @@ def to_lines(check: DataCheck) -> list[str]:
 
 
 def to_markdown(check: DataCheck) -> str:
-    """A table of findings, then every place of those that are no notes."""
+    """A table of findings, then every place of those that are not notes."""
     lines = ["# Data check", "", verdict(check), ""]
     for summary in check.summaries:
         lines.append(f"- **{summary.name}**: {describe_split(summary)}")
@@ -77,7 +77,7 @@ def _section(finding: Finding) -> list[str]:
 
 
 def to_json(check: DataCheck) -> str:
-    """Everything: each finding with all its places, and the figures of each split."""
+    """Everything: each finding with all its places, and the statistics of each split."""
     record = {
         "verdict": verdict(check),
         "counts": {severity: check.count(severity) for severity in SEVERITIES},

@@ -1,5 +1,5 @@
-"""What this machine has, what fits it, and what must be mended before a model runs right on it.
+"""Check of this machine: its hardware and packages, compatible releases, and problems to fix.
 
-`facts` looks, `wheels` and `rules` know, `diagnosis` concludes, `text` shows. Nothing here imports an SDK: one that
-does not start is a finding, so each is tried in a process of its own.
+`facts` collects, `wheels` and `rules` hold the knowledge, `diagnosis` combines them, `text` shows the result. Nothing
+here imports an SDK: each is imported in a process of its own, because one that cannot be imported is a finding.
 """

@@ -1,4 +1,4 @@
-"""From facts to a verdict: what was found, and the line that mends it."""
+"""From facts to findings, and the command that fixes them."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class AppliedRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What the doctor says."""
+    """The result of the check."""
 
     facts: Facts
     wheels: dict[str, str]
-    """Package to the newest release that fits this machine."""
+    """Package -> the newest release that is compatible with this machine."""
     findings: tuple[AppliedRule, ...]
-    """What must be mended first, then what is good to know."""
+    """Problems to fix first, then notes."""
     fix_line: str
-    """Shell command that mends what pip can mend; empty where it can mend nothing."""
+    """Shell command with the fixes that pip can make; empty if there are none."""
     add_line: str
-    """Shell command that adds the runtimes that fit and are not there; empty where none is missing."""
+    """Shell command that installs the missing compatible runtimes; empty if none is missing."""
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing must be mended."""
+        """Whether there is no problem to fix."""
         return not any(finding.severity == FIX for finding in self.findings)
 
     def to_json(self) -> str:
@@ -49,7 +49,7 @@ class Diagnosis:
 
 
 def diagnose(facts: Facts) -> Diagnosis:
-    """Hold every rule against the facts."""
+    """Apply every rule to the facts."""
     found = []
     for rule in RULES:
         what = rule.find(facts)
@@ -78,14 +78,14 @@ def diagnose(facts: Facts) -> Diagnosis:
 
 
 def missing_runtimes(facts: Facts) -> list[str]:
-    """Packages of runtimes that fit this machine and are not there."""
+    """Packages of runtimes that are compatible with this machine and not installed."""
     wheels = fitting_wheels(facts.system)
     absent = [format_.packages[0] for format_ in FORMATS.values() if not any(map(facts.has, format_.packages))]
     return [name for name in absent if name in wheels]
 
 
 def _fit(requirement: str, facts: Facts) -> str:
-    """The requirement, or the newest release that this machine can take where that is older."""
+    """The requirement, or the newest compatible release if that is older."""
     name, _, least = requirement.partition(">=")
     newest = fitting_wheels(facts.system).get(name)
     if newest and parse_version(newest) < parse_version(least):
@@ -94,7 +94,7 @@ def _fit(requirement: str, facts: Facts) -> str:
 
 
 def _requirements(packages: list[str], facts: Facts) -> list[str]:
-    """One requirement with all their extras, and exact releases where the newest does not fit."""
+    """One requirement with all its extras, with exact releases if the newest is not compatible."""
     if not packages:
         return []
     extras = ",".join(EXTRAS[name] for name in packages)

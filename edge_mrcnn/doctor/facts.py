@@ -1,4 +1,4 @@
-"""What there is on this machine: board, system, packages, cameras, accelerators. No judgement."""
+"""Facts about this machine: board, system, packages, cameras, accelerators. They are not judged here."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ PACKAGES = (
     "numpy", *OPENCVS, *runtime_packages(), "onnx", "torch", "av", "pycocotools", "picamera2", "runtimes", "quantize",
     "edge-mrcnn",
 )  # fmt: skip
-"""Whose presence and versions matter."""
+"""Packages whose presence and versions matter."""
 
-PROBES = {  # "opencv" or a format -> Python that prints what the package says of itself as JSON
+PROBES = {  # "opencv" or a format -> Python code that prints facts about the package as JSON
     "opencv": "import cv2, json, re; found = re.search(r'GStreamer:\\s+(\\w+)', cv2.getBuildInformation());"
     " print(json.dumps({'gstreamer': bool(found) and found[1] == 'YES'}))",
     "onnx": "import onnxruntime, json; print(json.dumps({'providers': onnxruntime.get_available_providers()}))",
@@ -37,9 +37,9 @@ PROBES = {  # "opencv" or a format -> Python that prints what the package says o
     "except ModuleNotFoundError: from tflite_runtime.interpreter import Interpreter\nprint(json.dumps({}))",
 }
 PROBED = {"opencv": OPENCVS, **{name: format_.packages for name, format_ in FORMATS.items() if name in PROBES}}
-"""Probe -> the packages that bring what it tries; it runs if one of them is there."""
+"""Probe -> the packages that provide what it imports; it runs if one of them is installed."""
 
-ACCELERATORS = {  # pattern of a device file -> what it is
+ACCELERATORS = {  # pattern of a device file -> kind of device
     "dev/dri/renderD*": "GPU",
     "dev/nvidia[0-9]*": "NVIDIA GPU",
     "dev/nvhost-gpu": "Jetson GPU",
@@ -48,58 +48,58 @@ ACCELERATORS = {  # pattern of a device file -> what it is
     "dev/hailo*": "Hailo",
 }
 NO_CAMERAS = ("codec", "isp", "pispbe", "rpivid", "hevc", "-dec", "-enc")
-"""Parts of the names of video devices that are no cameras: a Raspberry Pi has a dozen of them."""
+"""Parts of the names of video devices that are not cameras: a Raspberry Pi has a dozen of them."""
 _PROBE_S = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """The software under Python, and Python."""
+    """The operating system, and Python."""
 
     name: str
     """Such as "Debian GNU/Linux 12 (bookworm)"."""
     machine: str
-    """Of the kernel: "aarch64", "x86_64", "armv7l"."""
+    """Architecture of the kernel: "aarch64", "x86_64", "armv7l"."""
     bits: int
-    """Of Python and what it loads: 32 is possible on a kernel of 64."""
+    """Word size of Python and its libraries; can be 32 on a 64-bit kernel."""
     libc: str
-    """ "glibc", or another name, or empty."""
+    """"glibc", or another name, or empty."""
     libc_version: tuple[int, ...]
     python: tuple[int, ...]
     """Major, minor and micro version."""
     is_isolated: bool = False
-    """Whether Python is a virtual environment that does not see the system's packages."""
+    """Whether Python is a virtual environment without the system's packages."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A package, tried."""
+    """Result of importing a package."""
 
     answer: dict[str, Any] = field(default_factory=dict)
-    """What it said of itself."""
+    """Facts that it reported."""
     error: str = ""
-    """Why it does not start; empty where it does."""
+    """Why it cannot be imported; empty if it can."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """All of it."""
+    """All facts."""
 
     board: Board
     condition: Condition
     system: System
     packages: dict[str, str]
-    """Package name to version; those that are not there are absent."""
+    """Package name -> version, of installed packages."""
     probes: dict[str, Probe]
-    """Name in `PROBES` to what came of it; packages that are not there are absent."""
+    """Name in `PROBES` -> result, of installed packages."""
     cameras: tuple[str, ...]
     """Device file and name of each video device that may be a camera."""
     accelerators: tuple[str, ...]
-    """Device file and kind."""
+    """Device file and kind of each accelerator."""
     jetpack: str = ""
     """Release of Jetson Linux, such as "R36.4.3"; R36 is JetPack 6, R38 is JetPack 7."""
     has_picamera2: bool = False
-    """Whether this Python can import it."""
+    """Whether this Python can import picamera2."""
 
     def has(self, *names: str) -> bool:
         """Whether all these packages are installed."""
@@ -128,13 +128,13 @@ def read_facts(
     packages: Mapping[str, str] | None = None,
     probes: Mapping[str, Probe] | None = None,
 ) -> Facts:
-    """Look around.
+    """Collect the facts.
 
     Args:
-        root: Where `/proc`, `/sys`, `/dev` and `/etc` hang.
-        system: Asked if None, as are the two below.
-        packages: Package name to version.
-        probes: What the packages say of themselves; found out by starting each in a process of its own if None.
+        root: Root of `/proc`, `/sys`, `/dev` and `/etc`.
+        system: The system; determined if None, as are the next two.
+        packages: Package name -> version.
+        probes: Results of importing packages; each is imported in a process of its own if None.
     """
     system = system or read_system()
     packages = dict(describe_packages(PACKAGES) if packages is None else packages)
@@ -170,7 +170,7 @@ def read_system() -> System:
 
 
 def run_probes(packages: Mapping[str, str]) -> dict[str, Probe]:
-    """Start each package that is there in a process of its own."""
+    """Import each installed package in a process of its own."""
     return {name: _probe(PROBES[name]) for name, brought_by in PROBED.items() if packages.keys() & set(brought_by)}
 
 

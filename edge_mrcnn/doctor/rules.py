@@ -1,4 +1,4 @@
-"""What is known to go wrong, as a table: one rule, one function, one piece of advice, one source."""
+"""Known problems as a table: each rule has a function, advice and a source."""
 
 from __future__ import annotations
 
@@ -17,59 +17,59 @@ SMALL_MEMORY = 1.5e9
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One thing that can be wrong."""
+    """One possible problem."""
 
     name: str
     severity: str
-    """ "fix": something must be done; "note": good to know."""
+    """"fix": must be fixed; "note": good to know."""
     find: Callable[[Facts], str]
-    """What is wrong here, as a sentence; empty where nothing is."""
+    """Function that returns the problem as a sentence; empty if there is none."""
     advice: str
     source: str
-    """Where this was learnt."""
+    """Source of this knowledge."""
     install: tuple[str, ...] = ()
-    """Requirements for pip that mend it."""
+    """Requirements for pip that fix it."""
     uninstall: tuple[str, ...] = ()
-    """Packages that must go."""
+    """Packages to uninstall."""
 
 
 def _small_system(facts: Facts) -> str:
     if facts.system.bits == 64:
         return ""
     kernel = " on a 64-bit kernel" if facts.system.machine in ("aarch64", "x86_64") else ""
-    return f"This Python is of 32 bits{kernel}, for which none of the runtimes has wheels"
+    return f"This is a 32-bit Python{kernel}; none of the runtimes has wheels for it"
 
 
 def _musl(facts: Facts) -> str:
     if facts.system.libc == "glibc" or facts.system.bits != 64:
         return ""
-    return f"The C library is {facts.system.libc or 'not glibc'}, for which the runtimes have no wheels"
+    return f"The C library is {facts.system.libc or 'not glibc'}; the runtimes have no wheels for it"
 
 
 def _old_glibc(facts: Facts) -> str:
     system = facts.system
     if system.libc != "glibc" or system.bits != 64 or "onnxruntime" in fitting_wheels(system):
         return ""
-    return f"glibc {_dotted(system.libc_version)} is too old for every release of the runtimes that works"
+    return f"glibc {_dotted(system.libc_version)} is too old for all usable releases of the runtimes"
 
 
 def _glibc_without_openvino(facts: Facts) -> str:
     wheels = fitting_wheels(facts.system)
     if "onnxruntime" not in wheels or "openvino" in wheels:
         return ""
-    return f"OpenVINO has no release for glibc {_dotted(facts.system.libc_version)} that works"
+    return f"OpenVINO has no usable release for glibc {_dotted(facts.system.libc_version)}"
 
 
 def _untried_python(facts: Facts) -> str:
     oldest, newest = PYTHONS
     if oldest <= facts.system.python[:2] <= newest:
         return ""
-    return f"Python {_dotted(facts.system.python)} is outside {_dotted(oldest)} to {_dotted(newest)}"
+    return f"Python {_dotted(facts.system.python)} is not tested; supported are {_dotted(oldest)} to {_dotted(newest)}"
 
 
 def _no_runtime(facts: Facts) -> str:
     is_there = any(facts.has(name) for name in runtime_packages())
-    return "" if is_there else "No runtime is installed, so no model can be opened"
+    return "" if is_there else "No runtime is installed, so no model can run"
 
 
 def _broken_import(facts: Facts) -> str:
@@ -77,7 +77,7 @@ def _broken_import(facts: Facts) -> str:
     for name, probe in facts.probes.items():
         if probe.error:
             title = FORMATS[name].title if name in FORMATS else name
-            broken.append(f"{title} is installed but does not start: {probe.error}")
+            broken.append(f"{title} is installed but cannot be imported: {probe.error}")
     return "; ".join(broken)
 
 
@@ -85,7 +85,7 @@ def _wrong_openvino(facts: Facts) -> str:
     version = facts.version("openvino")
     if not facts.board.is_arm or not WRONG_ON_ARM[0] <= version[:2] < WRONG_ON_ARM[1]:
         return ""
-    return f"OpenVINO {facts.packages['openvino']} computes INT8 wrongly on Arm, without a word"
+    return f"OpenVINO {facts.packages['openvino']} silently computes wrong INT8 results on Arm"
 
 
 def _openvino_without_fp16(facts: Facts) -> str:
@@ -98,7 +98,7 @@ def _other_default_precision(facts: Facts) -> str:
     kind = "fp16" if facts.board.is_arm else "bf16"
     if not facts.has("openvino") or kind not in facts.board.features:
         return ""
-    return f"OpenVINO, left to itself, computes float layers in {kind} on this processor"
+    return f"By default, OpenVINO computes float layers in {kind} on this processor"
 
 
 def _two_opencvs(facts: Facts) -> str:
@@ -114,26 +114,27 @@ def _two_onnxruntimes(facts: Facts) -> str:
 
 def _foreign_package(facts: Facts) -> str:
     found = [name for name in ("runtimes", "quantize") if facts.has(name)]
-    return f"An unrelated package {' and '.join(found)} of the index shadows ours" if found else ""
+    return f"The unrelated package {' and '.join(found)} from the package index replaces ours" if found else ""
 
 
 def _old_tflite(facts: Facts) -> str:
     if not facts.has("tflite-runtime") or facts.has("ai-edge-litert") or facts.version("numpy") < (2,):
         return ""
-    return f"tflite-runtime was built for NumPy 1 and does not start with NumPy {facts.packages['numpy']}"
+    return f"tflite-runtime was built for NumPy 1 and cannot be imported with NumPy {facts.packages['numpy']}"
 
 
 def _old_opencv(facts: Facts) -> str:
     old = [name for name in OPENCVS if facts.has(name) and facts.version(name) < (4, 10)]
     if not old or facts.version("numpy") < (2,):
         return ""
-    return f"{old[0]} {facts.packages[old[0]]} was built for NumPy 1 and does not start with {facts.packages['numpy']}"
+    versions = facts.packages
+    return f"{old[0]} {versions[old[0]]} was built for NumPy 1 and cannot be imported with NumPy {versions['numpy']}"
 
 
 def _old_onnx(facts: Facts) -> str:
     if not facts.has("onnx") or facts.version("onnx") >= (1, 21):
         return ""
-    return f"onnx {facts.packages['onnx']} follows paths out of a model's folder"
+    return f"onnx {facts.packages['onnx']} can read files outside a model's folder"
 
 
 def _no_vnni(facts: Facts) -> str:
@@ -144,17 +145,17 @@ def _no_vnni(facts: Facts) -> str:
 
 def _held_back(facts: Facts) -> str:
     reasons = facts.condition.throttling
-    return f"The processor is held back at this moment: {', '.join(reasons)}" if reasons else ""
+    return f"The processor is throttled now: {', '.join(reasons)}" if reasons else ""
 
 
 def _was_held_back(facts: Facts) -> str:
     reasons = [r for r in facts.condition.throttled_before if r not in facts.condition.throttling]
-    return f"Since its start the board was held back: {', '.join(reasons)}" if reasons else ""
+    return f"The board was throttled since it started: {', '.join(reasons)}" if reasons else ""
 
 
 def _lazy_governor(facts: Facts) -> str:
     governor = facts.condition.governor
-    return f"The clock's governor is {governor}" if governor in ("powersave", "ondemand", "conservative") else ""
+    return f"The CPU frequency governor is {governor}" if governor in ("powersave", "ondemand", "conservative") else ""
 
 
 def _capped_clock(facts: Facts) -> str:
@@ -162,25 +163,25 @@ def _capped_clock(facts: Facts) -> str:
     if allowed is None or highest is None or allowed >= highest:
         return ""
     mode = f" (power mode {facts.condition.power_mode})" if facts.condition.power_mode else ""
-    return f"The clock may reach {allowed:.0f} of {highest:.0f} MHz{mode}"
+    return f"The clock is limited to {allowed:.0f} of {highest:.0f} MHz{mode}"
 
 
 def _little_memory(facts: Facts) -> str:
     memory = facts.board.memory_bytes
-    return f"There are {memory / 1e9:.1f} GB of memory" if 0 < memory < SMALL_MEMORY else ""
+    return f"The board has only {memory / 1e9:.1f} GB of memory" if 0 < memory < SMALL_MEMORY else ""
 
 
 def _no_picamera2(facts: Facts) -> str:
     if not facts.board.model.startswith("Raspberry Pi") or facts.has_picamera2:
         return ""
-    return "picamera2, which reads the ribbon camera, cannot be imported from this Python"
+    return "picamera2, which reads CSI ribbon cameras, cannot be imported from this Python"
 
 
 def _no_gstreamer(facts: Facts) -> str:
     answer = facts.probes["opencv"].answer if "opencv" in facts.probes else {}
     if not facts.jetpack or answer.get("gstreamer", True):
         return ""
-    return "This OpenCV has no GStreamer, which the ribbon cameras of a Jetson need"
+    return "This OpenCV has no GStreamer, which CSI ribbon cameras of a Jetson need"
 
 
 def _no_gpu_provider(facts: Facts) -> str:
@@ -233,43 +234,43 @@ RULES = (
     ),
     Rule(
         name="broken package", severity=FIX, find=_broken_import,
-        advice="install it again; a GUI build of OpenCV needs libraries of a desktop, the headless one none",
-        source="each package is started in a process of its own",
+        advice="reinstall it; a GUI build of OpenCV needs desktop libraries, the headless build does not",
+        source="each package is imported in a process of its own",
     ),
     Rule(
         name="OpenVINO's INT8 on Arm", severity=FIX, find=_wrong_openvino,
-        advice="install openvino 2026.2 or newer, or 2025.3; ONNX Runtime and LiteRT compute INT8 rightly there",
+        advice="install openvino 2026.2 or newer, or 2025.3; ONNX Runtime and LiteRT are correct there",
         source="https://github.com/openvinotoolkit/openvino/issues/34673, and emulated Raspberry Pi 4 and 5",
         install=("openvino>=2026.2",),
     ),
     Rule(
         name="OpenVINO's INT8 without fp16", severity=NOTE, find=_openvino_without_fp16,
-        advice="for INT8 prefer the .onnx or .tflite; OpenVINO gets LP_TRANSFORMS_MODE=False from us by itself",
+        advice="for INT8 prefer the .onnx or .tflite; edge-mrcnn sets LP_TRANSFORMS_MODE=False for OpenVINO",
         source="emulated Raspberry Pi 4: OpenVINO 2026.2 and 2026.4 refuse INT8 convolutions",
     ),
     Rule(
         name="default precision", severity=NOTE, find=_other_default_precision,
-        advice="edge-mrcnn asks for f32, which is what a report measured; precision='auto' is faster, and "
-        "`edge-mrcnn tune --openvino-precision both` tries it",
+        advice="edge-mrcnn sets f32, the precision of the report; precision='auto' is faster, and "
+        "`edge-mrcnn tune --openvino-precision both` measures it",
         source="OpenVINO's INFERENCE_PRECISION_HINT",
     ),
     Rule(
         name="two OpenCVs", severity=FIX, find=_two_opencvs,
-        advice="keep the headless one alone",
+        advice="keep only opencv-python-headless",
         source="README of opencv-python: install only one of these packages",
         install=("opencv-python-headless",),
         uninstall=OPENCVS,
     ),
     Rule(
         name="two ONNX Runtimes", severity=FIX, find=_two_onnxruntimes,
-        advice="keep one of them",
+        advice="keep only one of them",
         source="https://onnxruntime.ai/docs/install/",
         install=("onnxruntime-gpu",),
         uninstall=("onnxruntime", "onnxruntime-gpu"),
     ),
     Rule(
         name="foreign package", severity=FIX, find=_foreign_package,
-        advice="uninstall it, then install edge-mrcnn again: both write to the same folder",
+        advice="uninstall it, then reinstall edge-mrcnn: both install to the same folder",
         source="the unrelated package named runtimes on the package index",
         install=("edge-mrcnn",),
         uninstall=("runtimes", "quantize", "edge-mrcnn"),
@@ -289,27 +290,28 @@ RULES = (
     ),
     Rule(
         name="unsafe onnx", severity=NOTE, find=_old_onnx,
-        advice="install onnx 1.21 or newer before you open models of others",
+        advice="install onnx 1.21 or newer before you open untrusted models",
         source="CVE-2026-27489, CVE-2026-34445, CVE-2025-51480",
     ),
     Rule(
         name="no VNNI", severity=NOTE, find=_no_vnni,
-        advice="let `edge-mrcnn tune` measure accuracy and speed here, not on another machine",
+        advice="measure accuracy and speed on this machine, with `edge-mrcnn tune`",
         source="https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html",
     ),
     Rule(
         name="held back", severity=FIX, find=_held_back,
-        advice="under-voltage: use the board's own power supply and a short cable; heat: cool it",
+        advice="under-voltage: use the official power supply and a short cable; heat: add cooling",
         source="https://www.raspberrypi.com/documentation/computers/os.html#get_throttled",
     ),
     Rule(
         name="was held back", severity=NOTE, find=_was_held_back,
-        advice="watch it under load: `edge-mrcnn benchmark --sustained 10`",
+        advice="check it under load: `edge-mrcnn benchmark --sustained 10`",
         source="https://www.raspberrypi.com/documentation/computers/os.html#get_throttled",
     ),
     Rule(
         name="governor", severity=NOTE, find=_lazy_governor,
-        advice="for an even latency: echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
+        advice="for a steady latency: "
+        "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
         source="https://docs.kernel.org/admin-guide/pm/cpufreq.html",
     ),
     Rule(
@@ -319,13 +321,13 @@ RULES = (
     ),
     Rule(
         name="memory", severity=NOTE, find=_little_memory,
-        advice="prefer the .tflite, which needs least, and close other programs",
+        advice="prefer the .tflite, which needs the least memory, and close other programs",
         source="`edge-mrcnn benchmark` shows the memory of each model",
     ),
     Rule(
         name="picamera2", severity=NOTE, find=_no_picamera2,
-        advice="sudo apt install python3-picamera2, and make the environment with python3 -m venv "
-        "--system-site-packages; USB and network cameras need none of it",
+        advice="sudo apt install python3-picamera2, and create the environment with python3 -m venv "
+        "--system-site-packages; USB and network cameras do not need it",
         source="https://github.com/raspberrypi/picamera2: it comes from apt, not from the index",
     ),
     Rule(
@@ -335,16 +337,16 @@ RULES = (
     ),
     Rule(
         name="Jetson's GPU", severity=NOTE, find=_no_gpu_before_7,
-        advice="for the GPU install NVIDIA's onnxruntime-gpu for this JetPack (CUDA 12), then --device tensorrt",
+        advice="for the GPU install NVIDIA's onnxruntime-gpu for this JetPack (CUDA 12), then use --device tensorrt",
         source="https://onnxruntime.ai/docs/install/: wheels of the index for aarch64 are for the CPU",
     ),
     Rule(
         name="Jetson's GPU, JetPack 7", severity=NOTE, find=_no_gpu_from_7,
-        advice="for the GPU install onnxruntime-gpu for CUDA 13 and Arm, which the issue names, then --device tensorrt",
+        advice="for the GPU install onnxruntime-gpu for CUDA 13 on Arm (see the issue), then use --device tensorrt",
         source="https://github.com/microsoft/onnxruntime/issues/27944",
     ),
 )  # fmt: skip
-"""Read from top to bottom: what stops everything first."""
+"""In order: rules about what prevents everything come first."""
 
 
 def _dotted(numbers: tuple[int, ...]) -> str:

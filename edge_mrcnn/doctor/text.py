@@ -1,4 +1,4 @@
-"""A diagnosis for a terminal of 100 columns."""
+"""A diagnosis as text for a terminal of 100 columns."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from edge_mrcnn.doctor.diagnosis import AppliedRule, Diagnosis
 from edge_mrcnn.doctor.facts import Facts, System
 from edge_mrcnn.doctor.rules import FIX
 from edge_mrcnn.doctor.wheels import WHEELS
-from edge_mrcnn.tables import NONE, WIDTH, Table
+from edge_mrcnn.tables import NONE, WIDTH, Table, counted
 from runtimes.board import Board
 from runtimes.formats import FORMATS
 
 LABEL = 16
-"""Width of the words at the left."""
+"""Width of the label column."""
 RUNNERS = {format_.packages[0]: f"runs {format_.suffix}" for format_ in FORMATS.values()}
-"""First choice of package for each format -> what it does."""
+"""Preferred package of each format -> its purpose."""
 SHOWN = (*RUNNERS, "numpy", "opencv-python-headless", "av", "pycocotools", "torch")
-"""Packages that are listed even where they are not there."""
+"""Packages that are listed even if they are not installed."""
 JOBS = {
     **RUNNERS,
     "av": "network cameras",
     "pycocotools": "report, tune",
-    "torch": "training; a device needs none",
+    "torch": "training; not needed on a device",
 }
 
 
 def to_text(diagnosis: Diagnosis) -> str:
-    """The machine, its packages, the findings, and what to type."""
+    """The machine, its packages, the findings, and commands that fix them."""
     facts = diagnosis.facts
     lines = [click.style(facts.board.model, bold=True)]
     for label, text in _machine(facts):
@@ -50,7 +50,7 @@ def _machine(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "system", _system(facts)
     yield "Python", _python(facts.system)
     yield "cameras", "; ".join(facts.cameras) or "no /dev/video*"
-    yield "accelerators", "; ".join(facts.accelerators) or "none seen"
+    yield "accelerators", "; ".join(facts.accelerators) or "none found"
     if "openvino" in facts.probes:
         devices = facts.probes["openvino"].answer.get("devices", {})
         names = [f"{name} ({full.strip()})" for name, full in devices.items()]
@@ -61,9 +61,8 @@ def _machine(facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _processor(board: Board) -> str:
-    cores = "1 core" if board.cores == 1 else f"{board.cores} cores"
-    features = ", ".join(board.features) or "no known instruction set"
-    return f"{board.processor}, {cores}; {features}"
+    features = ", ".join(board.features) or "no known instruction sets"
+    return f"{board.processor}, {counted(board.cores, 'core')}; {features}"
 
 
 def _system(facts: Facts) -> str:
@@ -77,8 +76,8 @@ def _system(facts: Facts) -> str:
 
 def _python(system: System) -> str:
     version = ".".join(str(number) for number in system.python)
-    isolated = ", in an environment without the system's packages" if system.is_isolated else ""
-    return f"{version}, {system.bits} bits{isolated}"
+    isolated = ", in an environment without system packages" if system.is_isolated else ""
+    return f"{version}, {system.bits}-bit{isolated}"
 
 
 def _state(facts: Facts) -> str:
@@ -92,7 +91,7 @@ def _state(facts: Facts) -> str:
         parts.append(f"governor {condition.governor}")
     if condition.power_mode:
         parts.append(f"power mode {condition.power_mode}")
-    return ", ".join(parts) or "it tells neither temperature nor clock"
+    return ", ".join(parts) or "temperature and clock unknown"
 
 
 def _package_table(diagnosis: Diagnosis) -> Table:
@@ -103,7 +102,7 @@ def _package_table(diagnosis: Diagnosis) -> Table:
     for name in (*SHOWN, *others):
         newest = diagnosis.wheels.get(name, "none" if name in known else "")
         rows.append((name, packages.get(name, NONE), newest, JOBS.get(name, "")))
-    return Table(("package", "installed", "newest that fits", ""), tuple(rows), text_columns=4)
+    return Table(("package", "installed", "newest compatible", ""), tuple(rows), text_columns=4)
 
 
 def _labelled(label: str, text: str) -> list[str]:
@@ -120,7 +119,7 @@ def _wrap(text: str, width: int) -> list[str]:
 
 def _finding_lines(finding: AppliedRule) -> list[str]:
     if finding.severity == FIX:
-        mark = click.style("✗ mend ", fg="red", bold=True)
+        mark = click.style("✗ fix  ", fg="red", bold=True)
     else:
         mark = click.style("• note ", fg="yellow")
     what, *more = _wrap(f"{finding.what}.", WIDTH - 7)
@@ -134,12 +133,12 @@ def _finding_lines(finding: AppliedRule) -> list[str]:
 
 
 def _conclusion(diagnosis: Diagnosis) -> Iterator[str]:
-    mends = sum(finding.severity == FIX for finding in diagnosis.findings)
-    if mends:
-        yield click.style(f"{mends} thing{'s' if mends > 1 else ''} must be mended.", fg="red", bold=True)
+    problems = sum(finding.severity == FIX for finding in diagnosis.findings)
+    if problems:
+        yield click.style(f"{counted(problems, 'problem')} to fix.", fg="red", bold=True)
     else:
-        yield click.style("All is well: models run here.", fg="green", bold=True)
+        yield click.style("No problems found: models run here.", fg="green", bold=True)
     if diagnosis.fix_line:
-        yield f"to mend: {diagnosis.fix_line}"
+        yield f"to fix: {diagnosis.fix_line}"
     if diagnosis.add_line:
         yield f"to add the other runtimes: {diagnosis.add_line}"

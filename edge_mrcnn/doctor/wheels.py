@@ -1,4 +1,4 @@
-"""Which release of each package can be installed where: the newest wheel for an architecture, a glibc and a Python.
+"""The newest release of each package per system: the newest wheel for an architecture, a glibc and a Python version.
 
 Looked up on the package index in November 2026; those of aarch64 were also installed and run on an emulated board.
 """
@@ -11,9 +11,9 @@ from edge_mrcnn.doctor.facts import System, parse_version
 from runtimes.formats import FORMATS
 
 OLDEST = {"openvino": (2024, 4), "onnxruntime": (1, 19), "ai-edge-litert": (2, 1), "opencv-python-headless": (4, 8)}
-"""The oldest releases that edge-mrcnn works with."""
+"""The oldest supported releases."""
 EXTRAS = {**{format_.packages[0]: format_.extra for format_ in FORMATS.values()}, "av": "stream"}
-"""Package -> extra of edge-mrcnn that brings it."""
+"""Package -> extra of edge-mrcnn that installs it."""
 
 
 class Wheels(NamedTuple):
@@ -50,20 +50,20 @@ WHEELS = (
         "opencv-python-headless": "5.0.0.93",
     }),
 )  # fmt: skip
-"""Best first for each machine; of Python 3.11, see `OF_PYTHON`."""
+"""In order of preference for each machine; for Python 3.11, see `OF_PYTHON`."""
 
-OF_PYTHON: dict[tuple[int, ...], dict[str, str]] = {  # where another Python than 3.11 has another newest release
+OF_PYTHON: dict[tuple[int, ...], dict[str, str]] = {  # newest releases for other Python versions, where they differ
     (3, 10): {"numpy": "2.2.6", "onnxruntime": "1.23.2"},
     (3, 12): {"numpy": "2.5.5"},
     (3, 13): {"numpy": "2.5.5"},
     (3, 14): {"numpy": "2.5.5"},
 }
 PYTHONS = ((3, 10), (3, 14))
-"""The oldest and newest Python that all of them have wheels for."""
+"""The oldest and newest Python with wheels of all packages."""
 
 
 def fitting_wheels(system: System) -> dict[str, str]:
-    """Package to the newest release that can be installed and that edge-mrcnn works with; without those that cannot."""
+    """Package -> the newest supported release that can be installed; without packages that cannot."""
     if system.bits != 64 or system.libc != "glibc":
         return {}
     for wheels in WHEELS:
@@ -75,7 +75,7 @@ def fitting_wheels(system: System) -> dict[str, str]:
 
 
 def is_limited(package: str, system: System) -> bool:
-    """Whether a newer release exists that this system's glibc or Python cannot take."""
+    """Whether a newer release exists that needs a newer glibc or another Python."""
     fitting = fitting_wheels(system).get(package)
     newest = max((parse_version(wheels.versions[package]) for wheels in WHEELS), default=())
     return fitting is not None and parse_version(fitting) < newest

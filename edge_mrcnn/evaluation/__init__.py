@@ -1,1 +1,1 @@
-"""Accuracy of a model on a data set: AP, what its mistakes cost, and how two models' detections differ."""
+"""Accuracy of a model on a data set: AP, the cost of each error type, and differences between two models."""

@@ -1,7 +1,7 @@
-"""How far two models say the same about the same images, whatever the ground truth is.
+"""Agreement of two models on the same images, independent of the ground truth.
 
-AP moves little when a few confident objects vanish; a user of the camera sees that at once. So objects of two models
-are matched one to one, and the images are ranked by what changed in them.
+AP changes little when a few confident objects disappear, but a user of the camera sees that at once. So the objects of
+two models are matched one to one, and the images are ranked by their differences.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from edge_mrcnn.evaluation.answers import Result
 from edge_mrcnn.evaluation.coco_api import rle
 
 CONFIDENT = 0.5
-"""Score above which an object counts as seen, in [0, 1]."""
+"""Score above which an object counts as shown, in [0, 1]."""
 SAME_OBJECT = 0.5
-"""Box IoU above which two boxes of one class are one object, in [0, 1]."""
+"""IoU above which two boxes of one class belong to the same object, in [0, 1]."""
 
 Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """A candidate's detections beside the reference's."""
+    """A candidate's detections compared with the reference's."""
 
     objects: int
-    """Confident detections of the reference."""
+    """Number of confident detections of the reference."""
     found: float
-    """Share of them that the candidate also has, at whatever score; nan without any."""
+    """Share of them that the candidate also has, at any score; nan without any."""
     mask_iou: float
     """Mean mask IoU of the pairs; nan without any."""
     score_shift: float
     """Mean of candidate's minus reference's score over the pairs; nan without any."""
     change: dict[int, float] = field(repr=False)
-    """Image id to what changed in it among confident objects: 0 nothing, 1 no pixel in common."""
+    """Image id -> difference among confident objects: 0 is none, 1 means no pixel in common."""
 
 
 def compare(
@@ -45,9 +45,9 @@ def compare(
     """Match two models' COCO results image by image.
 
     Args:
-        reference: Image id to results with box, compressed mask and score, best score first.
+        reference: Image id -> results with box, compressed mask and score, best score first.
         candidate: The same of another model.
-        image_ids: Images that both have seen.
+        image_ids: Images that both models have processed.
     """
     objects = 0
     ious: list[float] = []
@@ -71,12 +71,12 @@ def compare(
 
 
 def confident(results: Iterable[Result]) -> list[Result]:
-    """Those that a viewer would be shown."""
+    """Detections that a viewer would see."""
     return [result for result in results if result["score"] > CONFIDENT]
 
 
 def match(first: Sequence[Result], second: Sequence[Result]) -> list[Pair]:
-    """Pair objects of one class one to one, the largest box IoU first.
+    """Match objects of one class one to one, the largest box IoU first.
 
     Returns:
         Indices into `first` and `second`; the IoU of each pair exceeds `SAME_OBJECT`.
@@ -106,7 +106,7 @@ def mask_iou(first: Result, second: Result) -> float:
 
 
 def image_change(first: Sequence[Result], second: Sequence[Result]) -> float:
-    """One minus the panoptic quality of two answers to one image: 0 the same, 1 nothing in common.
+    """One minus the panoptic quality of two results for one image: 0 if equal, 1 with nothing in common.
 
     Source: Panoptic Segmentation, arXiv 1801.00868, section 4.2, with pairs by box.
     """

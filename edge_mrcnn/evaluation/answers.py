@@ -1,4 +1,4 @@
-"""A model's answers to many images, small enough to keep: run-length encoded, and deflated per image."""
+"""A model's results on many images in compact form: run-length encoded, and compressed per image."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Result = dict[str, Any]
 
 
 class Answers(Mapping[int, list[Result]]):
-    """Image id to its COCO results, best score first; an image that is not known has none.
+    """Image id -> its COCO results, best score first; empty for an unknown image.
 
-    Twenty detections take about two kilobytes, so that 5,000 images of eight models lie in less than 100 MB.
+    Twenty detections take about two kilobytes, so 5,000 images of eight models need less than 100 MB.
     """
 
     def __init__(self) -> None:
         self._packed: dict[int, bytes] = {}
 
     def add(self, image_id: int, results: Sequence[Result]) -> None:
-        """Keep one image's results."""
+        """Store one image's results."""
         ordered = sorted(results, key=lambda r: -r["score"])
         self._packed[image_id] = zlib.compress(json.dumps(ordered).encode(), 1)
 

@@ -1,4 +1,4 @@
-"""pycocotools' run-length code, or a word on how to get it. Its wheels exist for aarch64 too."""
+"""pycocotools' run-length code, or an error with advice on its installation. It has wheels for aarch64 as well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The AP that a model loses to its reference, and a meter of it for searches that ask again and again."""
+"""The drop in AP of a model against its reference, and a meter for searches that need it repeatedly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runtimes.progress import Progress, named
 Interval = tuple[float, float]
 
 USABLE_AP = 0.05
-"""AP, in [0, 1], below which a model finds almost nothing, so that no drop from it means anything."""
+"""AP, in [0, 1], below which a reference model is too poor for a drop from it to have a meaning."""
 
 SMALL_CHANGE = 0.005
 """Half a point of AP, in [0, 1]: the change that a report should tell from none."""
@@ -23,15 +23,15 @@ SMALL_CHANGE = 0.005
 
 @dataclass(frozen=True, kw_only=True)
 class Drop:
-    """AP lost against the reference."""
+    """Drop in AP against the reference."""
 
     value: float
     """Reference's AP minus this model's, in [-1, 1]; negative is a gain."""
     interval: Interval
-    """95 % of resampled image sets give a drop between these; nan where nothing can be resampled."""
+    """95 % confidence interval of the drop, from resampled image sets; nan if nothing can be resampled."""
 
     def exceeds(self, limit: float) -> bool:
-        """Whether more is lost than allowed; a drop that cannot be measured counts as too much."""
+        """Whether the drop is larger than allowed; a drop that cannot be measured counts as too large."""
         return not self.value <= limit + 1e-9
 
     @property
@@ -59,32 +59,32 @@ class Drop:
 
 
 def is_usable(box_ap: float, mask_ap: float) -> bool:
-    """Whether a drop can be counted from a model of this AP."""
+    """Whether a drop can be measured against a model with this AP."""
     return max(box_ap, mask_ap) >= USABLE_AP
 
 
 def say_unusable(name: object, box_ap: float, mask_ap: float) -> str:
-    """Why no drop can be counted from a model, in words."""
+    """Why no drop can be measured against a model, in words."""
     return (
-        f"{name} finds almost nothing (box AP {100 * box_ap:.1f}, mask AP {100 * mask_ap:.1f}), so no drop from it can "
-        "be judged: train it longer, or check that the data shows its classes"
+        f"{name} is too poor a reference to measure a drop (box AP {100 * box_ap:.1f}, mask AP {100 * mask_ap:.1f}): "
+        "train it longer, or check that the data shows its classes"
     )
 
 
 class DropMeter:
-    """Evaluates the FP32 model once and then whatever is compared with it."""
+    """Evaluates the FP32 model once, and then every model to compare with it."""
 
     def __init__(self, reference: Path, data: CocoData, limit: int | None, progress: Progress) -> None:
         """Evaluate the reference.
 
         Args:
-            reference: The FP32 artefact.
-            data: Images and truth.
-            limit: Images at most.
-            progress: Told after each image, under the name of the artefact.
+            reference: The FP32 model.
+            data: Images and ground truth.
+            limit: Maximum number of images.
+            progress: Called after each image, with the name of the model.
 
         Raises:
-            DataError: If it finds almost nothing.
+            DataError: If its AP is too low.
         """
         self._data = data
         self._limit = limit
@@ -95,7 +95,7 @@ class DropMeter:
             raise DataError(say_unusable(reference, box_ap, mask_ap))
 
     def measure(self, path: Path) -> float:
-        """AP that an artefact loses, the larger of boxes and masks, from 0 to 1; below 0 where it gains."""
+        """Drop in AP of a model, the larger of box and mask AP, from 0 to 1; negative for a gain."""
         found = self._evaluate(path)
         return max(self._reference.box.ap - found.box.ap, self._reference.mask.ap - found.mask.ap)
 

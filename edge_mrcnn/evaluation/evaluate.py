@@ -1,6 +1,6 @@
-"""Accuracy of one runtime on one data set: images in, COCO's numbers out.
+"""Accuracy of one runtime on one data set, as COCO's metrics.
 
-Images stream through one by one. What is kept of each are the matches and the run-length encoded results.
+Images are processed one by one. Only the matches and the run-length encoded results of each image are kept.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from runtimes.progress import Progress, silent
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one runtime reached on one data set."""
+    """Result of one runtime on one data set."""
 
     box_result: ApResult = field(repr=False)
     mask_result: ApResult = field(repr=False)
     box_costs: dict[str, ErrorCost] = field(repr=False)
-    """Kind of mistake to what it costs in box AP."""
+    """Error type -> its cost in box AP."""
     mask_costs: dict[str, ErrorCost] = field(repr=False)
-    """Kind of mistake to what it costs in mask AP."""
+    """Error type -> its cost in mask AP."""
     sightings: Sightings = field(repr=False)
     categories: dict[int, str]
-    """The data set's categories that the model knows, and that were evaluated."""
+    """The evaluated categories: those of the data set that the model has."""
     latency: dict[str, Percentiles]
-    """Stage to time: "preprocess", "inference", "postprocess" and their sum, "total"."""
+    """Stage -> times: "preprocess", "inference", "postprocess" and their sum, "total"."""
     image_ids: tuple[int, ...]
     """The images that were evaluated, in the data set's order."""
     answers: Answers = field(repr=False)
@@ -46,22 +46,22 @@ class Evaluation:
 
     @property
     def box(self) -> ApSummary:
-        """COCO's numbers for boxes."""
+        """COCO's metrics for boxes."""
         return self.box_result.summary
 
     @property
     def mask(self) -> ApSummary:
-        """COCO's numbers for masks."""
+        """COCO's metrics for masks."""
         return self.mask_result.summary
 
     @property
     def box_per_class(self) -> dict[int, float]:
-        """Box AP of each evaluated category id; nan where the data set shows none."""
+        """Box AP of each evaluated category id; nan if the data set has no object of it."""
         return self.box_result.per_class
 
     @property
     def mask_per_class(self) -> dict[int, float]:
-        """Mask AP of each evaluated category id; nan where the data set shows none."""
+        """Mask AP of each evaluated category id; nan if the data set has no object of it."""
         return self.mask_result.per_class
 
     @property
@@ -71,7 +71,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """Takes the results of one image after another."""
+    """Receives the results of the images one by one."""
 
     def __init__(self, data: CocoData, categories: Sequence[int]) -> None:
         """Measure these categories of a data set, by id."""
@@ -83,7 +83,7 @@ class Evaluator:
         self._answers = Answers()
 
     def add(self, image_id: int, results: Sequence[Result]) -> None:
-        """Take one image's COCO results, in the data set's category ids."""
+        """Add one image's COCO results, with the data set's category ids."""
         truths = []
         for truth in self._data.annotations(image_id):
             if truth["category_id"] in self._categories:
@@ -98,7 +98,7 @@ class Evaluator:
         self._answers.add(image_id, results)
 
     def finish(self, latency: dict[str, Percentiles]) -> Evaluation:
-        """The whole, with the time that the model took."""
+        """The evaluation, with the times of the model."""
         return Evaluation(
             box_result=self._ap["bbox"].result(),
             mask_result=self._ap["segm"].result(),
@@ -116,13 +116,13 @@ def evaluate(runtime: Any, data: CocoData, *, limit: int | None = None, progress
     """Measure a runtime's AP on a data set.
 
     Args:
-        runtime: Anything with a `card` and `infer((H, W, 3) uint8 RGB) -> Detections`.
+        runtime: Object with a `card` and `infer((H, W, 3) uint8 RGB) -> Detections`.
         data: Images and annotations.
-        limit: Evaluate the first so many images only.
-        progress: Told after each image.
+        limit: Evaluate at most this many images.
+        progress: Called after each image.
 
     Raises:
-        DataError: If model and data set share no class, or an image is not as large as its annotation says.
+        DataError: If model and data set have no class in common, or an image differs in size from its annotation.
         ImageError: If an image cannot be decoded.
     """
     images = data.images[:limit]
@@ -139,17 +139,17 @@ def evaluate(runtime: Any, data: CocoData, *, limit: int | None = None, progress
 
 
 def match_categories(card: ModelCard, categories: dict[int, str]) -> dict[int, int]:
-    """Which of the data set's categories each of the model's classes is.
+    """The data set's category for each class of the model.
 
-    An equal id with an equal name is a match, then an equal name alone. An id alone is none: category 1 is a person
-    in one data set and a balloon in the next.
+    An equal id with an equal name is a match, or else an equal name alone. An equal id alone is not: category 1 is a
+    person in one data set and a balloon in another.
 
     Args:
         card: The model's classes and category ids.
-        categories: The data set's id to name.
+        categories: Category id -> name in the data set.
 
     Returns:
-        The model's category id to the data set's, for the classes that both know.
+        The model's category id -> the data set's, for the classes in common.
 
     Raises:
         DataError: If there is no such class.
@@ -165,20 +165,20 @@ def match_categories(card: ModelCard, categories: dict[int, str]) -> dict[int, i
     if not pairs:
         known, asked = _listed(card.classes), _listed(list(categories.values()))
         raise DataError(
-            f"the model knows {known}, the data set {asked}: "
-            "no class is common; evaluate on data with the model's classes, or rename the categories"
+            f"the model has {known}, the data set {asked}, with no class in common; evaluate on data with the model's "
+            "classes, or rename the categories"
         )
     return pairs
 
 
 def read_sized(image: CocoImage) -> np.ndarray:
-    """Read an image and check that its annotation speaks of the same pixels.
+    """Read an image and check that its size is that of its annotation.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        DataError: If the file's size is not the annotated one.
+        DataError: If the file's size differs from the annotation.
     """
     pixels = read_image(image.path)
     if pixels.shape[:2] != (image.height, image.width):

@@ -1,4 +1,4 @@
-"""INT8 within a drop of AP: as few blocks in float as hold it."""
+"""INT8 within a maximum drop in AP, with as few blocks in float as possible."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def quantize_within(
     limit: int | None = None,
     progress: Progress = silent,
 ) -> Iterator[str]:
-    """Quantize within a budget, while what was found is read line by line.
+    """Quantize within a maximum drop; the search runs while its lines of text are read.
 
     Args:
         model, output, calibration, config: As of `quantize.quantize`.
-        max_drop: Box and mask AP that INT8 may lose, in [0, 1].
-        data: What the drop is measured on; never the calibration's pictures.
-        limit: Images of it at most.
-        progress: Told of every step.
+        max_drop: Maximum drop in box and mask AP of INT8, in [0, 1].
+        data: Data to measure the drop on; never the calibration images.
+        limit: Maximum number of images of `data`.
+        progress: Called after each step.
 
     Yields:
-        Lines of text: what INT8 changes and float costs in each block, and the drop of each trial.
+        Lines of text: the effect of INT8 and the cost of float for each block, and the drop of each trial.
     """
     key = {
         "model": read_card(model).to_json(), "calibration": calibration.manifest_sha256, "images": config.images,
@@ -54,7 +54,7 @@ def quantize_within(
 
 
 def block_table(ranking: Sequence[Any], kept: Sequence[str]) -> Iterator[str]:
-    """What INT8 in each block alone changes, and the time that float there costs."""
+    """The effect of INT8 in each block alone, and the time that float costs there."""
     width = max(len(one.block) for one in ranking)
     yield f"{'block':<{width}}  {'changes':>8}  {'costs ms':>8}"
     for one in ranking:
@@ -63,7 +63,7 @@ def block_table(ranking: Sequence[Any], kept: Sequence[str]) -> Iterator[str]:
 
 
 def trial_table(ranking: Sequence[Any], trials: Sequence[Any]) -> Iterator[str]:
-    """The drop with each number of blocks in float, the time that they cost, and which trial was taken."""
+    """The drop with each number of blocks in float, their time, and the chosen trial."""
     costs = {one.block: one.cost_ms for one in ranking}
     yield ""
     yield f"{'blocks in float':>15}  {'cost ms':>8}  {'drop of AP':>10}"

@@ -1,7 +1,8 @@
-"""Which detection meets which object of one image, by COCO's rule, at all ten IoU thresholds and four sizes at once.
+"""Matching of detections with objects of one image by COCO's rule, at all ten IoU thresholds and four sizes at once.
 
-Source: pycocotools/cocoeval.py, `COCOeval.evaluateImg`: the best score chooses first; an object of the asked size goes
-before one that is ignored, a larger IoU before a smaller one, and of equal ones the later; a crowd may be met again.
+Source: pycocotools/cocoeval.py, `COCOeval.evaluateImg`. The detection with the highest score is matched first. An
+object of the evaluated size is preferred to an ignored one, a larger IoU to a smaller one, and of equal ones the later;
+a crowd can be matched several times.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ IouType = Literal["bbox", "segm"]
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """COCO's ten IoU thresholds, T."""
 SIZES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-"""Name to the least and largest area in pixels, both inclusive, A; COCO's own."""
+"""Name -> minimum and maximum area in pixels, both inclusive, A; COCO's own."""
 MAX_DETECTIONS = 100
-"""Detections at most that count in one image and class, the best first."""
+"""Maximum number of detections per image and class, the best first."""
 
 _RANGES = np.array(list(SIZES.values()))
 _REACH = np.minimum(THRESHOLDS, 1 - 1e-10)
@@ -34,26 +35,26 @@ _FIELD: dict[IouType, str] = {"bbox": "bbox", "segm": "segmentation"}
 
 @dataclass(frozen=True, eq=False)
 class ImageMatches:
-    """One image: D detections, best score first, beside G objects, and who meets whom."""
+    """Matches of one image: D detections, best score first, and G objects."""
 
     scores: Array
     """(D,) float."""
     categories: Array
     """(D,) int category ids."""
     ranks: Array
-    """(D,) int: place among the image's detections of that category, from 0."""
+    """(D,) int: rank among the image's detections of that category, from 0."""
     areas: Array
-    """(D,) float: pixels of the box or mask."""
+    """(D,) float: area of the box or mask in pixels."""
     true_categories: Array
     """(G,) int category ids."""
     true_areas: Array
-    """(G,) float: pixels, as annotated."""
+    """(G,) float: annotated area in pixels."""
     is_crowd: Array
     """(G,) bool."""
     ious: Array
-    """(D, G) float, across categories; over the detection alone where the object is a crowd."""
+    """(D, G) float, across categories; for a crowd, relative to the area of the detection alone."""
     matches: Array
-    """(A, T, D) int: the object met, -1 for none."""
+    """(A, T, D) int: index of the matched object, -1 for none."""
 
     @property
     def ignored(self) -> Array:
@@ -62,7 +63,7 @@ class ImageMatches:
 
     @property
     def hits(self) -> Array:
-        """(A, T, D) bool: met an object that counts."""
+        """(A, T, D) bool: matched with an object that counts."""
         if not self.is_crowd.size:
             return np.zeros_like(self.matches, dtype=bool)
         sizes = np.arange(len(SIZES))[:, None, None]
@@ -70,7 +71,7 @@ class ImageMatches:
 
     @property
     def misses(self) -> Array:
-        """(A, T, D) bool: met nothing, and is of the asked size itself."""
+        """(A, T, D) bool: not matched, and of the evaluated size itself."""
         return (self.matches < 0) & _within(self.areas)[:, None]
 
 
@@ -78,7 +79,7 @@ def match_image(results: Sequence[CocoRecord], truths: Sequence[CocoRecord], iou
     """Match one image's COCO results with its annotations.
 
     Args:
-        results: With category, score and box; for "segm" compressed RLE. In any order.
+        results: With category, score and box; for "segm" with compressed RLE. In any order.
         truths: Annotations with category, area, iscrowd and box; for "segm" compressed RLE.
         iou_type: "bbox" or "segm".
     """
@@ -112,14 +113,15 @@ def _column(records: Sequence[CocoRecord], key: str, kind: type) -> Array:
 
 
 def _areas(shapes: Sequence[Any], iou_type: IouType) -> Array:
-    """(D,) float pixels of boxes or of compressed masks."""
+    """(D,) float area in pixels of boxes or of compressed masks."""
     if iou_type == "segm" and shapes:
         return np.array(rle.area(shapes), dtype=float)
     return np.array([width * height for _, _, width, height in shapes], dtype=float)
 
 
 def _best_of_each_class(results: Sequence[CocoRecord]) -> tuple[list[CocoRecord], Array]:
-    """Results by falling score, at most `MAX_DETECTIONS` of each category, and each one's rank in its category."""
+    """Results in descending order of score, at most `MAX_DETECTIONS` of each category, and each one's rank in its
+    category."""
     seen: Counter[int] = Counter()
     kept, ranks = [], []
     for result in sorted(results, key=lambda result: -result["score"]):
@@ -132,7 +134,7 @@ def _best_of_each_class(results: Sequence[CocoRecord]) -> tuple[list[CocoRecord]
 
 
 def _match(ious: Array, same_class: Array, ignored: Array, is_crowd: Array) -> Array:
-    """Greedy matching in all A x T ways; (A, T, D) index of the object, -1 for none."""
+    """Greedy matching for all A x T combinations; (A, T, D) index of the object, -1 for none."""
     detections, objects = ious.shape
     ways = (len(SIZES), len(THRESHOLDS))
     matches = np.full((*ways, detections), -1)

@@ -1,7 +1,9 @@
-"""Average precision as COCO defines it, image by image: no mask outlives its image, and no table of all images is made.
+"""Average precision as defined by COCO, computed image by image, without keeping masks or a table of all images.
 
-The numbers are those of pycocotools, which holds a record per image, class and size instead; `benchmarks/evaluator.py`
-compares the two. Source: https://cocodataset.org/#detection-eval and pycocotools/cocoeval.py.
+The numbers are equal to those of pycocotools, which keeps a record per image, class and size instead;
+`benchmarks/evaluator.py` compares the two.
+
+Source: https://cocodataset.org/#detection-eval and pycocotools/cocoeval.py.
 """
 
 from __future__ import annotations
@@ -23,16 +25,16 @@ CocoData = dict[str, Any]
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve numbers by their usual names, in COCO's and `ApSummary`'s order."""
 RECALLS = np.linspace(0.0, 1.0, 101)
-"""Where COCO reads the precision."""
+"""Recall values at which COCO samples the precision."""
 RESAMPLES = 400
-"""Sets of images behind the interval of a drop."""
+"""Number of resampled image sets for the confidence interval of a drop."""
 _CHUNK = 1 << 20
-"""Numbers that resampling holds at a time."""
+"""Maximum number of values that resampling keeps in memory at a time."""
 
 
 @dataclass(frozen=True)
 class ApSummary:
-    """COCO's twelve numbers in [0, 1]; nan where the ground truth holds no such object."""
+    """COCO's twelve metrics in [0, 1]; nan if the ground truth has no such object."""
 
     ap: float
     """Mean over IoU 0.50:0.95, the COCO metric."""
@@ -58,18 +60,18 @@ class ApSummary:
 
 @dataclass(frozen=True, eq=False)
 class ClassMatches:
-    """How one class's D detections in I images met the ground truth, best score first."""
+    """Matches of one class: D detections in I images, best score first."""
 
     images: Array
     """(D,) int: index of the detection's image."""
     ranks: Array
-    """(D,) int: place among its image's detections of the class."""
+    """(D,) int: rank among its image's detections of the class."""
     hits: Array
-    """(A, T, D) bool: met an object, for each of COCO's sizes and IoU thresholds."""
+    """(A, T, D) bool: matched with an object, for each of COCO's sizes and IoU thresholds."""
     misses: Array
-    """(A, T, D) bool: met nothing; neither a hit nor a miss on a crowd or at another size."""
+    """(A, T, D) bool: not matched; detections on crowds or of another size are neither hits nor misses."""
     objects: Array
-    """(A, I) int: objects of each size in each image, crowds left out."""
+    """(A, I) int: number of objects of each size in each image, without crowds."""
 
     def precision(self, size: int = 0) -> Array:
         """(T,) AP at each threshold; nan without any object of that size."""
@@ -84,7 +86,7 @@ class ClassMatches:
         return float(hits / objects / len(THRESHOLDS))
 
     def resampled(self, weights: Array) -> Array:
-        """(R,) AP where each image counts as often as (R, I) `weights` says; nan without any object."""
+        """(R,) AP with the images weighted by (R, I) `weights`; nan without any object."""
         objects = weights @ self.objects[0]
         step = max(1, _CHUNK // max(1, self.images.size))
         parts = []
@@ -94,7 +96,7 @@ class ClassMatches:
         return np.concatenate(parts)
 
     def _weighted(self, weights: Array, objects: Array) -> Array:
-        times = weights[:, self.images]  # how often each detection counts
+        times = weights[:, self.images]  # weight of each detection
         counted, shown = None, times
         values = []
         for hits, misses in zip(self.hits[0], self.misses[0], strict=True):
@@ -110,16 +112,16 @@ class ClassMatches:
 
 @dataclass(frozen=True, eq=False)
 class ApResult:
-    """One metric over one data set, with what is needed to resample its images."""
+    """One metric on one data set, with the data to resample its images."""
 
     image_ids: tuple[int, ...]
-    """The images, in the order that the matches index."""
+    """The images, in the order of the matches' indices."""
     matches: dict[int, ClassMatches] = field(repr=False)
-    """Category id to matches."""
+    """Category id -> matches."""
 
     @cached_property
     def per_class(self) -> dict[int, float]:
-        """AP of each category id; nan where the ground truth holds none of it."""
+        """AP of each category id; nan if the ground truth has no object of it."""
         return {category: float(matches.precision().mean()) for category, matches in self.matches.items()}
 
     @cached_property
@@ -144,7 +146,7 @@ class ApResult:
         )
 
     def _mean_precision(self, size: int = 0, threshold: int | None = None) -> float:
-        """Over the classes that can be measured, at one threshold or at all; nan if none can."""
+        """Mean over the classes that can be measured, at one threshold or at all; nan if there are none."""
         wanted = slice(None) if threshold is None else threshold
         values = [matches.precision(size)[wanted] for matches in self.matches.values()]
         return _mean_known(np.array(values))
@@ -154,7 +156,7 @@ class ApResult:
         return _mean_known(np.array(values))
 
     def weighted(self, weights: Array) -> Array:
-        """(R,) mean AP of the classes where each image counts as often as (R, images) `weights` says."""
+        """(R,) mean AP of the classes with the images weighted by (R, images) `weights`."""
         values = np.array([matches.resampled(weights) for matches in self.matches.values()])
         known = ~np.isnan(values)
         count = known.sum(axis=0)
@@ -163,7 +165,7 @@ class ApResult:
 
     @cached_property
     def resampled(self) -> Array:
-        """(RESAMPLES,) AP on as many sets of images drawn with replacement, the same sets for every result."""
+        """(RESAMPLES,) AP on image sets drawn with replacement; every result uses the same sets."""
         count = len(self.image_ids)
         generator = np.random.default_rng(0)
         weights = []
@@ -174,7 +176,7 @@ class ApResult:
 
 
 class _Kept(NamedTuple):
-    """What of one image's matches is kept: D detections and G objects, without their shapes."""
+    """Matches of one image, D detections and G objects, without their shapes."""
 
     categories: Array
     scores: Array
@@ -183,19 +185,19 @@ class _Kept(NamedTuple):
     misses: Array
     true_categories: Array
     is_counted: Array
-    """(A, G) bool: objects of each size, crowds left out."""
+    """(A, G) bool: objects of each size, without crowds."""
 
 
 class ApMeter:
-    """Takes matched images one by one, in any order; the result is the same."""
+    """Receives matched images one by one, in any order; the result does not depend on it."""
 
     def __init__(self, categories: Sequence[int]) -> None:
-        """Measure these categories, by id; everything else is passed over."""
+        """Measure these categories, by id; all others are ignored."""
         self._categories = sorted(categories)
         self._images: dict[int, _Kept] = {}
 
     def add(self, image_id: int, matched: ImageMatches) -> None:
-        """Take one image's matches; its shapes are not kept."""
+        """Add one image's matches, without its shapes."""
         self._images[image_id] = _Kept(
             matched.categories,
             matched.scores,
@@ -207,7 +209,7 @@ class ApMeter:
         )
 
     def result(self) -> ApResult:
-        """What all images so far amount to."""
+        """The metric over all images so far."""
         image_ids = tuple(sorted(self._images))
         images = [self._images[image_id] for image_id in image_ids]
         numbers = np.arange(len(images))
@@ -218,7 +220,7 @@ class ApMeter:
         matches = {}
         for category in self._categories:
             rows = np.flatnonzero(joined.categories == category)
-            rows = rows[np.argsort(-joined.scores[rows], kind="stable")]  # as COCOeval.accumulate sorts
+            rows = rows[np.argsort(-joined.scores[rows], kind="stable")]  # sorted as in COCOeval.accumulate
             is_own = joined.true_categories == category
             objects = []
             for is_counted in joined.is_counted:
@@ -234,7 +236,7 @@ class ApMeter:
 
 
 def _join(images: Sequence[_Kept]) -> _Kept:
-    """The detections and the objects of all images, one after the other; of no image, empty arrays."""
+    """The detections and objects of all images, concatenated; empty arrays without images."""
     sizes, thresholds = len(SIZES), len(THRESHOLDS)
     nothing = _Kept(
         categories=np.zeros(0, int),
@@ -251,15 +253,15 @@ def _join(images: Sequence[_Kept]) -> _Kept:
 
 
 def average_precision(hits: Array, misses: Array, objects: Array | int) -> Array:
-    """Mean precision at `RECALLS`, each the best at that recall or beyond.
+    """Mean precision at `RECALLS`, where each is the best precision at that recall or higher.
 
     Args:
-        hits: (N, D) int or bool: how often each detection counts as a hit, best score first.
+        hits: (N, D) int or bool: weight of each detection as a hit, best score first.
         misses: (N, D) the same for misses.
-        objects: (N,) or one number: objects to find.
+        objects: (N,) or one number: number of objects.
 
     Returns:
-        (N,) float in [0, 1]; nan where there is no object.
+        (N,) float in [0, 1]; nan without objects.
     """
     columns = np.flatnonzero(hits.any(axis=0))
     found = np.cumsum(hits, axis=1, dtype=np.int64)[:, columns]
@@ -268,10 +270,10 @@ def average_precision(hits: Array, misses: Array, objects: Array | int) -> Array
 
 
 def _read_curve(found: Array, shown: Array, objects: Array) -> Array:
-    """AP of N curves from the counts at their hits: precision changes for the better nowhere else.
+    """AP of N curves from the counts at their hits, because precision increases only there.
 
     Args:
-        found: (N, H) int: hits up to each of these detections, itself included.
+        found: (N, H) int: number of hits up to each of these detections, itself included.
         shown: (N, H) int: hits and misses.
         objects: (N,) int.
     """
@@ -281,7 +283,7 @@ def _read_curve(found: Array, shown: Array, objects: Array) -> Array:
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     recall = found / np.maximum(objects, 1)[:, None]
     nearest = np.rint(recall * (RECALLS.size - 1)).astype(np.intp)
-    reached = nearest + (RECALLS[nearest] <= recall)  # how many of `RECALLS` are reached, to the last bit
+    reached = nearest + (RECALLS[nearest] <= recall)  # number of `RECALLS` that are reached, exact to the last bit
     newly = np.diff(reached, axis=1, prepend=0)
     return np.where(objects > 0, (best * newly).sum(axis=1) / RECALLS.size, math.nan)
 
@@ -302,7 +304,7 @@ def measure_ap(
 
     Args:
         ground_truth: COCO instance annotations with `images`, `annotations` and `categories`; left unchanged.
-        results: COCO results; none at all is valid. For "segm" the size of an object is its mask's, as in COCO.
+        results: COCO results; an empty list is valid. For "segm" the size of an object is that of its mask, as in COCO.
         iou_type: "bbox" or "segm".
         category_ids: Categories to evaluate; all if None.
     """
@@ -321,15 +323,15 @@ def measure_ap(
 
 
 def drop_interval(reference: ApResult, candidate: ApResult, *, level: float = 0.95) -> tuple[float, float]:
-    """How far the AP drop could differ on other images of the same kind: a paired bootstrap over images.
+    """Confidence interval of the drop in AP on other images of the same kind: a paired bootstrap over images.
 
     Args:
-        reference: The model that the drop is counted from.
-        candidate: Another model on the very same images and categories.
-        level: Share of the resampled sets of images inside the interval, in (0, 1).
+        reference: The reference model.
+        candidate: Another model on the same images and categories.
+        level: Confidence level, in (0, 1).
 
     Returns:
-        Lower and upper end of the drop in AP, in [-1, 1]; nan where no set can be measured.
+        Lower and upper end of the drop in AP, in [-1, 1]; nan if no image set can be measured.
     """
     if reference.image_ids != candidate.image_ids or reference.matches.keys() != candidate.matches.keys():
         raise ValueError("expected two results on the same images and categories")
@@ -362,6 +364,6 @@ def _as_rle(annotation: CocoData, size_hw: tuple[int, int]) -> CocoData:
 
 
 def _mean_known(values: Array) -> float:
-    """Mean of what can be measured; nan if nothing can."""
+    """Mean of the values that are not nan; nan if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else math.nan

@@ -1,4 +1,4 @@
-"""COCO records drawn on a picture, annotations and results alike: masks, outlines, boxes and labels."""
+"""Drawing of COCO annotations and results on an image: masks, outlines, boxes and labels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from runtimes.postprocess import Region, find_contours
 FONT_SCALE = 0.45
 JPEG_QUALITY = 84
 INK: Color = (16, 18, 24)
-"""Of labels, which stand on the object's colour."""
+"""Colour of labels, which are drawn on the object's colour."""
 
 
 def label_of(thing: Result, categories: Mapping[int, str]) -> str:
-    """Class, where there are several, and score, where there is one."""
+    """Class, if there are several, and score, if there is one."""
     name = categories[thing["category_id"]] if len(categories) > 1 else ""
     if "score" not in thing:
         return name
@@ -29,14 +29,14 @@ def label_of(thing: Result, categories: Mapping[int, str]) -> str:
 def draw_objects(
     canvas: np.ndarray, objects: Sequence[Result], colors: Sequence[Color], scale: float, labels: Sequence[str]
 ) -> np.ndarray:
-    """Draw masks, contours, boxes and labels, the best object on top.
+    """Draw masks, contours, boxes and labels, the object with the highest score on top.
 
     Args:
         canvas: (h, w, 3) uint8 RGB, changed in place.
         objects: COCO records in pixels of the full image, best first.
         colors: RGB of each.
         scale: Canvas pixels per pixel of the full image.
-        labels: Of each; an empty one is not drawn, nor one that would cover a better object's.
+        labels: Label of each object. Empty labels, and labels that would cover those of a better object, are not drawn.
 
     Returns:
         The canvas.
@@ -60,7 +60,7 @@ def draw_objects(
 
 
 def _shrink_mask(thing: Result, size_hw: tuple[int, int]) -> Region:
-    """The mask at the canvas's size, as a region of all of it; empty where an object has only a box."""
+    """The mask at the canvas's size, as a region of the whole canvas; empty for an object with only a box."""
     if thing["segmentation"] is None:
         return Region(0, 0, np.zeros(size_hw, bool))
     return Region(0, 0, fit_mask(thing["segmentation"], size_hw) > 0)
@@ -74,7 +74,7 @@ def _draw_box(canvas: np.ndarray, box_xywh: np.ndarray, color: Color) -> None:
 
 
 def _draw_label(canvas: np.ndarray, text: str, corner_xy: tuple[int, int], color: Color, taken: list[Rect]) -> None:
-    """Dark text on the object's colour, above its box where there is room, unless it would cover one of `taken`."""
+    """Dark text on the object's colour, above its box if there is room, unless it would cover one of `taken`."""
     (width, height), baseline = cv2.getTextSize(text, FONT, FONT_SCALE, 1)
     most_right = max(canvas.shape[1] - width - 4, 0)
     left = min(max(corner_xy[0], 0), most_right)

@@ -1,4 +1,5 @@
-"""Object by object: which of the annotated objects a candidate lost or gained, and how well both hold the rest."""
+"""Comparison object by object: which annotated objects a candidate loses or gains, and how accurate both are on the
+rest."""
 
 from __future__ import annotations
 
@@ -11,27 +12,28 @@ from edge_mrcnn.evaluation.agreement import CONFIDENT
 from edge_mrcnn.evaluation.matching import SIZES, Array, ImageMatches
 
 SCORES = {"50–70 %": (CONFIDENT, 0.7), "70–90 %": (0.7, 0.9), "90–100 %": (0.9, 1.0 + 1e-9)}
-"""Label to the scores above which and up to which a detection belongs to it."""
+"""Label -> range of scores, the lower end exclusive, the upper end inclusive."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sightings:
-    """What one model shows a viewer, N objects of all images in turn: found if a confident box meets it at IoU 0.5."""
+    """Detections of one model for the N objects of all images: an object is found if a confident box matches it at IoU
+    0.5."""
 
     categories: Array
-    """(N,) category ids, crowds left out."""
+    """(N,) category ids, without crowds."""
     areas: Array
-    """(N,) pixels, as annotated."""
+    """(N,) annotated area in pixels."""
     scores: Array
-    """(N,) score of the detection that found the object, nan where none did, as the two below."""
+    """(N,) score of the detection that found the object, nan if none did, as in the next two."""
     box_ious: Array
     """(N,) IoU of its box with the object's."""
     mask_ious: Array
     """(N,) IoU of its mask with the object's."""
     extra_categories: Array
-    """(E,) category ids of confident detections that meet no object."""
+    """(E,) category ids of confident detections without an object (false positives)."""
     extra_areas: Array
-    """(E,) pixels of their boxes."""
+    """(E,) areas of their boxes in pixels."""
     extra_scores: Array
 
     @property
@@ -42,22 +44,22 @@ class Sightings:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A candidate beside the reference, on some of the objects."""
+    """A candidate compared with the reference, on some of the objects."""
 
     objects: int
-    """Annotated objects."""
+    """Number of annotated objects."""
     found: int
-    """Of those, found by the reference."""
+    """Number of objects that the reference finds."""
     lost: int
-    """Found by the reference alone."""
+    """Number of objects that only the reference finds."""
     gained: int
-    """Found by the candidate alone."""
+    """Number of objects that only the candidate finds."""
     extra: int
-    """Detections that meet no object: the candidate's number minus the reference's."""
+    """False positives: the candidate's number minus the reference's."""
     box_iou: float
-    """Mean change of the box's IoU with the object, where both found it; nan without any, as the two below."""
+    """Mean change of the box's IoU with objects that both find; nan without any, as in the next two."""
     mask_iou: float
-    """The same of the mask."""
+    """Mean change of the mask's IoU."""
     score: float
     """Mean change of the score."""
 
@@ -69,13 +71,14 @@ class Pairing:
     total: Change
     by_size: dict[str, Change] = field(default_factory=dict)
     by_class: dict[str, Change] = field(default_factory=dict)
-    """Classes with objects; the largest losses first."""
+    """Classes with objects, the largest losses first."""
     by_score: dict[str, Change] = field(default_factory=dict)
-    """Score of the reference, or the candidate's for what it alone found; objects that neither found are in none."""
+    """By score of the reference, or of the candidate for objects that only it finds; objects that neither finds are
+    left out."""
 
 
 class SightingMeter:
-    """Takes matched images one by one."""
+    """Receives matched images one by one."""
 
     def __init__(self) -> None:
         self._images: dict[int, Sightings] = {}
@@ -84,7 +87,7 @@ class SightingMeter:
         """Take one image.
 
         Args:
-            image_id: Images count in ascending order of it.
+            image_id: Images are processed in ascending order of it.
             boxes: The matches of boxes.
             mask_ious: (D, G) IoU of the masks of the same detections and objects.
         """
@@ -112,7 +115,7 @@ class SightingMeter:
         )
 
     def result(self) -> Sightings:
-        """All images so far, at least one."""
+        """The detections of all images so far, of at least one."""
         images = [self._images[image_id] for image_id in sorted(self._images)]
         joined = {}
         for column in fields(Sightings):
@@ -124,9 +127,9 @@ def pair(reference: Sightings, candidate: Sightings, names: Mapping[int, str]) -
     """Compare two models on the same objects.
 
     Args:
-        reference: The model that is compared with.
-        candidate: Another one on the same images and categories.
-        names: Category id to name.
+        reference: The reference model.
+        candidate: Another model on the same images and categories.
+        names: Category id -> name.
     """
     return Pairing(
         total=_compare_all(reference, candidate),
@@ -157,7 +160,7 @@ def _compare_sizes(reference: Sightings, candidate: Sightings) -> dict[str, Chan
 
 
 def _compare_classes(reference: Sightings, candidate: Sightings, names: Mapping[int, str]) -> dict[str, Change]:
-    """Of classes with objects, the largest losses first."""
+    """Classes with objects, the largest losses first."""
     changes = {}
     for category, name in names.items():
         objects = reference.categories == category
@@ -174,7 +177,7 @@ def _compare_classes(reference: Sightings, candidate: Sightings, names: Mapping[
 
 
 def _compare_scores(reference: Sightings, candidate: Sightings) -> dict[str, Change]:
-    """By the reference's score, or the candidate's for what it alone found."""
+    """By score of the reference, or of the candidate for objects that only it finds."""
     scores = np.where(reference.found, reference.scores, candidate.scores)
     changes = {}
     for name, limits in SCORES.items():
@@ -191,7 +194,7 @@ def _compare_scores(reference: Sightings, candidate: Sightings) -> dict[str, Cha
 def _change(
     reference: Sightings, candidate: Sightings, objects: Array, reference_extra: Array, candidate_extra: Array
 ) -> Change:
-    """Count over the chosen (N,) objects and, for each model, the chosen (E,) extra detections."""
+    """Count the selected (N,) objects and, for each model, the selected (E,) false positives."""
     was_found = reference.found & objects
     is_found = candidate.found & objects
     both = was_found & is_found

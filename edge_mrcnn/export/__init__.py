@@ -1,4 +1,4 @@
-"""From a checkpoint to files that run without torch, each verified before it is handed over."""
+"""From a checkpoint to files that run without torch, each verified before it is returned."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ class Target(NamedTuple):
     """How a format is written."""
 
     writer: str
-    """Dotted name of what takes (DeployGraph, ModelCard, Path) and the options below."""
+    """Dotted name of a function of (DeployGraph, ModelCard, Path) and the options below."""
     is_static: bool = False
-    """Whether shapes never depend on the data, and one run takes one image."""
+    """Whether shapes are always fixed, with one image per run."""
     options: tuple[str, ...] = ()
-    """Fields of `ExportConfig` that the writer takes by name."""
+    """Fields of `ExportConfig` that the function takes by name."""
     check_static: str = ""
-    """Dotted name of what finds the operators that a file of static shapes may not have where it is meant to go."""
+    """Dotted name of a function that finds operators not supported by the target of a static file."""
 
 
 TARGETS = {

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, and multiply-accumulates of one inference."""
+"""Cost of a model: parameters, and multiply-accumulates of one inference."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from edge_mrcnn.export.graph import DeployGraph
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Of one image, with all P proposals and D detections present."""
+    """Cost for one image, with the maximum of P proposals and D detections."""
 
     parameters: int
-    """Weights as trained."""
+    """Number of weights as trained."""
     macs: int
-    """Multiply-accumulates of convolutions and matrix products; RoIAlign and NMS are not counted."""
+    """Multiply-accumulates of convolutions and matrix products, without RoIAlign and NMS."""
 
 
 def measure_cost(model: MaskRCNN, config: ModelConfig) -> Cost:
-    """Count on shapes alone; in the deploy graph, so that re-parameterised blocks count as what they become."""
+    """Count from shapes only, in the deploy graph, so that re-parameterised blocks count as their fused form."""
     graph = DeployGraph(model, config).to("meta")
     boxes = torch.zeros(config.max_detections, 4, device="meta")
     labels = torch.zeros(config.max_detections, dtype=torch.int64, device="meta")

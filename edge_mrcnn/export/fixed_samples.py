@@ -1,6 +1,6 @@
-"""RoIAlign with a fixed number of samples, for targets that cannot count the cells of a bin.
+"""RoIAlign with a fixed number of samples, for targets without adaptive sampling.
 
-TFLite's shapes are known beforehand, and as many samples as a bin has cells are a shape that depends on the box.
+TFLite's shapes are fixed, and an adaptive number of samples is a shape that depends on the box.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAMPLES = 2
 
 
 def is_needed(target: str, checkpoint: Checkpoint) -> bool:
-    """Whether a target cannot say the RoIAlign of a model."""
+    """Whether a target does not support the RoIAlign of a model."""
     return TARGETS[target].is_static and checkpoint.config.roi_samples == 0
 
 
@@ -44,7 +44,7 @@ def _tensors_of(model: nn.Module) -> dict[int, Any]:
 def tell_cost(
     card: ModelCard, adaptive: verify.VerifyInputs, fixed: verify.VerifyInputs, target: str, say: Say
 ) -> None:
-    """Compare what both answer in torch to the pictures of the verification, and say what the fixed number changes."""
+    """Compare both in torch on the images of the verification, and report the effect of the fixed number."""
     parity = compare_answers(adaptive.answers, fixed.answers, card, Tolerance(quantile=0.5))
     kept = f"{parity.matched} of {parity.detections} detections"
     say(

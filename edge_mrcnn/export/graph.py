@@ -1,7 +1,7 @@
 """The deploy graph: a trained Mask R-CNN re-expressed with fixed shapes, for tracing.
 
-It shares the trained modules and changes no weight. `MaskRCNN.eval()` is its oracle: same detections.
-From a uint8 image to boxes, scores, labels and masks everything is inside.
+It shares the trained modules and changes no weight. `MaskRCNN.eval()` is the reference: the detections are the same.
+Everything from a uint8 image to boxes, scores, labels and masks is inside.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from edge_mrcnn.model.region_pool import is_aligned
 
 SMALLEST_PROPOSAL_PX = 1e-3
 SMALLEST_DETECTION_PX = 1e-2
-"""Boxes with a side below these are dropped, as torchvision does in its two stages."""
+"""Boxes with a smaller side are dropped, as in torchvision's two stages."""
 
 STATIC_CANDIDATES = 3839
-"""Boxes at most that an NMS of a static graph looks at, the best ones: TensorRT's TopK takes less than 3840."""
+"""Maximum number of boxes in an NMS of a static graph, the best ones: TensorRT's TopK takes fewer than 3840."""
 MASK_BATCH = 4
-"""Boxes per run of a TFLite file's `mask` signature; in INT8 four cost half of four times one."""
+"""Boxes per run of a TFLite file's `mask` signature; in INT8, four cost half as much as four single runs."""
 
 
 class DeployGraph(nn.Module):
     """Inference of a Mask R-CNN on N images.
 
-    `detect` and `mask` are its halves; `forward` is both, with as many masks as there are detections.
+    `detect` and `mask` are its halves; `forward` is both, with one mask per detection.
     """
 
     mean: Tensor | None
@@ -49,11 +49,12 @@ class DeployGraph(nn.Module):
 
     def __init__(self, model: MaskRCNN, config: ModelConfig, *, batch: int = 1, static: bool = False) -> None:
         """
+
         Args:
             model: The trained model; it is copied.
             config: Its parts and inference settings.
-            batch: N, images at once.
-            static: Give D rows for each image, dead ones with score 0, in place of the live rows.
+            batch: N, images per run.
+            static: Return D rows for each image, unused ones with score 0, in place of one row per detection.
         """
         super().__init__()
         self.batch = batch
@@ -78,7 +79,7 @@ class DeployGraph(nn.Module):
         self.eval()
 
     def _add_constants(self, model: MaskRCNN) -> None:
-        """Anchors of each level, normalisation, and the tables that replace integer division."""
+        """Anchors of each level, normalisation, and tables that replace integer division."""
         height, width = self.config.image_size_hw
         mean = torch.tensor(model.transform.image_mean)[:, None, None]
         std = torch.tensor(model.transform.image_std)[:, None, None]
@@ -103,7 +104,7 @@ class DeployGraph(nn.Module):
         self.register_buffer("label", pairs % self.num_classes, persistent=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """N images to live rows, or to D rows each.
+        """N images to one row per detection, or to D rows each.
 
         Args:
             image: (N, H, W, 3) uint8 RGB.
@@ -127,7 +128,7 @@ class DeployGraph(nn.Module):
         return boxes, scores, labels, masks, images
 
     def detect(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """Everything but the masks.
+        """Everything except the masks.
 
         Returns:
             boxes (N D, 4), scores (N D,), labels (N D,), where dead rows have score 0; and the pyramid maps that `mask`
@@ -144,7 +145,7 @@ class DeployGraph(nn.Module):
         proposals, alive = join(found)
         features = self.box_head(self.box_pool(maps, proposals, self.image_of_proposal))
         class_logits, class_deltas = self._classify(features)
-        # The rows of each image, of proposals, liveness, logits and deltas.
+        # The rows of each image: proposals, validity, logits and deltas.
         own_rows = zip(
             split(proposals, self.batch),
             split(alive, self.batch),
@@ -172,21 +173,21 @@ class DeployGraph(nn.Module):
         predictor = self.mask_predictor
         regions = self.mask_pool(maps, boxes, images)
         h = predictor.conv5_mask(self.mask_head(regions))
-        # Row 0 of the logits is the background's.
+        # Row 0 of the logits is the background.
         weight = take(predictor.mask_fcn_logits.weight[1:, :, 0, 0], labels)
         bias = take(predictor.mask_fcn_logits.bias[1:], labels)
         height, width = h.shape[2:]
-        # Channels last is how integer convolutions leave their results, so this order costs no transposition.
+        # Integer convolutions return channels last, so this order needs no transposition.
         cells = h.permute(0, 2, 3, 1).reshape(-1, 4 * height * width, weight.shape[1])
         logits = torch.matmul(cells, weight[:, :, None])[:, :, 0] + bias[:, None]
         probs = torch.sigmoid(logits)
-        # Each position has four cells: put them into two rows and two columns.
+        # Each position has four cells: move them to two rows and two columns.
         apart = probs.reshape(-1, height, width, 2, 2).permute(0, 1, 3, 2, 4)
         return apart.reshape(-1, 2 * height, 2 * width)
 
     def _normalize(self, image: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 to (N, 3, H, W) with the backbone's mean and deviation; a mean of 0 costs nothing."""
-        # Cast first: uint8 is a type that TensorRT takes at the input and nowhere else.
+        # Cast first: TensorRT supports uint8 only at the input.
         x = image.float().permute(0, 3, 1, 2)
         if self.mean is not None:
             x = x - self.mean
@@ -224,7 +225,7 @@ class DeployGraph(nn.Module):
         self, proposals: Tensor, alive: Tensor, class_logits: Tensor, deltas: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Of one image: (D, 4) boxes, (D,) scores and (D,) labels from what `_classify` says of its proposals."""
-        # Column 0 is the background's.
+        # Column 0 is the background.
         scores = torch.softmax(class_logits, -1)[:, 1:] * alive[:, None]
         top, pairs = scores.reshape(-1).topk(self._candidates)
         rows = take(self.owner, pairs)
@@ -244,7 +245,7 @@ class DeployGraph(nn.Module):
     def _suppress(
         self, boxes: Tensor, scores: Tensor, offset: Tensor, iou: float, limit: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """NMS among boxes of equal offset.
+        """NMS among boxes with equal offset.
 
         Returns:
             Kept boxes (limit, 4), live rows (limit,) float32 of 0 and 1, and their indices.
@@ -263,7 +264,7 @@ class DeployGraph(nn.Module):
 
     @property
     def _candidates(self) -> int:
-        """At most 1 / t classes of a proposal can have a probability above t, so this many rows are exact."""
+        """At most 1 / t classes of a proposal can have a probability above t, so this number of rows is exact."""
         per_proposal = self.num_classes
         if self.config.score_threshold > 0:
             per_proposal = min(per_proposal, math.ceil(1 / self.config.score_threshold))
@@ -274,7 +275,7 @@ class DeployGraph(nn.Module):
 
 
 class RoiPool(nn.Module):
-    """`MultiScaleRoIAlign` with constants in place of what it infers from shapes."""
+    """`MultiScaleRoIAlign` with constants in place of values inferred from shapes."""
 
     def __init__(self, pool: MultiScaleRoIAlign, image_size_hw: tuple[int, int]) -> None:
         super().__init__()
@@ -325,8 +326,8 @@ class BoxDecoder(nn.Module):
 class PointwiseUpsampling(nn.Conv2d):
     """A 2x2 transposed convolution of stride 2 and ReLU as a 1x1 convolution to 4 C channels, C for each of its cells.
 
-    The cells do not overlap, so it is the same function. Runtimes have quick integer kernels of the one and none of
-    the other; and what comes behind may sum over channels before the cells are put in their places.
+    The cells do not overlap, so it is the same function. Runtimes have fast integer kernels for a 1x1 convolution and
+    none for a transposed one; and the next layer may sum over channels before the cells are moved to their positions.
     """
 
     def __init__(self, layer: nn.ConvTranspose2d) -> None:
@@ -344,7 +345,7 @@ class PointwiseUpsampling(nn.Conv2d):
 
 
 def fold_norms(module: nn.Module) -> None:
-    """Let convolutions do the BatchNorm behind them, in place; torch cannot trace one for an unknown number of rows."""
+    """Fuse the BatchNorm after each convolution, in place; torch cannot trace one with a dynamic number of rows."""
     blocks = [part for part in module.modules() if isinstance(part, nn.Sequential)]
     for block in blocks:
         for index, (layer, norm) in enumerate(pairwise(list(block))):

@@ -1,8 +1,8 @@
-"""What Open Edge Platform's model_api needs to open our files with its `MaskRCNN` wrapper.
+"""Metadata and an output for Open Edge Platform's model_api, so that its `MaskRCNN` wrapper can open our files.
 
-It wants the score beside the box, (n, 5), counts classes from 1, and reads its settings from the file. So there is one
-more output behind the four of the contract, which nobody else looks at, and a description. Their wrapper rounds boxes
-to whole pixels and pastes masks in its own way; detections, scores and classes are the same.
+It expects the score beside the box, (n, 5), counts classes from 1, and reads its settings from the file. So there is
+one more output after the four of the contract, which nothing else uses, and a description. The wrapper rounds boxes to
+whole pixels and pastes masks differently; detections, scores and classes are the same.
 
 https://github.com/open-edge-platform/model_api, model_api/models/instance_segmentation.py
 """
@@ -15,13 +15,13 @@ from onnx import TensorProto, helper
 from runtimes.model_card import ModelCard
 
 OUTPUT = "scored_boxes"
-"""(n, 5) float32: boxes and scores; the wrapper takes the last output with two dimensions for the boxes."""
+"""(n, 5) float32: boxes and scores; the wrapper takes the last two-dimensional output as the boxes."""
 
 
 def describe(card: ModelCard) -> dict[str, str]:
-    """The `model_info` of a card: OpenVINO keeps it in rt_info, ONNX in properties named "model_info KEY".
+    """The `model_info` of a card: OpenVINO stores it in rt_info, ONNX in properties named "model_info KEY".
 
-    Images are to be given in RGB. A border has one shade of gray there, the mean of the card's colour.
+    Images must be RGB. The border has one shade of gray, the mean of the card's colour.
     """
     return {
         "model_type": "MaskRCNN",
@@ -37,7 +37,7 @@ def describe(card: ModelCard) -> dict[str, str]:
 
 
 def add_scored_boxes(model: onnx.ModelProto) -> None:
-    """Give an ONNX model the output `OUTPUT`, in place."""
+    """Add the output `OUTPUT` to an ONNX model, in place."""
     graph = model.graph
     boxes, scores = (next(o for o in graph.output if o.name == name) for name in ("boxes", "scores"))
     rows = boxes.type.tensor_type.shape.dim[0]

@@ -1,7 +1,7 @@
 """The deploy graph as one ONNX file of standard operators.
 
-Every node is named after the module it comes from ("pyramid.body.net.stage2.0.branch1.0/Conv_7"), so that
-viewers and the quantizer know which part of the net it belongs to.
+Every node is named after its module ("pyramid.body.net.stage2.0.branch1.0/Conv_7"), so that viewers and the quantizer
+know its part of the model.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from runtimes.model_card import ModelCard
 from runtimes.model_file import ModelFile
 
 OPSET = 18
-"""The one that the lowerings are written in."""
+"""The opset in which the lowerings are written."""
 ROWS = "detections"
 """Name of the dynamic dimension."""
 
@@ -32,7 +32,7 @@ def write_onnx(graph: DeployGraph, card: ModelCard, path: Path, *, opset: int = 
     """Convert and save.
 
     Args:
-        graph: What to convert.
+        graph: The graph to convert.
         card: Stored as the metadata property "edge_mrcnn".
         path: File to write.
         opset: Version of ONNX's operators.
@@ -43,7 +43,7 @@ def write_onnx(graph: DeployGraph, card: ModelCard, path: Path, *, opset: int = 
 
 @lru_cache(maxsize=1)  # OpenVINO's file is made from the same conversion, which takes most of the time
 def convert(graph: DeployGraph, opset: int) -> onnx.ModelProto:
-    """The graph as an ONNX model with named nodes and, unless it is static, dynamic rows. Not to be changed."""
+    """The graph as an ONNX model with named nodes and, unless it is static, dynamic rows. It must not be changed."""
     image = torch.zeros(graph.batch, *graph.config.image_size_hw, 3, dtype=torch.uint8)
     names = (*RawOutputs._fields, BATCH_OUTPUT)[: 4 if graph.batch == 1 or graph.static else 5]
     with warnings.catch_warnings(), quiet("torch.onnx", "onnxscript"):
@@ -64,7 +64,7 @@ def convert(graph: DeployGraph, opset: int) -> onnx.ModelProto:
 
 
 def with_description(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
-    """A copy of a model with what model_api reads in metadata_props."""
+    """A copy of a model with model_api's settings in metadata_props."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     info = {f"model_info {name}": value for name, value in model_api.describe(card).items()}
@@ -73,7 +73,7 @@ def with_description(model: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto
 
 
 def name_nodes(model: onnx.ModelProto) -> None:
-    """Name each node after its innermost module, in place; what belongs to no module is "deploy"."""
+    """Name each node after its innermost module, in place; nodes outside all modules are "deploy"."""
     for index, node in enumerate(model.graph.node):
         scopes = {p.key: p.value for p in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "[]")
         modules = [scope for scope in ast.literal_eval(scopes)[:-1] if scope]
@@ -82,7 +82,7 @@ def name_nodes(model: onnx.ModelProto) -> None:
 
 
 def name_rows(model: onnx.ModelProto) -> None:
-    """Give the dynamic first dimension of the outputs its name, in place."""
+    """Name the dynamic first dimension of the outputs, in place."""
     symbol = model.graph.output[0].type.tensor_type.shape.dim[0].dim_param
     for value in (*model.graph.output, *model.graph.value_info):
         for dim in value.type.tensor_type.shape.dim:

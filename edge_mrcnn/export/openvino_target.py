@@ -1,4 +1,4 @@
-"""The deploy graph as OpenVINO IR, by way of ONNX."""
+"""The deploy graph as OpenVINO IR, via ONNX."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def write_openvino(graph: DeployGraph, card: ModelCard, path: Path) -> None:
     """Convert and save `path` (.xml) and its .bin, weights in FP32.
 
     Args:
-        graph: What to convert.
-        card: Stored as runtime information, beside the `model_info` that OpenVINO's own tools read.
+        graph: The graph to convert.
+        card: Stored as runtime information, together with the `model_info` of OpenVINO's own tools.
         path: The .xml to write.
     """
     model = simplified(convert(graph, OPSET))
@@ -33,7 +33,7 @@ def write_openvino(graph: DeployGraph, card: ModelCard, path: Path) -> None:
 
 
 def simplified(model: onnx.ModelProto) -> openvino.Model:
-    """The ONNX model in OpenVINO's operators, shape arithmetic folded away.
+    """The ONNX model in OpenVINO's operators, with shape arithmetic folded.
 
     Only `convert_model` runs those passes, and only on a file.
     """

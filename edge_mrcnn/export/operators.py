@@ -1,7 +1,7 @@
-"""The operators that no exporter lowers well, each with one meaning: torchvision's.
+"""The operators that no exporter lowers well, defined as in torchvision.
 
 `edge_mrcnn::nms`, `edge_mrcnn::multiscale_roi_align` and `edge_mrcnn::live_rows` run eagerly as written here; each
-target has its own lowering of them in `edge_mrcnn.export.lowering`.
+target has its own lowering in `edge_mrcnn.export.lowering`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> tupl
 
     Args:
         boxes: (N, 4) float32 xyxy, sorted by descending score.
-        scores: (N,) float32; rows that are not above 0 take no part.
+        scores: (N,) float32; rows with a score of 0 or less are ignored.
         iou_threshold: A box is suppressed by a kept one whose IoU with it is above this.
         limit: Length of the result.
 
@@ -78,10 +78,10 @@ def _(
 
 @torch.library.custom_op("edge_mrcnn::live_rows", mutates_args=())
 def live_rows(scores: Tensor) -> Tensor:
-    """The rows that hold a detection: the point from which the cost follows the number of objects.
+    """The rows with a detection: from this point on, the cost depends on the number of objects.
 
     Args:
-        scores: (R,) float32, 0 in dead rows.
+        scores: (R,) float32, 0 in unused rows.
 
     Returns:
         (n,) int64, ascending.

@@ -1,8 +1,8 @@
-"""Generated pictures that an artefact is verified on: an empty one, a sparse one and a crowded one.
+"""Generated images for verifying a model file: an empty one, a sparse one and a crowded one.
 
-They are coarse drawings in few colours, so that a PNG of 320 x 320 pixels takes a few kilobytes and can travel inside
-the artefact. What a model sees in them is its own business: many are drawn, and those in which it finds a little and
-a lot are chosen.
+They are coarse drawings in few colours, so that a PNG of 320 x 320 pixels takes a few kilobytes and fits into the model
+file. It is not known what a model detects in them: many are drawn, and those with few and with many detections are
+chosen.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ import numpy as np
 from runtimes.base import Array, RawOutputs, Runtime
 
 TRIALS = 16
-"""Drawings from which the sparse and the crowded picture are chosen."""
+"""Number of drawings from which the sparse and the crowded image are chosen."""
 CELL = 2
-"""Pixels of a picture are squares of this side, in input pixels, which compresses well."""
+"""Side of the squares of a drawing, in input pixels; large ones compress well."""
 CLEAR = 0.5
-"""Score that a sparse picture's best detection should reach: far from the threshold, where rounding decides."""
+"""Score that a sparse image's best detection should reach: far from the threshold, where rounding decides."""
 
 NamedPicture = tuple[str, Array, RawOutputs]
-"""Name, (1, H, W, 3) uint8 RGB, and the reference's answer."""
+"""Name, (1, H, W, 3) uint8 RGB, and the reference's outputs."""
 
 
 def choose_pictures(reference: Runtime, seed: int = 0, *, trials: int = TRIALS) -> list[NamedPicture]:
-    """An empty, a sparse and a crowded picture for a model, with its answers.
+    """An empty, a sparse and a crowded image for a model, with its outputs.
 
     Args:
         reference: The torch model.
-        seed: Of the drawings.
-        trials: How many drawings to choose from.
+        seed: Random seed of the drawings.
+        trials: Number of drawings to choose from.
 
     Returns:
-        "empty", plain gray; "sparse", the drawing with the fewest detections of which one is clear;
-        "crowded", the drawing with the most. A model that finds nothing in any gets pictures all the same.
+        "empty", plain gray; "sparse", the drawing with the fewest detections of which one has a high score; "crowded",
+        the drawing with the most. A model without detections gets images nevertheless.
     """
     size = reference.card.input_size_hw
     empty = np.full((1, *size, 3), 128, dtype=np.uint8)
@@ -53,12 +53,12 @@ def choose_pictures(reference: Runtime, seed: int = 0, *, trials: int = TRIALS) 
 
 
 def _crowding(answer: RawOutputs) -> tuple[int, float]:
-    """Larger for more detections, then for surer ones."""
+    """Sort key: larger for more detections, then for higher scores."""
     return len(answer.scores), answer.scores.sum()
 
 
 def _crowding_of_clear(answer: RawOutputs) -> tuple[bool, int, float]:
-    """Smaller for fewer detections; answers without a clear one come behind all others, the clearest of them first."""
+    """Sort key: smaller for fewer detections; drawings without a high score come last, the highest of them first."""
     best = float(answer.scores.max(initial=0))
     is_unclear = best < CLEAR
     count = 0 if is_unclear else len(answer.scores)
@@ -70,8 +70,8 @@ def draw_pictures(size_hw: tuple[int, int], seed: int = 0, *, trials: int = TRIA
 
     Args:
         size_hw: Height and width of the model's input, in pixels.
-        seed: Same seed, same drawings.
-        trials: How many.
+        seed: Random seed.
+        trials: Number of drawings.
 
     Yields:
         (1, H, W, 3) uint8 RGB.
@@ -83,13 +83,13 @@ def draw_pictures(size_hw: tuple[int, int], seed: int = 0, *, trials: int = TRIA
 
 
 def _draw(size_hw: tuple[int, int], count: int, rng: np.random.Generator) -> Array:
-    """A drawing in cells: figures on a plain ground, the fewer the larger."""
+    """A drawing in cells: figures on a plain background, larger ones if there are few."""
     height, width = (math.ceil(side / CELL) for side in size_hw)
     ground = rng.integers(40, 216, 3)
     canvas = np.full((height, width, 3), ground, dtype=np.uint8)
     radius = 0.42 * min(height, width) / np.sqrt(count)
     for _ in range(count):
-        # A figure as large as the picture still gets a pixel of freedom.
+        # A figure as large as the image still gets a pixel of freedom.
         right, bottom = max(radius + 1, width - radius), max(radius + 1, height - radius)
         center = rng.uniform((radius, radius), (right, bottom))
         draw = FIGURES[rng.integers(len(FIGURES))]
@@ -99,7 +99,7 @@ def _draw(size_hw: tuple[int, int], count: int, rng: np.random.Generator) -> Arr
 
 
 def _draw_person(canvas: Array, center: Array, radius: float, rng: np.random.Generator) -> None:
-    """A head above a trunk above two legs: what most models of this kind are trained for."""
+    """A head, a torso and two legs: most models of this kind are trained for people."""
     x, y = center
     skin, coat, trousers = _colours(rng, 3)
     inner, outer, feet = 0.05 * radius, 0.3 * radius, y + radius
@@ -132,7 +132,7 @@ def _draw_box(canvas: Array, center: Array, radius: float, rng: np.random.Genera
 
 
 FIGURES = (_draw_person, _draw_person, _draw_disc, _draw_box)
-"""What drawings show, persons twice as often."""
+"""Figures of the drawings, persons twice as often."""
 
 
 def _enlarge(canvas: Array, size_hw: tuple[int, int]) -> Array:

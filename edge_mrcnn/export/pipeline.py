@@ -1,4 +1,4 @@
-"""Export step by step: graph, file, parity, INT8, parity again."""
+"""Export step by step: graph, file, comparison with torch, INT8, comparison again."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from runtimes.progress import Say
 from runtimes.quiet import quiet_stderr
 
 MAKERS = ("edge-mrcnn", "torch", "torchvision", "onnx", "nncf", "litert-torch", "ai-edge-quantizer")
-"""Packages that make artefacts, beside those that run them."""
+"""Packages for making model files, besides those that run them."""
 
 PICTURES = 6
-"""Calibration or given pictures that parity is checked on."""
+"""Number of calibration images that the comparison uses."""
 
 NUDGES = 3
-"""Times at most that rounding is tried in torch: whether two scores change their order is a matter of luck."""
+"""Maximum number of trials of rounding in torch: it is random whether two scores change their order."""
 
 WriteInt8 = Callable[[Path, Path, quantize.CalibrationSet, quantize.QuantizeConfig], object]
-"""From an FP32 file to an INT8 file; arguments as of `quantize.quantize`."""
+"""Function from an FP32 file to an INT8 file; arguments as of `quantize.quantize`."""
 
 
 def export(
@@ -62,28 +62,26 @@ def export(
     """Write a checkpoint for each target and verify each file in its own runtime.
 
     Args:
-        weights: Checkpoint of `train` or `prune`, or one of another project, see `load_checkpoint`.
-        output: Folder to write to; files are named after the checkpoint.
-        config: What to write.
-        origin: What a checkpoint of another project does not say.
-        calibration: Pictures for INT8; a few of them also serve the verification.
-        quantization: How to quantize.
-        write_int8: What quantizes, such as a search within a budget.
-        overwrite: Whether files that are there are replaced; else all of them get a number.
-        say: Told one line of progress at a time.
+        weights: Checkpoint of `train` or `prune`, or of another project, see `load_checkpoint`.
+        output: Output folder; files are named after the checkpoint.
+        config: Settings of the export.
+        origin: Information that a checkpoint of another project does not contain.
+        calibration: Calibration images for INT8; a few of them are also used for the verification.
+        quantization: Settings of the quantization.
+        write_int8: Function that quantizes, such as a search within a budget.
+        overwrite: Whether existing files are replaced; else all of them get a number.
+        say: Called with each line of progress.
 
     Returns:
         The files, FP32 before FP16 before INT8, in the order of the targets.
 
     Raises:
-        UsageError: If INT8 is asked for without calibration pictures.
-        GateError: If a file differs from torch by more than its tolerance, or TensorRT would refuse a static ONNX file;
-            it is kept as `*.failed.*`.
+        UsageError: If INT8 is requested without calibration images.
+        GateError: If a file differs from torch by more than its tolerance, or TensorRT does not support a static ONNX
+            file; it is kept as `*.failed.*`.
     """
     if config.int8 and calibration is None:
-        raise UsageError(
-            "--int8 needs --calib: a folder of pictures like those the camera will see, or a manifest.json"
-        )
+        raise UsageError("--int8 needs --calib: a folder of images like those of the camera, or a manifest.json")
     checkpoint = adapt(load_checkpoint(weights, origin), config)
     effort = describe_effort(checkpoint)
     for line in effort:
@@ -110,7 +108,7 @@ def export(
 
 
 def _free_stem(stem: Path, config: ExportConfig) -> Path:
-    """The name itself where no file of this export would replace another, else the first with a number."""
+    """The name itself if no file of this export would replace another, else the first free one with a number."""
     endings = ["", *(["-fp16"] if config.fp16 else []), *(["-int8"] if config.int8 else [])]
     suffixes = [ending + FORMATS[target].suffix for ending in endings for target in config.targets]
     for number in itertools.count(1):
@@ -122,7 +120,7 @@ def _free_stem(stem: Path, config: ExportConfig) -> Path:
 
 @dataclass
 class _Source:
-    """What the files of a target are made from and held against."""
+    """Graph, reference and images of a target."""
 
     checkpoint: Checkpoint
     config: ExportConfig
@@ -151,14 +149,14 @@ def _make_source(
 
 
 def _with_fixed_samples(usual: _Source) -> _Source:
-    """The source of a target that cannot count the cells of a bin, on the pictures of the others."""
+    """The source of a target without adaptive sampling, on the images of the others."""
     fixed = fixed_samples.with_fixed_samples(usual.checkpoint)
     reference = TorchRuntime(fixed, device="cpu", sha256=usual.reference.card.checkpoint_sha256)
     return _Source(fixed, usual.config, reference, verify.answered_by(reference, usual.inputs))
 
 
 def adapt(checkpoint: Checkpoint, config: ExportConfig) -> Checkpoint:
-    """The checkpoint with the inference settings and names that were asked for, in model and config alike."""
+    """The checkpoint with the requested inference settings and names, in model and config."""
     if config.classes is not None:
         checkpoint = rename_classes(checkpoint, config.classes, config.category_ids)
     changed = checkpoint.config.updated(
@@ -186,13 +184,13 @@ def _write(source: _Source, target: str, stem: Path, config: ExportConfig, say: 
 
 
 def find_writer(target: str) -> Callable[..., None]:
-    """What writes a target.
+    """The function that writes a target.
 
     Raises:
         MissingExtraError: If a package that it needs is not installed.
     """
     writers = {name: entry.writer for name, entry in TARGETS.items()}
-    with quiet_stderr():  # a converter's remarks about its own packages
+    with quiet_stderr():  # suppresses a converter's messages about its own packages
         write: Callable[..., None] = find_job(
             writers, target, "writing it", name=f"target {target}", install="'edge-mrcnn[export]'"
         )
@@ -224,7 +222,7 @@ def _quantize(
 
 
 def _check(path: Path, source: _Source, tolerance: Tolerance, say: Say) -> None:
-    """Raise GateError unless an artefact answers as torch does, or differs by what rounding explains."""
+    """Raise GateError unless a file has the same detections as torch, or differs only by rounding."""
     inputs, card = source.inputs, source.reference.card
     answers = _ask(path, inputs.tensors)
     parity = compare_answers(inputs.answers, answers, card, tolerance)
@@ -235,7 +233,7 @@ def _check(path: Path, source: _Source, tolerance: Tolerance, say: Say) -> None:
 
 
 def _check_collapse(path: Path, source: _Source, say: Say) -> None:
-    """Raise GateError if an INT8 artefact loses what torch is sure of in the calibration pictures."""
+    """Raise GateError if an INT8 file loses confident detections of torch in the calibration images."""
     inputs, card = source.inputs, source.reference.card
     answers = _ask(path, inputs.pictures)
     parity = compare_answers(inputs.picture_answers, answers, card, verify.INT8, min_score=0.5)
@@ -246,13 +244,13 @@ def _check_collapse(path: Path, source: _Source, say: Say) -> None:
 
 
 def _ask(path: Path, tensors: Sequence[np.ndarray]) -> list[RawOutputs]:
-    """What an artefact answers to (1, H, W, 3) tensors."""
+    """Outputs of a model file for (1, H, W, 3) tensors."""
     with runtimes.load(path) as artefact:
         return list(artefact.run_batch(np.concatenate(tensors)))
 
 
 def _fail(path: Path, parity: Parity, tolerance: Tolerance) -> GateError:
-    """Set an artefact aside; the error that says so."""
+    """Rename a model file as failed; returns the error."""
     failed = _set_aside(path)
     return GateError(
         f"{path.name} differs from torch: {parity}; expected {tolerance}. It is kept as {failed.name}. In a model "
@@ -261,7 +259,7 @@ def _fail(path: Path, parity: Parity, tolerance: Tolerance) -> GateError:
 
 
 def _is_rounding(source: _Source, answers: list[RawOutputs], tolerance: Tolerance, say: Say) -> bool:
-    """Whether an artefact differs from torch by no more than twice what the last bit of the weights does in torch."""
+    """Whether a file differs from torch by at most twice the effect of the last bit of the weights in torch."""
     expected, card = source.inputs.answers, source.reference.card
     usual = verify.typical(tolerance)
     if not compare_answers(expected, answers, card, usual).passes(usual):
@@ -271,7 +269,7 @@ def _is_rounding(source: _Source, answers: list[RawOutputs], tolerance: Toleranc
         nudged = source.reference.nudged(seed)
         again = [nudged.run(tensor) for tensor in source.inputs.tensors]
         tries.append(compare_answers(expected, again, card, tolerance))
-        # Another try only ever allows more, so the first that explains the difference is enough.
+        # Further trials only widen the tolerance, so the first one that explains the difference is enough.
         rounding = verify.worst_of(tries)
         wider = verify.allow_rounding(tolerance, rounding)
         if compare_answers(expected, answers, card, wider).passes(wider):
@@ -282,7 +280,7 @@ def _is_rounding(source: _Source, answers: list[RawOutputs], tolerance: Toleranc
 
 
 def _check_static(path: Path, say: Say) -> None:
-    """Raise GateError for nodes that would be refused where a file of static shapes is meant to go."""
+    """Raise GateError for nodes that the target of static files does not support."""
     card = ModelFile(path).card
     module = TARGETS[card.target].check_static
     if card.rows != "static" or not module:
@@ -293,13 +291,13 @@ def _check_static(path: Path, say: Say) -> None:
         say(f"{path.name}: {violation}")
     if violations:
         failed = _set_aside(path)
-        raise GateError(f"{path.name}: {checker.NAME} would refuse {len(violations)} nodes; kept as {failed.name}")
-    say(f"{path.name}: every node is on the list of {checker.NAME} {checker.VERSION}")
+        raise GateError(f"{path.name}: {checker.NAME} would reject {len(violations)} nodes; kept as {failed.name}")
+    say(f"{path.name}: all nodes are supported by {checker.NAME} {checker.VERSION}")
 
 
 def _attach_golden(path: Path, inputs: verify.VerifyInputs, say: Say) -> None:
     if not verify.attach_golden(path, inputs):
-        say(f"{path.name}: finds nothing in the golden pictures, so that `verify` on the device cannot compare")
+        say(f"{path.name}: no detections in the golden images, so `verify` on the device cannot compare any")
 
 
 def _set_aside(path: Path) -> Path:
@@ -308,5 +306,5 @@ def _set_aside(path: Path) -> Path:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that make an artefact, those that are installed."""
+    """Versions of the installed packages for making model files."""
     return describe_packages((*MAKERS, *runtime_packages()))

@@ -10,12 +10,12 @@ from edge_mrcnn.settings import Flag, Range, check
 from runtimes.errors import UsageError
 
 OTHER_NAMES = {"litert": "tflite", "ov": "openvino"}
-"""Format by another tool's name -> by ours."""
+"""Another tool's name of a format -> ours."""
 TENSORRT = ("engine", "tensorrt", "trt")
-"""What other tools call an engine, which belongs to one GPU and one version of TensorRT."""
+"""Names that other tools use for a TensorRT engine, which only works on one GPU with one version of TensorRT."""
 
 OPSETS = range(18, 22)
-"""ONNX opsets that can be asked for: the graph is written in 18, and ONNX Runtime has no RoiAlign of 22."""
+"""Supported ONNX opsets: the graph is built in opset 18, and ONNX Runtime has no RoiAlign of opset 22."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,38 +25,38 @@ class ExportConfig:
     targets: Annotated[tuple[str, ...], Flag("--target")] = tuple(TARGETS)
     """Formats to write, separated by commas."""
     int8: bool = False
-    """Write an INT8 file beside each FP32 file."""
+    """Also write an INT8 file for each FP32 file."""
     proposals: Annotated[int | None, Range(1)] = None
-    """P, proposals that reach the box head, if not the checkpoint's own."""
+    """P: region proposals given to the box head, if not the checkpoint's value."""
     max_detections: Annotated[int | None, Range(1), Flag("--max-det")] = None
-    """D, detections at most, if not the checkpoint's own."""
+    """D: maximum number of detections per image, if not the checkpoint's value."""
     score_threshold: Annotated[float | None, Range(0, 1, without_most=True), Flag("--conf")] = None
-    """Lowest score that the file produces, if not the checkpoint's own."""
+    """Score threshold, if not the checkpoint's value."""
     iou_threshold: Annotated[float | None, Range(0, 1, without_least=True), Flag("--iou")] = None
-    """IoU of the class-wise NMS, if not the checkpoint's own."""
+    """IoU threshold of the class-wise NMS, if not the checkpoint's value."""
     image_size_hw: Annotated[tuple[int, int] | None, Flag("--imgsz")] = None
-    """Input size, S or HxW, if not the checkpoint's own."""
+    """Input size in pixels, S or HxW, if not the checkpoint's."""
     roi_samples: Annotated[int | None, Range(0)] = None
-    """Samples per bin and axis of RoIAlign, if not the checkpoint's own."""
+    """RoIAlign samples per bin and axis, if not the checkpoint's value."""
     classes: tuple[str, ...] | None = None
-    """Names of the classes, if not the checkpoint's own."""
+    """Names of the classes, if not the checkpoint's."""
     category_ids: tuple[int, ...] | None = None
-    """The data set's own ids of `classes`."""
+    """Category ids of `classes` in the data set."""
     batch: Annotated[int, Range(1)] = 1
-    """N, images that one run takes; not TFLite."""
+    """N: images per inference; ONNX and OpenVINO only."""
     static: bool = False
-    """D rows for each image and no shape that depends on the data, for TensorRT and NPUs; ONNX and OpenVINO."""
+    """Write a graph with fixed shapes, always D rows per image, for TensorRT and NPUs; ONNX and OpenVINO only."""
     opset: Annotated[int, Range(OPSETS[0], OPSETS[-1])] = OPSETS[0]
-    """Opset of the ONNX file, of those that ONNX Runtime runs."""
+    """Opset of the ONNX file."""
     fp16: bool = False
-    """Write a file with learned layers in half precision beside each FP32 file."""
+    """Also write an FP16 file for each FP32 file, with the learned layers in half precision."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(OTHER_NAMES.get(name, name) for name in self.targets))
         if set(self.targets) & set(TENSORRT):
             raise UsageError(
-                "target engine: TensorRT builds its engine on the board, from an ONNX file: --target onnx --static "
-                "here, then `run --device tensorrt` there"
+                "--target engine: TensorRT builds its engine on the device itself. Export with --target onnx "
+                "--static here, then use `run --device tensorrt` there"
             )
         unknown = set(self.targets) - set(TARGETS)
         if unknown or not self.targets:
@@ -69,5 +69,5 @@ class ExportConfig:
 
     @property
     def variant(self) -> str:
-        """What is put behind a file's name so that it tells the contract."""
+        """Suffix of the file name that tells the graph's fixed shapes and batch."""
         return "-static" * self.static + f"-b{self.batch}" * (self.batch > 1)

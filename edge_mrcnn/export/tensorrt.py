@@ -1,9 +1,9 @@
-"""Will TensorRT take an ONNX file? Its own list of operators as a table, and a check of each node against it.
+"""Check whether TensorRT supports an ONNX file: its own list of operators as a table, and a check of each node.
 
 The table is that of TensorRT 10.15, onnx-tensorrt's docs/operators.md
-(https://github.com/onnx/onnx-tensorrt/blob/release/10.15-GA/docs/operators.md), left to the operators that TensorRT
-takes without condition or under one that `RULES` knows; whatever else a file holds is named as unknown. Nothing here
-asks TensorRT itself, which needs one of NVIDIA's GPUs.
+(https://github.com/onnx/onnx-tensorrt/blob/release/10.15-GA/docs/operators.md), limited to operators that TensorRT
+supports unconditionally or under a condition in `RULES`; all others are reported as unknown. TensorRT itself is not
+used, because it needs an NVIDIA GPU.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 NAME = "TensorRT"
-"""Whose list this is."""
+"""Name of the tool."""
 VERSION = "10.15"
-"""Of it."""
+"""Its version."""
 OPSETS = range(9, 25)
-"""Opsets of ONNX that it reads."""
+"""Supported opsets of ONNX."""
 LARGEST_K = 3839
-"""Largest K of TopK."""
+"""Maximum K of TopK."""
 
-FLOATS = frozenset({"FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"})  # a double is turned into a float
+FLOATS = frozenset({"FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"})  # a double is converted to a float
 NUMBERS = FLOATS | {"INT32", "INT64"}
 ANY = NUMBERS | {"BOOL"}
 QUANTIZED = frozenset({"INT8"})
@@ -54,19 +54,19 @@ _SETTINGS = {
     "RoiAlign": {2}, "ScatterElements": {1}, "ScatterND": {1}, "Slice": {1, 2, 3, 4}, "Split": {1}, "Squeeze": {1},
     "Tile": {1}, "TopK": {1}, "Unsqueeze": {1}, "Where": {0}, "ConstantOfShape": {0},
 }  # fmt: skip
-"""Operator -> places of the inputs that are indices, sizes, scales or conditions and have a type of their own."""
+"""Operator -> positions of inputs that are indices, sizes, scales or conditions with a type of their own."""
 
 
 @dataclass(frozen=True)
 class Violation:
-    """Why TensorRT would refuse a node."""
+    """Why TensorRT would reject a node."""
 
     node: str
     """Its name, or "graph"."""
     kind: str
     """Its operator."""
     problem: str
-    """What is wrong."""
+    """The reason."""
 
     def __str__(self) -> str:
         where = f"{self.node} ({self.kind})" if self.kind else self.node
@@ -74,7 +74,7 @@ class Violation:
 
 
 class _Graph:
-    """What the rules ask of a model: types, constants and shapes by the names of values."""
+    """Facts about a model for the rules: types, constants and shapes by the names of values."""
 
     def __init__(self, model: ModelProto) -> None:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
@@ -88,7 +88,7 @@ class _Graph:
                 self.constants[node.output[0]] = value
 
     def type_of(self, name: str) -> str | None:
-        """The element type of a value, None where it is not known."""
+        """The element type of a value, None if unknown."""
         if name in self.constants:
             number = self.constants[name].data_type
         elif name in self.values:
@@ -98,11 +98,11 @@ class _Graph:
         return str(TensorProto.DataType.Name(number))
 
     def constant(self, name: str) -> np.ndarray | None:
-        """The value of a constant, None for anything else."""
+        """The value of a constant, None for others."""
         return numpy_helper.to_array(self.constants[name]) if name in self.constants else None
 
     def is_fixed(self, name: str) -> bool:
-        """Whether all sides of a value are known."""
+        """Whether all dimensions of a value are known."""
         if name in self.constants:
             return True
         if name not in self.values:
@@ -111,12 +111,12 @@ class _Graph:
 
 
 def find_violations(model: ModelProto | str | Path, *, static: bool = True) -> list[Violation]:
-    """Everything in a model that TensorRT would refuse, as far as its table tells.
+    """All nodes of a model that TensorRT would reject, according to its table.
 
     Args:
         model: An ONNX model, or its file.
-        static: Refuse shapes that depend on the data too, with which an engine can neither be captured in a CUDA graph
-            nor be given its outputs' memory beforehand.
+        static: Also reject shapes that depend on the data: with them, an engine can neither be captured in a CUDA graph
+            nor have its output memory allocated in advance.
     """
     model = model if isinstance(model, ModelProto) else onnx.load(model)
     graph = _Graph(model)
@@ -237,4 +237,4 @@ RULES: dict[str, tuple[Rule, ...]] = {
     **dict.fromkeys(("Squeeze", "Unsqueeze", "CumSum"), (_rule_constant_axes,)),
     **{name: (_rule_constant_axes,) for name in OPERATORS if name.startswith("Reduce")},
 }
-"""Operator -> the conditions under which TensorRT takes it."""
+"""Operator -> conditions under which TensorRT supports it."""

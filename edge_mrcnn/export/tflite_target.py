@@ -1,7 +1,7 @@
 """One TFLite file from a deploy graph, by litert-torch, with builtin operators only.
 
-Signature `detect` takes `image` and gives boxes, scores, labels and the pyramid p0, p1, ...; signature `mask` takes
-the pyramid and a fixed batch of boxes and labels and gives their masks. Both share their weights.
+Signature `detect` takes `image` and returns boxes, scores, labels and the pyramid p0, p1, ...; signature `mask` takes
+the pyramid and a fixed batch of boxes and labels and returns their masks. Both share their weights.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class DetectSignature(nn.Module):
         self.deploy = graph
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """(1, H, W, 3) uint8 to D rows, of which dead ones have score 0, and the pyramid."""
+        """(1, H, W, 3) uint8 to D rows, unused ones with score 0, and the pyramid."""
         boxes, scores, labels, maps = self.deploy.detect(image)
         return {"boxes": boxes, "scores": scores, "labels": labels.int(), **name_maps(maps)}
 
@@ -53,11 +53,11 @@ def write_tflite(graph: DeployGraph, card: ModelCard, path: Path) -> None:
 
     Args:
         graph: The graph.
-        card: Its card; it travels inside the file.
+        card: Its card, which is stored in the file.
         path: File to write.
 
     Raises:
-        ModelFileError: If an operator that TFLite does not have built in is left in the result.
+        ModelFileError: If the result contains an operator that is not built into TFLite.
     """
     path.write_bytes(convert(graph))
     if foreign := [kind for kind in count_kinds(list_operators(path)) if kind.startswith("CUSTOM")]:
@@ -81,5 +81,5 @@ def convert(graph: DeployGraph) -> bytes:
 
 
 def name_maps(maps: list[Tensor]) -> dict[str, Tensor]:
-    """Maps (1, C, H, W) as p0, p1, ... (1, H, W, C), the layout that TFLite computes in."""
+    """Maps (1, C, H, W) as p0, p1, ... (1, H, W, C), TFLite's own layout."""
     return {f"p{level}": features.permute(0, 2, 3, 1) for level, features in enumerate(maps)}

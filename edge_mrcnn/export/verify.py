@@ -1,4 +1,4 @@
-"""Does an artefact find what the torch model finds? Run before anything is handed over."""
+"""Verification that an exported file has the detections of the torch model, before it is returned."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from runtimes.parity import Parity, Tolerance, compare_answers
 from runtimes.preprocess import letterbox, read_image
 
 PHOTOGRAPH = Path(__file__).with_name("astronaut.jpg")
-"""NASA, Eileen Collins, public domain; a real picture for those who give none."""
+"""NASA, Eileen Collins, public domain; a photograph for models without calibration images."""
 
 FP32 = golden.EXPECTED["fp32"]
 FP16 = golden.EXPECTED["fp16"]
 INT8 = Tolerance(box_px=np.inf, score=np.inf, mask=np.inf, matched=0.8, surplus=np.inf)
-"""An INT8 artefact is judged by AP, in a report; here only a collapse is caught."""
+"""The accuracy of an INT8 file is measured by a report; this only detects a complete failure."""
 
 
 @dataclass(frozen=True)
 class VerifyInputs:
-    """The input tensors that an artefact is compared on, (1, H, W, 3) uint8 RGB each, and torch's answers to them."""
+    """The input tensors for comparing a model file, (1, H, W, 3) uint8 RGB each, and torch's outputs for them."""
 
     drawings: list[NamedPicture]
-    """An empty, a sparse and a crowded one with the reference's answers; they become the golden tensors."""
+    """An empty, a sparse and a crowded one with the reference's outputs; they become the golden tensors."""
     photograph: Array
-    """A real picture."""
+    """A photograph."""
     pictures: list[Array]
-    """Pictures of the model's own world and a crowd of them; may be none."""
+    """Images of the model's domain and a mosaic of them; may be empty."""
     answers: list[RawOutputs]
-    """The reference's answer to each of `tensors`: a heavy model takes seconds for each, so it is asked once."""
+    """The reference's outputs for each of `tensors`, computed once, because a heavy model takes seconds for each."""
 
     @property
     def tensors(self) -> list[Array]:
@@ -44,17 +44,17 @@ class VerifyInputs:
 
     @property
     def picture_answers(self) -> list[RawOutputs]:
-        """The reference's answers to `pictures`."""
+        """The reference's outputs for `pictures`."""
         return self.answers[len(self.answers) - len(self.pictures) :]
 
 
 def make_inputs(reference: Runtime, pictures: Iterable[Array], *, trials: int = TRIALS) -> VerifyInputs:
-    """What to compare the artefacts of a model on.
+    """The inputs for comparing the files of a model.
 
     Args:
         reference: The torch model.
-        pictures: Letterboxed (1, H, W, 3) uint8 images of its own world; may be none.
-        trials: Drawings from which the golden ones are chosen.
+        pictures: Letterboxed (1, H, W, 3) uint8 images of its domain; may be empty.
+        trials: Number of drawings from which the golden ones are chosen.
     """
     card, pictures = reference.card, list(pictures)
     photograph, _ = letterbox(read_image(PHOTOGRAPH), card)
@@ -66,7 +66,7 @@ def make_inputs(reference: Runtime, pictures: Iterable[Array], *, trials: int = 
 
 
 def answered_by(other: Runtime, inputs: VerifyInputs) -> VerifyInputs:
-    """The same tensors with the answers of another torch model."""
+    """The same tensors with the outputs of another torch model."""
     answers = [other.run(tensor) for tensor in inputs.tensors]
     names = (name for name, _, _ in inputs.drawings)
     drawings = list(zip(names, inputs.tensors, answers, strict=False))
@@ -80,9 +80,9 @@ def compare(
 
     Args:
         reference: The torch model.
-        artefact: What was exported from it.
+        artefact: The exported model.
         tensors: (1, H, W, 3) uint8 RGB each.
-        tolerance: Which detections count, and which quantile of the differences is told.
+        tolerance: Which detections count, and the quantile of the differences.
         min_score: Only detections above this score count.
     """
     tensors = list(tensors)
@@ -91,20 +91,20 @@ def compare(
 
 
 LEAST_MATCHED = 0.95
-"""Share of the detections that must be found whatever rounding does."""
+"""Minimum share of the detections that must be matched in spite of rounding."""
 
 
 def allow_rounding(tolerance: Tolerance, rounding: Parity) -> Tolerance:
-    """What an artefact may differ by, where rounding alone changes the model's answers.
+    """Tolerance of a model file if rounding alone changes the model's outputs.
 
-    Where scores are nearly equal, the last bit decides which of two boxes suppresses the other.
+    If scores are nearly equal, the last bit decides which of two boxes suppresses the other.
 
     Args:
-        tolerance: The usual one.
-        rounding: Of torch's answers with those of the same model whose weights have another last bit.
+        tolerance: The usual tolerance.
+        rounding: Difference between torch's outputs and those of the same model with other last bits of its weights.
 
     Returns:
-        Twice of what rounding does, where that is more than the usual; but never fewer than `LEAST_MATCHED` found.
+        Twice the effect of rounding, if that is more than the usual tolerance; but at least `LEAST_MATCHED` matched.
     """
     total = max(rounding.detections, 1)
     lost = 2 * (1 - rounding.matched / total)
@@ -119,7 +119,7 @@ def allow_rounding(tolerance: Tolerance, rounding: Parity) -> Tolerance:
 
 
 def worst_of(tries: Sequence[Parity]) -> Parity:
-    """What several comparisons of the same detections found at worst."""
+    """The worst of several comparisons of the same detections."""
     return Parity(
         images=tries[0].images,
         detections=tries[0].detections,
@@ -132,15 +132,15 @@ def worst_of(tries: Sequence[Parity]) -> Parity:
 
 
 def typical(tolerance: Tolerance) -> Tolerance:
-    """The usual tolerance for half of the differences, which no rounding of a few scores excuses."""
+    """The usual tolerance for half of the differences, which rounding of a few scores cannot exceed."""
     return replace(tolerance, quantile=0.5, matched=LEAST_MATCHED, surplus=1 - LEAST_MATCHED)
 
 
 def attach_golden(path: Path, inputs: VerifyInputs) -> int:
-    """Put the drawings, and what an artefact and torch answer to them, into its file.
+    """Store the drawings, and the outputs of this file and of torch for them, in the file.
 
     Returns:
-        The number of detections that a device will be checked on.
+        The number of detections that a device will check.
     """
     with runtimes.load(path) as artefact:
         record = golden.make_record(artefact, inputs.drawings)

@@ -1,4 +1,4 @@
-"""What is inside an artefact: its operators, where they come from, and which of them are integer."""
+"""Content of a model file: its operators, their origin, and which of them run in INT8."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ READERS = {
     "openvino": "edge_mrcnn.inspection.openvino_file:read_operators",
     "tflite": "edge_mrcnn.inspection.tflite_file:read_operators",
 }
-"""Format -> what reads the operators of such a file, from its path."""
+"""Format -> function that reads the operators of such a file, from its path."""
 
 
 def list_operators(path: str | Path | ModelFile) -> list[Operator]:
     """The operators of a model file, in its own order.
 
     Raises:
-        MissingFileError: If the file is not there.
+        MissingFileError: If the file does not exist.
         UnknownFormatError: If its format is not in `READERS`.
         MissingExtraError: If the package that reads this format is not installed.
         ModelFileError: If the file is damaged.
@@ -34,7 +34,8 @@ def list_operators(path: str | Path | ModelFile) -> list[Operator]:
 
 
 def name_strays(operators: list[Operator]) -> list[Operator]:
-    """Operators that a converter added or renamed get the name of what feeds them, and so belong to its part."""
+    """Give operators that a converter added or renamed the name of their input's operator, so that they belong to its
+    part."""
     named = list(operators)
     for index, operator in enumerate(operators):
         if operator.is_stray:
@@ -44,7 +45,7 @@ def name_strays(operators: list[Operator]) -> list[Operator]:
 
 
 def count_kinds(operators: list[Operator]) -> Counter[str]:
-    """How often each kind of operator occurs."""
+    """Number of operators of each kind."""
     return Counter(operator.kind for operator in operators)
 
 

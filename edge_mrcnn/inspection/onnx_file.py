@@ -1,7 +1,7 @@
 """Operators of an ONNX file.
 
-Where all operands of one come out of DequantizeLinear, and for most also all results go into QuantizeLinear, ONNX
-Runtime executes them together as one integer operator.
+If all operands of an operator come from DequantizeLinear, and for most operators also all results go to QuantizeLinear,
+ONNX Runtime executes them together as one INT8 operator.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_operators(path: Path) -> list[Operator]:
 
 
 class _OnnxGraph:
-    """What links the nodes of a graph."""
+    """Producers and consumers of the nodes of a graph."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.nodes = list(graph.node)
@@ -61,13 +61,13 @@ class _OnnxGraph:
         )
 
     def _count_weights(self, node: onnx.NodeProto) -> int:
-        """Numbers that a learned layer multiplies with and adds; 0 for other nodes."""
+        """Number of weights and biases of a learned layer; 0 for other nodes."""
         if node.op_type not in LEARNED or not self._count(node.input[1]):
             return 0
         return sum(self._count(name) for name in node.input[1:])
 
     def _count(self, name: str) -> int:
-        """Numbers in a constant, dequantized or not; 0 for what is computed."""
+        """Number of values in a constant, dequantized or not; 0 for computed values."""
         if name not in self.maker:
             return self.constants.get(name, 0)
         node = self.nodes[self.maker[name]]
@@ -80,7 +80,7 @@ class _OnnxGraph:
         return node.op_type in LEARNED or all(self._is_requantized(name) for name in node.output)
 
     def _is_requantized(self, name: str) -> bool:
-        """Whether whatever reads a result turns it into integers again."""
+        """Whether all consumers of a result quantize it again."""
         return self.readers.get(name) == {"QuantizeLinear"}
 
     def _is_dequantized(self, name: str) -> bool:

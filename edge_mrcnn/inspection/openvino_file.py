@@ -1,7 +1,7 @@
 """Operators of an OpenVINO IR.
 
-A layer is integer when its input and its weights are quantized. What lies between it and the next FakeQuantize is fused
-into it, and what only moves values does so with integers.
+A layer runs in INT8 if its input and its weights are quantized. Operators between it and the next FakeQuantize are
+fused into it, and operators that only move values do so with integers.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from runtimes.errors import ModelFileError, one_line
 LEARNED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
 PASSIVE = ("Constant", "Parameter", "Result")
 SCALES = ("Multiply", "Subtract", "Convert", "Reshape")
-"""Operators between stored integer weights and the layer that takes them."""
+"""Operators between stored integer weights and their layer."""
 MOVES = ("Reshape", "Transpose", "Split", "Slice", "ShuffleChannels", "MaxPool", "Concat", "Interpolate")
-"""Operators that hand integers on as they are."""
+"""Operators that move integers unchanged."""
 FUSED = ("Add", "Multiply", "Relu", "PRelu", "Clamp", "HSwish", "Sigmoid")
-"""Operators that are part of the layer before them."""
+"""Operators that are fused into the layer before them."""
 
 
 def read_operators(path: Path) -> list[Operator]:
@@ -39,7 +39,7 @@ def read_operators(path: Path) -> list[Operator]:
 
 
 def _is_scaling(node: Any) -> bool:
-    """Whether a node only turns stored integers into weights."""
+    """Whether a node only converts stored integers to weights."""
     return node.get_type_name() in SCALES and _constant(node) is not None
 
 
@@ -62,7 +62,7 @@ def _operator(node: Any, places: dict[str, int]) -> Operator:
 
 
 def _count_weights(node: Any) -> int:
-    """Numbers in the constant that a layer multiplies with, and in the bias behind it; 0 for what is computed."""
+    """Number of values in a layer's weights and bias; 0 for computed values."""
     constant = _constant(node.input_value(1).get_node())
     if constant is None:
         return 0
@@ -85,7 +85,7 @@ def _size(constant: Any) -> int:
 
 
 def _constant(node: Any) -> Any | None:
-    """The constant behind scaling arithmetic, or None for what is computed from data."""
+    """The constant behind scaling arithmetic; None for computed values."""
     while node.get_type_name() in SCALES:
         node = node.input_value(0).get_node()
     return node if node.get_type_name() == "Constant" else None
@@ -100,12 +100,12 @@ def _is_integer_layer(node: Any) -> bool:
 
 
 def _is_between_integers(node: Any) -> bool:
-    """Whether an operator that moves values does so between a FakeQuantize and an integer layer."""
+    """Whether an operator that moves values does so between a FakeQuantize and an INT8 layer."""
     return node.get_type_name() in MOVES and _source(node) == "FakeQuantize"
 
 
 def _source(node: Any) -> str:
-    """The kind of what a node's data comes from, past what moves it."""
+    """Kind of the operator that produces a node's data, ignoring operators that move values."""
     node = node.input_value(0).get_node()
     while node.get_type_name() in MOVES:
         node = node.input_value(0).get_node()

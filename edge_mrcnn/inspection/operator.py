@@ -1,4 +1,4 @@
-"""One operator of a model file, as far as the formats agree on what that is."""
+"""One operator of a model file, in terms that all formats share."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from quantize import parts
 
 PARTS = tuple(dict.fromkeys(part.of for part in parts.PARTS))
-"""Where in the net an operator is; "decoding" is all box arithmetic: normalisation, decoding, choosing, NMS."""
+"""Parts of the model; "decoding" is all box arithmetic: normalisation, decoding, selection, NMS."""
 
 ROOT = "deploy"
-"""Name of what is in no module."""
+"""Name of operators outside all modules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,29 +20,29 @@ class Operator:
     kind: str
     """The format's own name of the operator, such as "Conv" or "CONV_2D"."""
     name: str
-    """The node's name, which starts with the module it comes from."""
+    """The node's name, which starts with its module."""
     weights: int = 0
-    """Numbers that it multiplies with and adds, if it is a convolution or a matrix product with constant weights."""
+    """Number of weights and biases of a convolution or matrix product with constant weights."""
     is_integer: bool = False
-    """Whether its operands are integers when the runtime executes it."""
+    """Whether its operands are integers at run time."""
     is_wiring: bool = False
-    """Whether it only converts between integers and floats, or moves values without looking at them."""
+    """Whether it only converts between integers and floats, or moves values unchanged."""
     sources: tuple[int, ...] = ()
-    """Places in the list of operators of those that feed it."""
+    """Positions of its producers in the list of operators."""
 
     @property
     def is_learned(self) -> bool:
-        """Whether it multiplies with weights."""
+        """Whether it has weights."""
         return self.weights > 0
 
     @property
     def part(self) -> str:
-        """The one of `PARTS` that it belongs to."""
+        """Its part, one of `PARTS`."""
         return self._named_part or "decoding"
 
     @property
     def is_stray(self) -> bool:
-        """Whether its name does not tell where it belongs."""
+        """Whether its name does not tell its module."""
         return self._named_part is None
 
     @property
@@ -52,5 +52,5 @@ class Operator:
 
     @property
     def module(self) -> str:
-        """The module it comes from."""
+        """Its module."""
         return self.name.split("/")[0]

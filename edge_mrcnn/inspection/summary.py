@@ -1,4 +1,4 @@
-"""What a model file is made of: its parts, what computes in integers, and where values leave them."""
+"""Summary of a model file: its parts, INT8 layers, and conversions from INT8 to float."""
 
 from __future__ import annotations
 
@@ -11,65 +11,65 @@ from quantize.parts import NO_KERNEL, find_part
 
 @dataclass(frozen=True, kw_only=True)
 class PartSummary:
-    """One part of the net."""
+    """One part of the model."""
 
     name: str
     """One of `PARTS`."""
     operators: int
-    """Operators in it."""
+    """Number of its operators."""
     integer_layers: int
-    """Learned layers that compute in integers."""
+    """Number of learned layers in INT8."""
     float_layers: int
-    """Learned layers that compute in float."""
+    """Number of learned layers in float."""
     integer_weights: int
-    """Weights that are multiplied in integers; those that layers share count once."""
+    """Number of weights in INT8; shared weights count once."""
     float_weights: int
-    """Weights that are multiplied in float."""
+    """Number of weights in float."""
     kinds: dict[str, int]
-    """Operators by kind, the commonest first."""
+    """Operators by kind, the most frequent first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exit:
-    """A place where values leave integer arithmetic."""
+    """A conversion from INT8 to float."""
 
     count: int
-    """How often."""
+    """Number of such conversions."""
     source: str
-    """Part that computes them in integers."""
+    """Part that computes the values in INT8."""
     target: str
     """Part that reads them in float."""
     kind: str
     """The operator that reads them."""
     why: str
-    """The reason, as far as it is known."""
+    """The reason, if it is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """All of a model file."""
+    """The whole model file."""
 
     parts: tuple[PartSummary, ...]
-    """In the order of `PARTS`, those that have operators."""
+    """In the order of `PARTS`, those with operators."""
     exits: tuple[Exit, ...]
-    """The commonest first."""
+    """The most frequent first."""
     kinds: dict[str, int]
-    """Operators by kind, the commonest first."""
+    """Operators by kind, the most frequent first."""
 
     @property
     def integer_share(self) -> float:
-        """Share of the weights that are multiplied in integers, in [0, 1]."""
+        """Share of the weights in INT8, in [0, 1]."""
         integer = sum(part.integer_weights for part in self.parts)
         floating = sum(part.float_weights for part in self.parts)
         return integer / max(1, integer + floating)
 
 
 def summarize(operators: list[Operator], reasons: dict[str, str]) -> Summary:
-    """Count operators and follow values.
+    """Count operators and trace values.
 
     Args:
         operators: From `list_operators`.
-        reasons: What stays in float, and why: "float" of the card's calibration.
+        reasons: Layers kept in float, and the reason: "float" of the card's calibration.
     """
     parts = []
     for name in PARTS:
@@ -84,7 +84,7 @@ def summarize(operators: list[Operator], reasons: dict[str, str]) -> Summary:
 
 
 def _count_kinds(operators: list[Operator]) -> dict[str, int]:
-    """Operators by kind, the commonest first."""
+    """Operators by kind, the most frequent first."""
     counts = Counter(operator.kind for operator in operators)
     return dict(counts.most_common())
 
@@ -112,7 +112,7 @@ def summarize_part(name: str, operators: list[Operator]) -> PartSummary:
 
 
 def find_exits(operators: list[Operator], reasons: dict[str, str]) -> list[Exit]:
-    """Where values go from integer operators to float ones, past what only converts or moves them."""
+    """Places where values go from INT8 operators to float ones, ignoring operators that only convert or move them."""
     readers = _readers(operators)
     found: Counter[tuple[str, str, str, str]] = Counter()
     for index, operator in enumerate(operators):
@@ -128,7 +128,7 @@ def find_exits(operators: list[Operator], reasons: dict[str, str]) -> list[Exit]
 
 
 def _readers(operators: list[Operator]) -> list[list[int]]:
-    """For each operator, the places of those that read its result."""
+    """For each operator, the positions of its consumers."""
     readers: list[list[int]] = [[] for _ in operators]
     for index, operator in enumerate(operators):
         for source in operator.sources:
@@ -152,12 +152,12 @@ def _float_readers(start: int, operators: list[Operator], readers: list[list[int
 
 
 def explain(source: Operator, target: Operator, reasons: dict[str, str]) -> str:
-    """Why an operator reads in float what another computed in integers.
+    """Why an operator reads in float what another one computed in INT8.
 
     Args:
-        source: The integer one.
-        target: The float one.
-        reasons: What stays in float, and why: "float" of the card's calibration.
+        source: The INT8 operator.
+        target: The float operator.
+        reasons: Layers kept in float, and the reason: "float" of the card's calibration.
     """
     for operators in NO_KERNEL.values():
         if target.kind in operators:
@@ -167,5 +167,5 @@ def explain(source: Operator, target: Operator, reasons: dict[str, str]) -> str:
         return reasons.get(target.part, "not quantized")
     key = "box arithmetic" if part is None else part.name
     if key == "box arithmetic" and source.part == "mask_head":
-        key = "mask logits"  # what multiplies the mask head's last maps is in no module of its own
+        key = "mask logits"  # the product with the mask head's last feature maps is in no module of its own
     return reasons.get(key, "not quantized")

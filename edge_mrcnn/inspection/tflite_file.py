@@ -1,4 +1,4 @@
-"""Operators of a TFLite file, all signatures together. A layer is integer when its operands are int8."""
+"""Operators of a TFLite file, of all signatures. A layer runs in INT8 if its operands are int8."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_operators(path: Path) -> list[Operator]:
 
 
 class _TfliteGraph:
-    """What links the nodes of one signature."""
+    """Producers and consumers of the nodes of one signature."""
 
     def __init__(self, model: schema.ModelT, graph: schema.SubGraphT, offset: int) -> None:
         self.graph = graph
@@ -50,7 +50,7 @@ class _TfliteGraph:
         return [self._operator(codes[node.opcodeIndex], node) for node in self.graph.operators]
 
     def _operator(self, kind: str, node: schema.OperatorT) -> Operator:
-        operands = [index for index in node.inputs if index >= 0]  # -1 is one that is left out
+        operands = [index for index in node.inputs if index >= 0]  # -1 is an omitted input
         sources: dict[int, None] = {}  # each once, in order
         for index in operands:
             if index in self.maker:
@@ -72,12 +72,12 @@ class _TfliteGraph:
         return count
 
     def _has_int8(self, ends: Sequence[int]) -> bool:
-        """Whether one of the operands or results that are computed is int8."""
+        """Whether any computed operand or result is int8."""
         computed = [self.tensors[index] for index in ends if index not in self.constants]
         return any(tensor.type == schema.TensorType.INT8 for tensor in computed)
 
     def _is_number(self, index: int) -> bool:
-        """Whether a constant is more than a shape: a weight, or a bias, which is int32 for int8 weights."""
+        """Whether a constant is a weight, or a bias, which is int32 with int8 weights; not a shape."""
         tensor = self.tensors[index]
         if tensor.type != schema.TensorType.INT32:
             return True

@@ -1,7 +1,7 @@
-"""Who may see the page: addresses, the token, the Host header, sessions, and how many may watch at once.
+"""Access to the page: addresses, token, Host header, sessions, and the maximum number of viewers.
 
-A page on loopback needs no token; any other address needs one. The Host check stops web pages of others that point
-their own name at this machine (DNS rebinding): they can name neither an IP address nor this host.
+A page on loopback needs no token; any other address needs one. The Host check stops foreign web pages whose domain name
+points to this machine (DNS rebinding): their requests carry neither an IP address nor a name of this host.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from typing import NamedTuple
 from runtimes.errors import UsageError
 
 MIN_TOKEN = 8
-"""Characters that a token has at least."""
+"""Minimum number of characters of a token."""
 SESSION_S = 7 * 86400.0
-"""Seconds after which one has to give the token again."""
+"""Seconds until a session ends and the token is needed again."""
 MAX_SESSIONS = 64
 MAX_FAILURES, FAILURE_WINDOW_S = 10, 60.0
-"""Wrong tokens that one address may send within so many seconds."""
+"""Maximum number of wrong tokens from one address within a number of seconds."""
 MAX_VIEWERS = 4
-"""Viewers of the live picture at once."""
+"""Maximum number of simultaneous viewers of the live picture."""
 VIEWER_S = 5.0
-"""Seconds after which a viewer that asks for nothing makes room for another."""
+"""Seconds without a request after which a viewer no longer counts."""
 
 
 class Address(NamedTuple):
-    """Where the page is served."""
+    """Address at which the page is served."""
 
     host: str
     port: int
@@ -45,7 +45,7 @@ class Address(NamedTuple):
 
     @property
     def url(self) -> str:
-        """What to type into a browser on this machine."""
+        """URL for a browser on this machine."""
         host = "127.0.0.1" if self.host == "0.0.0.0" else "::1" if self.host == "::" else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
@@ -54,7 +54,7 @@ def parse_address(text: str) -> Address:
     """Read ":8080", "8080", "0.0.0.0:8080", "[::]:8080" or "name:8080"; without a host it is 127.0.0.1.
 
     Raises:
-        UsageError: If it is none of these.
+        UsageError: If the text is none of these.
     """
     match = re.fullmatch(r"(?:(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[\w.-]*)):)?(?P<port>\d{1,5})", text)
     if not match or int(match["port"]) > 65535 or (match["v6"] and not is_ip(match["v6"])):
@@ -63,7 +63,7 @@ def parse_address(text: str) -> Address:
 
 
 def is_ip(host: str) -> bool:
-    """Whether a host is written as a number."""
+    """Whether a host is given as an IP address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -72,7 +72,7 @@ def is_ip(host: str) -> bool:
 
 
 class Access:
-    """Decides who gets in; from any thread."""
+    """Decides on requests; usable from any thread."""
 
     def __init__(
         self,
@@ -85,18 +85,18 @@ class Access:
         """Make one.
 
         Args:
-            address: Where the page is served.
-            token: The secret that opens it; None for a page without one.
-            hosts: Further names by which it may be asked for, such as that of a proxy.
-            clock: Seconds that only advance.
+            address: Address at which the page is served.
+            token: Token that opens the page; None for a page without one.
+            hosts: Further host names of the page, such as that of a proxy.
+            clock: Monotonic clock, in seconds.
 
         Raises:
-            UsageError: If others than this machine could reach it without a token, or the token is too short.
+            UsageError: If other machines could reach the page without a token, or the token is too short.
         """
         if token is None and not address.is_loopback:
             raise UsageError(
-                f"--web {address.host}:{address.port}: others can reach this address, so it needs --web-token "
-                "(env:NAME or file:PATH); or serve this machine alone with --web :8080"
+                f"--web {address.host}:{address.port}: an address that other machines can reach needs --web-token "
+                "(env:NAME or file:PATH); --web :8080 is for this machine only"
             )
         if token is not None and len(token) < MIN_TOKEN:
             raise UsageError(f"--web-token: expected {MIN_TOKEN} or more characters, got {len(token)}")
@@ -110,7 +110,7 @@ class Access:
 
     @property
     def needs_token(self) -> bool:
-        """Whether one has to log in."""
+        """Whether a token is required."""
         return self._token is not None
 
     def is_host_allowed(self, header: str) -> bool:
@@ -122,7 +122,7 @@ class Access:
         return is_ip(host) or host in self._hosts
 
     def is_token(self, text: str, client: str) -> bool | None:
-        """Whether a text is the token, compared in constant time; None if this client erred too often to be told."""
+        """Whether a text is the token, compared in constant time; None if this client sent too many wrong tokens."""
         now = self._clock()
         with self._lock:
             failures = [moment for moment in self._failures[client] if now - moment < FAILURE_WINDOW_S]
@@ -136,7 +136,7 @@ class Access:
             return is_right
 
     def open_session(self) -> str:
-        """A new session for somebody who knew the token."""
+        """Open a session for a client that sent the right token."""
         session = secrets.token_urlsafe(32)
         with self._lock:
             self._sessions[session] = self._clock() + SESSION_S
@@ -145,19 +145,19 @@ class Access:
         return session
 
     def is_session(self, session: str) -> bool:
-        """Whether somebody with the token opened this session lately."""
+        """Whether a session with this key was opened recently."""
         with self._lock:
             return self._sessions.get(session, 0.0) > self._clock()
 
     def _trim(self, now: float) -> None:
-        """Forget clients without a recent failure, so that no flood of addresses fills the memory."""
+        """Remove clients without a recent failure, so that many addresses cannot fill the memory."""
         if len(self._failures) > 1000:
             recent = {c: m for c, m in self._failures.items() if m and now - m[-1] < FAILURE_WINDOW_S}
             self._failures = defaultdict(list, list(recent.items())[-1000:])
 
 
 class Viewers:
-    """The few that may watch the live picture at once; from any thread."""
+    """The viewers of the live picture, limited in number; usable from any thread."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -165,7 +165,7 @@ class Viewers:
         self._seen_s: dict[str, float] = {}
 
     def admit(self, viewer: str) -> bool:
-        """Whether this viewer may have the next picture; asking keeps its place."""
+        """Whether this viewer may get the next picture; each call renews its place."""
         now = self._clock()
         with self._lock:
             self._seen_s = {name: seen_s for name, seen_s in self._seen_s.items() if now - seen_s < VIEWER_S}
@@ -181,7 +181,7 @@ class Viewers:
 
     @property
     def count(self) -> int:
-        """Viewers at present."""
+        """Number of viewers now."""
         now = self._clock()
         with self._lock:
             return sum(now - seen_s < VIEWER_S for seen_s in self._seen_s.values())

@@ -1,4 +1,4 @@
-"""Classes as options name them, against those of the model."""
+"""Class names in options, checked against those of the model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from runtimes.names import find_labels
 
 
 def find_classes(flag: str, texts: Iterable[str], names: Sequence[str]) -> frozenset[int]:
-    """The labels that an option means.
+    """The labels that an option selects.
 
     Args:
-        flag: The option, for the message.
-        texts: Each the name of a class, or several names or labels with commas between them.
-        names: Those of the model.
+        flag: Name of the option, for the error message.
+        texts: Class names, or several names or labels separated by commas.
+        names: Class names of the model.
 
     Raises:
         UsageError: If the model has no such class.
@@ -34,19 +34,19 @@ def find_classes(flag: str, texts: Iterable[str], names: Sequence[str]) -> froze
 
 
 def split_names(text: str, names: Sequence[str]) -> list[str]:
-    """One name, which may hold commas itself, or several with commas between them."""
+    """One name, which may contain commas itself, or several names separated by commas."""
     if text in names:
         return [text]
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def choose_labels(classes: Iterable[str], exclude: Iterable[str], names: Sequence[str]) -> Array:
-    """Which classes count.
+    """Which classes are kept.
 
     Args:
-        classes: What --classes says; all classes if it is empty.
-        exclude: What --exclude says, which wins.
-        names: Those of the model.
+        classes: Value of --classes; empty for all classes.
+        exclude: Value of --exclude, which takes precedence.
+        names: Class names of the model.
 
     Returns:
         (len(names),) bool.

@@ -1,4 +1,4 @@
-"""What people may change while the loop runs: the score threshold and the pause of each source. Nothing else."""
+"""Settings that users may change while the loop runs: the score threshold, and the pause of each source."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 
 class Controls:
-    """Settings that the page writes and the loop reads, from any thread."""
+    """Settings that the page writes and the loop reads; usable from any thread."""
 
     def __init__(self, conf: float, pause: Callable[[str, bool], None]) -> None:
         """Make them.
 
         Args:
-            conf: Lowest score that counts, in [0, 1].
-            pause: Stops (true) or continues the source of a name.
+            conf: Score threshold, in [0, 1].
+            pause: Function that pauses (true) or resumes a source, by its name.
         """
         self.pause = pause
         self._lock = threading.Lock()
@@ -22,7 +22,7 @@ class Controls:
 
     @property
     def conf(self) -> float:
-        """Lowest score that counts, in [0, 1]."""
+        """Score threshold, in [0, 1]."""
         with self._lock:
             return self._conf
 

@@ -1,4 +1,4 @@
-"""What messages say of single objects: class, score, place and area."""
+"""Facts about single objects for messages: class, score, position and area."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Entity:
     component: str
     """Kind of entity: "sensor", "binary_sensor", "camera" or "image"."""
     key: str
-    """What makes it unique within the source: letters, digits, underscores and hyphens."""
+    """Id that is unique within the source: letters, digits, underscores and hyphens."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """The part of its configuration that does not depend on the source."""
     topics: Mapping[str, str] = field(default_factory=lambda: {"state_topic": "state"})
@@ -35,7 +35,7 @@ def list_entities(state: Mapping[str, Any], classes: Iterable[str], *, has_pictu
     """The entities of a source.
 
     Args:
-        state: Of the source, as `edge_mrcnn.live.state.describe_source` gives it.
+        state: State of the source, as `edge_mrcnn.live.state.describe_source` gives it.
         classes: Names of the classes that are announced.
         has_pictures: Whether pictures are sent.
     """
@@ -70,11 +70,11 @@ def make_sensor(
     """A value in the JSON of a source's state.
 
     Args:
-        name: What people read.
+        name: Name that users read.
         path: Keys that lead to the value.
         is_sum: Whether the value is the sum over classes.
-        is_total: Whether it only grows.
-        is_measured: Whether it is a number.
+        is_total: Whether it only increases.
+        is_measured: Whether it is a numeric measurement.
         **details: Further keys of the configuration.
     """
     value = find_value(path)
@@ -85,12 +85,12 @@ def make_sensor(
 
 
 def make_presence(name: str, path: tuple[str, ...], condition: str) -> Entity:
-    """Whether something is there; unknown while the source gives no pictures.
+    """Whether something is present; unknown while the source sends no frames.
 
     Args:
-        name: What people read.
-        path: What makes it unique.
-        condition: Template that is true while it is there.
+        name: Name that users read.
+        path: Unique id.
+        condition: Template that is true while it is present.
     """
     template = f"{{{{ ('ON' if {condition} else 'OFF') if value_json.state == 'live' else 'None' }}}}"
     return Entity(name, "binary_sensor", make_key(path), {"device_class": "occupancy", "value_template": template})
@@ -102,14 +102,14 @@ def find_value(path: Iterable[str]) -> str:
 
 
 def make_key(path: Iterable[str]) -> str:
-    """Keys of a state as one part of a topic."""
+    """Keys of a state, joined as one part of a topic."""
     return "-".join(map(to_topic, path))
 
 
 def to_topic(text: str) -> str:
     """A topic level that Home Assistant allows: letters, digits, underscores and hyphens.
 
-    A name that holds others gets a checksum, so that two names never become one.
+    Other characters are replaced and a checksum is added, so that two different names never become equal.
     """
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")
     return text if plain == text else f"{plain}-{zlib.crc32(text.encode()):08x}"

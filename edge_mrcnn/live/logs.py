@@ -1,4 +1,4 @@
-"""What goes to stderr: log records of a chosen level, and crashes, none of them with a secret."""
+"""Output to stderr: log records from a chosen level on, and crashes, with all secrets removed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from runtimes.redaction import SecretFilter, redact
 
 LEVELS = ("debug", "info", "warning", "error")
 NOISY = ("torch.utils.cpp_extension", "torch.utils._pytree")
-"""Loggers whose warnings are about CUDA and other packages, not about what the user does."""
+"""Loggers whose warnings concern CUDA and other packages, not the user's actions."""
 
 
 def set_up_logs(level: str) -> None:
-    """Log to stderr from this level on, and redact what Python itself prints of a crash."""
+    """Log to stderr from this level on, and remove secrets from tracebacks."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     handler.addFilter(SecretFilter())

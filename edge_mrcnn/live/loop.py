@@ -1,4 +1,4 @@
-"""The camera loop: each result of a stream goes to everything around it, and then to whoever iterates."""
+"""The camera loop: each result of a stream goes to the session's outputs, and then to the caller."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Results = Generator[tuple[Frame, Detections], None, None]
 
 
 def run_loop(results: Results, session: Session, *, limit: int | None = None) -> Results:
-    """Take results until the sources end, the limit is reached, or an output's user wants no more.
+    """Process results until the sources end, the limit is reached, or the user of an output stops the loop.
 
     Args:
-        results: What a `Stream` gives; it is closed at the end.
-        session: What surrounds the loop.
-        limit: Frames at most.
+        results: Results of a `Stream`, which is closed at the end.
+        session: Outputs and state around the loop.
+        limit: Maximum number of frames.
 
     Yields:
-        Each frame as it may leave the loop, and its objects that count.
+        Each frame as it may leave the loop, and its detections that count.
     """
     with closing(results):
         for frame, found in islice(results, limit):

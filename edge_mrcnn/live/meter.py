@@ -1,4 +1,4 @@
-"""The figures of one run: its pace, and the time of each stage."""
+"""Statistics of one run: frames per second, and the time of each stage."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 RECENT = 10_000
-"""Frames over which percentiles are taken, so that a loop without end needs no memory without end."""
+"""Number of recent frames for the percentiles, so that memory stays bounded."""
 
 
 class Meter:
-    """Times of each stage and the pace of the whole; from any thread."""
+    """Times of each stage and frames per second; usable from any thread."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -21,7 +21,7 @@ class Meter:
         self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
 
     def add(self, speed_ms: Mapping[str, float]) -> None:
-        """Note the stages of one frame, in milliseconds."""
+        """Add the stage times of one frame, in milliseconds."""
         for stage, value in speed_ms.items():
             self._stages[stage].append(value)
 
@@ -32,7 +32,7 @@ class Meter:
 
     @property
     def fps(self) -> float:
-        """Frames per second from end to end."""
+        """Frames per second, end to end."""
         return self.frames / max(self.elapsed_s, 1e-9)
 
     def table(self) -> Iterator[str]:

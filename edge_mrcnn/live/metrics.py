@@ -1,6 +1,6 @@
-"""The monitor as Prometheus text, format 0.0.4; written by hand, since the format is simpler than a client for it.
+"""The monitor as Prometheus text, format 0.0.4.
 
-Sources are labelled by name, never by URL.
+The text is written without a client library, because the format is simple. Sources are labelled by name, never by URL.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def render_metrics(monitor: Monitor, card: ModelCard, extra: Iterable[tuple[str,
     statuses = list(monitor.status())
     names = name_publicly(status.name for status in statuses)
     lines = [
-        *_render("info", "gauge", "The model that runs.", [(model, 1)]),
+        *_render("info", "gauge", "The running model.", [(model, 1)]),
         *_render("healthy", "gauge", "1 while frames are processed.", [({}, monitor.health().is_ok)]),
         *_render_sources(statuses, names),
         *_render_found(monitor, names),
@@ -66,17 +66,19 @@ def _render_sources(statuses: list[SourceStatus], names: dict[str, str]) -> Iter
         for state in STATES:
             states.append(({"source": source, "state": state}, status.state == state))
 
-    yield from _render("frames_received_total", "counter", "Frames that the source gave.", labelled("received"))
-    yield from _render("frames_processed_total", "counter", "Frames that were answered.", labelled("processed"))
-    yield from _render("frames_still_total", "counter", "Of them: not inferred, nothing had moved.", labelled("still"))
-    yield from _render("frames_dropped_total", "counter", "Frames that were not inferred, by cause.", dropped)
-    yield from _render("frames_in_flight", "gauge", "Frames that wait or are being inferred.", labelled("in_flight"))
-    yield from _render("reconnects_total", "counter", "Times that a lost source came back.", labelled("reconnects"))
-    yield from _render("stalls_total", "counter", "Times that a source fell silent.", labelled("stalls"))
-    yield from _render("source_fps", "gauge", "Frames per second that the source gives.", labelled("source_fps"))
-    yield from _render("processed_fps", "gauge", "Frames per second that are inferred.", labelled("fps"))
+    yield from _render("frames_received_total", "counter", "Frames received from the source.", labelled("received"))
+    yield from _render("frames_processed_total", "counter", "Frames processed.", labelled("processed"))
+    yield from _render(
+        "frames_still_total", "counter", "Processed frames without inference, because nothing moved.", labelled("still")
+    )
+    yield from _render("frames_dropped_total", "counter", "Dropped frames, by cause.", dropped)
+    yield from _render("frames_in_flight", "gauge", "Frames in flight.", labelled("in_flight"))
+    yield from _render("reconnects_total", "counter", "Reconnections of the source.", labelled("reconnects"))
+    yield from _render("stalls_total", "counter", "Stalls of the source.", labelled("stalls"))
+    yield from _render("source_fps", "gauge", "Frames per second received from the source.", labelled("source_fps"))
+    yield from _render("processed_fps", "gauge", "Frames per second processed.", labelled("fps"))
     yield from _render("last_frame_age_seconds", "gauge", "Age of the newest frame.", ages)
-    yield from _render("source_state", "gauge", "1 for the state that the source is in.", states)
+    yield from _render("source_state", "gauge", "1 for the current state of the source.", states)
 
 
 def _render_found(monitor: Monitor, names: dict[str, str]) -> Iterator[str]:
@@ -86,7 +88,7 @@ def _render_found(monitor: Monitor, names: dict[str, str]) -> Iterator[str]:
         labels = {"source": names[source], "class": name}
         total.append((labels, count))
         present.append((labels, monitor.objects(source)[name]))
-    yield from _render("objects_total", "counter", "Objects found, over all frames.", total)
+    yield from _render("objects_total", "counter", "Detected objects, summed over all frames.", total)
     yield from _render("objects", "gauge", "Objects in the last frame.", present)
 
 
@@ -95,7 +97,7 @@ def _render_times(times: dict[tuple[str, str], Histogram], names: dict[str, str]
     yield from _render("stage_seconds", "histogram", "Time of each stage of a frame.", [])
     for (source, stage), histogram in times.items():
         labels = {"source": names[source], "stage": stage}
-        upto = accumulate(histogram.counts)  # a bucket holds those of the smaller ones, too
+        upto = accumulate(histogram.counts)  # A bucket also counts the values of all smaller buckets.
         for bound, count in zip((*BUCKETS_S, "+Inf"), upto, strict=True):
             bucket = _label({**labels, "le": str(bound)})
             yield f"{name}_bucket{bucket} {count}"

@@ -1,4 +1,4 @@
-"""What happened lately, for the page, the metrics and the watchdog: times, counts, health. Bounded memory."""
+"""Recent times, counts and health, for the page, the metrics and the watchdog. Memory is bounded."""
 
 from __future__ import annotations
 
@@ -16,59 +16,59 @@ from runtimes.sources import Frame
 from runtimes.stream import SourceStatus
 
 BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""Upper bounds of the histograms of times, in seconds: around a frame's time from a GPU to a Raspberry Pi."""
+"""Upper bounds of the time histograms, in seconds: from a GPU's frame time to a Raspberry Pi's."""
 RECENT = 256
-"""Frames over which the percentiles on the page are taken."""
+"""Number of recent frames for the percentiles on the page."""
 HEALTHY_S = 10.0
-"""Seconds without a processed frame after which something is wrong."""
+"""Seconds without a processed frame after which the loop counts as unhealthy."""
 END_TO_END = "end_to_end"
-"""Name of the time from a frame's arrival to its result, beside those of the stages."""
+"""Name of the time from a frame's arrival to its result; listed with the stages."""
 RESTING = frozenset({"paused", "ended"})
-"""States of a source that gives no frames and is not expected to."""
+"""States of a source that is expected to send no frames."""
 
 
 @dataclass
 class Histogram:
-    """Times of one stage: counts by bucket for ever, and the recent values."""
+    """Times of one stage: counts by bucket since the start, and the recent values."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
-    """Values up to each bound of `BUCKETS_S` and above the bound before; the last one is beyond all."""
+    """Values up to each bound of `BUCKETS_S` and above the previous one; the last count is above all bounds."""
     sum_s: float = 0.0
     recent_s: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def add(self, seconds: float) -> None:
-        """Take one value."""
+        """Add one value."""
         self.counts[bisect_left(BUCKETS_S, seconds)] += 1
         self.sum_s += seconds
         self.recent_s.append(seconds)
 
     def copy(self) -> Histogram:
-        """One that does not change any more."""
+        """A snapshot."""
         return Histogram(list(self.counts), self.sum_s, self.recent_s.copy())
 
     def percentiles_ms(self, *ranks: float) -> list[float]:
-        """Percentiles of the recent values, in milliseconds; needs one value at least."""
+        """Percentiles of the recent values, in milliseconds; needs at least one value."""
         values: list[float] = (1e3 * np.percentile(self.recent_s, ranks)).tolist()
         return values
 
 
 @dataclass(frozen=True)
 class Health:
-    """Whether frames are processed, and otherwise why not."""
+    """Whether frames are processed, and if not, the reason."""
 
     is_ok: bool
     reason: str
 
 
 class Monitor:
-    """Takes every result of the loop; answers from any thread."""
+    """Receives every result of the loop; readable from any thread."""
 
     def __init__(self, status: Callable[[], Iterable[SourceStatus]], *, clock: Callable[[], float] = time.monotonic):
         """Make one.
 
         Args:
-            status: The present state of each source, from any thread.
-            clock: Seconds that only advance.
+            status: The current state of each source; callable from any thread.
+            clock: Monotonic clock, in seconds.
         """
         self.status = status
         self._clock = clock
@@ -81,7 +81,7 @@ class Monitor:
         self._last_s: float | None = None
 
     def put(self, frame: Frame, found: Detections) -> None:
-        """Take the result of a frame."""
+        """Add the result of a frame."""
         present = count_classes(found)
         with self._lock:
             self._last_s = self._clock()
@@ -92,7 +92,7 @@ class Monitor:
         self.add_times(frame.source, {**found.speed_ms, **delay})
 
     def add_times(self, source: str, times_ms: Mapping[str, float]) -> None:
-        """Take the time of each stage of a frame, in milliseconds."""
+        """Add the stage times of a frame, in milliseconds."""
         with self._lock:
             for stage, value in times_ms.items():
                 self._times[source, stage].add(value / 1e3)
@@ -103,12 +103,12 @@ class Monitor:
             return {key: histogram.copy() for key, histogram in self._times.items()}
 
     def objects(self, source: str) -> Counter[str]:
-        """Class -> objects in the last frame of a source."""
+        """Class -> number of objects in the last frame of a source."""
         with self._lock:
             return Counter(self._objects.get(source, {}))
 
     def last(self, source: str) -> Detections | None:
-        """What was found in the last frame of a source; None before it."""
+        """Detections in the last frame of a source; None before the first one."""
         with self._lock:
             return self._last.get(source)
 
@@ -119,7 +119,7 @@ class Monitor:
 
     @property
     def has_result(self) -> bool:
-        """Whether a frame was processed at all."""
+        """Whether any frame has been processed."""
         return self._last_s is not None
 
     @property
@@ -128,7 +128,7 @@ class Monitor:
         return self._clock() - self._start_s
 
     def health(self) -> Health:
-        """Judge whether frames are processed; a pause that somebody asked for is no fault."""
+        """Whether frames are processed; a pause by the user is healthy."""
         with self._lock:
             last_s = self._last_s
         statuses = list(self.status())

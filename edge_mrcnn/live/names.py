@@ -10,7 +10,7 @@ from runtimes.redaction import redact
 
 
 def name_publicly(labels: Iterable[str]) -> dict[str, str]:
-    """Each label of a source to its public name: letters, digits, dots and hyphens; two sources never share one.
+    """Map each label of a source to a public name of letters, digits, dots and hyphens, unique per source.
 
     A URL becomes its host and path, a file its name, joined with hyphens.
     """
@@ -32,12 +32,12 @@ def shorten(label: str) -> str:
 
 
 def slug(text: str) -> str:
-    """Letters of any alphabet, digits, dots, underscores and hyphens; everything else becomes a hyphen."""
+    """Keep letters of any alphabet, digits, dots, underscores and hyphens; replace everything else by hyphens."""
     return re.sub(r"[^\w.]+", "-", text).strip("-")
 
 
 def _drop_secrets(url: str) -> str:
-    """Host and path of a URL; what stands before the last "@" are credentials, however they are written."""
+    """Host and path of a URL. Everything before the last "@" is treated as credentials."""
     rest = redact(url).partition("://")[2].rpartition("@")[2]
     host, _, path = re.split(r"[?#]", rest)[0].partition("/")
     return f"{re.sub(r':[0-9]+$', '', host)} {path}"

@@ -1,6 +1,7 @@
-"""What systemd wants to know: ready, alive, stopping. One datagram each to the socket in NOTIFY_SOCKET (sd_notify(3)).
+"""Notifications to systemd: ready, alive, stopping.
 
-Alive means that frames are processed, not that the process exists: a loop that hangs is restarted.
+One datagram each to the socket in NOTIFY_SOCKET (sd_notify(3)). "Alive" means that frames are processed, not that the
+process exists, so a loop that hangs is restarted.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from collections.abc import Callable, Mapping
 
 
 class Notifier:
-    """Tells a service manager how the service is; silent where there is none."""
+    """Notifies a service manager; does nothing without one."""
 
     def __init__(
         self, environment: Mapping[str, str] = os.environ, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
-        # Half of the time that systemd allows, as sd_watchdog_enabled(3) advises.
+        # Half of the watchdog time, as sd_watchdog_enabled(3) recommends.
         self._interval_s = int(environment.get("WATCHDOG_USEC") or 0) / 2e6
         self._clock = clock
         self._is_ready = False
         self._patted_s = float("-inf")
 
     def alive(self, status: str = "") -> None:
-        """A frame was processed, or all sources rest as somebody asked: ready at the first call, then alive."""
+        """A frame was processed, or all sources are paused or ended: "ready" at the first call, then "alive"."""
         if not self._address:
             return
         if not self._is_ready:
@@ -44,7 +45,7 @@ class Notifier:
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        # A service manager that is gone is no reason to stop.
+        # A missing service manager is no reason to stop.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.settimeout(1.0)
             channel.sendto("\n".join(lines).encode(), address)

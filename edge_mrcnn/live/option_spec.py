@@ -1,6 +1,6 @@
-"""How a field of a settings dataclass becomes an option of the command line: what the field cannot say itself.
+"""Command-line options from fields of settings dataclasses: help, kind, range and names.
 
-This module knows no command line; `edge_mrcnn.cli.live_options` makes options from it.
+This module does not depend on a command-line library; `edge_mrcnn.cli.live_options` makes the options.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ class OptionSpec:
 
     help: str
     kind: Kind = "text"
-    """"path" is a file or folder, "file" a file alone; both are written. "switch" is on when it is given. "whole" is a
-    whole number."""
+    """"path" is a file or folder, "file" only a file; both are written to. "switch" is a flag. "whole" is an
+    integer."""
     choices: tuple[str, ...] = ()
-    """The texts that a "choice" may be."""
+    """The allowed values of a "choice"."""
     name: str = ""
     """Long flag without hyphens; the name of the field by default."""
     metavar: str | None = None
     low: float | None = None
-    """Lowest number."""
+    """Minimum."""
     high: float | None = None
-    """Highest number."""
+    """Maximum."""
     is_above: bool = False
-    """Whether a number must be above `low`."""
+    """Whether a number must be greater than `low`."""
     shows_default: bool = False
-    """Whether the help names the default."""
+    """Whether the help shows the default."""
 
 
 def option(default: Any, help: str, **details: Any) -> Any:
-    """A field with this default that is an option too; details are the other fields of `OptionSpec`."""
+    """A dataclass field with this default that is also an option; details are the other fields of `OptionSpec`."""
     return field(default=default, metadata={"option": OptionSpec(help=help, **details)})
 
 
@@ -48,5 +48,5 @@ def options_of(settings_type: type) -> Iterator[tuple[str, Any, OptionSpec]]:
 
 
 def flag_name(name: str, spec: OptionSpec) -> str:
-    """The flag of a field as it is typed."""
+    """The flag of a field, as on the command line."""
     return "--" + (spec.name or name.replace("_", "-"))

@@ -1,7 +1,7 @@
-"""Drawn pictures for those who look, and nothing when nobody does.
+"""Encoded pictures for viewers; nothing is drawn without viewers.
 
 The loop only leaves its newest frame here. A thread draws and encodes it once for all viewers, at most `MAX_FPS` times
-a second, and only for a source and size that somebody asked for in the last seconds.
+a second, and only for sources and sizes that were requested in the last seconds.
 """
 
 from __future__ import annotations
@@ -10,35 +10,38 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 
 from edge_mrcnn.live.result import LiveResult
 
 StartThread = Callable[[Callable[[], None], str], threading.Thread]
-"""Does something in a thread of a name."""
+"""Starts a named thread that runs a function."""
 
 MAX_FPS = 15.0
-"""Pictures of one source per second."""
+"""Maximum number of pictures of one source per second."""
 SIDES = {"large": 1280, "small": 640}
-"""Name of a size -> longer side of the picture, in pixels: for a screen, and for a phone or one of several pictures."""
+"""Name of a size -> longer side of the picture, in pixels: for a large screen, and for a phone or a page with several
+sources."""
 ENLARGED = 2.0
-"""How much larger lines and text of small pictures are than elsewhere, since they are looked at on small screens."""
+"""Scale of lines and text in small pictures, which are shown on small screens."""
 QUALITY = 80
 """JPEG quality."""
 KEEP_S = 1.0
-"""Seconds between two pictures that are kept while nobody looks."""
+"""Seconds between two kept frames without viewers."""
 INTEREST_S = 3.0
-"""Seconds for which one look keeps the pictures of a source coming."""
+"""Seconds for which one request keeps the pictures of a source coming."""
 
 
 class EncodedPicture(NamedTuple):
     """An encoded picture of a source."""
 
     number: int
-    """Rises by one with each picture of the source, from 1."""
+    """Increases by one with each picture of the source, from 1."""
     jpeg: bytes
+    shown: dict[str, Any]
+    """What the picture shows; see `LiveResult.shown`."""
 
 
 @dataclass
@@ -46,7 +49,7 @@ class _Slot:
     """Pictures of one source in one size."""
 
     newest: LiveResult | None = None
-    """The result that was not drawn yet."""
+    """The newest result, if it has not been drawn yet."""
     picture: EncodedPicture | None = None
     looked_s: float = float("-inf")
     drawn_s: float = float("-inf")
@@ -56,21 +59,23 @@ class PictureEncoder:
     """Encodes the newest frame of each source for viewers; close it when done."""
 
     def __init__(self, start_thread: StartThread) -> None:
-        """Begin to wait for somebody who looks.
+        """Start the thread, which waits for viewers.
 
         Args:
-            start_thread: Starts the thread that draws, and hears of what it raises.
+            start_thread: Starts the thread that draws, and handles its exceptions.
         """
         self._slots: dict[tuple[str, str], _Slot] = {}
         self._kept_s: dict[str, float] = {}
-        """Source -> when a frame with its picture came last."""
+        """Source -> time of the last frame whose image was kept."""
         self._changed = threading.Condition()
         self.is_closed = False
         self._thread = start_thread(self._run, "page pictures")
 
     def wants_picture(self, source: str) -> bool:
-        """Whether the picture of the next frame of a source is to be kept: while somebody looks, and else one a second,
-        so that who comes sees something at once, also of a source that has stalled."""
+        """Whether the image of the next frame of a source is kept: for every frame with viewers, else once a second.
+
+        So a new viewer sees a picture at once, even of a source that has stalled.
+        """
         now = time.monotonic()
         if now - self._kept_s.get(source, 0.0) > KEEP_S:
             return True
@@ -78,7 +83,7 @@ class PictureEncoder:
         return any(now - looked_s < INTEREST_S for looked_s in looks)
 
     def put(self, result: LiveResult) -> None:
-        """Leave the result of a frame; costs a lock and a reference."""
+        """Keep the result of a frame; costs a lock and a reference."""
         if not result.frame.pixels.is_kept:
             return
         now = time.monotonic()
@@ -91,13 +96,13 @@ class PictureEncoder:
                 self._changed.notify_all()
 
     def wait(self, source: str, size: str, after: int, timeout_s: float) -> EncodedPicture | None:
-        """The newest picture of a source.
+        """Wait for a new picture of a source.
 
         Args:
-            source: Its name.
+            source: Name of the source.
             size: One of `SIDES`.
-            after: Number of the picture that the viewer has; 0 for none.
-            timeout_s: Seconds to wait for a newer one.
+            after: Number of the viewer's last picture; 0 for none.
+            timeout_s: Maximum seconds to wait for a newer picture.
 
         Returns:
             A picture with another number; None if there was none in time.
@@ -106,8 +111,8 @@ class PictureEncoder:
         with self._changed:
             slot = self._slots.setdefault((source, size), _Slot())
             if slot.picture and slot.newest and time.monotonic() - slot.looked_s > INTEREST_S:
-                after = slot.picture.number  # of when somebody looked last; a newer frame waits to be drawn
-            # Once: two who wait would wake each other without end.
+                after = slot.picture.number  # An old picture of the last viewer; a newer frame is waiting to be drawn.
+            # Notify only once: two waiting viewers would wake each other endlessly.
             slot.looked_s = time.monotonic()
             self._changed.notify_all()
             while not self.is_closed:
@@ -120,7 +125,7 @@ class PictureEncoder:
             return None
 
     def close(self) -> None:
-        """End the thread and let waiting viewers go."""
+        """Stop the thread and release waiting viewers."""
         with self._changed:
             self.is_closed = True
             self._changed.notify_all()
@@ -131,11 +136,12 @@ class PictureEncoder:
             size, slot, result = job
             jpeg = encode(result, size)
             with self._changed:
-                slot.picture = EncodedPicture(slot.picture.number + 1 if slot.picture else 1, jpeg)
+                number = slot.picture.number + 1 if slot.picture else 1
+                slot.picture = EncodedPicture(number, jpeg, result.shown())
                 self._changed.notify_all()
 
     def _next_job(self) -> tuple[str, _Slot, LiveResult] | None:
-        """Wait until somebody looks at a source that has a new frame; None at the end."""
+        """Wait until a source with viewers has a new frame; None at the end."""
         with self._changed:
             while not self.is_closed:
                 now = time.monotonic()

@@ -1,4 +1,4 @@
-"""What is covered before a frame goes anywhere: --blur and --hide."""
+"""Covering of objects before a frame leaves the loop: --blur and --hide."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacySettings:
-    """What is to be covered."""
+    """What to cover."""
 
     blur: tuple[str, ...] = ()
-    """Classes that become a mosaic."""
+    """Classes that are covered by a mosaic."""
     hide: tuple[str, ...] = ()
-    """Classes that become plain grey."""
+    """Classes that are covered by plain grey."""
     conf: float | None = None
-    """Lowest score that is covered, in [0, 1]; `DEFAULT_CONF`, or the lowest that the model gives, if None."""
+    """Score threshold of covered objects, in [0, 1]; if None, `DEFAULT_CONF` or the model's minimum score."""
     hold_s: float = 1.0
-    """Seconds for which what is no longer found stays covered."""
+    """Seconds that an object stays covered after its last detection."""
 
     def plan(self, card: ModelCard) -> list[AnonymizerConfig]:
-        """What is done to each picture of a model.
+        """The covering for each class of a model.
 
         Raises:
-            UsageError: If the model has no such class, or does not give such low scores.
+            UsageError: If the model has no such class, or no detections with such low scores.
         """
         if not (self.blur or self.hide):
             return []
@@ -52,22 +52,22 @@ class PrivacySettings:
 
     def _choose_conf(self, card: ModelCard) -> float:
         lowest = card.score_threshold
-        advice = f"this file gives nothing below {lowest:g}; export it with --conf 0.05"
+        advice = f"the score threshold of this model is {lowest:g}; export it with --conf 0.05"
         if self.conf is not None and self.conf < lowest:
             raise UsageError(f"--blur-conf {self.conf:g}: {advice}")
         if self.conf is None and lowest > DEFAULT_CONF:
-            logger.warning("--blur, --hide: %s, so that less certain objects are covered too", advice)
+            logger.warning("--blur, --hide: %s, so that objects with low scores are covered too", advice)
         return max(DEFAULT_CONF, lowest) if self.conf is None else self.conf
 
 
 class Privacy:
-    """Covers objects in the frames of all sources; belongs to the loop."""
+    """Covers objects in the frames of all sources; called only by the loop."""
 
     def __init__(self, settings: PrivacySettings, card: ModelCard, sources: Mapping[str, Source]) -> None:
         """Make one; arguments and errors as of `PrivacySettings.plan`.
 
         Args:
-            settings: What is covered.
+            settings: What to cover.
             card: The model.
             sources: Label -> source.
         """
@@ -79,31 +79,32 @@ class Privacy:
         """The frame that may leave the loop.
 
         Args:
-            frame: As it came; its pixels are overwritten where they can be, when somebody looks.
-            found: All that the model found in it.
+            frame: The original frame; its pixels are overwritten in place if possible, when they are first used.
+            found: All detections of the model.
         """
         if not self._plans:
             return frame
-        # Images of a folder have nothing to do with each other.
+        # Images of a folder are independent of each other.
         is_video = not isinstance(self._sources.get(frame.source), ImageSource)
         if frame.source not in self._anonymizers or not is_video:
             self._anonymizers[frame.source] = [Anonymizer(plan) for plan in self._plans]
         areas: list[Area] = []
         for anonymizer in self._anonymizers[frame.source]:
             areas += anonymizer.follow(found, frame.time_s)
-        # What the model reads of the picture shows everything, so it goes no further.
+        # The planes that the model reads show everything, so they are not passed on.
         changes: dict[str, Any] = {"image": CoveredPixels(frame.pixels, areas), "small": None}
         return replace(frame, **changes)
 
 
 class CoveredPixels(Pixels):
-    """A picture in which areas are covered; whoever asks for it in any size gets it so."""
+    """An image with covered areas, in every size that is requested."""
 
     def __init__(self, pixels: Pixels, areas: list[Area]) -> None:
         """
+
         Args:
-            pixels: As they came; what RGB is made of them is overwritten, where it can be.
-            areas: What is covered.
+            pixels: The original pixels; their RGB image is overwritten in place if possible.
+            areas: Areas to cover.
         """
         super().__init__(pixels.size_hw)
         self.is_kept = pixels.is_kept
@@ -116,7 +117,8 @@ class CoveredPixels(Pixels):
         return cover_areas(image if image.flags.writeable else image.copy(), self._areas)
 
     def _make_resized(self, size_hw: tuple[int, int]) -> Array:
-        # Not resized first: areas have the size of the whole picture, and small cells would keep more of it.
+        # Cover first and resize then: the areas have the size of the full image, and smaller cells would show more of
+        # it.
         self._rgb = self._make_rgb()
         self._forget()
         if size_hw == self.size_hw:

@@ -1,4 +1,4 @@
-"""A frame with what was found in it, and its picture, which is drawn once whoever looks at it."""
+"""A frame with its detections, and its picture, which is drawn once for all outputs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_mrcnn.live.monitor import count_classes
 from runtimes import Detections
 from runtimes.draw import SMALLEST_FONT, Style, draw_detections, draw_panel
 from runtimes.preprocess import resize_image
 from runtimes.sources import Frame
 
 Array = NDArray[Any]
-Overlay = Callable[[str, Array, Style | None], None]
-"""Draws what is not a detection into a picture of a source: lines, zones and their counts."""
+Overlay = Callable[[str, Array, Style | None], Mapping[str, Any]]
+"""Draws the lines and zones of a source with their counts into a picture, and returns the counts."""
 
 
 class LiveResult:
-    """What the outputs get: one frame, its detections, and its drawing."""
+    """A frame with its detections and its drawing, for the outputs."""
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class LiveResult:
         is_frame_kept: bool = True,
         is_whole_wanted: bool = False,
         panel: Sequence[str] = (),
+        fps: float | None = None,
         overlay: Overlay | None = None,
         add_times: Callable[[str, Mapping[str, float]], None] | None = None,
     ) -> None:
@@ -40,11 +42,12 @@ class LiveResult:
 
         Args:
             frame: The frame.
-            found: What was found and counts.
-            is_live: Whether its source waits for nobody.
-            is_frame_kept: Whether somebody needs the frame as it came; else it is drawn on the frame itself.
-            is_whole_wanted: Whether an output looks at every picture in full size, so that a small one is made of it.
+            found: Its detections above the score threshold.
+            is_live: Whether its source is live and does not wait for the loop.
+            is_frame_kept: Whether an output needs the frame without drawing; else it is drawn on the frame itself.
+            is_whole_wanted: Whether an output uses every picture in full size, so that smaller ones are made from it.
             panel: Lines of text in the corner of the full picture.
+            fps: Frames per second, as the panel states it.
             overlay: Draws lines and zones.
             add_times: Takes the source and the milliseconds that drawing took.
         """
@@ -54,15 +57,32 @@ class LiveResult:
         self._is_frame_kept = is_frame_kept
         self._is_whole_wanted = is_whole_wanted
         self._panel = panel
+        self._fps = fps
         self._overlay = overlay
         self._add_times = add_times
         self._lock = threading.Lock()
         self._drawn: Array | None = None
+        self._counts: Mapping[str, Any] | None = None
+        """Counts of lines and zones as they were drawn last."""
+
+    def shown(self) -> dict[str, Any]:
+        """What the drawn picture shows, ready for JSON, so that text beside it can agree with it.
+
+        Returns:
+            "objects": class -> number of objects; "counts": those of lines and zones, if there are any; "fps": frames
+            per second, if the picture states it.
+        """
+        facts: dict[str, Any] = {"objects": dict(count_classes(self.found).most_common())}
+        if self._counts is not None:
+            facts["counts"] = self._counts
+        if self._fps is not None and self._drawn is not None:
+            facts["fps"] = round(self._fps, 1)
+        return facts
 
     def drawn(self) -> Array:
-        """The whole picture with everything drawn: (H, W, 3) uint8 RGB, not to be changed.
+        """The full picture with everything drawn: (H, W, 3) uint8 RGB, not to be changed.
 
-        Made by the first who asks, from any thread; all others get the same.
+        Drawn at the first call, from any thread; later calls return the same array.
         """
         with self._lock:
             if self._drawn is None:
@@ -73,12 +93,12 @@ class LiveResult:
         """The picture for a smaller screen.
 
         Args:
-            max_side: Longer side of the picture at most, in pixels.
-            enlarged: How much larger lines and text are than elsewhere, for a screen that is looked at from afar.
+            max_side: Maximum length of the longer side, in pixels.
+            enlarged: Scale of lines and text, for small screens.
 
         Returns:
-            (h, w, 3) uint8 RGB, the caller's own. Made of the whole picture where somebody looks at that one anyway
-            and its text can still be read when it is smaller.
+            (h, w, 3) uint8 RGB, owned by the caller. It is made from the full picture if an output uses that anyway and
+            its text stays readable.
         """
         height, width = self.frame.size_hw
         scale = min(1.0, max_side / max(height, width))
@@ -90,13 +110,13 @@ class LiveResult:
         style = Style.for_size(*(round(enlarged * side) for side in image.shape[:2]))
         draw_detections(image, found, style=style)
         if self._overlay:
-            self._overlay(self.frame.source, image, style)
+            self._counts = self._overlay(self.frame.source, image, style)
         return image
 
     def plain_for_screen(self, max_side: int) -> Array:
-        """The frame without anything drawn, its longer side at most so many pixels: uint8 RGB, the caller's own.
+        """The frame without drawing, with a maximum length of the longer side: uint8 RGB, owned by the caller.
 
-        Only for outputs with `keeps_frames`, since else it is drawn on the frame itself.
+        Only for outputs with `keeps_frames`; for others the frame itself is drawn on.
         """
         height, width = self.frame.size_hw
         return self.frame.pixels.resized(shrunk_size((height, width), min(1.0, max_side / max(height, width))))
@@ -106,7 +126,7 @@ class LiveResult:
         image: Array = self.frame.image.copy() if self._is_frame_kept else self.frame.image
         draw_detections(image, self.found)
         if self._overlay:
-            self._overlay(self.frame.source, image, None)
+            self._counts = self._overlay(self.frame.source, image, None)
         if self._panel:
             draw_panel(image, self._panel)
         if self._add_times:
@@ -127,7 +147,7 @@ def shrink(image: Array, found: Detections, max_side: int) -> tuple[Array, Detec
 
 
 def resize_found(found: Detections, size_hw: tuple[int, int]) -> Detections:
-    """The detections of an image when it has another height and width, in pixels."""
+    """The detections of an image that is resized to another height and width, in pixels."""
     height, width = found.image_size_hw
     if size_hw == (height, width):
         return found
@@ -138,7 +158,7 @@ def resize_found(found: Detections, size_hw: tuple[int, int]) -> Detections:
 
 
 def shrink_image(image: Array, scale: float) -> Array:
-    """A copy of a (H, W, 3) uint8 image, its sides multiplied by a scale below 1; from 1 on it keeps its size."""
+    """A resized copy of a (H, W, 3) uint8 image; a scale of 1 or more keeps its size."""
     if scale >= 1:
         return image.copy()
     smaller: Array = resize_image(image, shrunk_size((image.shape[0], image.shape[1]), scale), scale)

@@ -1,10 +1,11 @@
-"""What the page shows and what it may change: each path with what answers it.
+"""Routes of the page: what it shows, and what it may change.
 
-No route takes the address of a source, a path of the machine or a command; sources go by number.
+No route accepts the address of a source, a path of the machine or a command; sources are given by number.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from runtimes import ModelCard
 Headers = Iterable[tuple[str, str]]
 
 PICTURE_WAIT_S = 3.0
-"""Seconds to wait for a new picture before the viewer is told to ask again."""
+"""Maximum seconds to wait for a new picture before the viewer has to ask again."""
 COOKIE = "edge_mrcnn_session"
 PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -39,7 +40,7 @@ PAGE = {
 
 @dataclass(frozen=True)
 class Site:
-    """What the page shows and what it may change."""
+    """Everything that the routes need."""
 
     card: ModelCard
     monitor: Monitor
@@ -52,7 +53,7 @@ class Site:
     viewers: Viewers = field(default_factory=Viewers)
 
     def source_name(self, number: str) -> str:
-        """The label of the source at a position; RequestError unless there is one."""
+        """The label of a source by its number; RequestError if there is none."""
         names = [status.name for status in self.monitor.status()]
         if not number.isdecimal() or int(number) >= len(names):
             raise RequestError(HTTPStatus.NOT_FOUND, f"expected a source from 0 to {len(names) - 1}")
@@ -68,20 +69,20 @@ class RequestError(Exception):
 
 
 class HttpExchange(Protocol):
-    """What a route may know of a request and do for its answer; the server's handler has this face."""
+    """Interface of a request for the routes; the server's handler implements it."""
 
     command: str
     """"GET", "HEAD" or "POST"."""
     path: str
-    """Path and query, as they were asked for."""
+    """Path and query of the request."""
     client_address: Any
-    """Address and port of the other side."""
+    """Address and port of the client."""
     close_connection: bool
-    """Whether the connection ends with this answer."""
+    """Whether the connection ends with this response."""
 
     @property
     def wfile(self) -> BufferedIOBase:
-        """Where a body without end is written."""
+        """Stream for a body without end."""
 
     @property
     def site(self) -> Site:
@@ -89,46 +90,46 @@ class HttpExchange(Protocol):
 
     @property
     def client(self) -> str:
-        """Address of the other side."""
+        """Address of the client."""
 
     def is_known(self) -> bool:
-        """Whether the request carries the token or the session of somebody who gave it."""
+        """Whether the request carries the token, or a session opened with it."""
 
     def start(self, status: HTTPStatus, headers: Headers) -> None:
-        """Send the head of an answer."""
+        """Send the head of a response."""
 
     def send_body(self, body: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK, headers: Headers = ()) -> None:
-        """Answer with a body of a content type."""
+        """Respond with a body of a content type."""
 
     def send_json(self, value: object, status: HTTPStatus = HTTPStatus.OK, headers: Headers = ()) -> None:
-        """Answer with JSON."""
+        """Respond with JSON."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """What is done for one path."""
+    """The handler of one path."""
 
     answer: Callable[[HttpExchange, dict[str, Any]], None]
-    """Takes the connection, and the query of a GET or the body of a POST."""
+    """Takes the request, and the query of a GET or the JSON body of a POST."""
     is_public: bool = False
-    """Whether it is open without the token."""
+    """Whether it is available without the token."""
 
 
 def send_page(connection: HttpExchange, query: dict[str, Any]) -> None:
-    """The page itself; it holds nothing secret and asks for the token where one is needed."""
+    """The page itself; it contains no secrets and shows a form for the token if one is required."""
     name, kind = PAGE[urlsplit(connection.path).path]
     connection.send_body((resources.files("edge_mrcnn.live") / "page" / name).read_bytes(), kind)
 
 
 def send_state(connection: HttpExchange, query: dict[str, Any]) -> None:
-    """What the page shows."""
+    """State of model, sources and loop."""
     site = connection.site
     state = describe_state(site.card, site.monitor, site.controls, site.scenes)
     connection.send_json({**state, "viewers": site.viewers.count})
 
 
 def send_health(connection: HttpExchange, query: dict[str, Any]) -> None:
-    """200 while frames are processed, else 503; the reason only for those who may see the page."""
+    """Status 200 while frames are processed, else 503; the reason only for clients with the token."""
     health = connection.site.monitor.health()
     details = {"why": health.reason} if connection.is_known() else {}
     status = HTTPStatus.OK if health.is_ok else HTTPStatus.SERVICE_UNAVAILABLE
@@ -136,13 +137,13 @@ def send_health(connection: HttpExchange, query: dict[str, Any]) -> None:
 
 
 def send_metrics(connection: HttpExchange, query: dict[str, Any]) -> None:
-    """Prometheus text."""
+    """Metrics as Prometheus text."""
     site = connection.site
     connection.send_body(render_metrics(site.monitor, site.card, site.tallies()).encode(), CONTENT_TYPE)
 
 
 def send_picture(connection: HttpExchange, query: dict[str, Any]) -> None:
-    """The next picture of a source, as soon as there is one; 204 when there is none for a while."""
+    """The next picture of a source, as soon as there is one; 204 if there is none for a while."""
     source = connection.site.source_name(query.get("source", "0"))
     _admit(connection, _viewer(connection, query))
     after = query.get("after", "0")
@@ -151,11 +152,12 @@ def send_picture(connection: HttpExchange, query: dict[str, Any]) -> None:
     if picture is None:
         connection.start(HTTPStatus.NO_CONTENT, ())
         return
-    connection.send_body(picture.jpeg, "image/jpeg", headers=[("X-Number", str(picture.number))])
+    headers = [("X-Number", str(picture.number)), ("X-Shown", json.dumps(picture.shown))]
+    connection.send_body(picture.jpeg, "image/jpeg", headers=headers)
 
 
 def send_mjpeg(connection: HttpExchange, query: dict[str, Any]) -> None:
-    """Pictures without end, for programs that know MJPEG; one that is slow gets fewer, one that stops is dropped."""
+    """An endless MJPEG stream; a slow client gets fewer pictures, a stalled one is disconnected."""
     source = connection.site.source_name(query.get("source", "0"))
     viewer = f"{connection.client} {connection.client_address[1]}"
     _admit(connection, viewer)
@@ -183,14 +185,14 @@ def _size(query: dict[str, Any]) -> str:
 
 
 def _viewer(connection: HttpExchange, query: dict[str, Any]) -> str:
-    """Who asks: a page names itself, so that two of one machine are two."""
+    """Key of a viewer. Each page sends a name of its own, so that two pages on one machine count as two viewers."""
     name = query.get("viewer", "")
     return f"{connection.client} {name if re.fullmatch('[a-z0-9]{1,32}', name) else ''}"
 
 
 def _admit(connection: HttpExchange, viewer: str) -> None:
     if not connection.site.viewers.admit(viewer):
-        raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "as many viewers as there may be watch already")
+        raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "the maximum number of viewers is reached")
 
 
 def change_conf(connection: HttpExchange, change: dict[str, Any]) -> None:
@@ -203,7 +205,7 @@ def change_conf(connection: HttpExchange, change: dict[str, Any]) -> None:
 
 
 def change_pause(connection: HttpExchange, change: dict[str, Any]) -> None:
-    """Pause a source, or let it go on."""
+    """Pause or resume a source."""
     source, is_paused = connection.site.source_name(str(change.get("source"))), change.get("paused")
     if not isinstance(is_paused, bool):
         raise RequestError(HTTPStatus.BAD_REQUEST, "expected paused to be true or false")

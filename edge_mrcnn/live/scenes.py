@@ -1,4 +1,4 @@
-"""What goes on in front of each source: who counts, who is who, and what happened."""
+"""The scene of each source: which detections count, their tracks, and events."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from runtimes.sources import Frame
 from runtimes.tracker import Tracker, TrackerConfig
 
 ABSENT_S = 2.0
-"""Seconds without an object of a class after which the class counts as gone."""
+"""Seconds without any object of a class until the class counts as gone."""
 
 CONTINUED = 0.5
-"""Share of the threshold from which an object that is tracked goes on to count: a half-hidden one scores less."""
+"""Share of the score threshold that keeps a tracked object: a partly hidden one scores lower."""
 
 
 @dataclass(frozen=True)
-class Happening:
-    """Something worth a message."""
+class SceneEvent:
+    """An event for messages."""
 
     kind: str
     """"appeared" and "gone" (a class), "crossed", "entered" and "left" (an object), "source" (a new state)."""
     source: str
     """Label of the source."""
     details: dict[str, Any]
-    """What else there is to say, ready for JSON."""
+    """Further facts about the event, ready for JSON."""
     time_s: float = field(default_factory=time.time)
-    """When, in seconds since 1970."""
+    """Time of the event, in seconds since 1970."""
 
     @property
     def is_in_view(self) -> bool:
@@ -51,8 +51,12 @@ class Happening:
         return {"event": self.kind, "source": self.source, "time": moment.replace("+00:00", "Z"), **self.details}
 
 
+Happening = SceneEvent
+"""The former name."""
+
+
 class Presence:
-    """Notices classes that come into a picture and that are gone from it."""
+    """Detects classes that appear in the view and that leave it."""
 
     def __init__(self, pixel_mm: float | None = None) -> None:
         self._seen_s: dict[str, float] = {}
@@ -60,7 +64,7 @@ class Presence:
 
     @property
     def classes(self) -> list[str]:
-        """Those that are there."""
+        """Classes in view."""
         return sorted(self._seen_s)
 
     def update(self, found: Detections, time_s: float) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -77,7 +81,7 @@ class Presence:
 
 
 class SourceScene:
-    """One source: keeps what must not be shared with another."""
+    """State of one source, separate from all others."""
 
     def __init__(
         self, *, is_tracked: bool, lines: Sequence[Line], zones: Sequence[Zone], pixel_mm: float | None = None
@@ -88,7 +92,7 @@ class SourceScene:
         self._pixel_mm = pixel_mm
 
     def update(self, found: Detections, time_s: float, conf: float) -> tuple[Detections, list[tuple[str, Any]]]:
-        """Choose and number the detections of a frame; kind and details of what happened."""
+        """Filter and track the detections of a frame; kind and details of its events."""
         if self._tracker is None:
             found = found[found.scores >= conf]
         else:
@@ -98,7 +102,7 @@ class SourceScene:
         return found, [*self.presence.update(found, time_s), *crossings]
 
     def _describe(self, event: Event, found: Detections) -> dict[str, Any]:
-        """What happened to an object, and the object itself where it is in view."""
+        """An event and, if it is in view, its object."""
         own = found[found.ids == event.track_id] if found.ids is not None else found[:0]
         facts = describe_objects(own, self._pixel_mm)
         told = {"place": event.place, "direction": event.direction, "track_id": event.track_id, "class": event.label}
@@ -106,7 +110,7 @@ class SourceScene:
 
 
 class Scenes:
-    """All sources. `update` belongs to the loop, everything else to any thread."""
+    """The scenes of all sources. `update` is called by the loop only, everything else from any thread."""
 
     def __init__(
         self,
@@ -121,12 +125,12 @@ class Scenes:
         """Make them.
 
         Args:
-            controls: Where the score threshold comes from.
-            is_tracked: Whether objects get numbers; lines and zones need them.
-            lines: Where crossings are counted, in every source.
-            zones: Where visits are counted, in every source.
-            keeps: (C,) bool, the classes that count; all if None.
-            pixel_mm: Side of a pixel in millimetres, where it is known.
+            controls: Controls with the score threshold.
+            is_tracked: Whether objects are tracked; lines and zones need it.
+            lines: Lines at which crossings are counted, in every source.
+            zones: Zones in which visits are counted, in every source.
+            keeps: (C,) bool, the classes that are kept; all if None.
+            pixel_mm: Side of a pixel in millimetres, if known.
         """
         self._controls = controls
         self._keeps = keeps
@@ -136,21 +140,24 @@ class Scenes:
         self._scenes: dict[str, SourceScene] = {}
         self._lock = threading.Lock()
 
-    def update(self, frame: Frame, found: Detections) -> tuple[Detections, list[Happening]]:
-        """Choose and number the detections of a frame, and say what happened."""
+    def update(self, frame: Frame, found: Detections) -> tuple[Detections, list[SceneEvent]]:
+        """Filter and track the detections of a frame, and return its events."""
         if self._keeps is not None:
             found = found[self._keeps[found.labels]]
         with self._lock:
             if frame.source not in self._scenes:
                 self._scenes[frame.source] = self._make()
-            found, happened = self._scenes[frame.source].update(found, frame.time_s, self._controls.conf)
-        return found, [Happening(kind, frame.source, details) for kind, details in happened]
+            found, told = self._scenes[frame.source].update(found, frame.time_s, self._controls.conf)
+        return found, [SceneEvent(kind, frame.source, details) for kind, details in told]
 
-    def draw(self, source: str, image: Array, style: Style | None = None) -> None:
-        """Draw the lines and zones of a source with their counts."""
+    def draw(self, source: str, image: Array, style: Style | None = None) -> dict[str, Any]:
+        """Draw the lines and zones of a source with their counts; the same counts for JSON."""
         with self._lock:
-            if source in self._scenes:
-                draw_counts(image, self._scenes[source].counter, style=style)
+            scene = self._scenes.get(source)
+            if scene is None:
+                return {"lines": {}, "zones": {}}
+            draw_counts(image, scene.counter, style=style)
+            return scene.counter.to_dict()
 
     def counts(self, source: str) -> dict[str, Any]:
         """The counts of a source at its lines and zones, for JSON."""
@@ -159,20 +166,20 @@ class Scenes:
             return scene.counter.to_dict() if scene else {"lines": {}, "zones": {}}
 
     def present(self, source: str) -> list[str]:
-        """The classes that are in view of a source, with some patience: see `ABSENT_S`."""
+        """The classes in view of a source; a class stays for `ABSENT_S` after its last detection."""
         with self._lock:
             scene = self._scenes.get(source)
             return scene.presence.classes if scene else []
 
     def counts_if_any(self, source: str) -> dict[str, Any]:
-        """The same; empty where there are no lines and zones."""
+        """The same; empty without lines and zones."""
         counts = self.counts(source)
         return counts if any(counts.values()) else {}
 
 
 def summarize_places(counts: dict[str, Any]) -> Iterator[str]:
-    """The counts of lines and zones as lines of text, for the end of a run."""
+    """The counts of lines and zones as lines of text, for the summary of a run."""
     for name, crossed in counts["lines"].items():
         yield f"{name}: {sum(crossed['in'].values())} in, {sum(crossed['out'].values())} out"
     for name, visited in counts["zones"].items():
-        yield f"{name}: {sum(visited['inside'].values())} now, {sum(visited['entered'].values())} in all"
+        yield f"{name}: {sum(visited['inside'].values())} inside, {sum(visited['entered'].values())} in total"

@@ -24,7 +24,7 @@ from edge_mrcnn.live.outputs.group import Outputs
 from edge_mrcnn.live.outputs.table import OUTPUTS
 from edge_mrcnn.live.privacy import Privacy
 from edge_mrcnn.live.result import LiveResult
-from edge_mrcnn.live.scenes import Happening, Scenes
+from edge_mrcnn.live.scenes import SceneEvent, Scenes
 from edge_mrcnn.live.settings import LiveSettings
 from runtimes import Detections, ModelCard
 from runtimes.errors import EdgeError, UnavailableError, one_line
@@ -34,15 +34,15 @@ from runtimes.sources import Frame
 from runtimes.stream import Stream
 
 TICK_S = 1.0
-"""Seconds between two looks at the sources."""
+"""Seconds between two checks of the sources."""
 RETRY_S = 30.0
-"""Seconds between two tries to open an output that could not be had."""
+"""Seconds between two attempts to open an output that was not available."""
 
 logger = logging.getLogger(__name__)
 
 
 class Session:
-    """Outputs, tracking, counting, health and figures of a stream; a context manager."""
+    """Outputs, tracking, counting, health and statistics of a stream; a context manager."""
 
     def __init__(
         self,
@@ -58,17 +58,18 @@ class Session:
         """Open everything.
 
         Args:
-            settings: What is wanted.
+            settings: Settings of the loop and its outputs.
             card: The model.
-            stream: What is iterated; its sources are known already.
-            controls: What may change while the loop runs; made of the settings by default.
-            shares_frames: Whether the caller looks at frames after `put`, so that nothing is drawn into them.
-            is_patient: Whether the loop begins without an output whose disk or port cannot be had; it is tried again.
-            inputs: Files that are read besides those of the sources; no output may write one of them.
+            stream: The stream to iterate; its sources are known already.
+            controls: Settings that may change while the loop runs; made from `settings` by default.
+            shares_frames: Whether the caller uses frames after `put`, so that nothing may be drawn into them.
+            is_patient: Whether the loop starts without an output whose disk or port is not available, and retries
+                later.
+            inputs: Files that are read besides the sources; no output may write to them.
 
         Raises:
-            UsageError: If an address, URL or file cannot work, the model lacks a class, or an output is an input.
-            UnavailableError: If a disk, file or port cannot be had at present, and nobody is patient.
+            UsageError: If an address, URL or file is not valid, the model lacks a class, or an output is an input.
+            UnavailableError: If a disk, file or port is not available now, and `is_patient` is false.
             MissingExtraError: If a package for an output is not installed.
         """
         reads = [path for source in stream.sources.values() for path in source.reads()]
@@ -88,7 +89,7 @@ class Session:
         self._shares_frames = shares_frames
         self._is_patient = is_patient
         self._missing: dict[str, type[Output]] = {}
-        """Outputs that could not be had yet, by name."""
+        """Outputs that are not available yet, by name."""
         self._tried_s = time.monotonic()
         if not shares_frames:
             stream.wants_picture = self.outputs.wants_picture
@@ -112,42 +113,43 @@ class Session:
         self._ticker.start()
 
     def put(self, frame: Frame, found: Detections) -> tuple[Frame, Detections]:
-        """Take a result of the stream; called by the loop, never waits for a live source's sake.
+        """Process a result of the stream; called by the loop, and never delays a live source.
 
         Returns:
-            The frame, in which everything is covered that is to be; and the detections that count, with their numbers
-            where objects are tracked.
+            The frame with everything covered that must be, and the detections that count, with track numbers if
+            objects are tracked.
         """
-        frame = self._privacy.protect(frame, found)  # before anything can see it, with all that was found
-        found, happenings = self.scenes.update(frame, found)
+        frame = self._privacy.protect(frame, found)  # before any output sees it, and with all detections
+        found, events = self.scenes.update(frame, found)
         self.monitor.put(frame, found)
         self.meter.frames += 1
         self.meter.add(found.speed_ms)
         self.outputs.put(self._wrap(frame, found))
-        for happening in happenings:
-            self.outputs.put_happening(happening)
+        for event in events:
+            self.outputs.put_event(event)
         return frame, found
 
     def add_times(self, source: str, times_ms: Mapping[str, float]) -> None:
-        """Take the times of what was done with a frame besides inference, in milliseconds by stage."""
+        """Add the times of work on a frame besides inference, in milliseconds by stage."""
         self.meter.add(times_ms)
         self.monitor.add_times(source, times_ms)
 
     @property
     def is_finished(self) -> bool:
-        """Whether the user of an output, such as a window, wants the loop to end."""
+        """Whether the user of an output, such as a window, has stopped the loop."""
         return self.outputs.is_finished
 
     @property
     def is_hanging(self) -> bool:
-        """Whether an output hangs in something, so that the process should end without tidying up."""
+        """Whether an output hangs, so that the process must end without closing it."""
         return self.outputs.is_hanging
 
     def close(self, limit_s: float | None = None) -> None:
-        """Tell the service manager and everybody else, finish files, end threads; a second call does nothing.
+        """Notify the service manager and all outputs, complete the files, and end the threads; a second call does
+        nothing.
 
         Args:
-            limit_s: Longest wait in seconds for what still waits to be written; as long as it takes if None.
+            limit_s: Maximum seconds to wait for queued writes; no limit if None.
         """
         if self._stopping.is_set():
             return
@@ -157,7 +159,7 @@ class Session:
         self.outputs.close(limit_s)
 
     def _open(self, name: str, output: type[Output]) -> None:
-        """Open one output; what it raises that is no error of ours switches it off."""
+        """Open one output; an unexpected exception switches it off."""
         wanted = self._settings.outputs.get(name)
         try:
             opened = output.open(output.settings_type() if wanted is None else wanted, self._context)
@@ -165,23 +167,23 @@ class Session:
             if not self._is_patient:
                 raise
             if name not in self._missing:
-                logger.error("%s; everything else goes on, it is tried again", redact(one_line(error)))
+                logger.error("%s; everything else continues, and it is retried", redact(one_line(error)))
             self._missing[name] = output
             self.outputs.failures[name] = redact(one_line(error))
         except (EdgeError, KeyboardInterrupt):
             raise
-        except BaseException as error:  # a panic of foreign code is no Exception
+        except BaseException as error:  # a panic of foreign code is not an Exception
             self._missing.pop(name, None)
             self.outputs.switch_off(name, error)
         else:
             self.outputs.failures.pop(name, None)
             if self._missing.pop(name, None) is not None:
-                logger.warning("%s: is there now", name)
+                logger.warning("%s: available now", name)
             if opened is not None:
                 self.outputs.add(opened)
 
     def _retry(self) -> None:
-        """Try again, from time to time, to open what could not be had."""
+        """Retry, from time to time, outputs that were not available."""
         if not self._missing or time.monotonic() - self._tried_s < RETRY_S:
             return
         self._tried_s = time.monotonic()
@@ -193,17 +195,24 @@ class Session:
                 self.outputs.switch_off(name, error)
 
     def _wrap(self, frame: Frame, found: Detections) -> LiveResult:
-        panel = f"{self.meter.fps:.0f} FPS   {found.speed_ms.get('inference', 0.0):.1f} ms", self._model
+        fps = self._rate(frame.source)
+        panel = f"{fps:.1f} FPS   {found.speed_ms.get('inference', 0.0):.1f} ms", self._model
         return LiveResult(
             frame, found,
             is_live=self._sources[frame.source].is_live,
             is_frame_kept=self._shares_frames or self.outputs.keeps_frames,
             is_whole_wanted=self.outputs.needs_drawing,
-            panel=panel, overlay=self.scenes.draw, add_times=self.add_times,
+            panel=panel, fps=fps, overlay=self.scenes.draw, add_times=self.add_times,
         )  # fmt: skip
 
+    def _rate(self, source: str) -> float:
+        """Recent frames per second of a source, as the page shows it; 0 if no output draws it."""
+        if not self.outputs.needs_drawing:
+            return 0.0
+        return next((status.fps for status in self.monitor.status() if status.name == source), 0.0)
+
     def _run(self) -> None:
-        """Once a second: what the service manager, the broker and the user's server are told."""
+        """Once a second: notify the service manager and call `tick` of the outputs."""
         while not self._stopping.wait(TICK_S):
             health = self.monitor.health()
             if health.is_ok and self.monitor.has_result:
@@ -213,13 +222,13 @@ class Session:
             self._retry()
 
     def _watch_states(self) -> None:
-        """Report sources whose state changed."""
+        """Report changes of the sources' states."""
         for status in self.monitor.status():
             before = self._states.get(status.name)
             self._states[status.name] = status.state
             if before not in (None, status.state):
                 details = {"state": status.state, "before": before, "error": status.error}
-                self.outputs.put_happening(Happening("source", status.name, details))
+                self.outputs.put_event(SceneEvent("source", status.name, details))
 
     def __enter__(self) -> Session:
         return self
@@ -231,12 +240,12 @@ class Session:
 
 
 def list_outgoing(settings: LiveSettings, labels: Iterable[str]) -> list[tuple[str, Path]]:
-    """Flag and path of everything that outputs would write."""
+    """Option and path of everything that the outputs would write."""
     wanted = [(OUTPUTS[name], own) for name, own in settings.outputs.items()]
     return [outgoing for output, own in wanted for outgoing in output.outgoing_paths(own, labels)]
 
 
 def describe(card: ModelCard) -> str:
-    """The model in a few words."""
+    """A short description of the model."""
     height, width = card.input_size_hw
     return f"{card.name} {card.precision} {width}x{height} {card.target}"

@@ -1,4 +1,4 @@
-"""What the user wants of the loop and of everything around it."""
+"""Settings of the live loop and of its outputs."""
 
 from __future__ import annotations
 
@@ -16,64 +16,70 @@ from runtimes.counting import Line, Zone, parse_line, parse_zone
 from runtimes.errors import UsageError
 
 CLASS_LISTS = ("classes", "exclude", "blur", "hide")
-"""Fields that name classes."""
+"""Fields that hold class names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveSettings:
-    """Settings of the loop itself, and those of each output; nothing by default."""
+    """Settings of the loop itself and of each output; everything is off by default."""
 
-    conf: float = option(0.5, "Lowest score that counts.", kind="number", low=0, high=1, shows_default=True)
+    conf: float = option(0.5, "Score threshold.", kind="number", low=0, high=1, shows_default=True)
     """In [0, 1]; the page can change it."""
-    is_tracked: bool = option(False, "Number objects, the same from frame to frame.", kind="switch", name="track")
+    is_tracked: bool = option(
+        False, "Track objects: give each the same number in all frames.", kind="switch", name="track"
+    )
     lines: tuple[Line, ...] = option(
-        (), "Count objects that cross, in shares of the picture: 0,0.5,1,0.5.",
+        (), "Count objects that cross a line; points as shares of the image: 0,0.5,1,0.5.",
         name="line", metavar="[NAME=]X0,Y0,X1,Y1",
     )  # fmt: skip
     zones: tuple[Zone, ...] = option(
-        (), "Count objects in an area, in shares of the picture.", name="zone", metavar="[NAME=]'X,Y X,Y X,Y ...'"
+        (),
+        "Count objects in a polygon; points as shares of the image.",
+        name="zone",
+        metavar="[NAME=]'X,Y X,Y X,Y ...'",
     )
-    classes: tuple[str, ...] = option((), "Keep only objects of these classes.", metavar="NAME,...")
-    exclude: tuple[str, ...] = option((), "Leave out objects of these classes.", metavar="NAME,...")
-    blur: tuple[str, ...] = option(
-        (), "Make these objects unrecognisable in all that is kept, shown and sent.", metavar="NAME,..."
-    )
-    hide: tuple[str, ...] = option((), "The same, but as plain grey areas.", metavar="NAME,...")
+    classes: tuple[str, ...] = option((), "Keep only these classes.", metavar="NAME,...")
+    exclude: tuple[str, ...] = option((), "Leave out these classes.", metavar="NAME,...")
+    blur: tuple[str, ...] = option((), "Blur objects of these classes in all outputs.", metavar="NAME,...")
+    hide: tuple[str, ...] = option((), "Cover objects of these classes with plain grey instead.", metavar="NAME,...")
     blur_conf: float | None = option(
-        None, "Lowest score that --blur and --hide cover [default: 0.1].", kind="number", low=0, high=1
+        None, "Score threshold of --blur and --hide [default: 0.1].", kind="number", low=0, high=1
     )
     blur_hold: float = option(
-        1.0, "Seconds for which what is no longer found stays covered.", kind="number", low=0, shows_default=True
+        1.0, "Seconds that an object stays covered after its last detection.", kind="number", low=0, shows_default=True
     )
     pixel_size: float | None = option(
-        None, "Side of a pixel where the objects are: areas in mm2 too.", kind="number", low=0, is_above=True,
+        None, "Side of a pixel in mm at the objects; adds areas in mm2.", kind="number", low=0, is_above=True,
         metavar="MM",
     )  # fmt: skip
     snapshot: Literal["drawn", "plain"] | None = option(
-        None, "Send pictures with the messages of --mqtt and --webhook.", kind="choice", choices=("drawn", "plain")
+        None,
+        "Send images with the messages of --mqtt and --webhook: with masks drawn, or plain.",
+        kind="choice",
+        choices=("drawn", "plain"),
     )
     snapshot_size: int = option(
-        1280, "Longer side of these pictures at most, in pixels.", kind="whole", low=16, shows_default=True
+        1280, "Maximum length of the longer side of these images, in pixels.", kind="whole", low=16, shows_default=True
     )
     spares_still: bool = option(
-        False, "Infer only when something moved; else the last answer holds.", kind="switch", name="still"
+        False, "Skip inference while nothing moves, and keep the last detections.", kind="switch", name="still"
     )
     overwrite: bool = option(
-        False, "Replace files of outputs that are there; without it new ones get numbers.", kind="switch"
+        False, "Overwrite existing output files, instead of adding a number to their names.", kind="switch"
     )
     outputs: Mapping[str, Any] = field(default_factory=dict)
-    """Name of an output in `OUTPUTS` -> its settings; one that is not here keeps to its defaults, which are off."""
+    """Name of an output in `OUTPUTS` -> its settings; the others keep their defaults, which are off."""
 
     def __post_init__(self) -> None:
         names = [line.name for line in self.lines] + [zone.name for zone in self.zones]
         if len(set(names)) < len(names):
             raise UsageError(f"--line, --zone: expected different names, got {', '.join(names)}")
         if self.blur_conf is not None and not (self.blur or self.hide):
-            raise UsageError("--blur-conf is for --blur and --hide: name the classes, such as --blur person")
+            raise UsageError("--blur-conf needs --blur or --hide with classes, such as --blur person")
 
         if self.spares_still and (self.blur or self.hide):
-            # An answer that missed somebody would hold for as long as nothing moves.
-            raise UsageError("--still: with --blur or --hide every frame has to be inferred; leave one of them out")
+            # Detections that missed somebody would stay for as long as nothing moves.
+            raise UsageError("--still cannot be combined with --blur or --hide, which need inference on every frame")
 
     @property
     def owns_standard_output(self) -> bool:
@@ -83,33 +89,31 @@ class LiveSettings:
 
     @property
     def snapshot_style(self) -> SnapshotStyle | None:
-        """How pictures of messages look."""
+        """Style of the images of messages."""
         return None if self.snapshot is None else SnapshotStyle(kind=self.snapshot, max_side=self.snapshot_size)
 
     @property
     def privacy(self) -> PrivacySettings:
-        """What is covered before a frame goes anywhere."""
+        """What is covered before a frame leaves the loop."""
         return PrivacySettings(blur=self.blur, hide=self.hide, conf=self.blur_conf, hold_s=self.blur_hold)
 
 
 def make_settings(**values: Any) -> LiveSettings:
-    """Settings from the names of all their fields, such as `make_settings(web=":8080", json="log.jsonl")`.
+    """Make settings from the names of all their fields, such as `make_settings(web=":8080", json="log.jsonl")`.
 
     Args:
         **values: Fields of `LiveSettings` and of the settings of every output; lines and zones may be texts.
 
     Raises:
-        UsageError: If a name is not known, or a value cannot work.
+        UsageError: If a name is unknown, or a value is not valid.
     """
     unknown = sorted(set(values) - field_names())
     if unknown:
-        raise UsageError(
-            f"{', '.join(unknown)}: no output has such an option; there is {', '.join(sorted(field_names()))}"
-        )
+        raise UsageError(f"{', '.join(unknown)}: no such option; the options are {', '.join(sorted(field_names()))}")
     outputs = {name: _fill(output.settings_type, values) for name, output in OUTPUTS.items()}
     own = {name: values[name] for name, _, _ in options_of(LiveSettings) if name in values}
     if own.get("snapshot") and not (values.get("mqtt") or values.get("webhook")):
-        raise UsageError("--snapshot is for the messages of --mqtt and --webhook: add one of them")
+        raise UsageError("--snapshot needs --mqtt or --webhook, whose messages carry the images")
     for name in CLASS_LISTS:
         own[name] = _as_texts(own.get(name, ()))
     own["lines"] = _parse_places(own.get("lines", ()), parse_line, "line")
@@ -139,7 +143,7 @@ def _fill(settings_type: type, values: Mapping[str, Any]) -> Any:
 
 
 def _as_texts(given: str | Iterable[str]) -> tuple[str, ...]:
-    """One text or several."""
+    """One text, or several."""
     return (given,) if isinstance(given, str) else tuple(given)
 
 

@@ -1,4 +1,4 @@
-"""How a loop ends when the user or a service manager says so."""
+"""End of a loop by a signal of the user or the service manager."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ENDS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") i
 
 
 class Signals:
-    """SIGINT, SIGTERM and SIGHUP: the first lets the loop end with everything finished, the second ends the process."""
+    """SIGINT, SIGTERM and SIGHUP: the first ends the loop with all files complete, the second ends the process."""
 
     def __init__(self) -> None:
         self.count = 0
         self.stop: Callable[[], None] | None = None
-        """What ends the loop; before there is one, a signal raises KeyboardInterrupt."""
+        """Function that ends the loop; while there is none, a signal raises KeyboardInterrupt."""
 
     def __call__(self, number: int, frame: object) -> None:
         """The signal handler."""
@@ -33,9 +33,9 @@ class Signals:
 
 @contextmanager
 def catch_signals() -> Iterator[Signals]:
-    """Handle SIGTERM and SIGHUP as Ctrl-C, so that a service manager or a lost terminal leaves finished files behind.
+    """Handle SIGTERM and SIGHUP like Ctrl-C, so that a service manager or a lost terminal leaves complete files.
 
-    One that whoever started us had us ignore, as nohup does with SIGHUP, stays ignored.
+    A signal that the parent process ignores, as nohup does with SIGHUP, stays ignored.
     """
     signals = Signals()
     previous = {number: signal.signal(number, signals) for number in ENDS if signal.getsignal(number) != signal.SIG_IGN}

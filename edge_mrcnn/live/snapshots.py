@@ -1,4 +1,4 @@
-"""Pictures for messages: drawn or plain, as JPEG, made in a thread of their own while the loop goes on."""
+"""Images for messages, with masks drawn or plain: JPEGs from a thread of their own."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from edge_mrcnn.live.pictures import QUALITY, StartThread
 from edge_mrcnn.live.result import LiveResult
 
 Deliver = Callable[[bytes | None], None]
-"""Takes a JPEG; None where there was no time to make one."""
+"""Receives a JPEG; None if there was no time to make one."""
 
 WAITING = 4
-"""Frames that may wait to be encoded; of further ones there is no picture."""
+"""Maximum number of frames that wait to be encoded; further ones get no image."""
 FLUSH_S = 0.5
-"""Seconds at the end to finish what waits."""
+"""Maximum seconds at the end to encode waiting frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotStyle:
-    """How pictures of messages look."""
+    """Style of the images of messages."""
 
     kind: Literal["drawn", "plain"]
-    """With masks, labels and counts, or as the camera gave it."""
+    """With masks, labels and counts, or the plain frame."""
     max_side: int = 1280
-    """Longer side at most, in pixels."""
+    """Maximum length of the longer side, in pixels."""
 
 
 class SnapshotEncoder:
     """Encodes the frames of messages; close it when done."""
 
     def __init__(self, style: SnapshotStyle, start_thread: StartThread) -> None:
-        """Begin to wait.
+        """Start the thread.
 
         Args:
-            style: How they look.
-            start_thread: Starts the thread, and hears of what it raises.
+            style: Style of the images.
+            start_thread: Starts the thread, and handles its exceptions.
         """
         self._style = style
         self._queue: queue.Queue[tuple[LiveResult, Deliver] | None] = queue.Queue(WAITING)
         self._thread = start_thread(self._run, "snapshots")
 
     def submit(self, result: LiveResult | None, deliver: Deliver) -> None:
-        """Have a picture made of a result and handed over, by the thread; never waits.
+        """Make an image of a result in the thread and deliver it; never waits.
 
         Args:
-            result: The result; None where there is none, which gives no picture.
+            result: The result; None gives no image.
             deliver: Called once, from the thread, or at once with None.
         """
         if result is None:
@@ -61,7 +61,7 @@ class SnapshotEncoder:
             deliver(None)
 
     def close(self) -> None:
-        """Encode what waits, for a moment at most."""
+        """Encode waiting frames, for at most a moment."""
         try:
             self._queue.put(None, timeout=FLUSH_S)
         except queue.Full:
@@ -73,7 +73,7 @@ class SnapshotEncoder:
         jpeg = b""
         while (job := self._queue.get()) is not None:
             result, deliver = job
-            if result is not last:  # several messages may be about one frame
+            if result is not last:  # several messages may be about the same frame
                 last, jpeg = result, encode_snapshot(result, self._style)
             deliver(jpeg)
 

@@ -1,4 +1,4 @@
-"""What the page shows, as JSON: model, health, and each source with its counts and times."""
+"""State for the page, as JSON: model, health, and each source with its counts and times."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtimes.stream import SourceStatus
 
 
 def describe_state(card: ModelCard, monitor: Monitor, controls: Controls, scenes: Scenes) -> dict[str, Any]:
-    """Everything that the page shows and that changes; sources are in the order of the stream."""
+    """Everything on the page that changes; sources are in the order of the stream."""
     health = monitor.health()
     return {
         "model": describe_model(card),
@@ -41,7 +41,7 @@ def describe_sources(monitor: Monitor, scenes: Scenes) -> Iterator[tuple[str, di
 def describe_views(
     monitor: Monitor, scenes: Scenes, pixel_mm: float | None = None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The same, with every object of the last frame as `describe_objects` has it, as `detections`."""
+    """The same, with every object of the last frame as `detections`; see `describe_objects`."""
     for name, state in describe_sources(monitor, scenes):
         found = monitor.last(name)
         detections = [] if found is None else describe_objects(found, pixel_mm)
@@ -49,7 +49,7 @@ def describe_views(
 
 
 def describe_model(card: ModelCard) -> dict[str, Any]:
-    """The model in the words of its card."""
+    """The model, from its card."""
     height, width = card.input_size_hw
     return {
         "name": card.name,
@@ -64,7 +64,7 @@ def describe_model(card: ModelCard) -> dict[str, Any]:
 def describe_source(
     status: SourceStatus, times: dict[tuple[str, str], Histogram], monitor: Monitor, scenes: Scenes
 ) -> dict[str, Any]:
-    """One source: its state, where its frames went, what is in front of it, and percentiles of each stage."""
+    """One source: its state, frame counts, objects in view, and percentiles of each stage."""
     age_s = status.last_frame_age_s
     stages = {stage: histogram for (source, stage), histogram in times.items() if source == status.name}
     return {

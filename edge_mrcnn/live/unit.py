@@ -1,6 +1,7 @@
-"""The systemd unit of a camera: started at boot, restarted when it ends or hangs, allowed no more than it needs.
+"""The systemd unit of a camera: it starts at boot, restarts when it ends or hangs, and has minimal permissions.
 
-Secrets are not in it, since every user can read units: it names a configuration file that its owner alone can read.
+Secrets are not in the unit, because every user can read units. It names a configuration file that only its owner can
+read.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from pathlib import Path
 from runtimes.home import user_folder
 
 WATCHDOG_S = 60
-"""Seconds without a processed frame, and a little more, after which systemd restarts the service."""
+"""Seconds without a processed frame after which systemd restarts the service, with a margin."""
 START_S = 180
-"""Seconds until the first result: a slow board needs a minute to load a model."""
+"""Seconds until the first result; a slow board needs a minute to load a model."""
 BUILD_S = 1800
-"""The same where TensorRT builds an engine first, which it keeps for the next start."""
+"""The same if TensorRT first builds an engine, which is kept for the next start."""
 STOP_S = 10
-"""Seconds that the end may take; it takes 3."""
+"""Maximum seconds for the service to stop; it needs 3."""
 
 HARDENING = """\
 NoNewPrivileges=yes
@@ -29,7 +30,7 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallArchitectures=native
 UMask=0077
 """
-"""What the manager of a user can enforce without taking the groups away that cameras need."""
+"""Hardening that a user manager can apply without removing the groups that cameras need."""
 SYSTEM_HARDENING = """\
 CapabilityBoundingSet=
 PrivateTmp=yes
@@ -44,7 +45,7 @@ ProtectProc=invisible
 ProtectSystem=strict
 RestrictNamespaces=yes
 """
-"""What only the manager of the system can enforce."""
+"""Hardening that only the system manager can apply."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,23 +53,23 @@ class Unit:
     """One camera as a service."""
 
     name: str
-    """What the user calls it; the unit is "edge-mrcnn-NAME"."""
+    """Name that the user gave; the unit is "edge-mrcnn-NAME"."""
     command: Sequence[str]
-    """What is started: program and arguments."""
+    """Command: program and arguments."""
     folder: Path
-    """Where it runs; relative paths in the configuration begin there."""
+    """Working directory; relative paths in the configuration start there."""
     environment: Path
-    """File of environment variables, which may be absent."""
+    """File with environment variables; it may be missing."""
     is_system: bool
-    """Whether it belongs to the machine instead of a user."""
+    """Whether it is a system service instead of a user service."""
     user: str = ""
-    """Under whom a service of the machine runs."""
+    """User that runs a system service."""
     groups: Sequence[str] = ()
-    """Groups of the machine that may use cameras and accelerators."""
+    """Groups for access to cameras and accelerators."""
     writable: Sequence[Path] = ()
-    """Folders that a service of the machine may write to."""
+    """Folders that a system service may write to."""
     start_s: int = START_S
-    """Seconds until the first result, after which systemd starts it again."""
+    """Seconds until the first result, after which systemd restarts the service."""
 
     @property
     def file_name(self) -> str:
@@ -78,7 +79,7 @@ class Unit:
     def render(self) -> str:
         """The text of the unit."""
         target = "multi-user.target" if self.is_system else "default.target"
-        # The manager of a user knows no network; the loop waits for its sources itself.
+        # A user manager cannot wait for the network; the loop waits for its sources itself.
         network = "Wants=network-online.target\nAfter=network-online.target\n" if self.is_system else ""
         return f"""\
 [Unit]
@@ -112,23 +113,23 @@ WantedBy={target}
 
 
 def escape(text: str) -> str:
-    """A text in which systemd sees no specifier."""
+    """A text with systemd's specifiers escaped."""
     return text.replace("%", "%%")
 
 
 def quote(text: str) -> str:
-    """One word of a command line of systemd, whatever it holds."""
+    """A quoted word of a systemd command line."""
     escaped = escape(text).replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
     return f'"{escaped}"' if escaped != text or not text or any(c in text for c in " '\t;") else text
 
 
 def unit_folder(*, is_system: bool) -> Path:
-    """Where systemd looks for units."""
+    """Folder of systemd units."""
     return Path("/etc/systemd/system") if is_system else _config_home() / "systemd" / "user"
 
 
 def config_folder(*, is_system: bool) -> Path:
-    """Where the configuration of services is kept."""
+    """Folder of the services' configuration files."""
     return Path("/etc/edge-mrcnn") if is_system else _config_home() / "edge-mrcnn"
 
 

@@ -1,9 +1,9 @@
-"""The server of the web page: `edge_mrcnn.live.routes` says what it answers, this who gets an answer.
+"""The server of the web page: it decides which requests get a response; `edge_mrcnn.live.routes` makes the responses.
 
-The standard library's server, so that the page needs nothing more on the device: a thread per connection, few
-connections, a time limit on every request as a whole and on every write. When all places are taken, whoever has been
-longest at sending a request makes room, so that connections that say nothing lock nobody out. A change is a POST with a
-header that no form of another site can send.
+It is the server of the standard library, so that the page needs no further package on the device. It has a thread per
+connection, few connections, and a time limit on every request and every write. When all connections are in use, the one
+that has been sending its request for longest is closed, so that silent connections cannot lock others out. A change is
+a POST with a header that forms of other sites cannot send.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from edge_mrcnn.live.routes import COOKIE, GET_ROUTES, POST_ROUTES, Headers, Req
 from runtimes.errors import UnavailableError
 
 IO_TIMEOUT_S = 5.0
-"""Seconds that a client may be silent, or take to accept an answer."""
+"""Seconds that a client may be silent, or may take to receive a response."""
 REQUEST_S = 10.0
-"""Seconds that a client may take for a request as a whole; a browser rests on an open connection that long."""
+"""Maximum seconds for a whole request; a browser keeps an idle connection open that long."""
 MAX_CONNECTIONS = 32
 MAX_BODY = 1024
-"""Bytes of the body of a request."""
+"""Maximum number of bytes of a request body."""
 GUARD = "X-Edge-MRCNN"
-"""Header of every POST: scripts of other origins may not send it, forms cannot."""
+"""Header of every POST: scripts of other origins may not send it, and forms cannot."""
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -57,16 +57,17 @@ class PageServer(ThreadingHTTPServer):
     request_queue_size = 16
 
     def __init__(self, address: Address, site: Site) -> None:
-        """Bind the address and begin to answer.
+        """Bind the address and start to serve.
 
         Raises:
-            UnavailableError: If the address cannot be had.
+            UnavailableError: If the address is not available.
         """
         self.site = site
         self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self._lock = threading.Lock()
         self._reading_s: dict[socket.socket, float | None] = {}
-        """Connection -> since when it has been sending a request, by the monotonic clock; None while it is answered."""
+        """Connection -> time since when it has been sending a request, by the monotonic clock; None while it is
+        served."""
         try:
             super().__init__((address.host, address.port), PageHandler)
         except OSError as error:
@@ -79,20 +80,20 @@ class PageServer(ThreadingHTTPServer):
         self._thread.start()
 
     def server_bind(self) -> None:
-        """Bind without asking the name service who we are, which may take seconds."""
+        """Bind without a reverse name lookup, which may take seconds."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread; hang up when so many are being answered that nobody can make room."""
+        """Serve a connection in a thread; close it if there are too many and none can be closed for it."""
         if not self._admit(request):
             self.shutdown_request(request)
             return
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Free the place whatever happens."""
+        """Release the connection's place in any case."""
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -100,7 +101,7 @@ class PageServer(ThreadingHTTPServer):
                 self._reading_s.pop(request, None)
 
     def service_actions(self) -> None:
-        """Several times a second: hang up on those who take too long for a request."""
+        """Several times a second: close connections that take too long for a request."""
         now = time.monotonic()
         with self._lock:
             late = [one for one, since in self._reading_s.items() if since is not None and now - since > REQUEST_S]
@@ -108,7 +109,7 @@ class PageServer(ThreadingHTTPServer):
                 self._hang_up(connection)
 
     def note(self, connection: socket.socket, *, is_reading: bool) -> None:
-        """A connection begins to send a request, or has sent it."""
+        """Note that a connection starts sending a request, or has sent it."""
         with self._lock:
             if connection in self._reading_s:
                 self._reading_s[connection] = time.monotonic() if is_reading else None
@@ -124,17 +125,17 @@ class PageServer(ThreadingHTTPServer):
             return True
 
     def _hang_up(self, connection: socket.socket) -> None:
-        """End a connection, under the lock; its thread notices and closes it."""
+        """Close a connection, under the lock; its thread notices."""
         del self._reading_s[connection]
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A viewer that is gone or too slow is no error."""
+        """A viewer that is gone or too slow is not an error."""
         logger.debug("a connection of the page ended early", exc_info=True)
 
     def close(self) -> None:
-        """Stop answering, those too who are connected already."""
+        """Stop serving, and close open connections."""
         self.shutdown()
         self.server_close()
         with self._lock:
@@ -151,7 +152,7 @@ class PageHandler(BaseHTTPRequestHandler):
     server: PageServer
 
     def handle_one_request(self) -> None:
-        """Read a request and answer it; from here on the client has so many seconds to send it."""
+        """Read a request and handle it; the client now has a limited time to send it."""
         self.server.note(self.connection, is_reading=True)
         super().handle_one_request()
 
@@ -165,11 +166,11 @@ class PageHandler(BaseHTTPRequestHandler):
         self._answer(POST_ROUTES, GET_ROUTES)
 
     def version_string(self) -> str:
-        """What the Server header says: no versions, which only help an attacker."""
+        """Value of the Server header, without versions, which only help an attacker."""
         return "edge-mrcnn"
 
     def log_message(self, format: str, *values: object) -> None:
-        """Requests are of interest to nobody but a developer."""
+        """Requests are logged for developers only."""
         logger.debug(format, *values)
 
     @property
@@ -179,11 +180,11 @@ class PageHandler(BaseHTTPRequestHandler):
 
     @property
     def client(self) -> str:
-        """Address of the other side."""
+        """Address of the client."""
         return str(self.client_address[0])
 
     def _answer(self, routes: dict[str, Route], others: dict[str, Route]) -> None:
-        """Check a request and do what its route says."""
+        """Check a request and call its route."""
         url = urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         try:
@@ -199,17 +200,15 @@ class PageHandler(BaseHTTPRequestHandler):
             self.server.note(self.connection, is_reading=False)
             route.answer(self, given)
         except RequestError as error:
-            self.close_connection = True  # a body that was not read must not be taken for the next request
+            self.close_connection = True  # An unread body must not be parsed as the next request.
             self.send_json({"error": str(error)}, error.status)
 
     def _check_host(self) -> None:
         if not self.site.access.is_host_allowed(self.headers.get("Host", "")):
-            raise RequestError(
-                HTTPStatus.MISDIRECTED_REQUEST, "this server does not know the name it was called by; see --web-host"
-            )
+            raise RequestError(HTTPStatus.MISDIRECTED_REQUEST, "unknown host name of this server; see --web-host")
 
     def is_known(self) -> bool:
-        """Whether the request carries the token or the session of somebody who gave it."""
+        """Whether the request carries the token, or a session opened with it."""
         access = self.site.access
         if not access.needs_token:
             return True
@@ -223,7 +222,7 @@ class PageHandler(BaseHTTPRequestHandler):
         return cookie is not None and access.is_session(cookie.value)
 
     def _read_change(self) -> dict[str, Any]:
-        """The JSON object that a POST carries."""
+        """The JSON object of a POST."""
         origin = self.headers.get("Origin")
         if self.headers.get(GUARD) != "1" or (origin and urlsplit(origin).netloc != self.headers.get("Host")):
             raise RequestError(HTTPStatus.FORBIDDEN, f"expected the header {GUARD}: 1 and a request of this page")
@@ -239,17 +238,17 @@ class PageHandler(BaseHTTPRequestHandler):
         return change
 
     def send_json(self, value: object, status: HTTPStatus = HTTPStatus.OK, headers: Headers = ()) -> None:
-        """Answer with JSON."""
+        """Respond with JSON."""
         self.send_body(json.dumps(value).encode(), "application/json", status, headers)
 
     def send_body(self, body: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK, headers: Headers = ()) -> None:
-        """Answer with a body of a content type."""
+        """Respond with a body of a content type."""
         self.start(status, [("Content-Type", kind), ("Content-Length", str(len(body))), *headers])
         if self.command != "HEAD":
             self.wfile.write(body)
 
     def start(self, status: HTTPStatus, headers: Headers) -> None:
-        """Send the head of an answer."""
+        """Send the head of a response."""
         self.send_response(status)
         for name, value in (*SECURITY_HEADERS.items(), *headers):
             self.send_header(name, value)

@@ -1,1 +1,1 @@
-"""Speed, size and surroundings of models: what a table of accuracies needs beside it to be fair."""
+"""Speed, size and surroundings of models, for fair comparisons."""

@@ -1,4 +1,4 @@
-"""Times of models side by side: they take turns, so that a busy minute of the machine slows all of them alike."""
+"""Interleaved timing of models: they take turns, so that other load on the machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runtimes.progress import Progress, silent
 
 @dataclass(frozen=True)
 class Percentiles:
-    """A time over many images, in milliseconds."""
+    """Percentiles of a time over many images, in milliseconds."""
 
     p50: float
     p90: float
@@ -40,14 +40,14 @@ def measure_latency(
     rounds: int = 3,
     progress: Progress = silent,
 ) -> list[dict[str, Percentiles]]:
-    """Time all runtimes in turn on each image.
+    """Time all runtimes on each image, interleaved.
 
     Args:
         runtimes: Each with `infer`.
         images: (H, W, 3) uint8 RGB each, at least one.
-        warm_up: Untimed calls of each runtime beforehand.
-        rounds: How often each image is shown to each runtime; its median counts.
-        progress: Told after each image.
+        warm_up: Number of untimed warm-up calls of each runtime.
+        rounds: Number of runs per image and runtime; the median counts.
+        progress: Called after each image.
 
     Returns:
         For each runtime its stages as it reports them, and "total": the wall time of `infer`, in milliseconds.
@@ -76,7 +76,7 @@ def _median(trials: Sequence[Stages]) -> Stages:
 
 
 def rotated(count: int, *, by: int) -> list[int]:
-    """All indices, starting elsewhere each time: who runs second finds other caches than who runs first."""
+    """All indices, starting at another one each time, because the state of the caches depends on the order."""
     return [(index + by) % count for index in range(count)]
 
 

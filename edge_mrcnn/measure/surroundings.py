@@ -1,4 +1,4 @@
-"""The machine and the packages that measured."""
+"""The machine and package versions of a measurement."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ PACKAGES = (
     "torchvision",
     "pycocotools",
 )
-"""Whose versions decide a result."""
+"""Packages whose versions affect a result."""
 
 
 def describe_device() -> dict[str, str]:
-    """The machine that measured: processor, cores, system, Python."""
+    """The machine: processor, cores, system, Python."""
     return {
         "processor": read_board().model,
         "cores": f"{len(usable_cpus())}",

@@ -1,4 +1,4 @@
-"""The light box head: a narrow fully connected stack, which INT8 kernels run best."""
+"""The light box head: a narrow fully connected network, which is fastest in INT8."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class AgnosticBoxPredictor(nn.Module):
 
     def __init__(self, inputs: int, num_classes: int) -> None:
         """
+
         Args:
             inputs: Width of the box head.
-            num_classes: Classes, background included.
+            num_classes: Number of classes, background included.
         """
         super().__init__()
         self.cls_score = nn.Linear(inputs, num_classes)

@@ -1,7 +1,7 @@
-"""Checkpoints: weights, architecture and provenance in one file that runs no code when it is read.
+"""Checkpoints: weights, architecture and provenance in one file, which is read without running code.
 
-The architecture is the config plus the shapes of the weights themselves, so a pruned model is an
-ordinary checkpoint: layers take the widths that the file has.
+The architecture is the config plus the shapes of the weights, so a pruned model is an ordinary checkpoint: layers take
+the widths in the file.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A trained model and what is known of it."""
+    """A trained model with its metadata."""
 
     model: MaskRCNN
     """The model, in eval mode."""
     config: ModelConfig
-    """Its parts."""
+    """Settings of its parts."""
     classes: tuple[str, ...]
     """Class names; label i + 1 of the model is classes[i]."""
     category_ids: tuple[int, ...]
-    """The data set's own id of each class."""
+    """The data set's id of each class."""
     training: dict[str, Any] = field(default_factory=dict)
     """Provenance: data, epochs, pruning, AP."""
 
@@ -55,15 +55,15 @@ class Checkpoint:
 def rename_classes(
     checkpoint: Checkpoint, classes: tuple[str, ...], category_ids: tuple[int, ...] | None = None
 ) -> Checkpoint:
-    """A checkpoint with other names for its classes.
+    """A checkpoint with other class names.
 
     Args:
         checkpoint: The checkpoint.
         classes: Names, in the order of the labels.
-        category_ids: The data set's own ids; the checkpoint's if None.
+        category_ids: The data set's ids; the checkpoint's if None.
 
     Raises:
-        DataError: If there are more or fewer than the checkpoint has.
+        DataError: If the number of names differs from the checkpoint's.
     """
     if len(classes) != len(checkpoint.classes):
         raise DataError(f"expected the names of {len(checkpoint.classes)} classes, got {len(classes)}")
@@ -71,22 +71,22 @@ def rename_classes(
 
 
 def resize_input(checkpoint: Checkpoint, image_size_hw: tuple[int, int]) -> Checkpoint:
-    """A checkpoint with another size of its input, in pixels; the model is changed in place."""
+    """A checkpoint with another input size, in pixels; the model is changed in place."""
     config = checkpoint.config.updated(image_size_hw=image_size_hw)
     apply_inference_settings(checkpoint.model, config)
     return replace(checkpoint, config=config)
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, is_half: bool = False) -> None:
-    """Write a checkpoint; a file that is there is replaced only when the new one is complete.
+    """Write a checkpoint; an existing file is replaced only when the new one is complete.
 
     Args:
-        path: File to write.
-        checkpoint: What it holds.
-        is_half: Keep the weights of layers in FP16, at half the size; norms and biases stay in FP32.
+        path: Output file.
+        checkpoint: The checkpoint.
+        is_half: Store the weights of layers in FP16, at half the size; norms and biases stay in FP32.
 
     Raises:
-        OSError: If it cannot be written; what was written of it is removed.
+        OSError: If it cannot be written; the incomplete file is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, is_half: bool =
     }
     try:
         torch.save(record, partial)
-    except (OSError, RuntimeError) as error:  # torch has an error of its own for a full disk
+    except (OSError, RuntimeError) as error:  # torch has its own error for a full disk
         partial.unlink(missing_ok=True)
         number = getattr(error, "errno", None) or errno.ENOSPC
         raise OSError(number, f"cannot be written: {os.strerror(number)}", str(path)) from error
@@ -109,14 +109,14 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, is_half: bool =
 
 
 def _as_stored(value: Tensor, is_half: bool) -> Tensor:
-    """A weight as it is written: what has one dimension is small, and a variance may be too small for FP16."""
+    """A weight in its storage type: one-dimensional weights are small, and a variance may be too small for FP16."""
     value = value.detach().cpu()
     return value.half() if is_half and value.dim() > 1 and value.is_floating_point() else value
 
 
 def seal_checkpoint(path: str | Path) -> None:
-    """Put the SHA-256 of a checkpoint into it; from then on it is checked whenever the file is opened."""
-    with zipfile.ZipFile(path, "a") as archive:  # what torch.save writes is a ZIP archive
+    """Store the SHA-256 of a checkpoint in the file; from then on it is checked whenever the file is opened."""
+    with zipfile.ZipFile(path, "a") as archive:  # torch.save writes a ZIP archive
         archive.comment = ZIP_SEAL.blank
     write_seal(path, ZIP_SEAL)
 
@@ -131,7 +131,7 @@ def _check_own_seal(path: Path) -> None:
 
 
 def _say_missing(path: Path) -> str:
-    """Why there is no checkpoint at a path, and what to do."""
+    """Why there is no checkpoint at a path, with advice."""
     if not path.is_dir():
         return "no such checkpoint"
     inside = [name for name in ("best.pt", "last.pt") if (path / name).is_file()]
@@ -144,17 +144,16 @@ def load_checkpoint(path: str | Path, origin: Origin | None = None) -> Checkpoin
     """Read a checkpoint.
 
     Args:
-        path: What `save_checkpoint` wrote; "people" for the model that comes along; weights of torchvision's
-            `maskrcnn_resnet50_fpn` or `maskrcnn_resnet50_fpn_v2`, in whatever a training loop wraps around them, or
-            "torchvision:" and one of these names; a Mask R-CNN of Detectron2 or MMDetection on a ResNet-50 or
-            ResNet-101 FPN.
-        origin: What the file of another project does not say: its configuration, its class names.
+        path: A file of `save_checkpoint`; "people" for the bundled model; weights of torchvision's
+            `maskrcnn_resnet50_fpn` or `maskrcnn_resnet50_fpn_v2`, in the record of any training loop, or "torchvision:"
+            and one of these names; a Mask R-CNN of Detectron2 or MMDetection on a ResNet-50 or ResNet-101 FPN.
+        origin: Information that the file of another project does not contain: its configuration, its class names.
 
     Raises:
         MissingFileError: If there is no such file.
-        ModelFileError: If it is damaged or something else.
+        ModelFileError: If it is damaged or not a checkpoint.
         UsageError: If torchvision has no such Mask R-CNN, or the configuration is of another project.
-        DataError: If there are more or fewer class names than classes.
+        DataError: If the number of class names differs from that of the classes.
     """
     path = locate(path)
     if (path / "saved_model.pb").is_file():
@@ -168,9 +167,9 @@ def load_checkpoint(path: str | Path, origin: Origin | None = None) -> Checkpoin
         return _restore_own(record) if is_ours else _restore_foreign(path, record, origin or Origin())
     except (MissingFileError, ModelFileError, DataError):
         raise
-    except Exception as error:  # whatever a record that was tampered with leads to
+    except Exception as error:  # any exception that a manipulated file can cause
         if isinstance(error, UsageError) and not is_ours:
-            raise  # it is about what the user gave beside the file
+            raise  # it concerns what the user gave besides the file
         raise ModelFileError(f"{path}: not a whole checkpoint ({one_line(error)})") from error
 
 
@@ -209,12 +208,12 @@ def _restore_own(record: dict[str, Any]) -> Checkpoint:
 
 
 def _as_computed(value: Tensor) -> Tensor:
-    """A weight in the precision that models compute in."""
+    """A weight in the precision for computation."""
     return value.float() if value.dtype == torch.float16 else value
 
 
 def restore_model(config: ModelConfig, num_classes: int, state: dict[str, Tensor]) -> MaskRCNN:
-    """A model of these parts with these weights, as wide as they are; in eval mode."""
+    """A model of these parts with these weights and their widths, in eval mode."""
     model = build_model(config, num_classes)
     fit_widths(model, state)
     model.load_state_dict(state)
@@ -227,7 +226,7 @@ def file_sha256(path: str | Path) -> str:
 
 
 def fit_widths(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Give each convolution, linear and BatchNorm layer the width that `state` has for it, in place."""
+    """Set the width of each convolution, linear and BatchNorm layer to that in `state`, in place."""
     for name, module in model.named_modules():
         weight = state.get(f"{name}.weight")
         if weight is None or getattr(module, "weight", None) is None or module.weight.shape == weight.shape:
@@ -248,7 +247,7 @@ def _resize(module: nn.Module, weight: Tensor) -> None:
 
 
 def _state_widths(module: nn.Module, weight: Tensor) -> None:
-    """Bring the attributes that describe a layer's widths in line with its weight."""
+    """Update the attributes with a layer's widths to those of its weight."""
     if isinstance(module, nn.ConvTranspose2d):
         module.in_channels, module.out_channels = weight.shape[0], weight.shape[1]
     elif isinstance(module, nn.Conv2d):
@@ -262,6 +261,6 @@ def _state_widths(module: nn.Module, weight: Tensor) -> None:
 
 
 def _sync_attributes(model: MaskRCNN) -> None:
-    """The pyramid states its width; after pruning that is the width of its last convolutions."""
+    """Update the pyramid's width; after pruning it is that of its last convolutions."""
     layer = next(m for m in model.backbone.fpn.layer_blocks[0].modules() if isinstance(m, nn.Conv2d))
     model.backbone.out_channels = layer.out_channels

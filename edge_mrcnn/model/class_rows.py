@@ -1,4 +1,4 @@
-"""A trained model for other classes: the rows of its predictors that it knows are kept, by the names of the classes."""
+"""A trained model for other classes: known rows of its predictors are kept, by class name."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from edge_mrcnn.model.checkpoint import Checkpoint
 from runtimes.model_card import plain_class_name
 
 BOX = 4
-"""Rows of a box regression for each class."""
+"""Number of rows of a box regression per class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """How classes of a data set and of a model belong together; names are compared as `plain_class_name` has them."""
+    """Matching of a data set's and a model's classes; names are compared as in `plain_class_name`."""
 
     kept: tuple[str, ...]
-    """Classes of the data that the model knows, by the data's names."""
+    """Classes of the data that the model has, by the data's names."""
     new: tuple[str, ...]
-    """Classes of the data that it does not know."""
+    """Classes of the data that the model lacks."""
     unused: tuple[str, ...]
-    """Classes of the model that the data does not have."""
+    """Classes of the model that the data lacks."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether both have the same classes, in whatever order."""
+        """Whether both have the same classes, in any order."""
         return not self.new and not self.unused
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class Overlap:
 
 
 def compare_classes(known: Sequence[str], wanted: Sequence[str]) -> Overlap:
-    """Which of the wanted classes are known."""
+    """Match the wanted classes with the known ones."""
     folded_known = {plain_class_name(name) for name in known}
     folded_wanted = {plain_class_name(name) for name in wanted}
     kept, new = [], []
@@ -61,9 +61,9 @@ def compare_classes(known: Sequence[str], wanted: Sequence[str]) -> Overlap:
 
 
 def map_classes(checkpoint: Checkpoint, classes: tuple[str, ...], category_ids: tuple[int, ...]) -> Checkpoint:
-    """A model for these classes, whose predictors are the checkpoint's where a name is the same.
+    """A model for these classes, with the checkpoint's predictor rows for classes with the same name.
 
-    Rows of classes that it does not know are fresh. Everything below the predictors is shared with the checkpoint.
+    Rows of new classes have initial weights. Everything below the predictors is shared with the checkpoint.
     """
     old_rows = {plain_class_name(name): row for row, name in enumerate(checkpoint.classes, start=1)}
     pairs = [(0, 0)]  # background
@@ -78,7 +78,7 @@ def map_classes(checkpoint: Checkpoint, classes: tuple[str, ...], category_ids: 
 
 
 def _replace_predictors(model: MaskRCNN, num_classes: int, pairs: list[tuple[int, int]]) -> None:
-    """Give a model, in place, predictors for so many classes; pairs are rows of the new and the old ones."""
+    """Replace a model's predictors in place, for this number of classes; pairs are rows of the new and the old ones."""
     heads = model.roi_heads
     old_boxes, old_masks = heads.box_predictor, heads.mask_predictor
     is_agnostic = not isinstance(old_boxes, FastRCNNPredictor)
@@ -116,7 +116,7 @@ def _copy_rows(layer: nn.Linear | nn.Conv2d, source: nn.Linear | nn.Conv2d, pair
 
 
 def _listed(names: Sequence[str], limit: int = 6) -> str:
-    """Names in a line, the first of many."""
+    """Names in one line, the first of a long list."""
     if not names:
         return "none"
     line = ", ".join(names[:limit])

@@ -1,7 +1,7 @@
-"""Re-parameterisation: parts that are several branches while they train and one layer when they run.
+"""Re-parameterisation: parts with several branches in training become one layer for inference.
 
-A part takes part by a method: our `fuse()`, which gives its replacement, or timm's `reparameterize()`, which changes
-the part in place. Nothing outside this module knows which parts have one.
+A part supports it with a method: our `fuse()`, which returns its replacement, or timm's `reparameterize()`, which
+changes the part in place. Nothing outside this module depends on which parts have one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from timm.utils.model import reparameterize_model
 from torch import nn
 
 METHODS = ("fuse", "reparameterize", "switch_to_deploy")
-"""Methods by which a part says that it can be fused; timm looks for the same ones, in this order."""
+"""Methods for fusing; timm looks for the same ones, in this order."""
 
 
 def fused(model: nn.Module) -> nn.Module:
-    """A copy in eval mode that computes the same function, with every part fused that can be."""
+    """A copy in eval mode that computes the same function, with all such parts fused."""
     model = copy.deepcopy(model).eval()
     for part in _fusable_parts(model):
         _state_widths(part)
@@ -25,17 +25,16 @@ def fused(model: nn.Module) -> nn.Module:
 
 
 def find_origins(model: nn.Module, after: nn.Module) -> dict[str, str]:
-    """Which layer of a model each convolution of its fused form stands for.
+    """The layer of a model that each convolution of its fused form corresponds to.
 
-    The branches of a part have the same widths, so one of them speaks for all: the first with the kernel of the fused
-    layer.
+    The branches of a part have the same widths, so one represents all: the first with the kernel of the fused layer.
 
     Args:
-        model: A model as it trains.
-        after: What `fused` made of it.
+        model: The unfused model.
+        after: Result of `fused`.
 
     Returns:
-        Name of a convolution that only the fused form has, to the name of one in `model`.
+        Name of each convolution that only the fused form has -> name of one in `model`.
     """
     before = dict(model.named_modules())
     origins: dict[str, str] = {}
@@ -57,14 +56,14 @@ def _fusable_parts(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _nearest_part(name: str, modules: dict[str, nn.Module]) -> str:
-    """The innermost module around a new layer that was there before."""
+    """The innermost module around a new layer that existed before."""
     while name not in modules:
         name = name.rpartition(".")[0]
     return name
 
 
 def _find_branch(part: nn.Module, layer: nn.Conv2d) -> str | None:
-    """The name inside a part of the first branch that has the shape of the layer that the part becomes."""
+    """The name, inside a part, of the first branch with the shape of the fused layer."""
     name: str
     for name, branch in part.named_modules():
         if isinstance(branch, nn.Conv2d) and _is_alike(branch, layer):
@@ -78,13 +77,13 @@ def _is_alike(branch: nn.Conv2d, layer: nn.Conv2d) -> bool:
 
 
 def _state_widths(part: nn.Module) -> None:
-    """Bring what timm's parts note of their own widths in line with their layers, which pruning narrows."""
+    """Update the widths that timm's parts store to those of their layers, which pruning narrows."""
     convolutions = [layer for layer in part.modules() if isinstance(layer, nn.Conv2d)]
     norms = [layer for layer in part.modules() if isinstance(layer, nn.BatchNorm2d)]
     if convolutions:
         main = max(convolutions, key=_kernel_area)  # the others are 1x1 branches, and gates
         inputs, outputs, groups = main.in_channels, main.out_channels, main.groups
-    elif norms:  # a branch of nothing but a norm stands for a depthwise convolution
+    elif norms:  # a branch with only a norm corresponds to a depthwise convolution
         inputs = outputs = groups = norms[0].num_features
     else:
         return

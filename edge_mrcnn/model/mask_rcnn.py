@@ -1,7 +1,7 @@
 """Mask R-CNN (arXiv 1703.06870) composed of torchvision's parts.
 
-The result is a stock `torchvision.models.detection.MaskRCNN`: its losses, matchers and inference are
-the reference, and nothing here knows of export.
+The result is an unmodified `torchvision.models.detection.MaskRCNN`: its losses, matchers and inference are the
+reference, and nothing here depends on export.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from edge_mrcnn.model.region_pool import RegionPool
 from runtimes.errors import UsageError
 
 PAD_RGB = (124, 116, 104)
-"""ImageNet's mean colour as uint8: with its normalisation the letterbox border is zero, as in torchvision."""
+"""ImageNet's mean colour as uint8: after normalisation the letterbox border is zero, as in torchvision."""
 
 
 def maskrcnn_resnet101_fpn(*, weights: None, weights_backbone: None, num_classes: int, **settings: Any) -> MaskRCNN:
-    """What `maskrcnn_resnet50_fpn` is, on a ResNet of 101 layers, which torchvision has no builder for."""
+    """The equivalent of `maskrcnn_resnet50_fpn` on a ResNet of 101 layers, for which torchvision has no builder."""
     body = resnet_fpn_backbone(
         backbone_name="resnet101", weights=weights_backbone, norm_layer=nn.BatchNorm2d, trainable_layers=5
     )
@@ -48,17 +48,17 @@ RESNETS = {
     "torchvision_resnet50_fpn_v2": (maskrcnn_resnet50_fpn_v2, "resnet50", ResNet50_Weights.IMAGENET1K_V1),
     "torchvision_resnet101_fpn": (maskrcnn_resnet101_fpn, "resnet101", ResNet101_Weights.IMAGENET1K_V1),
 }
-"""Backbone -> torchvision's own Mask R-CNN with it, the name of the bare backbone, and its published weights."""
+"""Backbone -> torchvision's own Mask R-CNN with it, the name of the plain backbone, and its published weights."""
 
 ANCHOR_SIZES = (32.0, 64.0, 128.0, 256.0, 512.0)
-"""Sides of the anchors of torchvision's ResNet pyramid, one for each level, in pixels."""
+"""Anchor sides of torchvision's ResNet pyramid, one per level, in pixels."""
 
 LEVELS = ["0", "1", "2"]
-"""Pyramid maps that RoIs are pooled from."""
+"""Pyramid levels that RoIs are pooled from."""
 
 
 class LetterboxedInput(GeneralizedRCNNTransform):
-    """Takes images that are letterboxed already: uint8 (3, H, W), all of one size."""
+    """Accepts images that are already letterboxed: uint8 (3, H, W), all of one size."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class LetterboxedInput(GeneralizedRCNNTransform):
     def forward(
         self, images: list[Tensor] | Tensor, targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
-        """Stack and normalise; boxes and masks stay as they are, since nothing is resized."""
+        """Stack and normalise images; boxes and masks are unchanged, because nothing is resized."""
         batch = images if isinstance(images, Tensor) else torch.stack(tuple(images))
         batch = self.normalize_batch(batch.float() / 255 if batch.dtype == torch.uint8 else batch)
         return ImageList(batch, [tuple(batch.shape[-2:])] * len(batch)), targets
@@ -92,15 +92,15 @@ def build_model(
     """Build a Mask R-CNN.
 
     Args:
-        config: Its parts.
-        num_classes: Classes of the data, background not counted.
-        pretrained: Download the backbone's ImageNet weights by torchvision's or timm's loader.
-        backbone_weights: A local state dict of the backbone instead. Wherever weights come from, all of them can be
-            trained, norms too: what is frozen is for `TrainConfig` to say.
+        config: Settings of its parts.
+        num_classes: Number of classes of the data, without background.
+        pretrained: Download the backbone's ImageNet weights with torchvision's or timm's loader.
+        backbone_weights: A local state dict of the backbone instead. All weights are trainable, including norms;
+            `TrainConfig` decides what is frozen.
 
     Returns:
-        A stock torchvision model. It takes (3, H, W) uint8 images letterboxed to `config.image_size_hw`
-        and its labels are 1-based, 0 being background.
+        An unmodified torchvision model. It takes (3, H, W) uint8 images letterboxed to `config.image_size_hw`, and its
+        labels are 1-based, 0 being background.
     """
     build = _build_resnet if config.backbone in RESNETS else _build_light
     model = build(config, num_classes + 1, pretrained, backbone_weights)
@@ -125,7 +125,7 @@ def _letterbox_input(model: MaskRCNN, config: ModelConfig) -> None:
 
 
 def state_input(config: ModelConfig, model: MaskRCNN) -> ModelConfig:
-    """The config of a model with the mean and deviation that its images are normalised by."""
+    """The config of a model with the mean and deviation of its image normalisation."""
     mean, std = model.transform.image_mean, model.transform.image_std
     return replace(config, image_mean=tuple(mean), image_std=tuple(std))
 
@@ -173,14 +173,14 @@ def _build_light(
 
 
 def _roi_pool(config: ModelConfig, size: int, levels: list[str]) -> MultiScaleRoIAlign:
-    """RoIAlign whose level rule (arXiv 1612.03144, eq. 1) is scaled from 800 px to the model's input size."""
+    """RoIAlign whose level assignment (arXiv 1612.03144, eq. 1) is scaled from 800 px to the model's input size."""
     canonical_scale = round(224 * max(config.image_size_hw) / 800)
     samples = config.roi_samples
     return MultiScaleRoIAlign(levels, size, sampling_ratio=samples, canonical_scale=canonical_scale, canonical_level=4)
 
 
 def _start_small(head: RPNHead) -> None:
-    """Few anchors are objects: start objectness at 2 %, so that the first steps are calm (arXiv 1708.02002, 4.1)."""
+    """Few anchors are positive: start objectness at 2 %, so that the first steps are stable (arXiv 1708.02002, 4.1)."""
     nn.init.constant_(head.cls_logits.bias, -4.0)
 
 
@@ -191,8 +191,8 @@ def _build_resnet(
     for name in ("box_pool_size", "mask_pool_size"):
         asked, own = getattr(config, name), getattr(ModelConfig, name)
         if asked != own:
-            raise UsageError(f"{name} {asked}: torchvision's ResNet models have {own}; leave it so")
-    # Given weights of the backbone, torchvision would freeze norms and layers, and nobody would have asked for it.
+            raise UsageError(f"{name} {asked}: expected {own}, as in torchvision's ResNet models")
+    # With weights of the backbone, torchvision would freeze norms and layers by itself.
     model: MaskRCNN = make(
         weights=None,
         weights_backbone=None,
@@ -220,7 +220,7 @@ def _build_resnet(
 
 
 def _resnet_anchors(config: ModelConfig) -> dict[str, AnchorGenerator]:
-    """What to hand to torchvision's builders, which have these anchors already unless others are asked for."""
+    """Anchor arguments for torchvision's builders, which have these anchors by default."""
     if not config.anchor_sizes and config.anchors_rounded and config.anchor_ratios == ModelConfig.anchor_ratios:
         return {}
     sizes = config.anchor_sizes or ANCHOR_SIZES
@@ -234,9 +234,9 @@ def _resnet_anchors(config: ModelConfig) -> dict[str, AnchorGenerator]:
 
 
 class StridedAnchors(AnchorGenerator):
-    """One size of anchors on each level, each level at twice the stride of the one before.
+    """One anchor size per level, each level at twice the stride of the previous one.
 
-    Torchvision divides the input by the size of the map, which is another stride where that does not go without a rest.
+    Torchvision divides the input by the size of the map, which is another stride if there is a remainder.
     """
 
     def __init__(self, sizes: Sequence[float], ratios: Sequence[float], finest: int) -> None:
@@ -253,7 +253,7 @@ class StridedAnchors(AnchorGenerator):
 
 
 class ExactAnchors(AnchorGenerator):
-    """Anchors with exactly the sides and the middle that were asked for; torchvision's corners are whole pixels."""
+    """Anchors with exactly the requested sides and centre; torchvision rounds corners to whole pixels."""
 
     def generate_anchors(
         self,
@@ -271,7 +271,7 @@ class ExactAnchors(AnchorGenerator):
 
 
 def _move_strides(body: nn.Module) -> None:
-    """Halve the maps in the first convolution of each stage instead of the second, in place."""
+    """Move the stride to the first convolution of each stage instead of the second, in place."""
     for name in ("layer2", "layer3", "layer4"):
         block: Any = body.get_submodule(f"{name}.0")
         block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride

@@ -1,7 +1,7 @@
-"""Checkpoints that people already have: torchvision's published Mask R-CNNs, and those trained with torchvision.
+"""Torchvision's published Mask R-CNNs, and those trained with torchvision.
 
-A state dict of `maskrcnn_resnet50_fpn` or `maskrcnn_resnet50_fpn_v2` says by its keys which of the two it is, and by
-its shapes how many classes it has.
+The keys of a state dict of `maskrcnn_resnet50_fpn` or `maskrcnn_resnet50_fpn_v2` identify the model, and its shapes the
+number of classes.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from runtimes.errors import MissingFileError, UsageError, one_line
 from runtimes.shipped import checkpoint_file
 
 PREFIX = "torchvision:"
-"""Before the name of a published model."""
+"""Prefix of the name of a published model."""
 MODELS = ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2")
 """Torchvision's Mask R-CNNs."""
 
 EPSILON = 1e-5
-"""What BatchNorm adds to a variance."""
+"""Epsilon that BatchNorm adds to a variance."""
 
 _SCORES = "roi_heads.box_predictor.cls_score.weight"
 _SECOND_RPN_CONVOLUTION = "rpn.head.conv.1.0.weight"
-"""Which only the second version has."""
+"""Key that only the second version has."""
 _MARKS = (_SCORES, "roi_heads.mask_predictor.mask_fcn_logits.weight", "backbone.body.layer4.2.conv3.weight")
 
 
 def locate(weights: str | Path) -> Path:
-    """The file of a checkpoint; "people" comes along, "torchvision:NAME" is downloaded by torchvision's loader, once.
+    """The file of a checkpoint; "people" is bundled, "torchvision:NAME" is downloaded once by torchvision's loader.
 
     Raises:
         UsageError: If torchvision has no such Mask R-CNN.
-        MissingFileError: If it cannot be downloaded, or did not come along.
+        MissingFileError: If it cannot be downloaded, or is not installed.
     """
     if not str(weights).startswith(PREFIX):
         return checkpoint_file(weights)
@@ -58,20 +58,20 @@ def locate(weights: str | Path) -> Path:
 
 
 def file_stem(weights: str | Path) -> str:
-    """What files made from a checkpoint are named after."""
+    """Stem of the names of files made from a checkpoint."""
     return Path(str(weights).removeprefix(PREFIX)).stem
 
 
 def import_torchvision(path: Path, record: Any) -> Imported | None:
-    """One of torchvision's Mask R-CNNs, None if a record holds something else.
+    """One of torchvision's Mask R-CNNs, None for other records.
 
     Args:
         path: The file, for messages.
-        record: A state dict, or what a training loop has it in, such as torchvision's training script, Lightning or a
-            moving average.
+        record: A state dict, or the record of a training loop with it, such as torchvision's training script, Lightning
+            or a moving average.
 
     Raises:
-        ModelFileError: If it has other anchors than torchvision's.
+        ModelFileError: If its anchors differ from torchvision's.
     """
     found = find_by_mark(record, _MARKS)
     if found is None:
@@ -88,33 +88,33 @@ def import_torchvision(path: Path, record: Any) -> Imported | None:
 
 
 ASSUMED = (
-    "anchors, thresholds and input size are not in torchvision's files: its own anchors of 32 to 512 px are assumed, "
-    "and 832x832 px; give another size with --imgsz"
+    "anchors, thresholds and input size are not in torchvision's files: its own anchors of 32 to 512 px and an input "
+    "of 832x832 px are assumed; see --imgsz"
 )
-"""Of a model that somebody trained."""
+"""Note on a torchvision model that is not one of the published ones."""
 
 
 def _published_files() -> set[str]:
-    """Names of the files that torchvision publishes."""
+    """Names of torchvision's published files."""
     return {get_model_weights(name).DEFAULT.url.rpartition("/")[2] for name in MODELS}
 
 
 def _is_frozen(state: dict[str, Tensor]) -> bool:
-    """Whether it is of the first version with the norm layers that torchvision freezes, which count no batches."""
+    """Whether it is of the first version with torchvision's frozen norm layers, which have no batch counters."""
     return _SECOND_RPN_CONVOLUTION not in state and not any(key.endswith("num_batches_tracked") for key in state)
 
 
 def _without_epsilon(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Variances from which the epsilon of BatchNorm is taken, which then adds it: the published weights have none."""
+    """Variances minus the epsilon of BatchNorm, which then adds it: the published weights use none."""
     counted = {key: value - EPSILON if key.endswith("running_var") else value for key, value in state.items()}
     norms = [key.removesuffix("running_var") for key in state if key.endswith("running_var")]
     return {**counted, **{f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}}
 
 
 def describe(state: dict[str, Tensor]) -> tuple[ModelConfig, tuple[str, ...], tuple[int, ...]]:
-    """Parts, class names and category ids of a state dict of torchvision.
+    """Settings, class names and category ids of a torchvision state dict.
 
-    91 logits are COCO's ids of torchvision's published models, of which ten have no class; other classes are numbered.
+    91 logits are COCO's ids in torchvision's published models, of which ten have no class; other classes are numbered.
     """
     name = MODELS[_SECOND_RPN_CONVOLUTION in state]
     config = replace(preset("resnet50"), name=name, backbone=f"torchvision_{name.removeprefix('maskrcnn_')}")

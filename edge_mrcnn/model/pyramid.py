@@ -13,7 +13,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 class PyramidBackbone(nn.Module):
     """A backbone followed by a light FPN with BatchNorm, on strides 8, 16, 32, 64 and, with more levels, 128, ...
 
-    Torchvision's MaskRCNN asks for `out_channels` and for maps by name: "0", "1", "2", "pool", "pool2", ...
+    Torchvision's MaskRCNN requires `out_channels` and maps by name: "0", "1", "2", "pool", "pool2", ...
     """
 
     def __init__(self, body: nn.Module, channels: tuple[int, ...], out_channels: int, levels: int = 4) -> None:
@@ -31,7 +31,8 @@ class PyramidBackbone(nn.Module):
 
 
 class CoarseLevels(ExtraFPNBlock):
-    """Every second pixel of the coarsest map, and of what that gives, as torchvision's `LastLevelMaxPool` does once."""
+    """Every second pixel of the coarsest map, repeated for further levels; torchvision's `LastLevelMaxPool` does it
+    once."""
 
     def __init__(self, count: int) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""RoIAlign as sums of weighted rows: the same numbers as torchvision's, and in a sixth of the time on a CPU.
+"""RoIAlign as weighted sums of rows: the same numbers as torchvision's, in a sixth of the time on a CPU.
 
-Torchvision's kernel works through each bin of each channel on its own and scatters its gradient one number at
-a time. Here every bin is a bag of 16 weighted pixels of the pyramid, each pixel a row of all channels, so that
-one `embedding_bag` pools all regions of all images on all levels, without asking which level has how many; its
-gradient is another one, over the same pairs sorted by pixel, so it has no atomic addition and is deterministic.
+Torchvision's kernel processes each bin of each channel separately and scatters its gradient value by value. Here every
+bin is a bag of 16 weighted pixels of the pyramid, each pixel a row of all channels. So one `embedding_bag` pools all
+regions of all images on all levels, whatever their number per level. Its gradient is another one, over the same pairs
+sorted by pixel, so it needs no atomic addition and is deterministic.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from torchvision.ops.poolers import _convert_to_roi_format, _filter_input, _setu
 
 
 class RegionPool(MultiScaleRoIAlign):
-    """`MultiScaleRoIAlign` that trains by bags of rows; it infers by torchvision's kernel.
+    """`MultiScaleRoIAlign` that uses `embedding_bag` in training, and torchvision's kernel in inference.
 
-    Where it is aligned, or takes as many samples as a bin has cells, it trains by the kernel as well.
+    If it is aligned, or adapts the number of samples to the bin's size, it uses the kernel in training as well.
     """
 
     scales: list[float] | None
     map_levels: Any
     aligned: bool = False
-    """Samples lie half a cell further to the upper left, and regions may be smaller than a cell (ROIAlignV2)."""
+    """Samples are shifted by half a cell to the upper left, and regions may be smaller than a cell (ROIAlignV2)."""
 
     @classmethod
     def like(cls, pool: MultiScaleRoIAlign, *, fewest_samples: int = 1, aligned: bool | None = None) -> RegionPool:
-        """A pool with the settings of another one, but at least so many samples per bin and axis.
+        """A pool with the settings of another one, but a minimum number of samples per bin and axis.
 
         Args:
             pool: The other one.
-            fewest_samples: Of a fixed number of samples; 0, as many as a bin has cells, stays.
+            fewest_samples: Minimum for a fixed number of samples; 0 (adaptive) stays.
             aligned: Whether it is aligned; as the other one if None.
         """
         samples = pool.sampling_ratio and max(pool.sampling_ratio, fewest_samples)
@@ -63,7 +63,7 @@ class RegionPool(MultiScaleRoIAlign):
         return pool_rows(maps, rows, weights, self.output_size)
 
     def _pool_aligned(self, maps: list[Tensor], boxes: list[Tensor]) -> Tensor:
-        """Torchvision's kernel, level by level; its own `MultiScaleRoIAlign` cannot be told to align."""
+        """Torchvision's kernel, level by level; its own `MultiScaleRoIAlign` has no aligned option."""
         assert self.scales is not None
         regions = _convert_to_roi_format(boxes)
         level_of = self.map_levels(boxes) if len(maps) > 1 else torch.zeros(len(regions), device=regions.device)
@@ -96,19 +96,19 @@ class RegionPool(MultiScaleRoIAlign):
 
 
 def is_aligned(pool: MultiScaleRoIAlign) -> bool:
-    """Whether a pool samples half a cell further to the upper left; torchvision's own never does."""
+    """Whether a pool shifts samples by half a cell to the upper left; torchvision's own never does."""
     return getattr(pool, "aligned", False)
 
 
 def axis_taps(low: Tensor, high: Tensor, size: Tensor, bins: int, samples: int) -> tuple[Tensor, Tensor]:
-    """Which pixels the bins of a region are made of along one axis (RoIAlign, arXiv 1703.06870, section 3).
+    """Pixels and weights of the bins of a region along one axis (RoIAlign, arXiv 1703.06870, section 3).
 
     Args:
-        low: (K,) float32, where each region starts, in pixels of its map.
-        high: (K,) float32, where it ends.
+        low: (K,) float32, start of each region, in pixels of its map.
+        high: (K,) float32, end of each region.
         size: (K,) int64, number of pixels of its map.
-        bins: Bins of a region.
-        samples: Sampling points in a bin.
+        bins: Number of bins of a region.
+        samples: Number of sampling points in a bin.
 
     Returns:
         Pixels (K, bins, 2 * samples) int64 and their weights, float32, which sum to one where the region lies in the
@@ -120,7 +120,7 @@ def axis_taps(low: Tensor, high: Tensor, size: Tensor, bins: int, samples: int) 
     last = (size - 1)[:, None]
     inside = (points >= -1) & (points <= size[:, None])
     points = points.clamp(min=0)
-    below = torch.minimum(points.long().clamp(min=0), last)  # where training has diverged there are boxes of NaN
+    below = torch.minimum(points.long().clamp(min=0), last)  # a diverged training has NaN boxes
     share = (points - below).where(below < last, points.new_zeros(()))
     weights = torch.stack([1 - share, share], -1) * inside[..., None] / samples
     pixels = torch.stack([below, torch.minimum(below + 1, last)], -1)

@@ -1,4 +1,4 @@
-"""What a pruned model may cost, in the unit that was asked for."""
+"""The budget of a pruned model, in the unit of its option."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from edge_mrcnn.prune.settings import PruneConfig
 
 @dataclass(frozen=True)
 class Budget:
-    """A cost to come down to."""
+    """A target for a cost."""
 
     cost: CostModel
     full: float
-    """What the model costs now, in the unit of `cost`."""
+    """Current cost of the model, in the unit of `cost`."""
     goal: float
-    """What it may cost."""
+    """Target cost."""
 
     def after(self, share: float) -> float:
-        """The goal of a step that ends after this share of the way."""
+        """The target of a step after this share of the total reduction."""
         return self.full - share * (self.full - self.goal)
 
 
 def make_budget(checkpoint: Checkpoint, config: PruneConfig) -> Budget:
-    """The budget of multiply-accumulates or channels that a config asks for, of this model."""
+    """The budget of multiply-accumulates or channels in a config, for this model."""
     layers, groups = describe_layers(checkpoint), find_groups(checkpoint)
     cost: CostModel = MacCost(layers) if config.ratio is None else ChannelCost.of(groups, layers)
     full = Widths(layers, groups).total(cost)

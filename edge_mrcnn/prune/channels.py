@@ -1,6 +1,6 @@
-"""Structured channel pruning: whole channels go, and with them everything that depends on them.
+"""Structured channel pruning: whole channels are removed, with everything that depends on them.
 
-What results is an ordinary, narrower checkpoint: nothing that reads it has to know.
+The result is an ordinary, narrower checkpoint, which needs no special support.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def prune(checkpoint: Checkpoint, batches: Iterable[Batch], config: PruneConfig,
 
     Args:
         checkpoint: A trained model; it is not changed.
-        batches: Training data that tells which channels matter.
+        batches: Training data that ranks the channels.
         config: How much to remove.
-        device: Where the losses are computed: "auto", "cpu", "cuda" or "cuda:N".
+        device: Device for computing the losses: "auto", "cpu", "cuda" or "cuda:N".
 
     Returns:
         A narrower model, with its provenance extended.
@@ -41,13 +41,13 @@ def prune(checkpoint: Checkpoint, batches: Iterable[Batch], config: PruneConfig,
 
 
 def rank_channels(checkpoint: Checkpoint, batches: Iterable[Batch], config: PruneConfig, device: str) -> Importance:
-    """Importance of every channel, by training data."""
+    """Importance of every channel, from training data."""
     model = copy.deepcopy(checkpoint.model)
     return measure_importance(model, find_groups(checkpoint), batches, config.images, seed=config.seed, device=device)
 
 
 def narrow(checkpoint: Checkpoint, importance: Importance, config: PruneConfig, budget: Budget) -> Checkpoint:
-    """Come down to a budget; `checkpoint` may be the model that it was made of, or narrower already."""
+    """Remove channels down to a budget; `checkpoint` may be the original model, or already narrower."""
     groups, layers = find_groups(checkpoint), describe_layers(checkpoint)
     floors = {group.name: round(config.least * group.width) for group in groups}
     widths = Widths(layers, groups)
@@ -58,14 +58,14 @@ def narrow(checkpoint: Checkpoint, importance: Importance, config: PruneConfig, 
     cut(model, groups, removal)
     pruned = replace(checkpoint, model=model.eval())
     record = {"ratio": config.ratio, **_costs(checkpoint, pruned), "widths": _new_widths(groups, removal)}
-    if config.latency_ms is None:  # a latency is measured, and not what the widths say
+    if config.latency_ms is None:  # a latency is measured, not computed from the widths
         record["asked"] = budget.goal / budget.full
         record["reached"] = widths.total(budget.cost) / budget.full
     return replace(pruned, training={**checkpoint.training, "pruned": record})
 
 
 def _costs(before: Checkpoint, after: Checkpoint) -> dict[str, Any]:
-    """Parameters and multiply-accumulates as they were when pruning began, and as they are."""
+    """Parameters and multiply-accumulates before pruning, and now."""
     now = measure_cost(after.model, after.config)
     was = measure_cost(before.model, before.config)
     first = before.training.get("pruned", {})
@@ -76,12 +76,12 @@ def _costs(before: Checkpoint, after: Checkpoint) -> dict[str, Any]:
 
 
 def _new_widths(groups: Iterable[ChannelGroup], removal: Removal) -> dict[str, list[int]]:
-    """Group to its width before and after, of those that changed."""
+    """Group -> its width before and after, for changed groups."""
     return {g.name: [g.width, g.width - len(removal[g.name])] for g in groups if g.name in removal}
 
 
 def training_batches(data: CocoData, checkpoint: Checkpoint, batch: int, seed: int) -> Iterable[Batch]:
-    """Batches of plain training views for `prune`."""
+    """Batches of training views without augmentation, for `prune`."""
     from edge_mrcnn.config import TrainConfig
     from edge_mrcnn.data.dataset import InstanceDataset
     from edge_mrcnn.data.loader import train_loader

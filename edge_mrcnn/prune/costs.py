@@ -1,4 +1,4 @@
-"""What a model costs at widths that it does not have yet: a sum over layers, each a function of its two widths."""
+"""Cost of a model at other widths: a sum over layers, each a function of its two widths."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ LEARNED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 """Layers whose cost depends on their widths."""
 
 Size = tuple[int, int, int]
-"""Rows, height and width of what a layer is given at once; height and width are 1 behind a flattening."""
+"""Number, height and width of a layer's input regions; height and width are 1 after flattening."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or linear layer of the deploy graph, at work on one image with all proposals and detections."""
+    """A convolution or linear layer of the deploy graph, for one image with the maximum number of proposals and
+    detections."""
 
     kind: str
     """ "conv", "depthwise", "deconv" or "linear"."""
     inputs: int
-    """Channels, or features."""
+    """Number of channels, or features."""
     outputs: int
     kernel: int
     """Longer side of its kernel, in pixels."""
     stride: int
     positions: int
-    """How often its kernel is applied."""
+    """Number of applications of its kernel."""
     calls: tuple[Size, ...]
-    """Sizes of its inputs; a layer that pyramid levels share has several."""
+    """Sizes of its inputs; a layer shared by pyramid levels has several."""
     area: int = 1
-    """Pixels of its kernel, which may be longer than wide."""
+    """Number of pixels of its kernel, which may be non-square."""
     groups: int = 1
-    """Into how many groups a convolution that is not depthwise divides its channels."""
+    """Number of groups of a convolution that is not depthwise."""
 
     def macs(self, outputs: int, inputs: int) -> int:
         """Multiply-accumulates at these widths."""
@@ -50,19 +51,19 @@ class Layer:
 
 
 class CostModel(Protocol):
-    """What each layer would cost at other widths."""
+    """Cost of each layer at other widths."""
 
     def of_layer(self, name: str, outputs: int, inputs: int) -> float:
         """Cost of one layer."""
 
     @property
     def base(self) -> float:
-        """Cost of everything that has no width."""
+        """Cost of everything without a width."""
 
 
 @dataclass(frozen=True)
 class MacCost:
-    """Multiply-accumulates; their sum is what `export.cost.measure_cost` counts."""
+    """Multiply-accumulates; their sum equals `export.cost.measure_cost`."""
 
     layers: dict[str, Layer]
     base: float = 0.0
@@ -74,7 +75,7 @@ class MacCost:
 
 @dataclass(frozen=True)
 class ChannelCost:
-    """The number of channels; each group's are counted once."""
+    """The number of channels; those of each group count once."""
 
     counted: frozenset[str]
     """One layer of each group, whose outputs are its channels."""
@@ -90,12 +91,12 @@ class ChannelCost:
         return cls(frozenset(counted))
 
     def of_layer(self, name: str, outputs: int, inputs: int) -> float:
-        """Channels of a group, if this layer stands for one."""
+        """Channels of a group, if this layer represents one."""
         return float(outputs) if name in self.counted else 0.0
 
 
 class Widths:
-    """How wide all layers are while groups of a model become narrower on paper."""
+    """Widths of all layers while groups of a model are narrowed in the search."""
 
     def __init__(self, layers: dict[str, Layer], groups: Sequence[ChannelGroup]) -> None:
         self.outputs = {name: layer.outputs for name, layer in layers.items()}
@@ -103,7 +104,7 @@ class Widths:
         self._shares = {group.name: _shares(group, layers) for group in groups}
 
     def saving(self, group: str, channels: int, cost: CostModel) -> float:
-        """What removing some more channels of a group saves."""
+        """Cost that is saved by removing further channels of a group."""
         before, after = [], []
         for name, (out, into) in self._shares[group].items():
             outputs, inputs = self.outputs[name], self.inputs[name]
@@ -112,19 +113,19 @@ class Widths:
         return sum(before) - sum(after)
 
     def remove(self, group: str, channels: int) -> None:
-        """Make a group narrower; a negative number gives back."""
+        """Narrow a group; a negative number reverts it."""
         for name, (out, into) in self._shares[group].items():
             self.outputs[name] -= channels * out
             self.inputs[name] -= channels * into
 
     def total(self, cost: CostModel) -> float:
-        """Of the whole model."""
+        """Cost of the whole model."""
         of_layers = [cost.of_layer(name, outputs, self.inputs[name]) for name, outputs in self.outputs.items()]
         return cost.base + sum(of_layers)
 
 
 def _shares(group: ChannelGroup, layers: dict[str, Layer]) -> dict[str, tuple[int, int]]:
-    """Layer to its outputs and inputs that one channel of the group is."""
+    """Layer -> its outputs and inputs per channel of the group."""
     shares: dict[str, tuple[int, int]] = {}
     for name in layers:
         out = group.writers[name].per_channel if name in group.writers else 0
@@ -139,7 +140,7 @@ def _shares(group: ChannelGroup, layers: dict[str, Layer]) -> dict[str, tuple[in
 def describe_layers(checkpoint: Checkpoint) -> dict[str, Layer]:
     """All layers whose cost depends on their widths, by name, in the order of the forward pass.
 
-    They are those of the fused model. A layer that is several branches while it trains has the name of one of them.
+    They are those of the fused model. A layer that has several branches in training has the name of one of them.
     """
     deployed = fused(checkpoint.model)
     origins = find_origins(checkpoint.model, deployed)
@@ -154,7 +155,7 @@ def describe_layers(checkpoint: Checkpoint) -> dict[str, Layer]:
 
 
 def _recorder(layers: dict[str, Layer], name: str, repeats: int) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
-    """A hook that adds each call of a layer to what is known of it."""
+    """A hook that records each call of a layer."""
 
     def record(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         sites = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
@@ -167,7 +168,7 @@ def _recorder(layers: dict[str, Layer], name: str, repeats: int) -> Callable[[nn
 
 
 def _repeats(name: str, config: ModelConfig) -> int:
-    """Regions of one image that go through a layer."""
+    """Number of regions of one image that pass through a layer."""
     if name.startswith("roi_heads.box"):
         return config.proposals
     return config.max_detections if name.startswith("roi_heads.mask") else 1
@@ -178,7 +179,7 @@ def _describe(module: nn.Module, name: str) -> Layer:
         return Layer("linear", module.in_features, module.out_features, 1, 1, 0, ())
     assert isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
     kind = _kind_of(module)
-    # Of the mask logits the deploy graph computes the row of the object's own class.
+    # The deploy graph computes only the row of the object's own class of the mask logits.
     outputs = 1 if name.endswith("mask_fcn_logits") else module.out_channels
     height, width = module.kernel_size
     return Layer(

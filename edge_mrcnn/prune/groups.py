@@ -1,8 +1,8 @@
-"""Which channels of a Mask R-CNN stand and fall together.
+"""Groups of channels of a Mask R-CNN that can only be removed together.
 
-Found by torch-pruning's dependency graph (DepGraph, arXiv 2301.12900) on a `Surrogate`: depthwise chains,
-squeeze-and-excitation, residual and pyramid sums, the heads, and through the flattening behind RoIAlign. What is kept
-of it are names and indices, which mean the same in every copy of the model.
+They are found by torch-pruning's dependency graph (DepGraph, arXiv 2301.12900) on a `Surrogate`: depthwise chains,
+squeeze-and-excitation, residual and pyramid sums, the heads, and the flattening after RoIAlign. Only names and indices
+are stored, which are valid for every copy of the model.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ KNOWN = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)
 
 @dataclass(frozen=True)
 class Links:
-    """Which features of a layer belong to which channels of a group: pairs (channel, feature)."""
+    """Features of a layer that belong to channels of a group: pairs (channel, feature)."""
 
     channels: Tensor
     """(L,) int64."""
     features: Tensor
-    """(L,) int64: outputs of a writer, inputs of a reader; a linear layer behind a flattening has many per channel."""
+    """(L,) int64: outputs of a writer, inputs of a reader; a linear layer after flattening has many per channel."""
 
     def of(self, channels: Tensor) -> Tensor:
         """The features of some channels."""
@@ -36,27 +36,27 @@ class Links:
 
     @property
     def per_channel(self) -> int:
-        """Features of one channel."""
+        """Number of features per channel."""
         return len(self.channels) // len(self.channels.unique())
 
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that have to be removed from all of these layers at once."""
+    """Channels that must be removed from all of these layers together."""
 
     name: str
-    """Of the first layer that makes them."""
+    """Name of the first layer that computes them."""
     width: int
     """Number of channels."""
     writers: dict[str, Links]
-    """Layers whose outputs they are, depthwise convolutions and norms between them included."""
+    """Layers whose outputs they are, including depthwise convolutions and norms between them."""
     readers: dict[str, Links]
     """Layers whose inputs they are."""
 
 
-@torch.enable_grad()  # what is traced is the graph of the gradient
+@torch.enable_grad()  # the trace uses the gradient's graph
 def find_groups(checkpoint: Checkpoint) -> list[ChannelGroup]:
-    """All groups of which channels may be removed, in the order of the forward pass; the model is not changed."""
+    """All groups of removable channels, in the order of the forward pass; the model is not changed."""
     model = checkpoint.model.eval()
     names = {module: name for name, module in model.named_modules()}
     trainable = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
@@ -81,19 +81,19 @@ def blank_image(checkpoint: Checkpoint) -> Tensor:
 
 
 def is_depthwise(module: nn.Module) -> bool:
-    """Whether each channel is filtered on its own."""
+    """Whether each channel is filtered separately."""
     if not isinstance(module, nn.Conv2d):
         return False
     return 1 < module.groups == module.in_channels == module.out_channels
 
 
 def input_axis(module: nn.Module) -> int:
-    """Axis of a layer's weight that runs over its inputs."""
+    """Axis of a layer's weight over its inputs."""
     return 0 if isinstance(module, nn.ConvTranspose2d) else 1
 
 
 def _describe(graph: Any, group: Any, names: dict[nn.Module, str]) -> ChannelGroup | None:
-    """A group of torch-pruning in our words; None where it holds a layer of which we do not know how it is cut."""
+    """A group of torch-pruning in our form; None if it contains a layer of unknown kind."""
     writers: dict[str, Links] = {}
     readers: dict[str, Links] = {}
     for item in group.items:
@@ -107,7 +107,7 @@ def _describe(graph: Any, group: Any, names: dict[nn.Module, str]) -> ChannelGro
         side = writers if is_writer else readers
         pairs = torch.tensor([item.root_idxs, item.idxs])
         name = names[module]
-        if name in side:  # reached on several ways
+        if name in side:  # reached on several paths
             known = torch.stack([side[name].channels, side[name].features])
             pairs = torch.cat([known, pairs], 1).unique(dim=1)
         side[name] = Links(*pairs)
@@ -117,10 +117,11 @@ def _describe(graph: Any, group: Any, names: dict[nn.Module, str]) -> ChannelGro
 
 
 def _bound_pairs(graph: Any, group: ChannelGroup, names: dict[nn.Module, str]) -> list[tuple[int, int]]:
-    """Channels of which none may go alone: a layer has one feature for both, or makes one of them out of the other.
+    """Channels that can only be removed together: a layer has one feature for both, or computes one of them from the
+    other.
 
-    Ghost modules (arXiv 1911.11907) put what they are given beside what a depthwise convolution makes of it. A
-    dependency graph says so of either half, and not that the halves belong together.
+    Ghost modules (arXiv 1911.11907) concatenate their input with the result of a depthwise convolution on it. A
+    dependency graph has both halves, but not their connection.
     """
     modules = {name: module for module, name in names.items()}
     pairs: list[tuple[int, int]] = []
@@ -135,10 +136,10 @@ def _bound_pairs(graph: Any, group: ChannelGroup, names: dict[nn.Module, str]) -
 
 
 def _lost_halves(source: Links, made: Links, width: int) -> list[tuple[int, int]]:
-    """Channels that only a depthwise convolution can have made, each with the one that it was made of.
+    """Channels that only a depthwise convolution can have computed, each with its source.
 
-    Where the graph reaches the convolution by its source first, it forgets which channels its results are. They come in
-    the same order.
+    If the graph reaches the convolution by its source first, it loses the indices of its results. They come in the same
+    order.
     """
     known = {*source.channels.tolist(), *made.channels.tolist()}
     lost = [channel for channel in range(width) if channel not in known]
@@ -160,7 +161,7 @@ def _disagreements(one: Links, other: Links) -> list[tuple[int, int]]:
 
 
 def _source_of(graph: Any, layer: nn.Module, names: dict[nn.Module, str]) -> str:
-    """The name of the layer whose outputs a depthwise convolution reads, or "" where it reads more than one."""
+    """The name of the layer whose outputs a depthwise convolution reads, or "" if it reads several."""
     node = graph.module2node[layer]
     while len(node.inputs) == 1:
         node = node.inputs[0]
@@ -170,7 +171,7 @@ def _source_of(graph: Any, layer: nn.Module, names: dict[nn.Module, str]) -> str
 
 
 def _merged(group: ChannelGroup, pairs: list[tuple[int, int]]) -> ChannelGroup:
-    """A group in which channels that are bound together count as one."""
+    """A group in which channels that belong together count as one."""
     if not pairs:
         return group
     leader = list(range(group.width))

@@ -1,8 +1,8 @@
-"""What the data says of channels: how much the loss would miss each of them.
+"""Importance of channels, from data: the effect of each channel on the loss.
 
-A channel's importance is half the Fisher information of a factor in front of it: half the mean square of the
-derivative of one image's detection losses by that factor (Group Fisher, arXiv 2108.00708, section 3.2). To second order
-that is the loss which its removal costs, in one unit for all layers, so nothing has to be normalised.
+It is half the Fisher information of a factor on the channel: half the mean square of the derivative of one image's
+detection losses with respect to that factor (Group Fisher, arXiv 2108.00708, section 3.2). To second order, this is the
+increase of the loss if the channel is removed, in the same unit for all layers, so no normalisation is needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edge_mrcnn.train.losses import compute_losses
 from edge_mrcnn.train.task import Batch, set_norm_eval
 
 Importance = dict[str, Tensor]
-"""Group to (width,) float32: the loss that each channel's removal would cost."""
+"""Group -> (width,) float32: the increase of the loss if each channel is removed."""
 
 
 def measure_importance(
@@ -33,18 +33,18 @@ def measure_importance(
     seed: int = 0,
     device: str = "auto",
 ) -> Importance:
-    """Ask some training images which channels matter; the weights stay as they are.
+    """Rank the channels on some training images; the weights are not changed.
 
     Args:
         model: A trained model.
-        groups: Of it.
+        groups: Groups of the model.
         batches: Training data.
-        images: How many of its images to look at.
-        seed: Of the proposals and regions that the losses are sampled from.
+        images: Number of images to use.
+        seed: Random seed of the sampled proposals and regions.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Returns:
-        What each channel's removal would cost.
+        The increase of the loss if each channel is removed.
     """
     squares = {group.name: torch.zeros(group.width) for group in groups}
     where = pick_device(device)
@@ -81,7 +81,7 @@ def _make_ready(model: MaskRCNN) -> None:
 
 
 def _derivative(model: nn.Module, group: ChannelGroup) -> Tensor:
-    """(width,) of the loss by a factor in front of each channel, wherever it is read."""
+    """(width,) derivative of the loss with respect to a factor on each channel, at all its readers."""
     total = torch.zeros(group.width)
     for name, links in group.readers.items():
         weight = model.get_submodule(name).weight

@@ -1,12 +1,11 @@
-"""How long a model would take at widths that it does not have yet, on the runtime of this machine.
+"""Latency of a model at other widths, on the runtime of this machine.
 
-Layers are timed one by one at full and at half width, and in between a layer's time is taken as a bilinear function of
-its two widths. What the exported file takes beyond their sum (RoIAlign, NMS, layers that stay as they are) counts as
-fixed. The table only guides the choice: the pruned file is exported and timed, and the table corrected by what came
-out.
+Layers are timed one by one at full and at half width; in between, a layer's time is taken as a bilinear function of its
+two widths. The exported file's time beyond their sum (RoIAlign, NMS, unchanged layers) counts as constant. The table
+only guides the selection: the pruned file is exported and timed, and the table is corrected by the result.
 
-A model that was cut and not trained yet finds objects everywhere, or none. Masks cost time, so models are timed while
-they find as many objects as the original does, by their score threshold.
+A pruned model before fine-tuning detects too many objects, or none. Masks cost time, so models are timed with as many
+detections as the original, by adjusting their score threshold.
 """
 
 from __future__ import annotations
@@ -34,16 +33,16 @@ from edge_mrcnn.prune.probes import LayerProbe, time_probes
 from edge_mrcnn.reference import TorchRuntime
 
 TURNS = 3
-"""How often a file is timed."""
+"""Number of timings of a file."""
 ANY_SCORE = 1e-6
-"""A score threshold that all but dead rows pass."""
+"""A score threshold that only unused rows fail."""
 LEAST_GAIN = 0.1
-"""Share of what the table promises that a correction believes in at least, so that noise cannot turn it around."""
+"""Minimum share of the table's predicted saving that a correction assumes, so that noise cannot reverse it."""
 MOST_OF_FILE = 0.9
-"""Share of a file's time that its layers make up at most: single ones pass on results less well than neighbours do."""
+"""Maximum share of a file's time that its layers account for: single layers are slower than in a whole model."""
 
 Terms = tuple[float, float, float, float]
-"""Of a time in milliseconds: constant, per output, per input, per pair of both."""
+"""Coefficients of a time in milliseconds: constant, per output, per input, per pair of both."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,14 @@ class LatencyCost:
     base: float
 
     def of_layer(self, name: str, outputs: int, inputs: int) -> float:
-        """Time of one layer; 0 for those whose widths do not change."""
+        """Time of one layer; 0 for layers whose widths do not change."""
         fixed, per_output, per_input, per_pair = self.layers.get(name, (0.0, 0.0, 0.0, 0.0))
         return fixed + per_output * outputs + per_input * inputs + per_pair * outputs * inputs
 
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Times models as files of one runtime."""
+    """Times models as exported files of one runtime."""
 
     runtime: str
     images: Sequence[np.ndarray]
@@ -73,11 +72,11 @@ class Stopwatch:
 
         Args:
             checkpoint: The model; it is not changed.
-            detections: Mean number of objects that it shall find in an image; as its score threshold has it if None.
+            detections: Mean number of detections per image; as given by its score threshold if None.
 
         Returns:
             Milliseconds from frame to detections, the mean over the images, and the mean number of detections. The
-            least time of a few turns counts, since a busy moment makes all of one turn slow.
+            shortest time of a few turns counts, because other load slows a whole turn.
         """
         threshold = None
         if detections is not None:
@@ -94,7 +93,7 @@ class Stopwatch:
 
 
 def _mean_time(model: runtimes.Runtime, images: Sequence[np.ndarray]) -> float:
-    """Milliseconds for an image; a mean, since objects count wherever they are."""
+    """Milliseconds per image; a mean, because the number of objects matters in every image."""
     took_ms = []
     for image in images:
         (latency,) = measure_latency([model], [image])
@@ -103,17 +102,17 @@ def _mean_time(model: runtimes.Runtime, images: Sequence[np.ndarray]) -> float:
 
 
 def _find_scores(model: runtimes.Runtime, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The scores of what is found in each image."""
+    """The scores of the detections in each image."""
     return [model.infer(image).scores for image in images]
 
 
 def equal_threshold(checkpoint: Checkpoint, images: Sequence[np.ndarray], detections: float) -> float:
-    """The score threshold at which a model finds a mean number of objects in images, in (0, 1).
+    """The score threshold at which a model has a mean number of detections per image, in (0, 1).
 
     Args:
         checkpoint: The model; it is not changed.
         images: (H, W, 3) uint8 RGB each.
-        detections: Objects for each image; where the model cannot find so many, every score passes.
+        detections: Detections per image; if the model cannot reach that number, every score passes.
     """
     own = replace(checkpoint, model=copy.deepcopy(checkpoint.model))
     unfiltered = adapt(own, ExportConfig(score_threshold=ANY_SCORE))
@@ -134,11 +133,11 @@ def latency_budget(
     """Time the layers of a model.
 
     Args:
-        checkpoint: The model to be pruned.
-        full_ms: What one image takes, in milliseconds.
-        goal_ms: What it may take.
-        detections: Objects in an image at both times.
-        watch: Where it is timed.
+        checkpoint: The model before pruning.
+        full_ms: Latency of one image, in milliseconds.
+        goal_ms: Target latency.
+        detections: Detections per image at both times.
+        watch: Timer of the runtime.
     """
     layers = describe_layers(checkpoint)
     groups = find_groups(checkpoint)
@@ -150,17 +149,17 @@ def latency_budget(
     table = time_layers(changing, rows, watch)
     total = Widths(layers, groups).total(LatencyCost(table, 0.0))
     scale = min(1.0, MOST_OF_FILE * full_ms / total)
-    base = full_ms - scale * total  # what the file takes beyond its layers
+    base = full_ms - scale * total  # the file's time beyond its layers
     return Budget(LatencyCost(scaled(table, scale), base), full_ms, goal_ms)
 
 
 def corrected(budget: Budget, pruned: Checkpoint, measured_ms: float) -> Budget:
-    """The budget whose table gives both the original's time and the one that a pruned model really takes.
+    """The budget whose table is exact for the original's time and the measured time of a pruned model.
 
     Args:
-        budget: Of the original, in milliseconds.
-        pruned: What came of it; at its widths and at the original's the table is right afterwards.
-        measured_ms: Time of `pruned` with as many objects as the original finds.
+        budget: Budget of the original, in milliseconds.
+        pruned: The pruned model; afterwards the table is exact at its widths and at the original's.
+        measured_ms: Time of `pruned` with as many detections as the original.
     """
     assert isinstance(budget.cost, LatencyCost)
     widths = Widths(describe_layers(pruned), find_groups(pruned))
@@ -174,7 +173,7 @@ def corrected(budget: Budget, pruned: Checkpoint, measured_ms: float) -> Budget:
 
 
 def scaled(layers: Mapping[str, Terms], factor: float) -> dict[str, Terms]:
-    """All times of a table multiplied."""
+    """All times of a table multiplied by a factor."""
     table = {}
     for name, (fixed, per_output, per_input, per_pair) in layers.items():
         table[name] = (factor * fixed, factor * per_output, factor * per_input, factor * per_pair)
@@ -185,9 +184,9 @@ def time_layers(layers: Mapping[str, Layer], detections: int, watch: Stopwatch) 
     """Time layers at full and half of both widths.
 
     Args:
-        layers: Name to layer.
-        detections: Regions that the mask head is given.
-        watch: States the runtime.
+        layers: Name -> layer.
+        detections: Number of regions in the mask head.
+        watch: Timer of the runtime.
     """
     calls = {}
     for name, layer in layers.items():
@@ -210,9 +209,9 @@ def time_layers(layers: Mapping[str, Layer], detections: int, watch: Stopwatch) 
 
 
 def fit_terms(times: Mapping[tuple[int, int], float]) -> Terms:
-    """The function of (outputs, inputs) through measured times; of least size where they do not determine it.
+    """The function of (outputs, inputs) through measured times, with minimum norm if they do not determine it.
 
-    A narrower layer that seems to take longer was disturbed: it counts as long as the wider one.
+    A narrower layer with a longer time was disturbed: it gets the time of the wider one.
     """
     matrix, steady = [], []
     for outputs, inputs in times:
@@ -220,14 +219,14 @@ def fit_terms(times: Mapping[tuple[int, int], float]) -> Terms:
         as_wide = [took for widths, took in times.items() if widths[0] >= outputs and widths[1] >= inputs]
         steady.append(min(as_wide))
     table = np.array(matrix, float)
-    scale = table.max(0)  # so that all columns count alike
+    scale = table.max(0)  # so that all columns have equal weight
     solution = np.linalg.lstsq(table / scale, np.array(steady), rcond=None)[0] / scale
     fixed, per_output, per_input, per_pair = solution.tolist()
     return fixed, per_output, per_input, per_pair
 
 
 def _grid(layer: Layer) -> list[tuple[int, int]]:
-    """Outputs and inputs that a layer is timed at."""
+    """Outputs and inputs at which a layer is timed."""
     outputs = _full_and_half(layer.outputs)
     if layer.kind == "depthwise":
         return [(width, width) for width in outputs]
@@ -239,7 +238,7 @@ def _full_and_half(width: int) -> list[int]:
 
 
 def _probes(layer: Layer, widths: tuple[int, int], rows: int | None, runtime: str) -> dict[LayerProbe, int]:
-    """What is run for one image, and how often."""
+    """The layer as it runs for one image, and how often."""
     outputs, inputs = widths
     runs_of: dict[LayerProbe, int] = {}
     for regions, height, width in layer.calls:

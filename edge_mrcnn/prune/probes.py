@@ -1,4 +1,4 @@
-"""Single layers as models of a runtime, to see how long it takes for them."""
+"""Single layers as models of a runtime, for measuring their time."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 ROUNDS = 5
-"""How often each probe has its turn, so that a busy moment of the machine spoils one turn only."""
+"""Number of turns of each probe, so that other load on the machine affects only one turn."""
 TURN_S = 0.01
-"""Time that a turn takes at least."""
+"""Minimum duration of a turn, in seconds."""
 
 Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class LayerProbe:
-    """A layer at one size; padded so that its output is as large as its input, divided by the stride."""
+    """A layer at one size; padded so that its output has the size of its input, divided by the stride."""
 
     kind: str
     """As `Layer.kind`."""
@@ -35,10 +35,10 @@ class LayerProbe:
 
 
 def time_probes(probes: Iterable[LayerProbe], runtime: str, threads: int | None = None) -> dict[LayerProbe, float]:
-    """The shortest run of each probe in milliseconds: whatever else the machine does only adds to it.
+    """The shortest run of each probe in milliseconds, because other load only adds to it.
 
     Args:
-        probes: What to run, in turn.
+        probes: Layers to run, in turn.
         runtime: "onnx", "openvino" or "tflite".
         threads: CPU threads; the runtime's own choice if None.
     """
@@ -98,11 +98,11 @@ OPENERS: dict[str, Callable[[LayerProbe, int | None], Run]] = {
     "openvino": _open_openvino,
     "tflite": _open_tflite,
 }
-"""Format -> what opens a layer in its runtime, as `runtimes` opens a whole model."""
+"""Format -> function that opens a layer in its runtime, with the settings of `runtimes`."""
 
 
 def to_onnx(probe: LayerProbe) -> bytes:
-    """A model of one node."""
+    """A model with one node."""
     from onnx import TensorProto, helper, numpy_helper
 
     shape, weight_shape = _onnx_shapes(probe)
@@ -135,7 +135,7 @@ def _onnx_node(probe: LayerProbe) -> Any:
 
 
 def _onnx_shapes(probe: LayerProbe) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of input and weight, channels first."""
+    """Shapes of input and weight, channels first."""
     if probe.kind == "linear":
         return (probe.rows, probe.inputs), (probe.outputs, probe.inputs)
     shape = (probe.rows, probe.inputs, probe.height, probe.width)
@@ -149,7 +149,7 @@ def _onnx_shapes(probe: LayerProbe) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def to_tflite(probe: LayerProbe) -> bytes:
-    """A model of one operator."""
+    """A model with one operator."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -178,7 +178,7 @@ def to_tflite(probe: LayerProbe) -> bytes:
     graph.operators = [operator]
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)
-    code.version = 3 if kind == "TRANSPOSE_CONV" else 1  # the first with a bias
+    code.version = 3 if kind == "TRANSPOSE_CONV" else 1  # the first operator with a bias
     model.operatorCodes = [code]
 
     builder = flatbuffers.Builder(1024)
@@ -192,11 +192,11 @@ _TFLITE = {
     "deconv": ("TRANSPOSE_CONV", ("size", "w", "x", "b")),
     "linear": ("FULLY_CONNECTED", ("x", "w", "b")),
 }
-"""Kind to operator and its operands in their order."""
+"""Kind -> operator and its operands in order."""
 
 
 def _tflite_shapes(probe: LayerProbe) -> dict[str, tuple[int, ...]]:
-    """Of input, output and weights, channels last."""
+    """Shapes of input, output and weights, channels last."""
     if probe.kind == "linear":
         return {
             "x": (probe.rows, probe.inputs),
@@ -225,7 +225,7 @@ def _tflite_tensor(name: str, shape: tuple[int, ...] | None, constant: np.ndarra
     tensor.name = name.encode()
     tensor.type = schema.TensorType.INT32 if name == "size" else schema.TensorType.FLOAT32
     if constant is None:
-        tensor.buffer = 0  # the empty one
+        tensor.buffer = 0  # the empty buffer
         tensor.shape = np.array(shape, np.int32)
         return tensor
     tensor.buffer = len(buffers)

@@ -1,4 +1,5 @@
-"""Which channels go: the least loss for the most cost saved, over all groups at once, until the budget is met."""
+"""Selection of channels: the smallest increase of the loss per cost saved, over all groups at once, until the budget is
+met."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from edge_mrcnn.prune.groups import ChannelGroup
 
 @dataclass(frozen=True)
 class _Removal:
-    """A group becomes narrower by some channels."""
+    """A group loses some channels."""
 
     group: str
     channels: int
@@ -22,12 +23,12 @@ class _Removal:
 
     @property
     def price(self) -> float:
-        """What the loss pays for one unit of cost saved."""
+        """Increase of the loss per unit of cost saved."""
         return self.loss / self.saved
 
 
 class _Group:
-    """A group that becomes narrower, its least important channels first."""
+    """A group that is narrowed, its least important channels first."""
 
     def __init__(self, group: ChannelGroup, importance: Tensor, least: int, round_to: int) -> None:
         self.name = group.name
@@ -39,7 +40,7 @@ class _Group:
         self._round_to = round_to
 
     def next_step(self, widths: Widths, cost: CostModel) -> _Removal | None:
-        """Down to the next multiple; None where that is too narrow or saves nothing."""
+        """Down to the next multiple; None if that is too narrow or saves nothing."""
         channels = self.left % self._round_to or self._round_to
         if self.left - channels < self._least:
             return None
@@ -51,7 +52,7 @@ class _Group:
         return _Removal(self.name, channels, loss, saved)
 
     def removed(self) -> Tensor:
-        """(n,) int64 channels that go."""
+        """(n,) int64 channels that are removed."""
         return self._order[: self.width - self.left]
 
     def _loss_of(self, channels: int) -> float:
@@ -68,19 +69,19 @@ def choose_channels(
     round_to: int = 8,
     floors: Mapping[str, int] | None = None,
 ) -> dict[str, Tensor]:
-    """Choose greedily, then give back the dearest steps that turn out not to be needed.
+    """Select greedily, then revert the most expensive steps that turn out to be unnecessary.
 
     Args:
         groups: Groups of channels.
-        importance: Group to (width,), what the loss gains by removing each.
-        widths: Of all layers; they become those of the result.
-        cost: What they cost.
+        importance: Group -> (width,), the increase of the loss if each channel is removed.
+        widths: Widths of all layers; set to those of the result.
+        cost: Cost function.
         budget: Total cost to reach, in the unit of `cost`.
-        round_to: Widths step from multiple to multiple of this.
-        floors: Group to the least width that it keeps; `round_to` where nothing is said.
+        round_to: Widths are multiples of this.
+        floors: Group -> minimum width; default `round_to`.
 
     Returns:
-        Group to the channels that go, (n,) int64; fewer than the budget asks for where the floors are reached.
+        Group -> the removed channels, (n,) int64; fewer than the budget needs if all minimum widths are reached.
     """
     floors = floors or {}
     shrinking = {}
@@ -102,7 +103,7 @@ def choose_channels(
 
 
 def _cheapest_step(groups: Iterable[_Group], widths: Widths, cost: CostModel) -> _Removal | None:
-    """The next step that costs the loss least for what it saves; None where no group can become narrower."""
+    """The next step with the smallest increase of the loss per cost saved; None if no group can be narrowed."""
     cheapest = None
     for group in groups:
         step = group.next_step(widths, cost)
@@ -114,7 +115,7 @@ def _cheapest_step(groups: Iterable[_Group], widths: Widths, cost: CostModel) ->
 def _give_back(
     taken: Sequence[_Removal], groups: Mapping[str, _Group], widths: Widths, cost: CostModel, budget: float
 ) -> None:
-    """Undo the last step of a group while the budget is met without it, the dearest first."""
+    """Revert the last step of groups while the budget is met without it, the most expensive first."""
     last_steps = {step.group: step for step in taken}
     for step in sorted(last_steps.values(), key=lambda step: -step.loss):
         widths.remove(step.group, -step.channels)

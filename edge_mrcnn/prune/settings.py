@@ -13,28 +13,28 @@ from runtimes.formats import FORMATS
 
 @dataclass(frozen=True, kw_only=True)
 class PruneConfig:
-    """How much to remove, by one of the first three, and how to choose it; a sparsity may come with it or alone."""
+    """How much to remove and how to choose it: one of the three budgets, a sparsity, or both."""
 
     macs: Annotated[float | None, Range(0, 1, without_least=True)] = None
-    """Budget: share of the multiply-accumulates that remains."""
+    """Budget: share of the multiply-accumulates to keep."""
     ratio: Annotated[float | None, Range(0, 1, without_most=True)] = None
-    """Budget: share of the channels that goes."""
+    """Budget: share of the channels to remove."""
     latency_ms: Annotated[float | None, Range(0, without_least=True), Flag("--target-latency-ms")] = None
-    """Budget: time of one image on `runtime`, in milliseconds."""
+    """Budget: latency of one image on `runtime`, in milliseconds."""
     sparsity: str | None = None
-    """Single weights to set to zero: 2:4, or a share such as 0.5; changes the zipped file, no latency."""
+    """Set single weights to zero: 2:4, or a share such as 0.5. Shrinks the zipped file, but not the latency."""
     runtime: str = "openvino"
-    """Format whose runtime measures the time of a latency budget, here and now: onnx, openvino or tflite."""
+    """Format whose runtime measures the latency budget on this machine: onnx, openvino or tflite."""
     threads: Annotated[int | None, Range(1)] = None
-    """CPU threads of that runtime; without a number its own choice."""
+    """CPU threads of that runtime; by default the runtime chooses."""
     round_to: Annotated[int, Range(1)] = 8
-    """Channel counts step to multiples of this, which kernels prefer."""
+    """Round channel counts to multiples of this, which kernels run faster."""
     least: Annotated[float, Range(0, 1, without_most=True), Flag("--least-channels")] = 0.33
-    """Share of its channels that each group keeps: Fisher information, being local, undervalues the last ones."""
+    """Minimum share of channels that each group keeps; Fisher information underrates the last ones."""
     images: Annotated[int, Range(1), Flag("--ranking-images")] = 96
-    """Training images that tell which channels matter."""
+    """Number of training images that rank the channels."""
     seed: Annotated[int, Range(0)] = 0
-    """Seed of the proposals and regions that the losses are sampled from."""
+    """Random seed of the sampled proposals and regions."""
 
     def __post_init__(self) -> None:
         budgets = sum(value is not None for value in (self.macs, self.ratio, self.latency_ms))
@@ -48,7 +48,7 @@ class PruneConfig:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all channels stay."""
+        """Whether no channel is removed."""
         return self.macs is None and self.ratio is None and self.latency_ms is None
 
 

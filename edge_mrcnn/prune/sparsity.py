@@ -1,7 +1,7 @@
-"""Single weights set to zero, which changes what a file compresses to and, on runtimes that multiply by zero, no more.
+"""Single weights set to zero. This shrinks compressed files; runtimes that multiply by zero are not faster.
 
-Two patterns: the smallest weights of each layer, wherever they are; and two of any four inputs in a row, which is what
-the sparse kernels of NVIDIA GPUs take (arXiv 2104.08378). The zeros stay zero while the model is trained on.
+Two patterns: the smallest weights of each layer, anywhere; or two of any four consecutive inputs, as the sparse kernels
+of NVIDIA GPUs require (arXiv 2104.08378). The zeros stay zero in further training.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from edge_mrcnn.prune.groups import input_axis, is_depthwise
 from edge_mrcnn.prune.surrogate import predictors
 
 FEW_INPUTS = 4
-"""Layers with fewer inputs, such as that of the image, keep all weights."""
+"""Minimum number of inputs of a pruned layer; layers with fewer, such as that of the image, keep all weights."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """Which weights go."""
+    """Which weights are set to zero."""
 
     share: float
-    """Of each layer's weights, in [0, 1)."""
+    """Share of each layer's weights, in [0, 1)."""
     is_structured: bool
-    """Whether two of any four inputs go."""
+    """Whether it is two of any four inputs."""
 
     @classmethod
     def named(cls, text: str) -> Pattern:
-        """Of "2:4" or a share such as "0.5"."""
+        """Parse "2:4" or a share such as "0.5"."""
         if text == "2:4":
             return cls(0.5, is_structured=True)
         return cls(float(text), is_structured=False)
 
     @property
     def name(self) -> str:
-        """As it is asked for."""
+        """The pattern as text, as in the option."""
         return "2:4" if self.is_structured else f"{self.share:g}"
 
     def kept(self, weight: Tensor) -> Tensor:
-        """Boolean mask of the weights that stay, (inputs, ...) as they are."""
+        """Boolean mask of the weights that stay, (inputs, ...)."""
         if self.is_structured:
             return _two_of_four(weight)
         return _largest(weight, 1 - self.share)
@@ -57,7 +57,7 @@ def sparsify(checkpoint: Checkpoint, pattern: Pattern) -> Checkpoint:
 
     Args:
         checkpoint: A trained model; it is not changed.
-        pattern: Which weights go.
+        pattern: Which weights are set to zero.
 
     Returns:
         A model of the same widths, with "sparse" in its provenance: the pattern, the share of all weights that is
@@ -86,7 +86,7 @@ def _zero_share(model: nn.Module) -> float:
 
 
 def sparse_layers(model: Any) -> list[Any]:
-    """The layers that can spare weights: not those that read the image or give the answers, nor depthwise ones."""
+    """The layers that are pruned: not those that read the image or compute the outputs, nor depthwise ones."""
     answers = set(predictors(model))
     layers = []
     for module in model.modules():
@@ -99,19 +99,19 @@ def sparse_layers(model: Any) -> list[Any]:
 
 
 def compressed_mb(model: nn.Module) -> float:
-    """Megabytes of the weights in FP32 behind zlib, as a zip or a package would hold them."""
+    """Megabytes of the weights in FP32 compressed by zlib, as in a zip or a package."""
     weights = b"".join(p.detach().cpu().numpy().tobytes() for p in model.parameters())
     return len(zlib.compress(weights, 6)) / 1e6
 
 
 class KeepZeros(Callback):
-    """Trains a model on without waking the weights that were zero when this began."""
+    """Trains a model without changing the weights that were zero at the start."""
 
     def __init__(self, model: Any) -> None:
         self._alive = [(layer.weight, layer.weight != 0) for layer in sparse_layers(model)]
 
     def on_before_optimizer_step(self, trainer: lightning.Trainer, task: Any, optimizer: torch.optim.Optimizer) -> None:
-        """No gradient, no step: momentum and decay of a zero are zero."""
+        """Reset gradient and optimizer state, so that the zeros stay zero."""
         for weight, alive in self._alive:
             if weight.grad is not None:
                 weight.grad.mul_(alive.to(weight.device))
@@ -127,7 +127,7 @@ def _largest(weight: Tensor, share: float) -> Tensor:
 
 
 def _two_of_four(weight: Tensor) -> Tensor:
-    """Boolean mask of the two largest of any four inputs in a row; inputs that are left over stay.
+    """Boolean mask of the two largest of any four consecutive inputs; remaining inputs stay.
 
     Args:
         weight: (inputs, ...).

@@ -1,4 +1,4 @@
-"""Taking channels out of a model: exact, so that what is lost is what those channels knew, and nothing else."""
+"""Exact removal of channels from a model: no other value changes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from edge_mrcnn.model.checkpoint import fit_widths
 from edge_mrcnn.prune.groups import ChannelGroup, input_axis
 
 Removal = Mapping[str, Tensor]
-"""Group to its channels that go, int64."""
+"""Group -> its removed channels, int64."""
 
 
 def cut(model: MaskRCNN, groups: Sequence[ChannelGroup], removal: Removal) -> None:
-    """Remove channels, in place: the narrower model answers as this one would if nothing read those channels."""
+    """Remove channels, in place: the narrower model has the same outputs as this one if nothing read those channels."""
     state = dict(model.state_dict())
     for name, features in _gone(groups, removal, "writers").items():
         is_transposed = isinstance(model.get_submodule(name), nn.ConvTranspose2d)
         for key, value in state.items():
             if _layer_of(key) != name or not value.dim():
                 continue
-            # A transposed convolution's weight has its outputs second; biases and statistics have one axis.
+            # A transposed convolution's weight has its outputs on axis 1; biases and statistics have one axis.
             axis = 1 if is_transposed and value.dim() > 1 else 0
             state[key] = _without(value, features, axis)
     for name, features in _gone(groups, removal, "readers").items():
@@ -37,21 +37,21 @@ def cut(model: MaskRCNN, groups: Sequence[ChannelGroup], removal: Removal) -> No
 
 
 def _layer_of(key: str) -> str:
-    """The layer that an entry of a state dict belongs to."""
+    """The layer of an entry of a state dict."""
     layer, _, _ = key.rpartition(".")
     return layer
 
 
 @torch.no_grad()
 def mask(model: MaskRCNN, groups: Sequence[ChannelGroup], removal: Removal) -> None:
-    """Let nothing read the channels that go, in place; the widths stay."""
+    """Set all weights that read the removed channels to zero, in place; the widths stay."""
     for name, features in _gone(groups, removal, "readers").items():
         module = model.get_submodule(name)
         module.weight.transpose(0, input_axis(module))[features] = 0
 
 
 def _gone(groups: Sequence[ChannelGroup], removal: Removal, side: Literal["writers", "readers"]) -> dict[str, Tensor]:
-    """Layer to its features that go, of all groups together."""
+    """Layer -> its removed features, of all groups together."""
     found: defaultdict[str, list[Tensor]] = defaultdict(list)
     for group in groups:
         if group.name not in removal:

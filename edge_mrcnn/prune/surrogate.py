@@ -1,7 +1,7 @@
 """A differentiable forward pass of fixed shape through every learned layer of a Mask R-CNN.
 
-Dependency analysis has to trace the whole net, but RoIAlign and NMS sit in its middle. Pooling each map to
-the size of a RoI connects the same channels in the same order, which is all that the analysis asks.
+Dependency analysis has to trace the whole network, but RoIAlign and NMS are in its middle. Pooling each map to the size
+of a RoI connects the same channels in the same order, which is enough for the analysis.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torchvision.models.detection import MaskRCNN
 
 
 class Surrogate(nn.Module):
-    """Shares the model's modules; its outputs mean nothing, their dependencies everything."""
+    """Shares the model's modules. Its outputs have no meaning, but their dependencies are those of the model."""
 
     def __init__(self, model: MaskRCNN) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Surrogate(nn.Module):
 
 
 def predictors(model: MaskRCNN) -> list[nn.Module]:
-    """Layers whose outputs have a meaning, so that none of them may go."""
+    """Layers whose outputs have a fixed meaning, so that none of them may be removed."""
     heads = model.roi_heads
     return [
         model.rpn.head.cls_logits,
@@ -53,10 +53,10 @@ def predictors(model: MaskRCNN) -> list[nn.Module]:
 
 
 def shuffled_layers(model: MaskRCNN) -> list[nn.Module]:
-    """Convolutions whose outputs go through a channel shuffle.
+    """Convolutions whose outputs pass through a channel shuffle.
 
-    A shuffle ties a channel to its place, so these keep all of theirs; what is removed from a ShuffleNet
-    unit is its inner width.
+    A shuffle depends on the position of channels, so these keep all of theirs; a ShuffleNet unit is pruned at its inner
+    width.
     """
     units = (m for m in model.modules() if isinstance(m, shufflenetv2.InvertedResidual))
     branches = [branch for unit in units for branch in (unit.branch1, unit.branch2) if len(branch)]
@@ -65,7 +65,7 @@ def shuffled_layers(model: MaskRCNN) -> list[nn.Module]:
 
 @contextmanager
 def without_shuffles() -> Iterator[None]:
-    """Trace ShuffleNet units in a form without split and shuffle; safe once `shuffled_layers` are left alone."""
+    """Trace ShuffleNet units in a form without split and shuffle; valid if `shuffled_layers` are not pruned."""
     unit = shufflenetv2.InvertedResidual
     shuffled_forward = unit.forward
     unit.forward = _unit_without_shuffle

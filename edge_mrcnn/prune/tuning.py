@@ -1,4 +1,4 @@
-"""Pruning in steps, each followed by training with the unpruned model as the teacher; it can be resumed."""
+"""Pruning in rounds, each followed by training with the unpruned model as the teacher; can be resumed."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ if TYPE_CHECKING:
     from edge_mrcnn.prune.latency import Stopwatch
 
 PRUNED_FILE = "pruned.pt"
-"""What a step starts its training from."""
+"""File that a round starts its training from."""
 
 TIMED_IMAGES = 8
-"""Pictures that a latency is measured on."""
+"""Number of images for measuring latency."""
 TRIALS = 4
-"""How many choices are exported and timed at most, each corrected by the one before."""
+"""Maximum number of selections that are exported and timed, each corrected by the previous one."""
 TOLERANCE = 0.05
-"""A budget of multiply-accumulates or channels is met from below, by at most this share of it."""
+"""Tolerance below a budget of multiply-accumulates or channels, as a share."""
 REACHED = (0.96, 1.02)
-"""A time between these multiples of the goal is good enough; what is below has lost more than it had to."""
+"""Accepted range of the latency, as multiples of the goal; a faster model has lost more accuracy than necessary."""
 
 
 @dataclass(frozen=True)
 class _PruneStep:
-    """One of the cuts, and the training behind it."""
+    """One round: pruning and training."""
 
     folder: Path
     share: float
-    """Of the way to the budget, in (0, 1]."""
+    """Share of the total reduction, in (0, 1]."""
     epochs: int
     is_last: bool
 
 
 @dataclass(frozen=True)
 class _TimedCut:
-    """A choice of channels, exported and timed."""
+    """A selection of channels, exported and timed."""
 
     took_ms: float
     pruned: Checkpoint
@@ -78,22 +78,22 @@ def prune_and_train(
 
     Args:
         checkpoint: A trained model.
-        data: Training images; they rank the channels, too.
-        output: Folder of `best.pt` and all else that `train` writes; earlier steps have folders in it.
+        data: Training images; they also rank the channels.
+        output: Folder of `best.pt` and the other files of `train`; earlier rounds have folders in it.
         config: How much to remove.
-        training: How to fine-tune; its epochs are those of all steps together.
-        teacher: Whose answers are learnt; the unpruned model if None.
+        training: Settings of the fine-tuning; its epochs are shared by all rounds.
+        teacher: Teacher for distillation; the unpruned model if None.
         validation: Images for AP.
-        iterations: In how many steps channels go.
-        resume: Go on where an interrupted run with the same options stopped.
+        iterations: Number of rounds.
+        resume: Continue an interrupted run with the same options.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        say: Told one line of progress at a time.
+        say: Called with each line of progress.
 
     Returns:
         The path of `best.pt`.
 
     Raises:
-        UsageError: If there are fewer epochs than steps.
+        UsageError: If there are fewer epochs than rounds.
         DataError, ModelFileError: As `train` does.
     """
     if compare_classes(checkpoint.classes, data.classes).is_whole:
@@ -119,7 +119,7 @@ def prune_and_train(
 
 
 class _Cutter:
-    """Takes channels out of a model in steps, towards one budget."""
+    """Removes channels of a model in rounds, towards one budget."""
 
     def __init__(
         self, original: Checkpoint, data: CocoData, config: PruneConfig, batch: int, device: str, say: Say
@@ -132,7 +132,7 @@ class _Cutter:
         self.say = say
 
     def cut(self, checkpoint: Checkpoint, share: float) -> Checkpoint:
-        """Go on to a share of the way."""
+        """Prune further, to a share of the total reduction."""
         if self.config.is_whole:
             return checkpoint
         budget = replace(self.budget, goal=self.budget.after(share))
@@ -143,7 +143,7 @@ class _Cutter:
         return self._cut_to_time(checkpoint, importance, budget)
 
     def _cut_to_time(self, checkpoint: Checkpoint, importance: Importance, budget: Budget) -> Checkpoint:
-        """Cut and time, until the file keeps the time and is hardly faster; of all trials the best one counts."""
+        """Prune and time, until the file meets the latency and is hardly faster; the best of all trials is used."""
         from edge_mrcnn.prune.latency import corrected
 
         trials: list[_TimedCut] = []
@@ -164,13 +164,13 @@ class _Cutter:
         if within:
             return max(within, key=attrgetter("took_ms")).pruned  # it lost least
         quickest = min(trials, key=attrgetter("took_ms"))
-        out_of_reach = f"{budget.goal:.1f} ms are out of reach, the quickest takes {quickest.took_ms:.1f} ms"
+        out_of_reach = f"{budget.goal:.1f} ms cannot be reached; the fastest variant takes {quickest.took_ms:.1f} ms"
         self.say(f"{self.config.runtime}: {out_of_reach}")
         return quickest.pruned
 
     @cached_property
     def budget(self) -> Budget:
-        """Of the original model, whatever has been cut since."""
+        """Importance by the original model, whatever has been pruned since."""
         if self.config.latency_ms is None:
             return make_budget(self.original, self.config)
         from edge_mrcnn.prune.latency import latency_budget
@@ -178,13 +178,15 @@ class _Cutter:
         full, _ = self.timed
         goal = self.config.latency_ms
         if goal >= full:
-            raise UsageError(f"--target-latency-ms {goal:g}: the model takes {full:.1f} ms as it is; give less")
+            raise UsageError(
+                f"--target-latency-ms {goal:g}: expected less than {full:.1f} ms, the latency of the unpruned model"
+            )
         self.say(f"{self.config.runtime}: {full:.1f} ms, to become {goal:.1f}; timing its layers")
         return latency_budget(self.original, full, goal, self.detections, self.watch)
 
     @property
     def detections(self) -> float:
-        """Objects that the original finds in an image, and every cut model is timed with."""
+        """Detections per image of the original; every pruned model is timed with this number."""
         _, detections = self.timed
         return detections
 
@@ -196,7 +198,7 @@ class _Cutter:
 
     @cached_property
     def watch(self) -> Stopwatch:
-        """Shows the first training images to the runtime of the budget."""
+        """Timer with the first training images on the runtime of the budget."""
         from edge_mrcnn.prune.latency import Stopwatch
 
         images = [read_image(image.path) for image in self.data.images[:TIMED_IMAGES]]
@@ -204,13 +206,13 @@ class _Cutter:
 
 
 def _macs(pruned: Checkpoint) -> int:
-    """Multiply-accumulates that are left."""
+    """Remaining multiply-accumulates."""
     before, left = pruned.training["pruned"]["macs"]
     return int(left)
 
 
 def _plan(output: Path, iterations: int, epochs: int) -> list[_PruneStep]:
-    """The first steps are short: an eighth of what each would get; the last one has the rest, and the folder itself."""
+    """The first rounds are short: an eighth of an equal share; the last one has the rest, and the folder itself."""
     if iterations < 1 or (epochs and epochs < iterations):
         raise UsageError(f"--iterations {iterations}: expected at least 1, and at most as many as the {epochs} epochs")
     short = max(1, epochs // (2 * iterations)) if epochs else 0
@@ -224,7 +226,7 @@ def _plan(output: Path, iterations: int, epochs: int) -> list[_PruneStep]:
 
 
 def _thin(pruned: Checkpoint, config: PruneConfig, step: _PruneStep) -> Checkpoint:
-    """Set single weights to zero, if that is asked for, once all channels are gone that have to go."""
+    """Set single weights to zero, if requested, after all channels have been removed."""
     if not (config.sparsity and step.is_last):
         return pruned
     return sparsify(pruned, Pattern.named(config.sparsity))
@@ -240,7 +242,7 @@ def _train(
     resume: bool,
     device: str,
 ) -> Checkpoint:
-    """Fine-tune a step and read what it gives; one that is done already is only read."""
+    """Fine-tune a round and load its result; a finished round is only loaded."""
     if not training.epochs:
         shutil.copyfile(step.folder / PRUNED_FILE, step.folder / "best.pt")
         return pruned
@@ -267,19 +269,19 @@ def _is_done(folder: Path, epochs: int) -> bool:
 
 
 def _describe_miss(asked: float | None, reached: float | None) -> list[str]:
-    """A line where a budget was not met, or more was removed than it took; nothing of earlier versions' records."""
+    """A line if a budget was not met, or exceeded; empty for records of earlier versions."""
     if asked is None or reached is None or asked * (1 - TOLERANCE) <= reached <= asked:
         return []
     if reached > asked:
         return [
-            f"{100 * asked:.0f} % are out of reach, {100 * reached:.0f} % are left: each group of channels keeps its "
-            "least share, and layers whose channels are tied to their places are not narrowed"
+            f"{100 * asked:.0f} % cannot be reached, {100 * reached:.0f} % remain: each group of channels keeps its "
+            "minimum share, and layers whose channels have fixed positions are not pruned"
         ]
     return [f"asked for {100 * asked:.0f} %, {100 * reached:.0f} % are left: one step of a group is that large"]
 
 
 def describe(pruned: Checkpoint) -> list[str]:
-    """What was removed, and what that changes, a line each."""
+    """What was removed, and its effect, one line each."""
     lines = []
     if "pruned" in pruned.training:
         lines.append(_describe_channels(pruned))
@@ -305,6 +307,6 @@ def _describe_zeros(pruned: Checkpoint) -> str:
     record = pruned.training["sparse"]
     dense_mb, sparse_mb = record["compressed_mb"]
     return (
-        f"{100 * record['share']:.0f} % of all weights are zero: a zipped file shrinks from {dense_mb:.2f} to "
+        f"{100 * record['share']:.0f} % of all weights are zero: the zipped file shrinks from {dense_mb:.2f} to "
         f"{sparse_mb:.2f} MB; size in memory and latency stay as they are, for the runtimes multiply by zero, too"
     )

@@ -1,4 +1,4 @@
-"""What compression cost: accuracy, drop, size and speed of any number of models, written to be read."""
+"""Reports on compression: accuracy, drop, size and speed of any number of models."""
 
 from edge_mrcnn.callable_package import make_callable
 

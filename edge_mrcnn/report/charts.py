@@ -30,19 +30,19 @@ from edge_mrcnn.report.rows import Comparison, ReportRow
 from edge_mrcnn.report.wording import KIND_WORDS, signed_count, signed_loss
 
 VISIBLE = 5e-4
-"""A kind of mistake that costs every model less AP than this is left out of the chart."""
+"""An error type that costs every model less AP than this is left out of the chart."""
 STAGES = ("preprocess", "inference", "postprocess")
 
 
 @dataclass(frozen=True)
 class Price:
-    """What accuracy is bought with."""
+    """A cost on the horizontal axis of an accuracy chart."""
 
     label: str
     of: Callable[[ReportRow], float | None]
-    """The price of a model; None where nobody knows it."""
+    """The cost of a model; None if it is unknown."""
     needs_timing: bool = False
-    """Whether only models that were timed side by side can be compared in it."""
+    """Whether only models that were timed together can be compared."""
 
 
 LATENCY = Price("ms per frame, median", lambda row: row.latency_ms, needs_timing=True)
@@ -51,9 +51,9 @@ MACS = Price("GMAC of one image", lambda row: row.macs / 1e9 if row.macs else No
 
 
 def trade_chart(comparison: Comparison, price: Price) -> str:
-    """Mask AP over a price; up and left is better, and the line joins the models that none beats in both.
+    """Mask AP over a cost. Up and left is better; the line is the Pareto front.
 
-    Models that were not timed with the others, or whose price nobody knows, lend a level, not a point.
+    Models that were not timed with the others, or whose cost is unknown, are shown as a level instead of a point.
     """
     rows, prices = _priced_rows(comparison, price)
     aps = [100 * row.score.mask.ap for row in comparison.rows]
@@ -85,7 +85,7 @@ def trade_chart(comparison: Comparison, price: Price) -> str:
 
 
 def _priced_rows(comparison: Comparison, price: Price) -> tuple[list[ReportRow], list[float]]:
-    """The models that can be compared in a price, and what each costs."""
+    """The models that can be compared in a cost, and the cost of each."""
     rows, prices = [], []
     for row in comparison.rows:
         if price.needs_timing and comparison.speed_up(row) is None:
@@ -98,14 +98,14 @@ def _priced_rows(comparison: Comparison, price: Price) -> tuple[list[ReportRow],
 
 
 def _ap_scale(aps: Sequence[float], bottom: float, top: float) -> Scale:
-    """AP in points upwards, with room below and above, and at least two points high."""
+    """Vertical axis of AP in points, with a margin, at least two points high."""
     lowest, highest = min(aps), max(aps)
     spread = max(highest - lowest, 2.0)
     return Scale(max(0.0, lowest - 0.35 * spread), highest + 0.25 * spread, bottom, top)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the (price, worth) that no other beats: in ascending order of price, each is worth more."""
+    """Pareto front: indices of the (cost, worth) that no other beats, in ascending order of cost."""
 
     def cheap_and_worthy_first(index: int) -> tuple[float, float]:
         price, worth = points[index]
@@ -140,13 +140,13 @@ def change_chart(comparison: Comparison) -> str:
         parts.append(text(shorten(row.name, 44), left, y + 13, cls="label"))
         parts += _change_bar("box", row.score.box_drop, x, y + 18, limit)
         parts += _change_bar("mask", row.score.mask_drop, x, y + 33, limit)
-    legend = "AP points; whiskers: 95 % of resampled image sets"
+    legend = "AP points; whiskers: 95 % confidence interval"
     parts.append(text(legend, right, bottom + 34, cls="axis", text_anchor="end"))
     return drawing(parts, bottom + 42, "Change in AP of each model against the reference")
 
 
 def stage_chart(comparison: Comparison) -> str:
-    """Where each frame's time goes."""
+    """Median latency of each stage."""
     rows = [row for row in comparison.rows if comparison.speed_up(row) is not None]
     left, right, step = 2, WIDTH - 60, 40
     slowest = max(row.latency_ms for row in rows)
@@ -166,7 +166,7 @@ def stage_chart(comparison: Comparison) -> str:
 
 
 def mistake_chart(comparison: Comparison) -> str:
-    """How much mask AP each kind of mistake costs each candidate beyond the reference; losses point left."""
+    """Change in the mask AP that each error type costs each candidate, against the reference; losses point left."""
     rows = changed_rows(comparison)
     first = comparison.reference.score.mask_costs
     gains = _mistake_gains(first, rows)
@@ -189,11 +189,11 @@ def mistake_chart(comparison: Comparison) -> str:
             parts.append(level_line(level, x(0.0), x(gain), "leader"))
             parts.append(_marker(row, x(gain), level, radius=4.5))
     parts.append(text("AP points against the reference", right, bottom + 34, cls="axis", text_anchor="end"))
-    return drawing(parts, bottom + 42, "Mask AP that each kind of mistake costs beyond the reference")
+    return drawing(parts, bottom + 42, "Change in the mask AP lost to each error type")
 
 
 def _mistake_gains(first: Mapping[str, ErrorCost], rows: Sequence[ReportRow]) -> dict[str, list[float]]:
-    """Kind of mistake to the AP points that each model gains over the reference; without kinds that cost nobody."""
+    """Error type -> AP points that each model gains over the reference; without types that cost no model anything."""
     gains = {}
     for kind in KINDS:
         costs = [row.score.mask_costs[kind].ap for row in rows]
@@ -218,7 +218,7 @@ def pair_chart(comparison: Comparison) -> str:
 
 
 def limit_of(comparison: Comparison) -> float:
-    """The drop that colours turn red at, in [0, 1]: the gate's, or one point."""
+    """The drop at which colours turn red, in [0, 1]: the allowed drop, or one point."""
     return 0.01 if comparison.max_drop is None else comparison.max_drop
 
 
@@ -232,7 +232,7 @@ def level_of(lost: float, limit: float) -> str:
 
 
 def _change_range(drops: Sequence[Drop], limit: float) -> tuple[float, float]:
-    """Points at both ends of the axis: room for every bar, and for whiskers up to a sensible length."""
+    """Points at both ends of the axis: room for every bar, and for whiskers up to a maximum length."""
     changes = [-drop.value for drop in drops if not math.isnan(drop.value)]
     changes = changes or [0.0]
     largest = max(abs(change) for change in changes)
@@ -291,7 +291,7 @@ def _marker(row: ReportRow, x: float, y: float, radius: float = 6) -> str:
 
 
 def _steps(points: Sequence[Point], right: float) -> str:
-    """A path that rises at each point and runs level between them, on to the right edge."""
+    """A step line that rises at each point and continues to the right edge."""
     (first_x, first_y), *others = points
     moves = [f"M {plain(first_x)} {plain(first_y)}"]
     for x, y in others:
@@ -301,7 +301,7 @@ def _steps(points: Sequence[Point], right: float) -> str:
 
 
 def _step_boxes(points: Sequence[Point], right: float) -> list[Box]:
-    """The lines of `_steps` as boxes."""
+    """The lines of `_steps` as boxes, for the placement of labels."""
     level, rises = [], []
     for (x, y), (next_x, next_y) in pairwise([*points, (right, points[-1][1])]):
         level.append((x, y - 1, next_x, y + 1))
@@ -310,13 +310,13 @@ def _step_boxes(points: Sequence[Point], right: float) -> list[Box]:
 
 
 def changed_rows(comparison: Comparison) -> tuple[ReportRow, ...]:
-    """The candidates that answer differently from the reference; all if none does."""
+    """The candidates whose detections differ from the reference's; all if none differ."""
     changed = tuple(row for row in comparison.candidates if not _is_same(row))
     return changed or comparison.candidates
 
 
 def _is_same(row: ReportRow) -> bool:
-    """Whether a model finds the same objects with the same accuracy, as far as a report prints it."""
+    """Whether a model has the same detections with the same accuracy, as precisely as a report prints it."""
     for drop in (row.score.box_drop, row.score.mask_drop):
         if drop is not None and not abs(drop.value) < 5e-5:
             return False
@@ -327,7 +327,7 @@ def _is_same(row: ReportRow) -> bool:
 
 
 def _pair_bars(pairing: Pairing, x: Scale, y: float) -> list[str]:
-    """Lost to the left, gained to the right, and below them the difference in detections that meet nothing."""
+    """Lost objects to the left, gained ones to the right; below them the difference in false positives."""
     total = pairing.total
     zero = x(0.0)
     more, fewer = max(total.extra, 0), min(total.extra, 0)

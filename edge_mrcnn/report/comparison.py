@@ -1,4 +1,5 @@
-"""From opened models and data sets to the records of a report: one loop, same images, same metric, N runtimes."""
+"""From opened models and data sets to the records of a report: one loop with the same images and metric for N
+runtimes."""
 
 from __future__ import annotations
 
@@ -26,49 +27,49 @@ from runtimes.errors import DataError
 from runtimes.progress import Progress, named, silent
 
 Subject: TypeAlias = Model | RecordedModel
-"""What is compared: a model that is here, or one whose answers are."""
-"""Called with what is being done, the number of steps done and the number of all."""
+"""A model to compare: an opened one, or recorded results of one."""
+"""Called with a description, the number of finished steps and the total number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """How thoroughly models are compared."""
+    """Settings of a comparison."""
 
     title: str = "Accuracy report"
     limit: int | None = None
-    """Images at most of each data set; all if None."""
+    """Maximum number of images of each data set; all if None."""
     max_drop: float | None = None
-    """Gate on the drop in box and mask AP, in [0, 1]; None for no gate."""
+    """Allowed drop in box and mask AP, in [0, 1]; None for no check."""
     timed_images: int = 24
-    """Images at most that latency is measured on, at least 1."""
+    """Maximum number of images for measuring latency, at least 1."""
     timed_rounds: int = 3
-    """Times that each of them is shown to each model; the median counts."""
+    """Number of runs per image and model; the median counts."""
     measures_memory: bool = True
-    """Whether each model is also opened in a process of its own, which takes a second or more."""
+    """Whether each model is also opened in a process of its own, to measure its memory; takes a second or more."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A report's records, and the detections for its pictures."""
+    """The records of a report, and the detections for its pictures."""
 
     comparison: Comparison
     evaluations: dict[str, list[Evaluation]] = field(repr=False)
-    """Data set label to one evaluation per row."""
+    """Data set label -> one evaluation per row."""
 
 
 def compare_models(
     models: Sequence[Subject], data_sets: Mapping[str, CocoData], config: CompareConfig, *, progress: Progress = silent
 ) -> Measured:
-    """Evaluate every model on every data set, time them side by side, and count drops from the first model.
+    """Evaluate every model on every data set, time them interleaved, and measure the drop from the first model.
 
     Args:
         models: At least one; the first is the reference.
-        data_sets: Label to data set; the first one is what the gate and the latency use.
-        config: How thoroughly.
-        progress: Told of every step.
+        data_sets: Label -> data set; the first one is used for the allowed drop and the latency.
+        config: Settings of the comparison.
+        progress: Called after each step.
 
     Raises:
-        DataError: If a data set shares no class with a model, shows none of the shared ones, or if the models
+        DataError: If a data set shares no class with a model, has no object of the shared classes, or if the models
             would be measured on different classes, or a recorded model on other annotations or images.
     """
     names = unique_names([model.path for model in models])
@@ -99,7 +100,7 @@ def record_model(
     """Evaluate one model for a reference file.
 
     Returns:
-        What is known of it, and of where it ran; label to evaluation.
+        Facts about the model and its device; label -> evaluation.
     """
     name = model.path.name
     evaluations = {}
@@ -112,7 +113,7 @@ def record_model(
 
 
 def gather_facts(model: Model, name: str, *, measures_memory: bool = True) -> ModelFacts:
-    """What is known of a model besides its accuracy and speed."""
+    """Facts about a model besides its accuracy and speed."""
     return ModelFacts(
         name=name,
         size_bytes=file_size(model.path),
@@ -125,12 +126,12 @@ def gather_facts(model: Model, name: str, *, measures_memory: bool = True) -> Mo
 
 
 def now() -> str:
-    """This moment, ISO 8601 with time zone."""
+    """The current time, ISO 8601 with time zone."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def score_of(evaluation: Evaluation, reference: Evaluation | None) -> Score:
-    """One evaluation as a record, with its drop against another on the same images."""
+    """One evaluation as a record, with its drop against another one on the same images."""
     names = evaluation.categories
     own = Score(
         box=evaluation.box,
@@ -183,12 +184,12 @@ def _check_comparable(
         if categories != known[0]:
             odd = _class_names(data, categories ^ known[0])
             raise DataError(
-                f"{label}: only one of {names[0]} and {name} knows {odd}: compare models of the same classes"
+                f"{label}: only one of {names[0]} and {name} has {odd}; compare models with the same classes"
             )
     shown = [image.id for image in data.images[:limit]]
     if not _count_objects(data, shown, known[0]):
         wanted = _class_names(data, known[0])
-        raise DataError(f"{label}: the images show no object of {wanted}: nothing to measure")
+        raise DataError(f"{label}: no image shows an object of {wanted}, so there is nothing to measure")
 
 
 def _class_names(data: CocoData, categories: Iterable[int]) -> str:
@@ -196,7 +197,7 @@ def _class_names(data: CocoData, categories: Iterable[int]) -> str:
 
 
 def _count_objects(data: CocoData, image_ids: Sequence[int], categories: Container[int]) -> int:
-    """Objects of some classes, crowds left out."""
+    """Number of objects of some classes, without crowds."""
     count = 0
     for image_id in image_ids:
         for annotation in data.annotations(image_id):
@@ -206,7 +207,7 @@ def _count_objects(data: CocoData, image_ids: Sequence[int], categories: Contain
 
 
 def _first_frames(data: CocoData, config: CompareConfig) -> list[np.ndarray]:
-    """The images that latency is measured on, (H, W, 3) uint8 RGB each."""
+    """The images for measuring latency, (H, W, 3) uint8 RGB each."""
     return [read_sized(image) for image in data.images[: config.limit][: config.timed_images]]
 
 
@@ -217,7 +218,7 @@ def _time_all(
     config: CompareConfig,
     progress: Progress,
 ) -> list[dict[str, Percentiles]]:
-    """Each model's latency: of those that are here all in turn, of a recorded one what was recorded."""
+    """The latency of each model: opened models are timed interleaved, recorded ones have their recorded latency."""
     told = named(progress, "latency, all models in turn")
     runtimes = [model.runtime for model in models if isinstance(model, Model)]
     timed = iter(measure_latency(runtimes, frames, rounds=config.timed_rounds, progress=told))
@@ -230,7 +231,7 @@ def _time_all(
 def _gather_all(
     models: Sequence[Subject], names: Sequence[str], config: CompareConfig, progress: Progress
 ) -> list[ModelFacts]:
-    """Facts of each model, with the cost of the checkpoint that an artefact was made from, if that is among them."""
+    """Facts about each model, with the cost of the checkpoint it was exported from, if that is among the models."""
     facts = []
     for done, (model, name) in enumerate(zip(models, names, strict=True), start=1):
         if isinstance(model, Model):

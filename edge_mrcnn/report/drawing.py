@@ -1,6 +1,6 @@
-"""Pieces of a chart in inline SVG: scales, text, and labels that keep out of each other's way.
+"""Parts of charts in inline SVG: scales, text, and labels without overlap.
 
-Colours are CSS classes of the page, so that one drawing serves light, dark and print.
+Colours are CSS classes of the page, so that one drawing works in light, dark and print.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
 WIDTH = 440
-"""Units of every chart's width: text of 11 units stays legible on a phone and is not huge on a desktop."""
+"""Width of every chart, in units: text of 11 units is readable on a phone and not too large on a desktop."""
 LINE = 16
 """Height of a line of text, in units: of 13 units, as on a phone."""
 LETTER = 6.7
@@ -24,7 +24,7 @@ OFFSETS = [
     *((9, -8, 0.0), (-9, -8, -1.0), (0, -25, -0.5), (0, 9, -0.5)),
     *((dx, dy, share) for dy in (-25, 9, -42, 27, -59, 44, -76, 61) for dx, share in SIDES),
 ]
-"""Places of a label in order of preference: shift in x and y, and share of its width, from the point."""
+"""Positions of a label in order of preference: shift in x and y, and share of its width, from the point."""
 
 
 def tag(name: str, text: str = "", **attributes: object) -> str:
@@ -52,7 +52,7 @@ def upright_line(x: float, top: float, bottom: float, style: str) -> str:
 
 
 def drawing(parts: Sequence[str], height: float, title: str) -> str:
-    """A whole chart with a title for those who do not see it."""
+    """A complete chart, with a title for screen readers."""
     body = tag("title", html.escape(title)) + "".join(parts)
     return tag("svg", body, viewBox=f"0 0 {WIDTH} {plain(height)}", role="img", cls="chart")
 
@@ -90,13 +90,13 @@ def _round_up(step: float) -> float:
 def place_labels(
     widths: Sequence[float], points: Sequence[Point], frame: Box, obstacles: Sequence[Box] = ()
 ) -> list[Box]:
-    """A free place beside each point for its label, the first of `OFFSETS` that touches nothing.
+    """A free position for the label of each point, the first of `OFFSETS` without overlap.
 
     Args:
-        widths: Of the labels.
-        points: What they belong to.
-        frame: Where labels may lie.
-        obstacles: What else labels keep off, such as lines.
+        widths: Widths of the labels.
+        points: Points of the labels.
+        frame: Area of the labels.
+        obstacles: Other elements to avoid, such as lines.
 
     Returns:
         One box x0 y0 x1 y1 for each label.
@@ -106,7 +106,7 @@ def place_labels(
         taken.append((x - 7, y - 7, x + 7, y + 7))
 
     def hidden(box: Box) -> float:
-        """How much of a label in that place cannot be read."""
+        """How much of a label would be unreadable in that position."""
         return sum(overlap(box, other) for other in taken) + _outside(box, frame)
 
     placed = []
@@ -122,7 +122,7 @@ def place_labels(
 
 
 def point_labels(names: Sequence[str], points: Sequence[Point], frame: Box, obstacles: Sequence[Box] = ()) -> list[str]:
-    """The name of each point beside it, with a line to it where that is not near; see `place_labels`."""
+    """The name of each point beside it, with a line to the point if the name is not near; see `place_labels`."""
     names = [shorten(name, 30) for name in names]
     widths = [LETTER * len(name) for name in names]
     boxes = place_labels(widths, points, frame, obstacles)
@@ -145,18 +145,18 @@ def overlap(a: Box, b: Box) -> float:
 
 
 def _outside(box: Box, frame: Box) -> float:
-    """A penalty above any overlap for what lies outside the frame."""
+    """A penalty above any overlap for the part outside the frame."""
     beyond = (frame[0] - box[0], frame[1] - box[1], box[2] - frame[2], box[3] - frame[3])
     return 1000.0 * sum(max(0.0, length) for length in beyond)
 
 
 def shorten(name: str, length: int) -> str:
-    """The end of a name that is too long."""
+    """A name, shortened at the end if it is too long."""
     return name if len(name) <= length else f"…{name[1 - length :]}"
 
 
 def number(value: float) -> str:
-    """A tick with a true minus."""
+    """A tick label with a minus sign."""
     if abs(value) <= 1e-9:
         return "0"
     return f"{value:.10g}".replace("-", "−")

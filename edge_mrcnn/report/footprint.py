@@ -1,4 +1,4 @@
-"""Peak memory of a model: a process of its own opens it and runs it, so that one model is not charged with another's.
+"""Peak memory of a model, measured in a process of its own, so that it does not include other models.
 
 python -m edge_mrcnn.report.footprint model.onnx
 """
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from edge_mrcnn.report.models import Model
 
 IMAGES = 3
-"""Images that the process runs: memory that is taken lazily is there after the second."""
+"""Number of images that the process runs: lazily allocated memory is in use after the second."""
 TIME_LIMIT_S = 180.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """Resident memory at its highest, in bytes."""
+    """Peak resident memory, in bytes."""
 
     peak: int
     """Of the whole process: Python, numpy, OpenCV, the SDK and the model."""
@@ -36,10 +36,10 @@ class Footprint:
 
 
 def measure_footprint(model: Model) -> Footprint | None:
-    """Open and run a model once more, in a process of its own.
+    """Open and run a model in a process of its own.
 
     Returns:
-        None if the process fails, or the system does not tell: a report can do without.
+        None if the process fails, or the system does not report it; a report works without.
     """
     device = "cpu" if model.device == "cpu" else "cuda"
     command = [sys.executable, "-W", "ignore", "-m", "edge_mrcnn.report.footprint", str(model.path), device]
@@ -56,7 +56,7 @@ def measure_footprint(model: Model) -> Footprint | None:
 
 
 def _measure_here(path: str, device: str = "auto", threads: str | None = None) -> Footprint:
-    """What the started process does."""
+    """Main function of the started process."""
     from edge_mrcnn.report.models import open_model
 
     before = peak_memory()

@@ -33,7 +33,7 @@ from edge_mrcnn.tables import NONE, Table
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """The tables and the verdict as GitHub Markdown."""
+    """A report as GitHub Markdown: the verdict and the tables."""
     lines = [f"# {comparison.title}", "", verdict(comparison), "", *headline_table(comparison), ""]
     lines.append(timing_note(comparison))
     for title, body in _sections(comparison):
@@ -44,7 +44,7 @@ def to_markdown(comparison: Comparison) -> str:
 def headline_table(comparison: Comparison) -> list[str]:
     """One line per model: size, AP, change, speed; further data sets add two columns each."""
     header = [
-        "model", "target", "precision", "MB", "box AP", "Δ box", "mask AP", "Δ mask", "same objects", "ms", "speed-up",
+        "model", "target", "precision", "MB", "box AP", "Δ box", "mask AP", "Δ mask", "matched", "ms", "speed-up",
     ]  # fmt: skip
     for data in comparison.data_sets[1:]:
         header += [f"{data.label}: mask AP", "Δ mask"]
@@ -52,20 +52,20 @@ def headline_table(comparison: Comparison) -> list[str]:
 
 
 def _sections(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
-    """Title and lines of each section that has something to say."""
+    """Title and lines of each section that has content."""
     variants = group_variants(comparison)
     if len(variants) > 1:
-        yield "Step by step", _variant_table(comparison, variants)
+        yield "Compression steps", _variant_table(comparison, variants)
     for data in comparison.data_sets:
         precision = say_precision(comparison, data.label)
         table = _accuracy_table(comparison, data.label)
         yield f"{data.label}: {describe_data(data)}", [*table, *(["", precision] if precision else [])]
     if comparison.candidates:
-        yield "Mask AP that each kind of mistake costs", _cost_table(comparison)
+        yield "Mask AP lost to each error type", _cost_table(comparison)
         yield "Objects lost and gained", _pair_table(comparison)
     yield "Time and memory", _resource_table(comparison)
     if any(row.layers for row in comparison.rows):
-        yield "Layers: in integers + in floating point", _layer_table(comparison)
+        yield "Layers: INT8 + float", _layer_table(comparison)
     yield "Provenance", _provenance(comparison)
 
 
@@ -85,7 +85,7 @@ def _headline_cells(comparison: Comparison, row: ReportRow) -> list[str]:
 
 def _variant_table(comparison: Comparison, variants: Sequence[Variant]) -> list[str]:
     targets = list(dict.fromkeys(row.target for row in comparison.rows))
-    header = ["variant", "mask AP", "box AP", "worst Δ", "GMAC", "M weights", "MB"]
+    header = ["variant", "mask AP", "box AP", "largest Δ", "GMAC", "M weights", "MB"]
     header += [f"ms {target}" for target in targets]
     body = [_variant_cells(variant, targets) for variant in variants]
     return _table(header, body, text_columns=1)
@@ -124,7 +124,7 @@ def _accuracy_cells(summary: ApSummary, drop: Drop | None) -> list[str]:
 
 
 def _cost_table(comparison: Comparison) -> list[str]:
-    """The reference's costs, and what more each kind costs the others, as a change in AP."""
+    """AP lost to each error type: of the reference, and the change of the other models."""
     reference = comparison.reference
     first = reference.score.mask_costs
     body = [[reference.name]]
@@ -140,7 +140,7 @@ def _cost_table(comparison: Comparison) -> list[str]:
 
 
 def _pair_table(comparison: Comparison) -> list[str]:
-    header = ["model", "found", "lost", "gained", "of nothing", "box IoU", "mask IoU", "score"]
+    header = ["model", "found", "lost", "gained", "false positives", "Δ box IoU", "Δ mask IoU", "Δ score"]
     body = []
     for row in comparison.candidates:
         if row.score.pairing is None:

@@ -1,4 +1,4 @@
-"""Open what a report compares: artefacts in their own runtime, checkpoints in torch."""
+"""Opening of the models in a report: exported models in their own runtime, checkpoints in torch."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from runtimes.shipped import model_file
 from runtimes.tiling import tile_model
 
 Layers = dict[str, tuple[int, int]]
-"""Part of the net to its layers that compute in integers, and in floating point."""
+"""Part of the model -> number of its layers in INT8, and in float."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """An opened model and the file it came from."""
+    """An opened model and its file."""
 
     path: Path
     runtime: Runtime
     device: str = "cpu"
     """ "cpu", or the name of the accelerator it runs on."""
     runs_as: dict[str, str] = field(default_factory=dict)
-    """What is known of how it runs: threads, precision in use."""
+    """How it runs: threads, effective precision."""
 
     @property
     def card(self) -> ModelCard:
-        """What the file says of itself."""
+        """The model card."""
         return self.runtime.card
 
     def evaluate(self, data: CocoData, *, limit: int | None = None, progress: Progress = silent) -> Evaluation:
-        """Run it on a data set; see `edge_mrcnn.evaluation.evaluate.evaluate`."""
+        """Evaluate it on a data set; see `edge_mrcnn.evaluation.evaluate.evaluate`."""
         return evaluate(self.runtime, data, limit=limit, progress=progress)
 
 
@@ -48,15 +48,15 @@ def open_model(
 
     Args:
         path: .onnx, .xml, .tflite, or a checkpoint, which needs torch.
-        device: Of a checkpoint: "auto", "cpu", "cuda" or "cuda:N". Exported files run on the CPU.
+        device: Device of a checkpoint: "auto", "cpu", "cuda" or "cuda:N". Exported models run on the CPU.
         threads: CPU threads; each runtime's own choice if None.
-        tile: Side of the tiles in which large pictures are looked at too, in pixels; None for none.
-        overlap: Least share of a tile that the next one sees too.
+        tile: Side of the tiles that large images are also divided into, in pixels; None for no tiles.
+        overlap: Minimum overlap of neighbouring tiles, as a share of their side.
 
     Raises:
         MissingFileError, UnknownFormatError, ModelFileError: As `runtimes.load` does.
         MissingExtraError: If the runtime, or torch, is not installed.
-        UsageError: If the device is not there.
+        UsageError: If the device does not exist.
     """
     model = _open(model_file(path), device, threads)
     if tile is None:
@@ -74,7 +74,8 @@ def _open(path: Path, device: str, threads: int | None) -> Model:
 
 
 def count_macs(path: Path) -> int | None:
-    """Multiply-accumulates of one image with all proposals and detections present; None for all but checkpoints."""
+    """Multiply-accumulates of one image with the maximum number of proposals and detections; None except for
+    checkpoints."""
     if not is_checkpoint(path) or not path.is_file():
         return None
     from edge_mrcnn.export.cost import measure_cost
@@ -85,7 +86,8 @@ def count_macs(path: Path) -> int | None:
 
 
 def count_layers(path: Path) -> Layers:
-    """How each part of an exported model computes; empty for a checkpoint, or if what reads the file is missing."""
+    """INT8 and float layers of each part of an exported model; empty for a checkpoint, or if the reading package is
+    missing."""
     from edge_mrcnn.inspection import list_operators
 
     try:
@@ -97,7 +99,7 @@ def count_layers(path: Path) -> Layers:
 
 
 def require_torch(path: Path) -> None:
-    """See to it that a checkpoint can be opened here.
+    """Check that a checkpoint can be opened here.
 
     Raises:
         MissingExtraError: If torch is not installed.
@@ -107,8 +109,8 @@ def require_torch(path: Path) -> None:
         import torchvision  # noqa: F401, TID251
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"{path}: a checkpoint needs torch: pip install 'edge-mrcnn[train]', or compare with what "
-            "`edge-mrcnn report reference` wrote where torch is"
+            f"{path}: a checkpoint needs torch: pip install 'edge-mrcnn[train]', or compare with a file of "
+            "`edge-mrcnn report reference` from a machine with torch"
         ) from error
 
 
@@ -122,7 +124,7 @@ def _open_checkpoint(path: Path, device: str, threads: int | None, asked: dict[s
         torch.set_num_threads(threads)
     runtime = load_reference(path, device=device)
     if runtime.device.type == "cuda":
-        # Convolutions are TF32 by default, which is no reference; torch's types do not know the switch.
+        # Convolutions use TF32 by default, which is too inexact for a reference; torch's type stubs lack this switch.
         torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
         torch.backends.cuda.matmul.fp32_precision = "ieee"
         return Model(path, runtime, device=torch.cuda.get_device_name(runtime.device), runs_as={"precision": "f32"})

@@ -1,4 +1,5 @@
-"""Side by side: the ground truth and every model's answer to one image, an object in the same colour everywhere."""
+"""Panels for the pictures of a report: ground truth and every model's detections on one image, each object in one
+colour."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from edge_mrcnn.evaluation.overlay import draw_objects, encode_jpeg, label_of
 from runtimes.draw import PALETTE, Color
 
 PANEL_SIZE = (420, 360)
-"""Width and height of a panel in pixels at most: sharp on a phone, and a report stays a few megabytes."""
+"""Maximum width and height of a panel in pixels: sharp on a phone, and a report stays at a few megabytes."""
 DASH = 6
 """Length of a dash, and of the gap after it, in pixels."""
 LOST_COLOR: Color = (235, 64, 52)
@@ -24,37 +25,37 @@ LOST_COLOR: Color = (235, 64, 52)
 
 @dataclass(frozen=True)
 class Panel:
-    """One answer to one image."""
+    """The detections of one model on one image."""
 
     caption: str
     objects: int
     change: float | None
-    """How much it differs from the reference's panel, in [0, 1]; None for ground truth and reference."""
+    """Difference from the reference's panel, in [0, 1]; None for ground truth and reference."""
     jpeg: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Strip:
-    """All answers to one image."""
+    """All panels of one image."""
 
     data_set: str
     file: str
     change: float
-    """How much the model that changed most differs from the reference, in [0, 1]."""
+    """The largest difference of a model from the reference, in [0, 1]."""
     panels: tuple[Panel, ...]
 
 
 def draw_strips(
     label: str, data: CocoData, evaluations: Mapping[str, Evaluation], *, changed: int = 3, typical: int = 3
 ) -> list[Strip]:
-    """The images on which a model changed most, then others spread over the rest, most changed first.
+    """Strips for the images with the largest differences, then for others at even steps through the ranking.
 
     Args:
-        label: Of the data set.
+        label: Label of the data set.
         data: Images and annotations.
-        evaluations: Model name to evaluation, the reference first.
-        changed: Number of images that changed most.
-        typical: Number of others.
+        evaluations: Model name -> evaluation, the reference first.
+        changed: Number of images with the largest differences.
+        typical: Number of other images.
     """
     images = {image.id: image for image in data.images}
     change = _change_per_image(list(evaluations.values()))
@@ -71,7 +72,7 @@ def draw_strips(
 
 
 def _true_objects(data: CocoData, image_id: int, categories: Mapping[int, str]) -> list[Result]:
-    """Annotations of the evaluated classes, crowds left out."""
+    """Annotations of the evaluated classes, without crowds."""
     objects = []
     for annotation in data.annotations(image_id):
         if annotation["category_id"] in categories and not annotation["iscrowd"]:
@@ -80,7 +81,7 @@ def _true_objects(data: CocoData, image_id: int, categories: Mapping[int, str]) 
 
 
 def choose(change: Mapping[int, float], *, changed: int, typical: int) -> list[int]:
-    """Image ids: those that changed most, then others at even steps through the ranking."""
+    """Image ids: those with the largest differences, then others at even steps through the ranking."""
     ranking = sorted(change, key=lambda image_id: -change[image_id])
     chosen, rest = ranking[:changed], ranking[changed:]
     if len(rest) <= typical:
@@ -92,13 +93,13 @@ def choose(change: Mapping[int, float], *, changed: int, typical: int) -> list[i
 def draw_panels(
     image: CocoImage, answers: Mapping[str, Sequence[Result]], categories: Mapping[int, str]
 ) -> tuple[Panel, ...]:
-    """One panel for each answer; the second answer is what those after it are compared with.
+    """One panel for each set of objects; the second one is the reference for those after it.
 
     Args:
-        image: The picture.
-        answers: At least two: caption to COCO records with category, box, compressed mask and, for results, a score,
+        image: The image.
+        answers: At least two: caption -> COCO records with category, box, compressed mask and, for results, a score,
             best first.
-        categories: Category id to name.
+        categories: Category id -> name.
     """
     small, scale = _shrink(read_sized(image), image)
     _, reference, *_ = answers.values()
@@ -117,7 +118,7 @@ def draw_panels(
 
 
 def _shrink(pixels: np.ndarray, image: CocoImage) -> tuple[np.ndarray, float]:
-    """The picture at the size of a panel, and panel pixels per pixel of the picture."""
+    """The image at the size of a panel, and panel pixels per pixel of the image."""
     most_width, most_height = PANEL_SIZE
     scale = min(1.0, most_width / image.width, most_height / image.height)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -125,13 +126,13 @@ def _shrink(pixels: np.ndarray, image: CocoImage) -> tuple[np.ndarray, float]:
 
 
 def find_lost(reference: Sequence[Result], objects: Sequence[Result]) -> list[Result]:
-    """Those of the reference's objects that no object is paired with."""
+    """The reference's objects without a match."""
     kept = {ours for ours, _ in match(reference, objects)}
     return [thing for index, thing in enumerate(reference) if index not in kept]
 
 
 def draw_lost(canvas: np.ndarray, objects: Sequence[Result], scale: float) -> np.ndarray:
-    """A dashed red box around each object that is not there, on an (h, w, 3) uint8 RGB canvas, in place."""
+    """Draw a dashed red box around each missing object on an (h, w, 3) uint8 RGB canvas, in place."""
     for thing in objects:
         x, y, width, height = np.rint(np.array(thing["bbox"]) * scale).astype(int)
         corners = np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)])
@@ -150,7 +151,7 @@ def _draw_dashes(canvas: np.ndarray, start: np.ndarray, end: np.ndarray) -> None
 
 
 def number_objects(known: list[Result], objects: Sequence[Result]) -> list[int]:
-    """Each object's number in `known`: of the one it is paired with, or of its own at the end, where it is put."""
+    """Each object's number in `known`: that of its match, or a new one at the end, which is appended."""
     paired = {theirs: ours for ours, theirs in match(known, objects)}
     numbers = []
     for index, thing in enumerate(objects):

@@ -1,7 +1,7 @@
-"""What the FP32 model answered, in a file: measured once where torch and the GPU are, compared with anywhere.
+"""Recorded results of the FP32 model: measured once on a machine with torch or a GPU, compared anywhere.
 
-One JSON object: the model and its surroundings, and for each data set the hash of the annotations, of every image, and
-the detections as COCO results with compressed run lengths.
+One JSON object: the model and its surroundings, and for each data set the hash of the annotations, the hash of every
+image, and the detections as COCO results with compressed run lengths.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ FORMAT = "edge-mrcnn-reference-1"
 
 @dataclass(frozen=True)
 class RecordedDataSet:
-    """One data set as the model saw it."""
+    """Results of the model on one data set."""
 
     label: str
     image_sha256: dict[int, str] = field(repr=False)
-    """Image id to hash of its file, in the order in which they were seen."""
+    """Image id -> hash of its file, in the order of evaluation."""
     categories: tuple[int, ...]
     """The data set's category ids that were evaluated."""
     latency: dict[str, Percentiles]
@@ -43,27 +43,27 @@ class RecordedDataSet:
 
 @dataclass(frozen=True)
 class RecordedModel:
-    """A model that is not here, but whose answers are."""
+    """A model that is not opened here, but whose results are recorded."""
 
     path: Path
     """The reference file."""
     card: ModelCard
     facts: ModelFacts
-    """What was known of it where it ran."""
+    """Facts about the model where it ran."""
     recordings: dict[str, RecordedDataSet] = field(repr=False)
-    """Hash of the annotation file to what was seen of it."""
+    """Hash of the annotation file -> recorded results."""
 
     def evaluate(self, data: CocoData, *, limit: int | None = None, progress: Progress = silent) -> Evaluation:
-        """Score the recorded answers.
+        """Evaluate the recorded results.
 
         Raises:
-            DataError: If the annotations, or an image's file, are not those that were recorded.
+            DataError: If the annotations, or an image's file, differ from those that were recorded.
         """
         recording = self._find(data)
         images = data.images[:limit]
         known = len(recording.image_sha256)
         if any(image.id not in recording.image_sha256 for image in images):
-            raise DataError(f"{self.path}: holds the first {known} of these images; compare with --limit {known}")
+            raise DataError(f"{self.path}: has only the first {known} of these images; use --limit {known}")
         evaluator = Evaluator(data, recording.categories)
         for done, image in enumerate(images, start=1):
             _check_image(image, recording.image_sha256[image.id], self.path)
@@ -76,7 +76,7 @@ class RecordedModel:
         if recording is None:
             held = ", ".join(r.label for r in self.recordings.values())
             raise DataError(
-                f"{data.path}: {self.path} was recorded on other annotations ({held}); take the same file, or record "
+                f"{data.path}: {self.path} was recorded on other annotations ({held}); use the same file, or record "
                 "again with `edge-mrcnn report reference`"
             )
         return recording
@@ -89,9 +89,9 @@ def write_reference(
 
     Args:
         path: A .json file.
-        card: The model's card.
-        facts: What else is known of it.
-        evaluations: Label to data set and what the model reached on it.
+        card: The model card.
+        facts: Further facts about the model.
+        evaluations: Label -> data set and evaluation.
     """
     record = {
         "format": FORMAT,
@@ -108,7 +108,7 @@ def read_reference(path: Path) -> RecordedModel:
 
     Raises:
         MissingFileError: If there is no such file.
-        ModelFileError: If it is damaged or another file.
+        ModelFileError: If it is damaged or not a reference file.
     """
     if not path.is_file():
         raise MissingFileError(f"{path}: no such reference file")
@@ -171,9 +171,9 @@ def _without_image(result: Result) -> Result:
 
 def _check_image(image: CocoImage, expected: str, reference: Path) -> None:
     if not image.path.is_file():
-        raise MissingFileError(f"{image.path}: no such image, though the annotations list it")
+        raise MissingFileError(f"{image.path}: image not found, but the annotations list it")
     if _hash(image) != expected:
-        raise DataError(f"{image.path}: not the image that {reference} was recorded on: copy the very same files")
+        raise DataError(f"{image.path}: differs from the image that {reference} was recorded on; copy the same files")
 
 
 def _hash(image: CocoImage) -> str:
@@ -186,7 +186,7 @@ def _refusing(path: Path) -> Iterator[None]:
         yield
     except ModelFileError:
         raise
-    except Exception as error:  # whatever a record that was tampered with leads to
+    except Exception as error:  # any exception that a manipulated record can cause
         raise ModelFileError(
             f"{path}: not a file that `edge-mrcnn report reference` wrote ({one_line(error)})"
         ) from error

@@ -49,16 +49,16 @@ except ModuleNotFoundError as error:
 
 
 CLASS_FACTOR = 5
-"""A single class varies more than their mean: it turns red at this many times the limit."""
+"""A single class varies more than the mean: it turns red at this many times the allowed drop."""
 MANY_CLASSES = 12
-"""Above so many classes, the tables of classes show those that changed most."""
+"""With more classes, the class tables show only those with the largest changes."""
 PLOT_FRAME = "svg { background: #fff; font: 11px system-ui, sans-serif; } .axis, .tick { font-size: 10.5px; }"
-"""Style of a chart that stands alone."""
+"""Style of a standalone chart."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure to see first."""
+    """A main figure at the top of the page."""
 
     label: str
     value: str
@@ -67,12 +67,12 @@ class Tile:
 
 
 def to_html(comparison: Comparison, strips: Sequence[Strip] = ()) -> str:
-    """The report as one page that needs no other file and no script."""
+    """The report as one self-contained page without scripts."""
     limit = charts.limit_of(comparison)
     is_judged = comparison.has_usable_reference
 
     def level(lost: float, factor: float = 1.0) -> str:
-        """No colour for drops from a reference that finds nothing."""
+        """No colour for drops from a reference without detections."""
         return charts.level_of(lost, factor * limit) if is_judged else "none"
 
     return _open_template().render(
@@ -100,13 +100,13 @@ def to_html(comparison: Comparison, strips: Sequence[Strip] = ()) -> str:
 
 
 def _columns(count: int) -> int:
-    """How many of so many pictures stand beside each other: at most five, and rows of about one length."""
+    """Number of panels per row: at most five, in rows of about equal length."""
     rows = math.ceil(count / 5)
     return math.ceil(count / rows)
 
 
 def _verdict_class(comparison: Comparison) -> str:
-    """CSS class of the verdict; "" where nothing was asked of the models."""
+    """CSS class of the verdict; "" without an allowed drop."""
     if not comparison.has_usable_reference:
         return "bad"
     if comparison.max_drop is None:
@@ -115,7 +115,7 @@ def _verdict_class(comparison: Comparison) -> str:
 
 
 def draw_charts(comparison: Comparison) -> dict[str, str]:
-    """Name to chart, as SVG that takes its colours from `charts.css`."""
+    """Name -> chart, as SVG with colours from `charts.css`."""
     drawn = {
         "latency": charts.trade_chart(comparison, charts.LATENCY),
         "size": charts.trade_chart(comparison, charts.SIZE),
@@ -131,7 +131,7 @@ def draw_charts(comparison: Comparison) -> dict[str, str]:
 
 
 def to_plots(comparison: Comparison) -> dict[str, str]:
-    """File name to a chart that stands alone, on white in any viewer."""
+    """File name -> standalone chart on white."""
     head = f"<style>{_light_style()}{PLOT_FRAME}</style>"
     plots = {}
     for name, chart in draw_charts(comparison).items():
@@ -149,7 +149,7 @@ def _light_style() -> str:
 
 
 def to_json(comparison: Comparison) -> str:
-    """All records; AP and drops in [0, 1], latency in milliseconds, null where nothing can be measured."""
+    """All records; AP and drops in [0, 1], latency in milliseconds, null if something cannot be measured."""
     record = asdict(comparison)
     for row, source in zip(record["rows"], comparison.rows, strict=True):
         row["speed_up"] = comparison.speed_up(source)
@@ -171,7 +171,7 @@ def _add_precision(record: dict[str, Any], score: Score, images: int) -> None:
 
 
 def make_tiles(comparison: Comparison) -> list[Tile]:
-    """The reference's AP, and the largest change, the smallest file and the fastest model of the others."""
+    """The reference's AP, and the largest drop, the smallest file and the fastest model of the others."""
     reference = comparison.reference
     box_ap = points(reference.score.box.ap)
     first = Tile("Reference, mask AP", points(reference.score.mask.ap), "", f"box {box_ap} · {reference.name}")
@@ -185,14 +185,14 @@ def make_tiles(comparison: Comparison) -> list[Tile]:
     speed_up = times(comparison.speed_up(fast))
     return [
         first,
-        Tile("Worst change", delta(drop), "AP", lossy.name),
+        Tile("Largest drop", delta(drop), "AP", lossy.name),
         Tile("Smallest file", megabytes(small.size_bytes), "MB", f"{ratio} · {small.name}"),
         Tile("Fastest", f"{fast.latency_ms:.1f}", "ms", f"{speed_up} as fast · {fast.name}"),
     ]
 
 
 def per_class(comparison: Comparison, label: str, metric: str) -> list[tuple[str, list[float | None]]]:
-    """Class name to the AP of each row, in [0, 1]; the largest losses come first."""
+    """Class name -> AP of each row, in [0, 1]; the largest losses come first."""
     columns = [getattr(row.scores[label], f"{metric}_per_class") for row in comparison.rows]
     reference = columns[0]
     table = []
@@ -208,7 +208,7 @@ def _worst_change(entry: tuple[str, list[float]]) -> float:
 
 
 def make_groups(comparison: Comparison) -> list[tuple[str, list[tuple[str, list[Change]]]]]:
-    """What the objects are grouped by, to the name of each group and each candidate's changes in it."""
+    """Criterion of the groups -> name of each group and each candidate's changes in it."""
     pairings = [row.score.pairing for row in comparison.candidates if row.score.pairing]
     if not pairings:
         return []
@@ -226,7 +226,7 @@ def make_groups(comparison: Comparison) -> list[tuple[str, list[tuple[str, list[
 
 
 def make_layers(comparison: Comparison) -> tuple[list[ReportRow], list[tuple[str, list[tuple[int, int]]]]]:
-    """Models with integer layers; each part of the net to its integer and float layers in each of them."""
+    """Models with INT8 layers; each part of the model -> number of its INT8 and float layers in each of them."""
     rows = [row for row in comparison.rows if _integer_layers(row)]
     parts: dict[str, None] = {}  # in the order in which they are met
     for row in rows:
@@ -242,7 +242,7 @@ def _integer_layers(row: ReportRow) -> int:
 
 
 def make_reasons(comparison: Comparison) -> list[tuple[str, str, list[str]]]:
-    """What stays float, why, and in which models, as their cards say."""
+    """Layers kept in float, the reason, and the models, from the model cards."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in comparison.rows:
         for what, why in row.card.get("calibration", {}).get("float", {}).items():
@@ -281,6 +281,6 @@ def _pretty(record: dict[str, Any]) -> str:
 
 
 def _when(created: str) -> str:
-    """A time as people write it: 3 May 2026, 14:05."""
+    """A readable time: 3 May 2026, 14:05."""
     moment = datetime.datetime.fromisoformat(created)
     return f"{moment.day} {moment:%B %Y, %H:%M}"

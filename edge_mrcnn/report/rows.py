@@ -1,6 +1,6 @@
-"""What a report says, as plain records; how it looks is `render`'s affair.
+"""The content of a report as plain records; `render` formats them.
 
-AP and drops are in [0, 1] here and in the JSON; the tables show points, 100 times as much.
+AP and drops are in [0, 1] here and in the JSON; the tables show points, which are 100 times as large.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from edge_mrcnn.report.footprint import Footprint
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One model on one data set."""
+    """Accuracy of one model on one data set."""
 
     box: ApSummary
     mask: ApSummary
     box_drop: Drop | None = None
-    """None for the reference itself, as are the three below."""
+    """None for the reference itself, as are the next three."""
     mask_drop: Drop | None = None
     agreement: Agreement | None = None
     pairing: Pairing | None = None
     box_costs: dict[str, ErrorCost] = field(default_factory=dict)
-    """Kind of mistake, of `breakdown.KINDS`, to what it costs."""
+    """Error type, of `breakdown.KINDS` -> its cost."""
     mask_costs: dict[str, ErrorCost] = field(default_factory=dict)
     box_per_class: dict[str, float] = field(default_factory=dict)
-    """Class name to AP; nan where the data set shows none."""
+    """Class name -> AP; nan if the data set has no object of it."""
     mask_per_class: dict[str, float] = field(default_factory=dict)
 
     def exceeds(self, limit: float) -> bool:
-        """Whether box or mask AP lost more than allowed."""
+        """Whether box or mask AP dropped by more than allowed."""
         return any(drop is not None and drop.exceeds(limit) for drop in (self.box_drop, self.mask_drop))
 
 
@@ -48,20 +48,20 @@ class ModelFacts:
     name: str
     """File name, with its folder where two files share the name."""
     size_bytes: int
-    """All files of the model together."""
+    """Size of all files of the model, in bytes."""
     sha256: str
     device: str
-    """What it ran on: "cpu" or the name of an accelerator."""
+    """Device: "cpu" or the name of an accelerator."""
     runs_as: dict[str, str] = field(default_factory=dict)
-    """What the runtime says of itself: threads, precision in use, delegate."""
+    """What the runtime reports: threads, effective precision, delegate."""
     macs: int | None = None
-    """Multiply-accumulates of one image with all proposals and detections present; None if nobody counted them."""
+    """Multiply-accumulates of one image with the maximum number of proposals and detections; None if unknown."""
     memory: Footprint | None = None
-    """What a process with nothing but this model takes; None if it was not measured."""
+    """Memory of a process with only this model; None if it was not measured."""
     recorded: str = ""
-    """When it ran, ISO 8601, if that was not now but comes from a reference file."""
+    """Time of the run, ISO 8601, if it comes from a reference file."""
     packages: dict[str, str] = field(default_factory=dict)
-    """Versions there, if it comes from a reference file."""
+    """Package versions of the run, if it comes from a reference file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,26 +71,26 @@ class ReportRow(ModelFacts):
     target: str
     """ "torch", "onnx", "openvino" or "tflite"."""
     precision: str
-    """ "fp32" or "int8", as the card says."""
+    """"fp32" or "int8", from the card."""
     input_size_hw: tuple[int, int]
     parameters: int
     latency: dict[str, Percentiles]
-    """Stage to milliseconds; "total" is the wall time from frame to detections."""
+    """Stage -> milliseconds; "total" is the wall time from frame to detections."""
     scores: dict[str, Score]
-    """Data set label to accuracy; the first is the one that counts."""
+    """Data set label -> accuracy; the first one is the main data set."""
     layers: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Part of the net to its layers that compute in integers, and in floating point; empty for a checkpoint."""
+    """Part of the model -> number of its INT8 and float layers; empty for a checkpoint."""
     card: dict[str, Any] = field(default_factory=dict)
     """The model card."""
 
     @property
     def is_pruned(self) -> bool:
-        """Whether it has fewer channels than it was first trained with."""
+        """Whether it has fewer channels than in its first training."""
         return bool(self.card.get("training", {}).get("pruned"))
 
     @property
     def variant(self) -> str:
-        """How it was compressed: "base", or what was done: "pruned", "sparse", "INT8", joined with " + "."""
+        """Compression steps joined with " + ": "pruned", "sparse", "INT8", or "base" without any."""
         steps = []
         if self.is_pruned:
             steps.append("pruned")
@@ -102,7 +102,7 @@ class ReportRow(ModelFacts):
 
     @property
     def score(self) -> Score:
-        """Accuracy on the data set that counts."""
+        """Accuracy on the main data set."""
         return next(iter(self.scores.values()))
 
     @property
@@ -113,7 +113,7 @@ class ReportRow(ModelFacts):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """What was measured on."""
+    """One data set."""
 
     label: str
     file: str
@@ -121,31 +121,31 @@ class DataSet:
     sha256: str
     images: int
     objects: int
-    """Annotated objects of the evaluated classes, crowds left out."""
+    """Number of annotated objects of the evaluated classes, without crowds."""
     classes: tuple[str, ...]
     """The evaluated classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The whole report but its pictures."""
+    """The whole report without its pictures."""
 
     title: str
     created: str
     """ISO 8601 with time zone."""
     max_drop: float | None
-    """Gate on box and mask AP of the first data set, in [0, 1]; None without one."""
+    """Allowed drop in box and mask AP of the first data set, in [0, 1]; None for no check."""
     data_sets: tuple[DataSet, ...]
     rows: tuple[ReportRow, ...]
-    """The reference first."""
+    """The models, the reference first."""
     device: dict[str, str]
     packages: dict[str, str]
     timing: dict[str, int]
-    """How the latency was taken: images, rounds."""
+    """How the latency was measured: images, rounds."""
 
     @property
     def reference(self) -> ReportRow:
-        """The model that drops are counted from."""
+        """The model that drops are measured against."""
         return self.rows[0]
 
     @property
@@ -155,13 +155,13 @@ class Comparison:
 
     @property
     def has_usable_reference(self) -> bool:
-        """Whether the reference finds enough for a drop from it to mean anything."""
+        """Whether the reference is accurate enough for a drop to have a meaning."""
         score = self.reference.score
         return is_usable(score.box.ap, score.mask.ap)
 
     @property
     def too_lossy(self) -> tuple[ReportRow, ...]:
-        """Candidates that fail the gate; none without a gate, all with a reference that finds nothing."""
+        """Candidates that exceed the allowed drop; none without an allowed drop, all with an unusable reference."""
         limit = self.max_drop
         if limit is None:
             return ()
@@ -171,7 +171,8 @@ class Comparison:
 
     @property
     def speed_base(self) -> ReportRow:
-        """Speed-ups are counted from the reference, or, if it ran elsewhere, from the first float model of the rest."""
+        """The model that speed-ups refer to: the reference, or, if it ran elsewhere, the first float model of the
+        rest."""
         here = [row for row in self.rows if self._ran_beside(row, self.rows[-1])]
         for row in here:
             if row.precision == "fp32":
@@ -179,7 +180,7 @@ class Comparison:
         return here[0]
 
     def speed_up(self, row: ReportRow) -> float | None:
-        """How many times as fast as `speed_base`; None on another device."""
+        """Speed-up over `speed_base`; None on another device."""
         base = self.speed_base
         if not self._ran_beside(row, base):
             return None
@@ -187,7 +188,7 @@ class Comparison:
 
     @staticmethod
     def _ran_beside(row: ReportRow, other: ReportRow) -> bool:
-        """Whether two models were timed in turn on one device."""
+        """Whether two models were timed interleaved on one device."""
         return (row.device, row.recorded) == (other.device, other.recorded)
 
 

@@ -1,4 +1,4 @@
-"""Base, pruned, INT8 and both side by side: what each step of compression takes and gives."""
+"""Base, pruned, INT8 and both: the effect of each compression step."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from edge_mrcnn.report.rows import Comparison, ReportRow
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """All models that were compressed in one way."""
+    """All models with the same compression steps."""
 
     name: str
-    """As `ReportRow.variant` says it."""
+    """As in `ReportRow.variant`."""
     parameters: int
     macs: int | None
-    """Multiply-accumulates of one image; None if nobody counted them."""
+    """Multiply-accumulates of one image; None if unknown."""
     size_mb: tuple[float, ...]
-    """Megabytes of each model's file, as are the two below."""
+    """Size in MB of each model's file, as in the next two."""
     box_ap: tuple[float, ...]
     mask_ap: tuple[float, ...]
     worst_drop: float | None
     """Largest drop in box or mask AP against the reference; None for the reference alone."""
     latency_ms: dict[str, float]
-    """Runtime to the median time from frame to detections, of the fastest model that was timed with the others."""
+    """Runtime -> median time from frame to detections, of the fastest model that was timed with the others."""
 
 
 def group_variants(comparison: Comparison) -> list[Variant]:
-    """One variant for each way of compression, in the order in which the models were given."""
+    """One variant per combination of steps, in the order of the models."""
     groups: dict[str, list[ReportRow]] = {}
     for row in comparison.rows:
         groups.setdefault(row.variant, []).append(row)

@@ -1,4 +1,4 @@
-"""How a report says its numbers: AP in points, signed changes, sizes, and the sentences around them."""
+"""Numbers and sentences of a report: AP in points, signed changes, sizes, the verdict."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Sequence
 
 from edge_mrcnn.evaluation.drop import Drop, say_unusable
 from edge_mrcnn.report.rows import Comparison, DataSet, ReportRow
-from edge_mrcnn.tables import NONE
+from edge_mrcnn.tables import NONE, counted
 
 KIND_WORDS = {
-    "class": "wrong class",
-    "place": "poor place",
-    "mask": "poor mask",
-    "both": "class and place",
-    "twice": "found twice",
+    "class": "classification",
+    "place": "localisation",
+    "mask": "mask quality",
+    "both": "class. + loc.",
+    "twice": "duplicate",
     "background": "background",
     "missed": "missed",
 }
-"""Kind of mistake, of `breakdown.KINDS`, as a heading."""
+"""Type of error, of `breakdown.KINDS` -> column heading."""
 
 
 def verdict(comparison: Comparison) -> str:
     """The result in one sentence."""
     if not comparison.candidates:
-        return f"{comparison.reference.name} alone: nothing to compare."
+        return f"{comparison.reference.name} is the only model: nothing to compare."
     if not comparison.has_usable_reference:
         score = comparison.reference.score
         return f"{say_unusable(comparison.reference.name, score.box.ap, score.mask.ap)}."
@@ -33,10 +33,10 @@ def verdict(comparison: Comparison) -> str:
         return f"The drop of {worst_row.name} cannot be measured."
     if comparison.max_drop is not None:
         return _gate_verdict(comparison, comparison.max_drop)
-    models = _models(len(comparison.candidates))
+    models = counted(len(comparison.candidates), "model")
     if worst.value < 0:
-        return f"No loss among {models}: {worst_row.name} gained least, {-100 * worst.value:.2f} AP."
-    return f"Largest loss among {models}: {100 * worst.value:.2f} AP ({worst_row.name})."
+        return f"No drop in {models}: {worst_row.name} gained least, {-100 * worst.value:.2f} AP."
+    return f"Largest drop in {models}: {100 * worst.value:.2f} AP ({worst_row.name})."
 
 
 def _gate_verdict(comparison: Comparison, max_drop: float) -> str:
@@ -45,34 +45,35 @@ def _gate_verdict(comparison: Comparison, max_drop: float) -> str:
     failing = comparison.too_lossy
     worst_row, worst = largest_drop(comparison)
     if failing and count == 1:
-        return f"{worst_row.name} lost {100 * worst.value:.2f} AP, more than {limit}."
+        return f"{worst_row.name} dropped by {100 * worst.value:.2f} AP, more than {limit}."
     if failing:
         names = ", ".join(row.name for row in failing)
-        return f"{len(failing)} of {_models(count)} lost more than {limit}: {names}."
+        return f"{len(failing)} of {counted(count, 'model')} dropped by more than {limit}: {names}."
     if count == 1:
         return f"{worst_row.name} is within {limit} of {comparison.reference.name}."
-    return f"All {_models(count)} are within {limit} of {comparison.reference.name}."
+    return f"All {counted(count, 'model')} are within {limit} of {comparison.reference.name}."
 
 
 def describe_data(data: DataSet) -> str:
-    """How many images, objects and classes."""
+    """Number of images, objects and classes."""
     classes = f"{len(data.classes)} classes" if len(data.classes) > 1 else f"class {data.classes[0]}"
-    return f"{data.images} images, {data.objects} objects, {classes}"
+    return f"{counted(data.images, 'image')}, {counted(data.objects, 'object')}, {classes}"
 
 
 def timing_note(comparison: Comparison) -> str:
-    """What the columns mean and where they were measured."""
+    """The meaning of the columns, and the machine."""
     timing = comparison.timing
     return (
-        f"AP is COCO AP50:95 in points; Δ against {comparison.reference.name}. ms: median from frame to detections "
-        f"over {timing['images']} images, {timing['rounds']} rounds, all models in turn; speed-up over "
-        f"{comparison.speed_base.name}. {comparison.device['processor']}, {comparison.device['cores']} cores, "
+        f"AP: COCO AP50:95 in points. Δ: change against {comparison.reference.name}. ms: median latency from frame to "
+        f"detections over {counted(timing['images'], 'image')} and {counted(timing['rounds'], 'round')}, with all "
+        f"models interleaved. Speed-up: over {comparison.speed_base.name}. Machine: "
+        f"{comparison.device['processor']}, {counted(int(comparison.device['cores']), 'core')}, "
         f"{comparison.device['system']}."
     )
 
 
 def describe_run(row: ReportRow) -> str:
-    """Where and how a model ran: device, threads, the precision that was really used."""
+    """Device, threads and effective precision of a model."""
     text = f"ran on {row.device}"
     if row.runs_as:
         how = ", ".join(f"{key} {value}" for key, value in row.runs_as.items())
@@ -95,7 +96,7 @@ def delta(drop: Drop | None) -> str:
 
 
 def interval(drop: Drop | None) -> str:
-    """The change's interval in points, lower end first; nothing where there is none or it is a single value."""
+    """Confidence interval of the change in points, lower end first; empty if there is none or it is a single value."""
     if drop is None or any(math.isnan(end) for end in drop.interval):
         return ""
     low, high = drop.interval
@@ -158,12 +159,8 @@ def share(value: float) -> str:
     return NONE if math.isnan(value) else f"{100 * value:.1f} %"
 
 
-def _models(count: int) -> str:
-    return "1 model" if count == 1 else f"{count} models"
-
-
 def largest_drop(comparison: Comparison) -> tuple[ReportRow, Drop]:
-    """Where the candidates lost most, of box and mask AP on the first data set; nan counts most."""
+    """The largest drop in box or mask AP of any candidate on the first data set; nan counts as the largest."""
     drops = []
     for row in comparison.candidates:
         for drop in (row.score.box_drop, row.score.mask_drop):
@@ -178,7 +175,7 @@ def largest_drop(comparison: Comparison) -> tuple[ReportRow, Drop]:
 
 
 def signed_loss(lost: float) -> str:
-    """Change in points with a true sign: a loss of 0.004 is −0.40."""
+    """Change in points with its sign: a loss of 0.004 is −0.40."""
     if math.isnan(lost):
         return NONE
     rounded = round(-100 * lost, 2)
@@ -186,12 +183,12 @@ def signed_loss(lost: float) -> str:
 
 
 def signed_count(count: int) -> str:
-    """A difference of counts with a true sign."""
+    """A difference of counts with its sign."""
     return _with_sign(f"{count:+d}") if count else "0"
 
 
 def signed_points(change: float) -> str:
-    """A change of something in [-1, 1], in points: 0.0123 is +1.2."""
+    """A change in [-1, 1] as points with its sign: 0.0123 is +1.2."""
     if math.isnan(change):
         return NONE
     rounded = round(100 * change, 1)
@@ -199,12 +196,12 @@ def signed_points(change: float) -> str:
 
 
 def _with_sign(number: str) -> str:
-    """With a minus as long as the plus."""
+    """Replace the hyphen by a minus sign."""
     return number.replace("-", "−")
 
 
 def giga(count: int | None) -> str:
-    """Thousand millions."""
+    """Thousands of millions."""
     return f"{count / 1e9:.2f}" if count else NONE
 
 
@@ -217,7 +214,7 @@ def millions(count: float) -> str:
 
 
 def span(values: Sequence[float], digits: int = 1) -> str:
-    """One number, or the range from the least to the largest if they differ as printed."""
+    """One number, or the range from the smallest to the largest if they differ as printed."""
     low = f"{min(values):.{digits}f}"
     high = f"{max(values):.{digits}f}"
     return low if low == high else f"{low}–{high}"

@@ -1,4 +1,4 @@
-"""A report as files."""
+"""Output files of a report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write_report(measured: Measured, data_sets: Mapping[str, CocoData], output: 
     names = [row.name for row in comparison.rows]
     strips: list[Strip] = []
     for label, data in data_sets.items():
-        count = 3 if not strips else 2  # the main data set shows more
+        count = 3 if not strips else 2  # the main data set gets more pictures
         evaluations = dict(zip(names, measured.evaluations[label], strict=True))
         strips += draw_strips(label, data, evaluations, changed=count, typical=count)
     (output / "plots").mkdir(parents=True, exist_ok=True)

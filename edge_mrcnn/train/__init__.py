@@ -1,4 +1,4 @@
-"""Training by Lightning."""
+"""Training with Lightning."""
 
 from edge_mrcnn.callable_package import make_callable
 

@@ -1,4 +1,4 @@
-"""What happens around the steps: the moving average, the evaluation, and the checkpoints they give."""
+"""Callbacks of a training: the moving average, the evaluation, and the checkpoints."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from edge_mrcnn.train.samples import draw_samples
 log = logging.getLogger(__name__)
 
 CHECKPOINT_STATE = "BestCheckpoint"
-"""Under which the state of `BestCheckpoint` is in a resume file."""
+"""Key of the state of `BestCheckpoint` in a resume file."""
 
 
 def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
-    """The update of an exponential moving average that follows quickly at first.
+    """The update of an exponential moving average that adapts quickly at first.
 
     The decay of update n is min(decay, (1 + n) / (10 + n)), as in TensorFlow's ExponentialMovingAverage.
     """
@@ -47,13 +47,13 @@ def ema_update(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 class MovingAverage(Callback):
-    """Keeps an exponential moving average of weights and BatchNorm statistics, and resumes with it."""
+    """Keeps an exponential moving average of weights and BatchNorm statistics, also over a resume."""
 
     def __init__(self, model: MaskRCNN, decay: float) -> None:
         self.average = AveragedModel(model, multi_avg_fn=ema_update(decay), use_buffers=True)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, task: Any, *_: Any) -> None:
-        """Follow the weights after each step."""
+        """Update the average after each step."""
         self.average.to(task.device).update_parameters(task.model)
 
     def state_dict(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class MovingAverage(Callback):
 
 
 class BestCheckpoint(Callback):
-    """Evaluates after an epoch and writes `last.pt`, and `best.pt` when mask AP is the best so far."""
+    """Evaluates after an epoch, and writes `last.pt`, and `best.pt` if mask AP is the best so far."""
 
     def __init__(
         self,
@@ -90,12 +90,12 @@ class BestCheckpoint(Callback):
         self.stale = 0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, task: Any) -> None:
-        """Forget the AP of an earlier epoch, which Lightning would go on telling."""
+        """Remove the AP of an earlier epoch, which Lightning would report again."""
         for key in [key for key in trainer.callback_metrics if key.startswith("val/")]:
             del trainer.callback_metrics[key]
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: Any) -> None:
-        """Evaluate the averaged weights on the first process, while the others wait, and stop if that is due."""
+        """Evaluate the averaged weights on the first process, while the others wait, and stop early if due."""
         epoch = trainer.current_epoch + 1
         due = epoch % self.every == 0 or epoch == trainer.max_epochs
         if trainer.is_global_zero:
@@ -103,7 +103,7 @@ class BestCheckpoint(Callback):
         if due and self.patience and trainer.strategy.broadcast(self.stale >= self.patience):
             trainer.should_stop = True
             if epoch < (trainer.max_epochs or epoch):
-                log.warning("no better mask AP in %d evaluations: stopped after epoch %d", self.patience, epoch)
+                log.warning("stopped after epoch %d: no better mask AP in %d evaluations", epoch, self.patience)
 
     def _save(self, task: Any, epoch: int, due: bool) -> None:
         checkpoint = self._snapshot(task, epoch)
@@ -127,10 +127,11 @@ class BestCheckpoint(Callback):
         return evaluate(runtime, self.validation, limit=self.limit)
 
     def _is_best(self, evaluation: Evaluation | None) -> bool:
-        """Without a validation set the newest counts as the best."""
+        """Without a validation set, the last weights are saved as the best."""
         if evaluation is None:
             return self.validation is None
-        if math.isnan(evaluation.mask.ap):  # no object of a class that the model knows: the newest is as good as any
+        # no object of a class of the model, so the last weights are saved as the best
+        if math.isnan(evaluation.mask.ap):
             return True
         improved = self.best is None or evaluation.mask.ap >= self.best
         self.stale = 0 if self.best is None or evaluation.mask.ap > self.best else self.stale + 1
@@ -139,10 +140,10 @@ class BestCheckpoint(Callback):
         return improved
 
     def state_dict(self) -> dict[str, Any]:
-        """The best AP so far, for an exact resume, and the classes, for one of the same data."""
+        """The best AP so far, for an exact resume, and the classes, to check that the data is the same."""
         return {"best": self.best, "stale": self.stale, "classes": list(self.base.classes)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a saved best."""
+        """Restore the saved best AP."""
         self.best = state_dict["best"]
         self.stale = state_dict.get("stale", 0)

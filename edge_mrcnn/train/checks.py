@@ -1,4 +1,4 @@
-"""What has to be right before the first step, so that a long training does not end in a surprise."""
+"""Checks before the first step, so that a long training does not fail late."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ log = logging.getLogger(__name__)
 def check_data(
     checkpoint: Checkpoint, data: CocoData, validation: CocoData | None, *, progress: Progress = silent
 ) -> CocoData | None:
-    """See to it that no epoch is trained in vain; the header of every picture is read.
+    """Check data and model before a training; the header of every image is read.
 
     Args:
         checkpoint: The model with its classes.
         data: Training images.
         validation: Images for AP.
-        progress: Told how many files were looked at.
+        progress: Called with the number of files checked.
 
     Returns:
-        What to validate on: without pictures that are trained on, and None if no object is left.
+        The validation data: without training images, and None if no object is left.
 
     Raises:
-        DataError: If a category has no object, a picture is missing, damaged or of another size, or model and data
-            differ in their classes.
+        DataError: If a category has no object, an image is missing, damaged or of another size, or model and data have
+            different classes.
     """
     _check_classes(checkpoint, data)
     if validation is not None:
@@ -51,7 +51,7 @@ def check_data(
     validation = without_leaks(validation, training, pictures)
     if not any(validation.annotations(image.id) for image in validation.images):
         log.warning(
-            "%s: no object to validate on: there is no AP, and the newest weights count as the best", validation.path
+            "%s: no validation objects: there is no AP, and the last weights are saved as the best", validation.path
         )
         return None
     return validation
@@ -59,8 +59,8 @@ def check_data(
 
 def _check_classes(checkpoint: Checkpoint, data: CocoData) -> None:
     if not any(not a["iscrowd"] for image in data.images for a in data.annotations(image.id)):
-        hint = "; its crowd regions are learnt with --learn-crowds" if _has_crowds(data) else ""
-        raise DataError(f"{data.path}: no object has a usable outline, there is nothing to learn{hint}")
+        hint = "; --learn-crowds trains on its crowd regions" if _has_crowds(data) else ""
+        raise DataError(f"{data.path}: no object has a usable outline, so there is nothing to train on{hint}")
     empty = [data.categories[category] for category, count in data.count_objects().items() if not count]
     if empty:
         raise DataError(
@@ -68,15 +68,15 @@ def _check_classes(checkpoint: Checkpoint, data: CocoData) -> None:
         )
     if data.classes != checkpoint.classes:
         raise DataError(
-            f"the model has classes {checkpoint.classes[:5]}, the data {data.classes[:5]}; use the same ones, or name "
-            "those of a foreign model with --classes"
+            f"the model has classes {checkpoint.classes[:5]}, the data {data.classes[:5]}; use the same classes, or "
+            "give those of an imported model with --classes"
         )
 
 
 def hash_data(data: CocoData) -> str:
-    """SHA-256 of what a data set holds: names and sizes of pictures, categories, boxes and areas of objects.
+    """SHA-256 of the content of a data set: names and sizes of images, categories, boxes and areas of objects.
 
-    It does not depend on where the data lies or on the format that it was read from.
+    It does not depend on the location of the data or the format that it was read from.
     """
     digest = hashlib.sha256(json.dumps(list(data.categories.items())).encode())
     for image in data.images:
@@ -86,20 +86,20 @@ def hash_data(data: CocoData) -> str:
 
 
 def check_same_data(path: Path, earlier: str | None, now: str) -> None:
-    """See to it that what is resumed was trained on the same data.
+    """Check that a resumed training uses the same data.
 
     Args:
-        path: What is resumed, for messages.
-        earlier: What `hash_data` gave then; files of older versions have none, and are not compared.
-        now: What it gives for the data that is asked for.
+        path: The resume file, for messages.
+        earlier: Result of `hash_data` at the start; files of older versions have none, and are not checked.
+        now: Result of `hash_data` for the current data.
 
     Raises:
         UsageError: If they differ.
     """
     if earlier is not None and earlier != now:
         raise UsageError(
-            f"--resume: {path} was trained on other data (hash {earlier[:12]}, now {now[:12]}); "
-            "give the same data, or start another training with --weights"
+            f"--resume: {path} was trained on other data (hash {earlier[:12]}, now {now[:12]}); use the same data, or "
+            "start another training with --weights"
         )
 
 
@@ -108,37 +108,39 @@ def _has_crowds(data: CocoData) -> bool:
 
 
 def check_resume(path: Path, task: MaskRCNNTask, classes: tuple[str, ...]) -> int:
-    """See to it that a file is what an interrupted training of the same model, classes and data left.
+    """Check that a file is the resume file of a training with the same model, classes and data.
 
     Returns:
-        The number of epochs that are done.
+        The number of finished epochs.
 
     Raises:
-        UsageError: If it is missing, of another model, classes or data, or has all the epochs that are asked for.
+        UsageError: If it is missing, of another model, classes or data, or has all the epochs already.
         ModelFileError: If it cannot be read.
     """
     if not path.is_file():
-        raise UsageError(f"--resume: {path} is not there; start without it")
+        raise UsageError(f"--resume: {path} not found; start without --resume")
     try:
         record = torch.load(path, map_location="cpu", weights_only=True)
         done, state = record["epoch"] + 1, record["state_dict"]
     except Exception as error:  # torch raises half a dozen types for a damaged file
-        raise ModelFileError(f"{path}: not a readable training state ({type(error).__name__}); start afresh") from error
+        raise ModelFileError(
+            f"{path}: not a readable training state ({type(error).__name__}); start without --resume"
+        ) from error
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in task.state_dict().items()}:
-        raise UsageError(f"--resume: {path} holds another model; give the options that it was started with")
+        raise UsageError(f"--resume: {path} has another model; use the options of the first start")
     _check_resumed_classes(path, record, classes)
     check_same_data(path, record.get("data_sha256"), task.data_sha256)
     if done >= task.config.epochs:
-        raise UsageError(f"--resume: {path} has {done} epochs, as many as asked for; give more --epochs to go on")
+        raise UsageError(f"--resume: {path} has {done} epochs already; give more --epochs to continue")
     return int(done)
 
 
 def _check_resumed_classes(path: Path, record: dict[str, Any], classes: tuple[str, ...]) -> None:
-    """The order counts, too: a row of the predictors is a class. Files of older versions do not say."""
+    """The order matters as well: a row of the predictors is a class. Files of older versions do not have it."""
     state = record.get("callbacks", {}).get(CHECKPOINT_STATE, {})
     known = tuple(state.get("classes", classes))
     if known != classes:
         raise UsageError(
             f"--resume: {path} was trained on the classes {', '.join(known[:5])}, the data has "
-            f"{', '.join(classes[:5])}, in this order; give the data that it was started with"
+            f"{', '.join(classes[:5])}, in this order; use the data of the first start"
         )

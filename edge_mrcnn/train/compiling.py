@@ -1,4 +1,4 @@
-"""Compilation of the part of a model whose shapes never change: the backbone and its pyramid."""
+"""Compilation of the part of a model with constant shapes: the backbone and its pyramid."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ def compile_backbone(
     device: torch.device,
     backend: str | Callable[..., Any] = "inductor",
 ) -> bool:
-    """Compile backbone and pyramid in place, if that works here; otherwise say so and leave them as they are.
+    """Compile backbone and pyramid in place, if that is possible here; otherwise log a warning and leave them
+    unchanged.
 
     Args:
-        model: To be trained.
-        image_size_hw: Input size, for a trial.
-        device: Where it will train.
-        backend: torch.compile's.
+        model: The model to be trained.
+        image_size_hw: Input size, for a test run.
+        device: Device of the training.
+        backend: Backend of torch.compile.
 
     Returns:
-        Whether it is compiled now.
+        Whether it is compiled.
     """
     backbone = model.backbone
     was_training = backbone.training
@@ -37,8 +38,8 @@ def compile_backbone(
     try:
         with torch.no_grad():
             backbone.eval()(torch.zeros(1, 3, *image_size_hw, device=device))
-    except Exception as error:  # a missing compiler or driver, or an operator that it does not know
-        log.warning("--compile: not possible here (%s); going on without", one_line(error))
+    except Exception as error:  # a missing compiler or driver, or an unsupported operator
+        log.warning("--compile is not possible here (%s); continuing without it", one_line(error))
         backbone._compiled_call_impl = None
         return False
     finally:

@@ -1,4 +1,4 @@
-"""The curves of a training as a picture, drawn anew after every epoch from `metrics.csv`."""
+"""The curves of a training as an image, drawn again after every epoch from `metrics.csv`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 
 class CurvesPicture(Callback):
-    """Writes `curves.png` beside a metrics file; it stands behind the callback that writes that file."""
+    """Writes `curves.png` beside a metrics file; it must run after the callback that writes that file."""
 
     def __init__(self, metrics: Path) -> None:
         self.metrics = metrics
@@ -26,7 +26,7 @@ class CurvesPicture(Callback):
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:
-    """Draw each loss, and AP where there is one, over the epochs.
+    """Draw each loss, and AP if there is any, over the epochs.
 
     Args:
         metrics: CSV with a column "epoch" and columns "loss/..." and "val/...".
@@ -44,7 +44,7 @@ def draw_curves(metrics: Path, picture: Path) -> None:
 
 
 def _columns(rows: list[dict[str, str]], prefix: str) -> dict[str, list[tuple[int, float]]]:
-    """Curve name to (epoch, value), where there is a value."""
+    """Curve name -> (epoch, value), for existing values."""
     names = [name for name in (rows[0] if rows else {}) if name.startswith(prefix)]
     curves = {
         name.removeprefix(prefix).replace("_", " "): [(int(r["epoch"]), float(r[name])) for r in rows if r[name]]

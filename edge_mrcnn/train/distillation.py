@@ -1,9 +1,9 @@
-"""A larger model teaches a smaller one what it makes of the regions that the smaller one is trained on.
+"""Distillation: a larger teacher supervises a smaller student on the student's own sampled regions.
 
-The teacher sees the same letterboxed images, resized where its input is larger, and answers for the student's own
-sampled regions, so nothing has to be matched: region features (Mimicking, CVPR 2017, section 3.2), class
-probabilities (arXiv 1503.02531), box regressions and masks. A backbone that starts from nothing learns from the whole
-pyramid of the teacher besides (FitNets, arXiv 1412.6550).
+The teacher processes the same letterboxed images, resized if its input is larger, and the student's sampled regions, so
+no matching is needed: region features (Mimicking, CVPR 2017, section 3.2), class probabilities (arXiv 1503.02531), box
+regressions and masks. A backbone without published weights also learns from the teacher's whole pyramid (FitNets, arXiv
+1412.6550).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from edge_mrcnn.train.losses import Regions
 from runtimes.errors import UsageError
 
 TEMPERATURE = 2.0
-"""Softens both class distributions, so that the teacher's second thoughts count."""
+"""Temperature of both class distributions, so that the teacher's less likely classes count as well."""
 
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What the teacher makes of the student's regions; see `Regions`."""
+    """The teacher's outputs for the student's regions; see `Regions`."""
 
     maps: list[Tensor]
     features: Tensor
@@ -40,13 +40,14 @@ class TeacherOutputs:
 
 
 class Teacher:
-    """A frozen model that answers for regions of a student; what it knows beyond the student's classes is background.
+    """A frozen teacher for the regions of a student; its further classes count as background.
 
-    A teacher of COCO's 80 classes can so teach people alone.
+    So a teacher of COCO's 80 classes can teach only people.
     """
 
     def __init__(self, checkpoint: Checkpoint, student: Checkpoint) -> None:
-        """
+        """Raises UsageError if it lacks a class of the student, or the input sizes differ in aspect ratio.
+
         Raises:
             UsageError: If it does not know a class of the student, or the input sizes are not of one shape.
         """
@@ -62,16 +63,16 @@ class Teacher:
 
     @property
     def channels(self) -> int:
-        """Width of its pyramid."""
+        """Channels of its pyramid."""
         return int(self.model.backbone.out_channels)
 
     @torch.no_grad()
     def answer(self, images: Tensor, regions: Regions) -> TeacherOutputs:
-        """Ask about the regions of a student.
+        """The teacher's outputs for the regions of a student.
 
         Args:
             images: (B, 3, H, W) uint8 RGB at the student's input size.
-            regions: Of the student; their boxes are in its pixels.
+            regions: Regions of the student; their boxes are in its pixels.
         """
         self.model.to(images.device)
         batch, _ = self.model.transform(self._resize(images))
@@ -105,55 +106,55 @@ class Teacher:
 
 
 def expect_known(known: Sequence[str], wanted: Sequence[str]) -> None:
-    """See to it that a teacher knows all classes that are to be learnt.
+    """Check that a teacher has all classes of the student.
 
     Raises:
-        UsageError: If it does not.
+        UsageError: If it lacks one.
     """
     overlap = compare_classes(known, wanted)
     if overlap.new:
         raise UsageError(
-            f"--teacher: it knows the classes {tuple(known[:5])}, and not {overlap.new[:5]}, which the student learns; "
-            "train a teacher on the same ones, or name its classes as the data does"
+            f"--teacher: the teacher's classes are {tuple(known[:5])}, without {overlap.new[:5]}, which the student "
+            "needs; train a teacher on the same classes, or use the same class names"
         )
 
 
 def expect_same_shape(size_hw: tuple[int, int], student_hw: tuple[int, int]) -> None:
-    """See to it that a region of the student's picture is one of the teacher's.
+    """Check that a region of the student's image is a region of the teacher's.
 
     Raises:
-        UsageError: If the inputs are not of one shape.
+        UsageError: If the inputs differ in aspect ratio.
     """
     height, width = size_hw
     student_height, student_width = student_hw
     if height * student_width != width * student_height:
         raise UsageError(
-            f"--teacher: its input is {height}x{width}, the student's {student_height}x{student_width}; "
-            "both must be of one shape: give an --imgsz or a --teacher-imgsz in proportion"
+            f"--teacher: the teacher's input is {height}x{width}, the student's {student_height}x{student_width}; "
+            "expected the same aspect ratio: change --imgsz or --teacher-imgsz"
         )
 
 
 def class_rows(known: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """The teacher's row, background being 0, of the background and of each class of the student."""
+    """The teacher's row of the background (0) and of each class of the student."""
     row_of = {name.casefold(): row for row, name in enumerate(known, start=1)}
     return [0, *(row_of[name.casefold()] for name in wanted)]
 
 
 def select_logits(logits: Tensor, rows: Sequence[int]) -> Tensor:
-    """Class logits (N, classes) of some classes; the probability of all others goes to the background, row 0."""
+    """Class logits (N, classes) of some classes; the probability of all others is added to the background, row 0."""
     others = sorted(set(range(logits.shape[1])) - set(rows[1:]))
     background = logits[:, others].logsumexp(1, keepdim=True)
     return torch.cat([background, logits[:, rows[1:]]], 1)
 
 
 def select_columns(values: Tensor, rows: Sequence[int], width: int = 1) -> Tensor:
-    """Of values (N, classes * width, ...) the columns of some classes."""
+    """The columns of some classes in values (N, classes * width, ...)."""
     by_class: Tensor = values.unflatten(1, (-1, width))
     return by_class[:, list(rows)].flatten(1, 2)
 
 
 def make_adapter(student: MaskRCNN, teacher: Teacher) -> nn.Module:
-    """What takes the student's features to the teacher's width; it is trained and then thrown away."""
+    """Maps the student's features to the teacher's width; trained with it and then discarded."""
     width = int(student.backbone.out_channels)
     if width == teacher.channels:
         return nn.Identity()
@@ -163,7 +164,7 @@ def make_adapter(student: MaskRCNN, teacher: Teacher) -> nn.Module:
 def distillation_losses(
     regions: Regions, answers: TeacherOutputs, adapter: nn.Module, config: TrainConfig
 ) -> dict[str, Tensor]:
-    """The weighted losses by name; each is 0 where student and teacher agree, and absent where its weight is 0."""
+    """The weighted losses by name; each is 0 if student and teacher agree, and absent if its weight is 0."""
     measures = {
         "maps": partial(_map_loss, regions, answers, adapter),
         "features": partial(_region_feature_loss, regions, answers, adapter),
@@ -180,7 +181,7 @@ def distillation_losses(
 
 
 def _map_loss(regions: Regions, answers: TeacherOutputs, adapter: nn.Module) -> Tensor:
-    """Of all places of the pyramid, each of its maps with the same weight."""
+    """Loss of all positions of the pyramid, with the same weight for each of its maps."""
     losses = []
     for own, theirs in zip(regions.maps, answers.maps, strict=False):  # one may have more coarse levels
         losses.append(feature_loss(adapter(own), _as_large(theirs, own)))
@@ -188,7 +189,7 @@ def _map_loss(regions: Regions, answers: TeacherOutputs, adapter: nn.Module) -> 
 
 
 def _region_feature_loss(regions: Regions, answers: TeacherOutputs, adapter: nn.Module) -> Tensor:
-    """Of the features that the box head and the mask head are given."""
+    """Loss of the inputs of the box head and the mask head."""
     box_features = _as_large(answers.features, regions.features)
     mask_features = _as_large(answers.mask_features, regions.mask_features)
     of_boxes = feature_loss(adapter(regions.features), box_features)
@@ -197,16 +198,18 @@ def _region_feature_loss(regions: Regions, answers: TeacherOutputs, adapter: nn.
 
 
 def _as_large(theirs: Tensor, own: Tensor) -> Tensor:
-    """The teacher's maps with as many cells as the student's: they may pool more bins, or see a larger picture."""
+    """The teacher's feature maps with as many cells as the student's: they may pool more bins, or have a larger
+    input."""
     if theirs.shape[-2:] == own.shape[-2:] or not len(theirs):
         return theirs
     return F.interpolate(theirs, own.shape[-2:], mode="bilinear", antialias=True)
 
 
 def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean of 1 - cosine between the feature vectors (N, C, S, S) at each place: scale is the student's own affair."""
+    """Mean of 1 - cosine between the feature vectors (N, C, S, S) at each position, so that the student chooses its own
+    scale."""
     likeness = F.cosine_similarity(student.float(), teacher.float(), dim=1, eps=1e-6)
-    known = teacher.float().abs().amax(1) > 0  # a cosine with nothing is no lesson
+    known = teacher.float().abs().amax(1) > 0  # the cosine with a zero vector has no meaning
     return ((1 - likeness) * known).sum() / known.sum().clamp(min=1)
 
 
@@ -220,7 +223,8 @@ def class_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def box_loss(student: Tensor, teacher: Tensor, class_logits: Tensor) -> Tensor:
-    """Smooth L1 between deltas (N, 4 K) of the teacher's likeliest class, weighted by how sure it is of an object."""
+    """Smooth L1 between deltas (N, 4 K) of the teacher's most likely class, weighted by its probability of an
+    object."""
     chance = class_logits.float().softmax(1)
     likeliest = chance[:, 1:].argmax(1) + 1
     rows = torch.arange(len(student), device=student.device)

@@ -1,7 +1,7 @@
-"""Lateral convolutions of an exchanged backbone, in closed form, so that the pyramid above it starts as it was.
+"""Lateral convolutions of a changed backbone in closed form, so that the pyramid above it starts as before.
 
-A lateral convolution is linear, so the one that comes nearest to the old lateral's output is a ridge regression on the
-new backbone's channels. No step of training is needed for it, and the heads above keep most of what they knew.
+A lateral convolution is linear, so the best approximation of the old lateral's output is a ridge regression on the new
+backbone's channels. It needs no training step, and the heads above keep most of their accuracy.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from edge_mrcnn.data.dataset import InstanceDataset
 from edge_mrcnn.model.mask_rcnn import PAD_RGB
 
 IMAGES = 96
-"""Training images that the regression sees."""
+"""Number of training images for the regression."""
 RIDGE = 1e-3
 """Penalty on the weights, relative to the mean variance of the new backbone's channels."""
 
 
 def regression_images(data: CocoData, image_size_hw: tuple[int, int]) -> Iterator[Tensor]:
-    """Views of images evenly spread over the data, (1, 3, H, W) uint8 RGB each, as training would see them."""
+    """Views of images evenly spread over the data, (1, 3, H, W) uint8 RGB each, as in training."""
     dataset = InstanceDataset(data, image_size_hw, PAD_RGB, TrainConfig())
     step = max(1, len(dataset) // IMAGES)
     for index in range(0, len(dataset), step):
@@ -33,11 +33,11 @@ def regression_images(data: CocoData, image_size_hw: tuple[int, int]) -> Iterato
 
 @torch.no_grad()
 def fit_laterals(student: MaskRCNN, teacher: MaskRCNN, batches: Iterable[Tensor]) -> list[float]:
-    """Set the student's lateral convolutions to give what the teacher's give, as nearly as its backbone allows.
+    """Set the student's lateral convolutions to approximate the teacher's outputs.
 
     Args:
         student: A light model with a new backbone; its pyramid and heads are the teacher's.
-        teacher: The model as it was.
+        teacher: The model before the change.
         batches: Images of the training data, (B, 3, H, W) uint8 RGB at the input size of both.
 
     Returns:
@@ -60,14 +60,14 @@ def fit_laterals(student: MaskRCNN, teacher: MaskRCNN, batches: Iterable[Tensor]
 
 
 class Regression:
-    """Linear least squares from C inputs to K outputs with an intercept; it keeps sums only."""
+    """Linear least squares from C inputs to K outputs with an intercept; stores only sums."""
 
     def __init__(self) -> None:
         self.count = 0
         self.sums: dict[str, Tensor] = {}
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        """Take (N, C) inputs and their (N, K) outputs into account."""
+        """Add (N, C) inputs and their (N, K) outputs."""
         x, y = x.double(), y.double()
         parts = {"x": x.sum(0), "y": y.sum(0), "xx": x.T @ x, "xy": x.T @ y, "yy": (y * y).sum(0)}
         for name, part in parts.items():
@@ -83,7 +83,7 @@ class Regression:
         return weights, mean_y - weights @ mean_x
 
     def variances(self, weights: Tensor) -> Tensor:
-        """Variance (K,) of the outputs that some weights (K, C) give."""
+        """Variance (K,) of the outputs of some weights (K, C)."""
         covariance = self._moments()[2]
         return ((weights @ covariance) * weights).sum(1)
 
@@ -115,7 +115,7 @@ def _lateral_maps(model: MaskRCNN, images: Tensor) -> list[Tensor]:
 
 
 def _resized(maps: Tensor, like: Tensor) -> Tensor:
-    """(B, K, h, w) at the size of another map; they differ where strides round differently."""
+    """(B, K, h, w) resized to another map; sizes differ if strides round differently."""
     if maps.shape[-2:] == like.shape[-2:]:
         return maps
     return nn.functional.interpolate(maps, like.shape[-2:], mode="bilinear", antialias=True)
@@ -127,7 +127,8 @@ def _pixels(maps: Tensor) -> Tensor:
 
 
 def _set_block(block: nn.Module, regression: Regression) -> None:
-    """A 1x1 convolution without bias and its BatchNorm: the norm undoes its own statistics, then adds the intercept."""
+    """A 1x1 convolution without bias and its BatchNorm: the norm reverts its own statistics, then adds the
+    intercept."""
     convolution, norm = block.children()
     assert isinstance(convolution, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)

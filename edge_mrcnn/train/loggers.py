@@ -1,4 +1,4 @@
-"""Where the figures of a training go besides its own files: TensorBoard, and MLflow or Weights & Biases on request."""
+"""Loggers of a training besides its own files: TensorBoard, and MLflow or Weights & Biases on request."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
 
 from edge_mrcnn.config import TrainConfig
-from edge_mrcnn.train.manners import EventFiles
+from edge_mrcnn.train.lightning_setup import EventFiles
 from runtimes.errors import MissingExtraError
 
 PROJECT = "edge-mrcnn"
-"""Experiment of MLflow, project of Weights & Biases, unless their own environment variables name another."""
+"""MLflow experiment or Weights & Biases project, unless their own environment variables name another."""
 
 
 def expect_logger(name: str) -> None:
-    """Raise MissingExtraError unless the package of a logger can be imported: said before hours of training."""
+    """Raise MissingExtraError unless the package of a logger can be imported; checked before hours of training."""
     if name == "tensorboard":
         return
     try:
@@ -32,9 +32,9 @@ def make_loggers(output: Path, config: TrainConfig, facts: Mapping[str, Any]) ->
     """The loggers of a training.
 
     Args:
-        output: Its folder, after which the run is named.
-        config: Its settings, which are logged, too.
-        facts: What else is logged of it once.
+        output: Output folder, after which the run is named.
+        config: Settings of the training, which are logged as well.
+        facts: Further facts to log once.
     """
     loggers: list[Logger] = [EventFiles(output, name="", version="tensorboard")]
     if config.logger == "mlflow":
@@ -47,7 +47,7 @@ def make_loggers(output: Path, config: TrainConfig, facts: Mapping[str, Any]) ->
 
 
 def _open_mlflow(output: Path) -> Logger:
-    """A run on the server of MLFLOW_TRACKING_URI; without one, in a data base in the output folder."""
+    """A run on the server of MLFLOW_TRACKING_URI, or else in a database in the output folder."""
     address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{output.resolve() / 'mlflow.db'}"
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
     return MLFlowLogger(experiment_name=experiment, run_name=output.name, tracking_uri=address)

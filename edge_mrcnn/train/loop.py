@@ -1,4 +1,4 @@
-"""Training from COCO data to `best.pt`; Lightning owns the loop, the devices and the precision."""
+"""Training from COCO data to `best.pt`; Lightning handles the loop, the devices and the precision."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from edge_mrcnn.train.checks import check_data, check_resume, hash_data
 from edge_mrcnn.train.compiling import compile_backbone
 from edge_mrcnn.train.curves import CurvesPicture
 from edge_mrcnn.train.distillation import Teacher
+from edge_mrcnn.train.lightning_setup import plain_interrupts, plain_memory_errors, quiet_lightning
 from edge_mrcnn.train.loggers import expect_logger, make_loggers
-from edge_mrcnn.train.manners import plain_interrupts, plain_memory_errors, quiet_lightning
 from edge_mrcnn.train.precision import lightning_precision
 from edge_mrcnn.train.progress import EpochLines, MetricsFile
 from edge_mrcnn.train.start import keep_frozen
@@ -55,26 +55,26 @@ def train(
     Args:
         checkpoint: Model to start from, with its classes.
         data: Training images.
-        output: Folder for everything that is written.
-        config: How to train.
-        validation: Images for AP; without them the newest weights count as the best.
+        output: Output folder.
+        config: Settings of the training.
+        validation: Images for AP; without them the last weights are saved as the best.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        devices: Processes on each node, one device each.
-        nodes: Machines, started by torchrun or SLURM as Lightning documents it.
+        devices: Number of processes per node, one device each.
+        nodes: Number of machines, started by torchrun or SLURM as documented by Lightning.
         resume: Continue from `last.ckpt` in the folder: same order, same views, same optimizer state.
-        teacher: A trained model of the same classes whose answers are learnt too.
+        teacher: A trained model of the same classes for distillation.
         callbacks: Further Lightning callbacks.
-        progress: Told how many of the pictures were looked at before the first step.
+        progress: Called with the number of images checked before the first step.
 
     Returns:
         The path of `best.pt`.
 
     Raises:
-        DataError: If the data has no object to learn from, or the loss is not finite.
+        DataError: If the data has no object to train on, or the loss is not finite.
         ModelFileError: If the resume file cannot be read.
-        UsageError: If no epoch is asked for, a device or resume file is not there, the teacher does not fit the
+        UsageError: If the number of epochs is 0, a device or resume file is missing, the teacher does not fit the
             model, or the memory is too small for the batch.
-        KeyboardInterrupt: At Ctrl-C or SIGTERM, when everything is closed; the last whole epoch can be resumed.
+        KeyboardInterrupt: At Ctrl-C or SIGTERM, after everything is closed; the last whole epoch can be resumed.
     """
     output = Path(output)
     config = keep_frozen(config, checkpoint)
@@ -117,7 +117,7 @@ def _check_settings(config: TrainConfig, device: str) -> None:
 def _callbacks(
     output: Path, steps: int, average: MovingAverage | None, best: BestCheckpoint, more: tuple[Callback, ...]
 ) -> list[Callback]:
-    """In the order in which they run: the average follows a step before anything looks at it."""
+    """In the order of execution: the average is updated after a step before others use it."""
     resume = ModelCheckpoint(output, filename=Path(RESUME_FILE).stem, enable_version_counter=False)
     return [
         *([average] if average else []),
@@ -157,7 +157,7 @@ def _trainer(
 
 
 def _facts(checkpoint: Checkpoint, data: CocoData, config: TrainConfig) -> dict[str, object]:
-    """What a logger keeps of a training once: its settings, its model and its data."""
+    """Facts that a logger records once: settings, model and data."""
     return {
         **asdict(config),
         "model": checkpoint.config.name,

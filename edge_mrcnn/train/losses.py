@@ -1,7 +1,7 @@
-"""The losses of one step, and the regions that they were taken on.
+"""The losses of one step, and the regions they are computed on.
 
-The same operations in the same order as `torchvision.models.detection.MaskRCNN.forward` in training, by its own
-modules and loss functions; what it keeps to itself is handed out here, so that a teacher can be asked about it.
+The same operations in the same order as `torchvision.models.detection.MaskRCNN.forward` in training, with its own
+modules and loss functions. The intermediate values are returned here, so that a teacher can process them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from edge_mrcnn.model.region_pool import is_aligned
 
 @dataclass(frozen=True)
 class Regions:
-    """What the two heads made of the sampled regions of a batch: K of them, of which Q are objects with a mask."""
+    """Outputs of the two heads for the sampled regions of a batch: K of them, of which Q are objects with a mask."""
 
     maps: list[Tensor]
-    """(B, C, H / s, W / s), the pyramid that they were pooled from, finest first."""
+    """(B, C, H / s, W / s), the pyramid that they were pooled from, finest level first."""
     boxes: list[Tensor]
     """(K_i, 4) xyxy of each image, in input pixels."""
     labels: Tensor
@@ -49,7 +49,7 @@ def compute_losses(model: MaskRCNN, images: Tensor, targets: list[Target]) -> tu
     Args:
         model: In training mode.
         images: (B, 3, H, W) uint8 RGB.
-        targets: Boxes, labels and masks of each image, packed or as torchvision has them.
+        targets: Boxes, labels and masks of each image, packed or as in torchvision.
     """
     batch, _ = model.transform(images)
     features = model.backbone(batch.tensors)
@@ -68,7 +68,7 @@ def compute_losses(model: MaskRCNN, images: Tensor, targets: list[Target]) -> tu
     )
     mask_features = heads.mask_roi_pool(features, object_boxes, batch.image_sizes)
     mask_logits = heads.mask_predictor(heads.mask_head(mask_features))
-    # Torchvision cuts mask targets out half a pixel to the lower right of where aligned features come from.
+    # Torchvision crops mask targets half a pixel to the lower right of the position of aligned features.
     shift = 0.5 if is_aligned(heads.mask_roi_pool) else 0.0
     target_boxes = [box - shift for box in object_boxes]
     masks, true_labels, own = _true_objects(targets, owners, (images.shape[-2], images.shape[-1]))
@@ -84,7 +84,7 @@ def compute_losses(model: MaskRCNN, images: Tensor, targets: list[Target]) -> tu
 
 
 def _are_outlined(target: Target, rows: Tensor) -> Tensor:
-    """(K,) bool, whether the object of each region has a mask; one with a box alone teaches no mask."""
+    """(K,) bool, whether the object of each region has a mask; an object with only a box trains no mask."""
     if not len(target["labels"]):
         return torch.zeros_like(rows, dtype=torch.bool)
     return target["has_mask"][rows] if "has_mask" in target else torch.ones_like(rows, dtype=torch.bool)
@@ -93,7 +93,7 @@ def _are_outlined(target: Target, rows: Tensor) -> Tensor:
 def _true_objects(
     targets: list[Target], owners: list[Tensor], size_hw: tuple[int, int]
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Of each image the masks (Q_i, H, W) and labels (Q_i,) of its regions' objects, and the rows 0 to Q_i - 1."""
+    """For each image, the masks (Q_i, H, W) and labels (Q_i,) of its regions' objects, and the rows 0 to Q_i - 1."""
     masks = [unpack_masks(target, rows, size_hw) for target, rows in zip(targets, owners, strict=True)]
     labels = [target["labels"][rows] for target, rows in zip(targets, owners, strict=True)]
     return masks, labels, [torch.arange(len(rows), device=rows.device) for rows in owners]

@@ -1,4 +1,4 @@
-"""One line that moves while an epoch runs, one that stays when it is done, and one in `metrics.csv`."""
+"""Progress of an epoch: a line that is updated, a line that stays at its end, and a row in `metrics.csv`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 
 
 class EpochLines(Callback):
-    """Writes progress to stderr: step, loss, images per second, time left; AP when there is one."""
+    """Writes progress to stderr: step, loss, images per second, time left; AP if there is one."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -21,11 +21,11 @@ class EpochLines(Callback):
         self._shown = 0.0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, task: Any) -> None:
-        """Start the clock of the epoch."""
+        """Start timing the epoch."""
         self._start = time.monotonic()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, task: Any, outputs: Any, batch: Any, index: int) -> None:
-        """Refresh the moving line, at most twice a second."""
+        """Update the progress line, at most twice a second."""
         now = time.monotonic()
         if not (self.live and trainer.is_global_zero and now - self._shown > 0.5):
             return
@@ -40,7 +40,7 @@ class EpochLines(Callback):
         sys.stderr.flush()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: Any) -> None:
-        """Leave one line for the epoch."""
+        """Write one line for the epoch."""
         if not trainer.is_global_zero:
             return
         metrics = epoch_metrics(trainer)
@@ -55,7 +55,7 @@ _SHOWN = (("loss", "loss/total"), ("box AP", "val/box_ap"), ("mask AP", "val/mas
 
 
 class MetricsFile(Callback):
-    """Writes a row per epoch: the mean of each loss, and AP where there is one. A resumed training goes on in it."""
+    """Writes a row per epoch: the mean of each loss, and AP if there is one. A resumed training appends to it."""
 
     COLUMNS = (
         "epoch", "step", "loss/total", "loss/objectness", "loss/rpn_box_reg", "loss/classifier", "loss/box_reg",
@@ -66,7 +66,7 @@ class MetricsFile(Callback):
         self.path = path
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: Any) -> None:
-        """Add the row of this epoch behind those of the epochs before it."""
+        """Append the row of this epoch to those of earlier epochs."""
         if not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch + 1
@@ -87,7 +87,7 @@ class MetricsFile(Callback):
 
 
 def epoch_metrics(trainer: lightning.Trainer) -> dict[str, float]:
-    """What is known of the epoch that just ended: losses are means over its steps."""
+    """Figures of the last epoch: losses are means over its steps."""
     return {
         key.removesuffix("_epoch"): float(value)
         for key, value in trainer.callback_metrics.items()

@@ -1,7 +1,7 @@
-"""What a teacher sees as labels to learn from: objects of pictures that nobody labelled, outlines of given boxes.
+"""Pseudo-labels of a teacher: objects of unlabelled images, and masks for given boxes.
 
-Only what the teacher is sure of becomes a label (pseudo-labels, Lee 2013; for detectors arXiv 1712.04440). The rest of
-what it knows reaches the student by distillation, which asks it about every region.
+Only confident detections become labels (Lee 2013; for detectors arXiv 1712.04440). The teacher's other outputs reach
+the student by distillation on every region.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Labelled:
-    """A data set with labels of a teacher, and how many of them there are."""
+    """A data set with pseudo-labels, and their number."""
 
     data: CocoData
     kept: int
-    """Objects that got a label, or boxes that got an outline."""
+    """Number of pseudo-labelled objects, or of boxes that got a mask."""
     asked: int
-    """Pictures, or boxes, that the teacher was asked about."""
+    """Number of images, or boxes, that the teacher processed."""
     left_out: int
-    """Pictures that were left out for doubt, or boxes that teacher and box disagree on."""
+    """Number of images that were left out because of uncertain detections, or of boxes that do not agree with the
+    teacher."""
 
 
 def label_frames(
@@ -48,19 +49,17 @@ def label_frames(
     *,
     progress: Progress = silent,
 ) -> Labelled:
-    """A data set with further pictures, labelled by a teacher.
+    """A data set with further images, labelled by a teacher.
 
-    A picture in which the teacher is sure of nothing, and in doubt about something, is left out. One in which it sees
-    nothing at all is kept: it shows what background is.
+    An image with only uncertain detections is left out. One without any detection is kept: it is an example of
+    background. Images that cannot be read are left out as well, with a log message.
 
     Args:
-        teacher: A model that knows the classes of the data, and maybe others.
-        data: What there is already; its classes are looked for.
-        files: The pictures.
-        config: What counts as sure.
-        progress: Told after each picture.
-
-    Pictures that cannot be read are left out, too, and named in the log.
+        teacher: A model with the classes of the data, and maybe others.
+        data: The existing data; its classes are searched for.
+        files: The images.
+        config: Score thresholds.
+        progress: Called after each image.
     """
     category_of = {name.casefold(): number for number, name in data.categories.items()}
     categories = [category_of.get(name.casefold()) for name in teacher.card.classes]
@@ -85,7 +84,8 @@ def label_frames(
 def _find_objects(
     teacher: TorchRuntime, file: Path, categories: Sequence[int | None], config: PseudoLabelConfig
 ) -> Detections | None:
-    """What the teacher is sure of in a picture; None where it is in doubt, or the picture cannot be read."""
+    """The teacher's confident detections in an image; None if there are only uncertain ones, or the image cannot be
+    read."""
     try:
         picture = read_image(file)
     except ImageError as error:
@@ -101,7 +101,7 @@ def _find_objects(
 
 
 def _describe(found: Detections, image: CocoImage, categories: Sequence[int | None], first_id: int) -> list[Annotation]:
-    """Objects of a picture in COCO's terms; those whose mask covers no pixel are left out."""
+    """Objects of an image in COCO's terms, without those whose mask covers no pixel."""
     objects: list[Annotation] = []
     for row, region in enumerate(found.masks.regions):
         if not region.mask.any():
@@ -124,19 +124,19 @@ def _describe(found: Detections, image: CocoImage, categories: Sequence[int | No
 def outline_boxes(
     teacher: TorchRuntime, data: CocoData, config: PseudoLabelConfig, *, progress: Progress = silent
 ) -> Labelled:
-    """A data set whose objects that have a box only got the teacher's masks, where teacher and box agree.
+    """A data set whose objects with only a box get the teacher's masks, if both agree.
 
-    The teacher is asked about the given box itself. It agrees if it sees the given class there, and if the pixels of
-    its mask reach to all four sides of the box. Where it does not, the object keeps its box alone.
+    The teacher processes the given box itself. It agrees if it detects the given class there, and if its mask extends
+    to all four sides of the box. Otherwise the object keeps only its box.
 
     Args:
-        teacher: A model that knows the classes of the data, and maybe others.
+        teacher: A model with the classes of the data, and maybe others.
         data: With objects whose `segmentation` is None.
-        config: What counts as agreement.
-        progress: Told after each picture that has such objects.
+        config: Thresholds for agreement.
+        progress: Called after each image with such objects.
 
     Raises:
-        ImageError: If a picture cannot be read.
+        ImageError: If an image cannot be read.
     """
     row_of = {name.casefold(): row for row, name in enumerate(teacher.card.classes)}
     rows = {number: row_of[name.casefold()] for number, name in data.categories.items()}
@@ -165,7 +165,7 @@ def _find_outlines(
     rows: dict[int, int],
     config: PseudoLabelConfig,
 ) -> list[Region | None]:
-    """The mask of each object of a picture, None where teacher and box disagree."""
+    """The mask of each object of an image, None if teacher and box do not agree."""
     picture = read_image(image.path)
     tensor, view = letterbox(picture, teacher.card)
     boxes_xywh = np.array([one["bbox"] for one in objects], np.float32)
@@ -192,7 +192,7 @@ def _find_outlines(
 
 
 def _outlined(annotation: Annotation, region: Region | None, size_hw: tuple[int, int]) -> Annotation:
-    """The object with an outline; as it was where there is none."""
+    """The object with its mask; unchanged if there is none."""
     if region is None:
         return annotation
     area = float(np.count_nonzero(region.mask))
@@ -200,7 +200,7 @@ def _outlined(annotation: Annotation, region: Region | None, size_hw: tuple[int,
 
 
 def bounds_xywh(region: Region) -> tuple[float, float, float, float]:
-    """The tight box around the pixels of a region that has some, xywh in pixels of the picture."""
+    """The bounding box of a non-empty region, xywh in pixels of the image."""
     rows = np.flatnonzero(region.mask.any(axis=1))
     columns = np.flatnonzero(region.mask.any(axis=0))
     left, top = region.x + columns[0], region.y + rows[0]

@@ -1,4 +1,4 @@
-"""What the model finds on a few validation images, beside what is there: one contact sheet per evaluation."""
+"""Detections on a few validation images beside the ground truth: one contact sheet per evaluation."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from edge_mrcnn.evaluation.overlay import draw_objects, encode_jpeg, label_of
 from runtimes.draw import PALETTE
 
 CELL_WH = (288, 216)
-"""Width and height of one picture on the sheet, in pixels."""
+"""Width and height of one image on the sheet, in pixels."""
 COLUMNS = 2
-"""Pairs of pictures beside each other."""
+"""Number of pairs per row."""
 BACKGROUND = 24
 
 
 def draw_samples(runtime: Any, data: CocoData, path: Path, *, count: int = 6) -> None:
-    """Write pairs of the annotated and the found objects of images at even steps through those with objects.
+    """Write pairs of annotated and detected objects, for images at even steps through those with objects.
 
     Args:
-        runtime: Anything with a `card` and `infer`.
+        runtime: Object with a `card` and `infer`.
         data: Validation images.
         path: JPEG to write; its folder is made.
-        count: Images at most.
+        count: Maximum number of images.
     """
     with_objects = [image for image in data.images if data.annotations(image.id)]
     shown = with_objects or list(data.images)
@@ -36,7 +36,7 @@ def draw_samples(runtime: Any, data: CocoData, path: Path, *, count: int = 6) ->
     categories = match_categories(runtime.card, data.categories)
     pairs = [draw_pair(runtime, data, shown[step], categories) for step in steps]
     blank = np.full_like(pairs[0], BACKGROUND)
-    pairs += [blank] * (-len(pairs) % COLUMNS)  # until the last row is full
+    pairs += [blank] * (-len(pairs) % COLUMNS)  # fill the last row
     rows = []
     for start in range(0, len(pairs), COLUMNS):
         rows.append(np.hstack(pairs[start : start + COLUMNS]))
@@ -45,7 +45,7 @@ def draw_samples(runtime: Any, data: CocoData, path: Path, *, count: int = 6) ->
 
 
 def draw_pair(runtime: Any, data: CocoData, image: CocoImage, categories: dict[int, int]) -> np.ndarray:
-    """One image twice, (h, 2 w, 3) uint8 RGB: on the left its annotations, on the right what was found."""
+    """One image twice, (h, 2 w, 3) uint8 RGB: on the left its annotations, on the right the detections."""
     pixels = read_sized(image)
     found = []
     for result in confident(runtime.infer(pixels).to_coco(image.id)):
@@ -57,7 +57,7 @@ def draw_pair(runtime: Any, data: CocoData, image: CocoImage, categories: dict[i
 
 
 def draw_cell(pixels: np.ndarray, things: list[dict[str, Any]], data: CocoData) -> np.ndarray:
-    """A picture with COCO records drawn, centred on a dark cell."""
+    """An image with COCO records drawn, centred on a dark cell."""
     cell_width, cell_height = CELL_WH
     height, width = pixels.shape[:2]
     scale = min((cell_width - 4) / width, (cell_height - 4) / height)
@@ -68,7 +68,7 @@ def draw_cell(pixels: np.ndarray, things: list[dict[str, Any]], data: CocoData) 
     order = list(data.categories)
     colors, labels = [], []
     for index, thing in enumerate(things):
-        # One colour for each class, or for each object where there is one class only.
+        # One colour per class, or per object if there is only one class.
         key = order.index(thing["category_id"]) if len(order) > 1 else index
         colors.append(PALETTE[key % len(PALETTE)])
         labels.append(label_of(thing, data.categories))

@@ -1,4 +1,4 @@
-"""Where a training starts: a preset with fresh weights, or an earlier checkpoint."""
+"""Start of a training: a preset with new weights, or an earlier checkpoint."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def start(
     """The checkpoint that a training starts from.
 
     Args:
-        data: What it is trained on.
+        data: Training data.
         model: Name of a preset.
         weights: An earlier checkpoint, in place of a preset.
         backbone: Another backbone than the preset's or the checkpoint's.
         pretrained: Download ImageNet weights of the backbone.
         backbone_weights: File with weights of the backbone.
-        origin: What a checkpoint of another project does not say.
-        seed: Of fresh weights.
-        say: Told in a line how well the pyramid over an exchanged backbone begins.
+        origin: Information that a checkpoint of another project does not contain.
+        seed: Random seed of new weights.
+        say: Called with a line about the quality of the pyramid on a changed backbone.
         parts: Other fields of `ModelConfig` to change.
 
     Raises:
-        UsageError: If a part decides on the shape of trained weights, or does not fit the model.
+        UsageError: If a part determines the shape of trained weights, or does not fit the model.
         MissingFileError, ModelFileError: As `load_checkpoint` does.
     """
     if not weights:
@@ -70,17 +70,20 @@ def start(
 
 
 def _fit_laterals(exchanged: Checkpoint, before: Checkpoint, data: CocoData, say: Say) -> None:
-    """Let the pyramid over a new backbone with weights begin as near to the old one as it can."""
+    """Fit the pyramid on a new backbone with weights to the old one."""
     images = regression_images(data, exchanged.config.image_size_hw)
     explained = fit_laterals(exchanged.model, before.model, images)
     shares = ", ".join(f"{100 * share:.0f}" for share in explained)
-    say(f"{exchanged.config.backbone} explains {shares} % of the variance of the old lateral maps, finest first")
+    say(
+        f"{exchanged.config.backbone} explains {shares} % of the variance of the old lateral feature maps, finest "
+        "level first"
+    )
 
 
 def start_fresh(
     config: ModelConfig, data: CocoData, seed: int, pretrained: bool, backbone_weights: str | Path | None
 ) -> Checkpoint:
-    """A model of the given parts for the classes of the data; weights depend on the seed alone."""
+    """A model of the given parts for the classes of the data; weights depend only on the seed."""
     torch.manual_seed(seed)
     if config.backbone not in RESNETS and not config.anchor_sizes:
         config = replace(config, anchor_sizes=default_anchor_sizes(config))
@@ -90,7 +93,7 @@ def start_fresh(
 
 
 def keep_frozen(config: TrainConfig, checkpoint: Checkpoint) -> TrainConfig:
-    """Settings in which what is said of freezing holds, and where nothing is said, what the earlier training froze."""
+    """Settings with explicit values for freezing; missing ones are taken from the checkpoint's own training."""
     earlier = checkpoint.training.get("settings", {})
     stages, norm = config.freeze_stages, config.freeze_norm
     if stages is None:
@@ -101,7 +104,7 @@ def keep_frozen(config: TrainConfig, checkpoint: Checkpoint) -> TrainConfig:
 
 
 def describe_frozen(config: TrainConfig) -> str:
-    """What of the backbone is not trained, in settings that `keep_frozen` gave."""
+    """Description of the frozen parts of the backbone, from settings of `keep_frozen`."""
     count = STAGES if config.freeze_stages == -1 else config.freeze_stages
     norms = "norms frozen" if config.freeze_norm else "norms trained"
     return f"{count} of {STAGES} backbone stages frozen, {norms}"
@@ -110,17 +113,17 @@ def describe_frozen(config: TrainConfig) -> str:
 def continue_from(path: str | Path, data: CocoData, *, origin: Origin | None = None, **parts: Any) -> Checkpoint:
     """An earlier checkpoint, for further training.
 
-    Where its classes differ from the data's, the rows of its predictors are kept by name, and new classes get fresh
-    ones; which, is logged. Everything below the predictors is kept.
+    If its classes differ from the data's, the rows of its predictors are kept by name, and new classes get new ones;
+    the result is logged. All other weights are kept.
 
     Args:
         path: As of `load_checkpoint`.
-        data: What it is trained on next.
-        origin: What a checkpoint of another project does not say.
-        parts: Fields of `ModelConfig` to change; None leaves one as it is.
+        data: Data of the next training.
+        origin: Information that a checkpoint of another project does not contain.
+        parts: Fields of `ModelConfig` to change; None keeps one.
 
     Raises:
-        UsageError: If one of them decides on the shape of trained weights.
+        UsageError: If one of them determines the shape of trained weights.
     """
     checkpoint = load_checkpoint(path, origin)
     config = checkpoint.config.updated(**parts)
@@ -137,23 +140,24 @@ def _refuse_other_shapes(trained: ModelConfig, asked: ModelConfig) -> None:
     for name in OF_WEIGHTS:
         old, new = getattr(trained, name), getattr(asked, name)
         if old != new:
-            raise UsageError(f"{name} {new}: the weights that this starts from are made for {old}; leave it so")
+            raise UsageError(f"{name} {new}: expected {old}, because the starting weights were trained with it")
 
 
 OF_WEIGHTS = ("fpn_channels", "anchor_ratios", "box_pool_size", "box_hidden", "class_agnostic_boxes", "mask_hidden")
-"""Parts that decide on the shape of weights, the backbone apart."""
+"""Parts that determine the shape of weights, apart from the backbone."""
 
 
 def exchange_backbone(
     checkpoint: Checkpoint, backbone: str, *, seed: int, pretrained: bool, backbone_weights: str | Path | None
 ) -> Checkpoint:
-    """Another backbone under the pyramid and heads of a trained model.
+    """Put another backbone under the pyramid and heads of a trained model.
 
-    Where both backbones have the same layers, but for their activations, the weights stay too, unless others are named.
-    With the model as the teacher, the new backbone learns to give the maps that these heads know.
+    If both backbones have the same layers except for their activations, the weights are kept as well, unless others are
+    given. With the old model as the teacher, the new backbone learns to produce the feature maps that these heads
+    expect.
 
     Raises:
-        UsageError: If the rest of the model does not fit a light backbone: it is pruned, or torchvision's own.
+        UsageError: If the rest of the model does not fit a light backbone, because it is pruned, or torchvision's own.
     """
     torch.manual_seed(seed)
     config = replace(checkpoint.config, backbone=backbone, image_mean=None, image_std=None)
@@ -165,16 +169,20 @@ def exchange_backbone(
     try:
         missing, unknown = model.load_state_dict(kept, strict=False)
     except RuntimeError as error:
-        raise UsageError("--backbone: the model of --weights is pruned; exchange its backbone first") from error
+        raise UsageError(
+            "--backbone: expected an unpruned model in --weights; change its backbone before pruning"
+        ) from error
     if unknown or not all(key.startswith(_OF_BACKBONE) for key in missing):
-        raise UsageError(f"--backbone: {checkpoint.config.name} of --weights has no light pyramid to put it under")
+        raise UsageError(
+            f"--backbone: {checkpoint.config.name} of --weights has no light pyramid, so its backbone cannot be changed"
+        )
     return replace(checkpoint, config=state_input(config, model), model=model, training={})
 
 
 def shapes_of(module: nn.Module) -> dict[str, torch.Size]:
-    """Name of each weight to its shape."""
+    """Name of each weight -> its shape."""
     return {name: value.shape for name, value in module.state_dict().items()}
 
 
 _OF_BACKBONE = ("backbone.body.", "backbone.fpn.inner_blocks.")
-"""Weights that belong to one backbone, lateral convolutions with its channels among them."""
+"""Weights that depend on the backbone, lateral convolutions with its channels among them."""

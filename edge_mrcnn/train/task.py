@@ -1,4 +1,4 @@
-"""What one training step is, for Lightning's loop."""
+"""One training step, for Lightning's loop."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from runtimes.errors import DataError
 Batch = tuple[Tensor, list[dict[str, Tensor]]]
 
 CHECK_EVERY = 10
-"""Steps between two looks at a loss on a GPU."""
+"""Steps between two checks of the loss on a GPU."""
 ROI_SAMPLES = 2
-"""Samples per bin and axis of RoIAlign in training at least; an exported graph may take fewer."""
+"""Minimum RoIAlign samples per bin and axis in training; an exported graph may use fewer."""
 
 
 class MaskRCNNTask(lightning.LightningModule):
-    """Torchvision's losses, those of a teacher where there is one, and the optimizer that follows them."""
+    """Torchvision's losses, those of a teacher if there is one, and the optimizer."""
 
     not_finite: Tensor
 
@@ -38,11 +38,11 @@ class MaskRCNNTask(lightning.LightningModule):
         self, model: MaskRCNN, config: TrainConfig, total_steps: int, *, teacher: Teacher | None = None
     ) -> None:
         super().__init__()
-        self.model = model.train()  # Lightning trains a module in the mode in which it finds it
+        self.model = model.train()  # Lightning trains a module in its current mode
         self.config = config
         self.total_steps = max(1, total_steps)
         self.data_sha256 = ""
-        """Hash of the data; it goes into the file that a training is resumed from."""
+        """Hash of the data; stored in the resume file."""
         self.teacher = teacher
         adapts = bool(config.distill_maps or config.distill_features)
         self.adapter = make_adapter(model, teacher) if teacher and adapts else nn.Identity()
@@ -81,25 +81,25 @@ class MaskRCNNTask(lightning.LightningModule):
         self.log_dict(epochs, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say on which data this was trained, so that it is not resumed on other data."""
+        """Store the hash of the data, so that a resume on other data is refused."""
         checkpoint["data_sha256"] = self.data_sha256
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
-        """Ask the device now and then whether all is well: each question waits until it has caught up.
+        """Check the loss on the device from time to time, because each check waits for the device.
 
         Raises:
-            DataError: If a loss was not finite since the last time.
+            DataError: If a loss was not finite since the last check.
         """
         step = index + 1
         is_last = self.trainer.is_last_batch or self.global_step >= self.total_steps
         if (step % CHECK_EVERY == 0 or self.device.type == "cpu" or is_last) and self.not_finite:
             raise DataError(
-                f"the loss is not finite at step {self.global_step} or shortly before: "
-                "lower --lr, or look for broken boxes with `edge-mrcnn data check`"
+                f"the loss is not finite at step {self.global_step} or shortly before: lower --lr, or check the boxes "
+                "with `edge-mrcnn data check`"
             )
 
     def on_train_epoch_start(self) -> None:
-        """Frozen parts keep their BatchNorm statistics; what is sampled depends on seed, epoch and process alone."""
+        """Keep the BatchNorm statistics of frozen parts; sampling depends only on seed, epoch and process."""
         torch.manual_seed(self.config.seed * 100_003 + self.current_epoch * self.trainer.world_size + self.global_rank)
         if self.config.freeze_norm:
             set_norm_eval(self.model.backbone.body)
@@ -107,7 +107,8 @@ class MaskRCNNTask(lightning.LightningModule):
             stage.eval()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Decayed weights, undecayed ones, the backbone with its own rate, and what adapts to a teacher."""
+        """Parameter groups: with decay, without decay, the backbone with its own learning rate, and the adapters to a
+        teacher."""
         optimizer = build_optimizer(self.model, self.config)
         if adapters := list(self.adapter.parameters()):
             optimizer.add_param_group({"params": adapters, "lr": max(g["lr"] for g in optimizer.param_groups)})
@@ -120,7 +121,7 @@ class MaskRCNNTask(lightning.LightningModule):
 
 
 def _to_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
-    """Boxes are decoded in the type of their deltas, and bf16 knows no pixel between 256 and 258."""
+    """Decode boxes in the type of their deltas, because bf16 cannot represent the pixels between 256 and 258."""
     if isinstance(outputs, Tensor):
         return outputs.float()
     return type(outputs)(_to_float32(module, inputs, output) for output in outputs)
@@ -129,8 +130,8 @@ def _to_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
 def learning_rate_factor(step: int, config: TrainConfig, total: int) -> float:
     """Share of the peak learning rate at a step.
 
-    Linear from `warmup_factor` to 1 over the warm-up, then half a cosine down to 0.01 at `total`, or `gamma` to the
-    power of the milestones that are passed.
+    Linear from `warmup_factor` to 1 during the warm-up, then half a cosine down to 0.01 at `total`, or `gamma` to the
+    power of the number of passed milestones.
     """
     if step < config.warmup_steps:
         return config.warmup_factor + (1 - config.warmup_factor) * step / config.warmup_steps
@@ -142,12 +143,12 @@ def learning_rate_factor(step: int, config: TrainConfig, total: int) -> float:
 
 
 def in_steps(milestone: float, total: int) -> float:
-    """A milestone as a step: up to 1 it is a share of all steps."""
+    """A milestone as a step: a value up to 1 is a share of all steps."""
     return milestone * total if milestone <= 1 else milestone
 
 
 def apply_sampling(model: MaskRCNN, config: TrainConfig) -> None:
-    """Which anchors and proposals are objects, and how many of them the two stages are trained on, in place."""
+    """Set the IoU thresholds and sample sizes of the two stages, in place."""
     rpn, heads = model.rpn, model.roi_heads
     rpn.fg_bg_sampler = BalancedPositiveNegativeSampler(config.rpn_batch, config.rpn_positive_fraction)
     rpn.proposal_matcher = Matcher(config.rpn_object_iou, config.rpn_background_iou, allow_low_quality_matches=True)
@@ -195,14 +196,14 @@ def parameters_of_norms(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def set_norm_eval(module: nn.Module) -> None:
-    """Use, and keep, the running statistics of every BatchNorm inside `module`, of those of several devices too."""
+    """Use the running statistics of every norm inside `module`, SyncBatchNorm included, without updating them."""
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.eval()
 
 
 def frozen_stages(model: MaskRCNN, config: TrainConfig) -> list[nn.ModuleList]:
-    """Those of the backbone that are not trained."""
+    """The frozen modules of the backbone."""
     body = model.backbone.body
     stages = body.stages() if isinstance(body, Backbone) else stages_of_body(body)
     count = config.freeze_stages or 0

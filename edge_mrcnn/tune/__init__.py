@@ -1,4 +1,4 @@
-"""The fastest way to run a model on this board that costs no more accuracy than allowed.
+"""Search for the fastest setting on this board within an allowed drop in accuracy.
 
-`search` finds it, `choice` stores it where `run` looks, `text` shows it.
+`search` finds it, `choice` stores it where `run` reads it, `text` shows it.
 """

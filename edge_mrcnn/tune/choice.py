@@ -1,7 +1,7 @@
-"""What was chosen for a board, kept beside the models: `tuned.json`, one entry per kind of board.
+"""The choice for a board, stored beside the models: `tuned.json`, one entry per kind of board.
 
-A folder that cannot be written has its file in the user's state folder instead. An entry holds for boards of the same
-identity (model, processor, cores, instruction sets) and for the very file that was tuned.
+A folder that cannot be written has its file in the user's state folder instead. An entry is valid for boards with the
+same identity (model, processor, cores, instruction sets) and for the same file.
 """
 
 from __future__ import annotations
@@ -36,36 +36,36 @@ class Choice:
     file: str
     """Its name in the folder."""
     sha256: str
-    """Of all its files."""
+    """Hash of all its files."""
     options: dict[str, Any]
-    """Of `runtimes.load`: threads, and for OpenVINO the precision of float layers."""
+    """Options of `runtimes.load`: threads, and for OpenVINO the precision of float layers."""
     board: dict[str, Any]
-    """`Board.identity` of where it was chosen."""
+    """`Board.identity` of the board."""
     packages: dict[str, str]
-    """Version of its SDK then."""
+    """Version of its SDK at that time."""
     created: str
     """ISO 8601 with time zone."""
     figures: dict[str, Any] = field(default_factory=dict)
-    """What it was chosen for: latency_ms, fps, box_drop, mask_drop, max_drop, reference, data, images."""
+    """What it is based on: latency_ms, fps, box_drop, mask_drop, max_drop, reference, data, images."""
 
 
 def resolve_model(
     path: str | Path, runtime: str = "auto", *, threads: int | None = None, device: str | None = None
 ) -> tuple[Path, dict[str, Any]]:
-    """What to open for a file or a folder.
+    """The model file and options to open for a file or a folder.
 
     Args:
-        path: A model file, which is taken as it is, a folder that was tuned, or the name of a model that comes along.
-        runtime: "auto" for what was chosen on this board; a key of `FORMATS` for the folder's model of that kind,
-            INT8 before FP32.
-        threads: CPU threads, whatever was chosen.
-        device: A public name, such as "cpu", whatever was chosen.
+        path: A model file, which is used directly, a tuned folder, or the name of a bundled model.
+        runtime: "auto" for the choice on this board; a key of `FORMATS` for the folder's model of that format, INT8
+            before FP32.
+        threads: CPU threads, in place of the chosen number.
+        device: A public name, such as "cpu", in place of the chosen device.
 
     Returns:
         The model file, and options of `runtimes.load`.
 
     Raises:
-        UsageError: If the folder was not tuned on such a board, or was changed since, or if a file is of another
+        UsageError: If the folder was not tuned on such a board, or has changed since, or if a file needs another
             runtime.
     """
     file, options = _find(Path(path), runtime)
@@ -74,11 +74,11 @@ def resolve_model(
 
 
 def _find(path: Path, runtime: str) -> tuple[Path, dict[str, Any]]:
-    """The model file, and the options that were chosen for it."""
+    """The model file, and the chosen options."""
     shipped = find_shipped(path)
     if shipped is not None:
         return _find_shipped(shipped, runtime)
-    path = model_file(path)  # "people.onnx" names a file too
+    path = model_file(path)  # "people.onnx" also names a file
     if not path.is_dir():
         if runtime != "auto":
             _expect_runtime(path, runtime)
@@ -90,7 +90,7 @@ def _find(path: Path, runtime: str) -> tuple[Path, dict[str, Any]]:
 
 
 def _find_shipped(model: ShippedModel, runtime: str) -> tuple[Path, dict[str, Any]]:
-    """The file of a model that comes along: what was tuned for this board, else that of the fastest runtime here."""
+    """The file of a bundled model: the choice for this board, else that of the fastest installed runtime."""
     if runtime != "auto":
         return model.file_for(runtime), {}
     was_tuned = any(place.is_file() for place in _places(model.folder))
@@ -101,39 +101,39 @@ def _find_shipped(model: ShippedModel, runtime: str) -> tuple[Path, dict[str, An
 
 
 def _expect_runtime(path: Path, runtime: str) -> None:
-    """Raise UsageError unless a file is run by this runtime: of a file there is nothing to choose."""
+    """Raise UsageError unless a file runs with this runtime; for a single file there is no choice."""
     format_ = ModelFile(path).format
     if format_.name != runtime:
         raise UsageError(
-            f"--runtime {runtime}: {path} is run by {format_.name}; leave the option out, or name a folder that holds "
-            f"a {FORMATS[runtime].suffix} too"
+            f"--runtime {runtime}: {path} runs with {format_.name}; remove the option, or give a folder with a "
+            f"{FORMATS[runtime].suffix} too"
         )
 
 
 def read_choice(folder: Path, board: Board | None = None) -> Choice:
-    """What was chosen for a board.
+    """The choice for a board.
 
     Args:
-        folder: Of the models.
-        board: This machine if None.
+        folder: Folder of the models.
+        board: The board; this machine if None.
 
     Raises:
-        UsageError: If nothing was chosen, or on other boards only, or if the file is not the one that was tuned.
+        UsageError: If there is no choice, or only for other boards, or if the file has changed.
         ModelFileError: If the record is damaged.
     """
     board = board or read_board()
-    advice = f"run `edge-mrcnn tune --models {folder} --data VAL.json` here, or name one of its files"
+    advice = f"run `edge-mrcnn tune --models {folder} --data VAL.json` here, or give one of its files"
     source = next((path for path in _places(folder) if path.is_file()), None)
     if source is None:
-        raise UsageError(f"{folder}: was not tuned: {advice}")
+        raise UsageError(f"{folder}: no tuning record in this folder: {advice}")
     choices = _read(source)
     choice = next((c for c in choices if c.board == board.identity), None)
     if choice is None:
         others = ", ".join(str(c.board.get("model")) for c in choices) or "no board"
-        raise UsageError(f"{source}: was tuned on {others}, this is {board}: {advice}")
+        raise UsageError(f"{source}: tuned on {others}, but this is {board}: {advice}")
     model = folder / choice.file
     if not model.is_file() or file_sha256(model) != choice.sha256:
-        raise UsageError(f"{model}: is not the file that was tuned: {advice}")
+        raise UsageError(f"{model}: has changed since it was tuned: {advice}")
     _warn_of_versions(model, choice)
     return choice
 
@@ -164,7 +164,7 @@ def sdk_versions(path: Path) -> dict[str, str]:
 
 
 def _places(folder: Path) -> Iterable[Path]:
-    """Where a choice may lie, best first."""
+    """Possible places of a choice, the preferred one first."""
     digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     return folder / FILE, _state_folder() / f"tuned-{digest}.json"
 
@@ -187,7 +187,7 @@ def _read(path: Path) -> list[Choice]:
 
 
 def _read_entry(entry: dict[str, Any]) -> Choice:
-    """One choice; fields of a later version are left out."""
+    """One choice; fields of a later version are ignored."""
     known = {field.name for field in fields(Choice)}
     return Choice(**{name: value for name, value in entry.items() if name in known})
 
@@ -200,10 +200,10 @@ def _warn_of_versions(model: Path, choice: Choice) -> None:
 
 
 def _pick(folder: Path, runtime: str) -> Path:
-    """The folder's only model of a kind, or its only INT8 one.
+    """The folder's only model of a format, or its only INT8 model of it.
 
     Raises:
-        UsageError: If there is none, or if it is not clear which.
+        UsageError: If there is none, or more than one.
     """
     suffix = FORMATS[runtime].suffix
     found = sorted(folder.glob(f"*{suffix}"))
@@ -213,5 +213,5 @@ def _pick(folder: Path, runtime: str) -> Path:
         return found[0]
     int8 = [path for path in found if ModelFile(path).card.precision == "int8"]
     if len(int8) != 1:
-        raise UsageError(f"{folder}: name one of {', '.join(path.name for path in found)}")
+        raise UsageError(f"{folder}: give one of {', '.join(path.name for path in found)}")
     return int8[0]

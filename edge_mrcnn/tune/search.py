@@ -1,4 +1,4 @@
-"""Times every way to run every model, then evaluates them from the fastest on, until one is accurate enough."""
+"""Timing of all settings of all models, then evaluation from the fastest on, until one is accurate enough."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from runtimes.board import Board
 from runtimes.errors import DataError, EdgeError, UsageError
 from runtimes.progress import Progress, named, silent
 
-"""Called with what is being done, the number of steps done and the number of all."""
+"""Called with a description, the number of finished steps and the total number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneConfig:
-    """What is tried, and what it may cost."""
+    """Settings of a search."""
 
     max_drop: float = 0.005
-    """Box and mask AP that may be lost against the reference, in [0, 1]."""
+    """Maximum drop in box and mask AP against the reference, in [0, 1]."""
     limit: int | None = None
-    """Images at most that accuracy is measured on; all if None."""
+    """Maximum number of images for measuring accuracy; all if None."""
     pictures: int = 12
-    """Images at most that speed is measured on, spread over the data."""
+    """Maximum number of images for measuring speed, spread over the data."""
     plan: Plan = field(default_factory=Plan)
     threads: tuple[int, ...] = ()
-    """CPU threads to try; 1, 2, 4 and so on up to the number of cores if empty."""
+    """Numbers of CPU threads to try; 1, 2, 4 and so on up to the number of cores if empty."""
     openvino_precisions: tuple[str, ...] = ("f32",)
     devices: tuple[str, ...] = ("cpu",)
-    """Where models are tried, as far as their runtimes can."""
+    """Devices to try if a runtime supports them."""
     evaluates_all: bool = False
-    """Whether to go on evaluating when the choice is made."""
+    """Whether to continue evaluating after the choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """What a model reaches, and loses."""
+    """Accuracy of a model, and its drop."""
 
     box_ap: float
     mask_ap: float
@@ -58,44 +58,44 @@ class Accuracy:
 
     @property
     def worst(self) -> Drop:
-        """The larger loss."""
+        """The larger drop."""
         return max(self.box_drop, self.mask_drop, key=lambda drop: drop.value)
 
     def exceeds(self, limit: float) -> bool:
-        """Whether box or mask AP lost more than allowed."""
+        """Whether box or mask AP dropped by more than allowed."""
         return self.box_drop.exceeds(limit) or self.mask_drop.exceeds(limit)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One way to run one model."""
+    """One setting of one model."""
 
     row: Row
     """Its speed."""
     accuracy: Accuracy | None
-    """None where it was not evaluated: a faster one had been chosen."""
+    """None if it was not evaluated, because a faster one had been chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What was tried, and what came of it."""
+    """All attempts, and the choice."""
 
     benchmark: Benchmark
     reference: str
-    """File that drops are counted from."""
+    """File of the reference."""
     reference_ap: tuple[float, float]
     """Its box and mask AP."""
     data: str
     """The annotation file."""
     images: int
-    """Images that accuracy was measured on."""
+    """Number of images for accuracy."""
     max_drop: float
     attempts: tuple[Attempt, ...]
-    """The fastest first."""
+    """The attempts, fastest first."""
 
     @property
     def chosen(self) -> Attempt | None:
-        """The fastest that is accurate enough; None where none is."""
+        """The fastest attempt that is accurate enough; None if there is none."""
         good = (a for a in self.attempts if a.accuracy and not a.accuracy.exceeds(self.max_drop))
         return next(good, None)
 
@@ -108,20 +108,20 @@ def tune(
     reference: Path | None = None,
     progress: Progress = silent,
 ) -> Tuning:
-    """Find the fastest runtime, precision and number of threads within the budget of accuracy.
+    """Find the fastest runtime, precision and number of threads within the allowed drop in accuracy.
 
     Args:
-        models: Exported files.
-        data: What accuracy is measured on; its pictures are timed.
-        config: What is tried.
-        reference: What drops are counted from: a file of `report reference`, an export or a checkpoint; the FP32 one
-            among the models if None.
-        progress: Told of every step.
+        models: Exported models.
+        data: Data to measure accuracy on; its images are also used for timing.
+        config: Settings of the search.
+        reference: Reference for drops: a file of `report reference`, an export or a checkpoint; the FP32 model among
+            the models if None.
+        progress: Called after each step.
 
     Raises:
         UsageError: If no reference is given and there is no FP32 model.
-        DataError: If a model and the reference know different classes of the data, or the reference finds nothing.
-        ModelFileError: If not one of the models can be timed.
+        DataError: If a model and the reference have different classes of the data, or the reference is too poor.
+        ModelFileError: If none of the models can be timed.
     """
     reference = reference or find_reference(models)
     base = evaluate_reference(reference, data, config.limit, progress)
@@ -152,11 +152,14 @@ def find_reference(models: Sequence[Path]) -> Path:
                 return path
         except EdgeError:
             continue
-    raise UsageError("no FP32 model among them to count the drop from: name one, or a reference.json, by --reference")
+    raise UsageError(
+        "expected an FP32 model to measure the drop against: add one, or give a model or reference.json with "
+        "--reference"
+    )
 
 
 def evaluate_reference(path: Path, data: CocoData, limit: int | None, progress: Progress) -> Evaluation:
-    """What drops are counted from: recorded answers, or a model that is run now."""
+    """The reference: recorded results, or a model that is evaluated now."""
     progress = named(progress, f"accuracy of {path.name}")
     if path.suffix == ".json":
         return read_reference(path).evaluate(data, limit=limit, progress=progress)
@@ -166,7 +169,7 @@ def evaluate_reference(path: Path, data: CocoData, limit: int | None, progress: 
 
 
 def to_choice(tuning: Tuning, board: Board) -> Choice:
-    """The record of what was chosen; there must be something."""
+    """The record of the choice; there must be one."""
     assert tuning.chosen is not None and tuning.chosen.accuracy is not None
     row, accuracy = tuning.chosen.row, tuning.chosen.accuracy
     return Choice(
@@ -220,16 +223,17 @@ def _timing(config: TuneConfig, data: CocoData) -> BenchmarkConfig:
 def _attempt(
     rows: Sequence[Row], data: CocoData, base: Evaluation, reference: Path, config: TuneConfig, progress: Progress
 ) -> list[Attempt]:
-    """Rows, the fastest first, with their accuracy up to the first that is good enough; each model is run once."""
+    """Rows, the fastest first, with their accuracy up to the first that is good enough; each model is evaluated
+    once."""
     known: dict[tuple[object, ...], Accuracy] = {}
     attempts: list[Attempt] = []
-    is_settled = False
+    is_decided = False
     for row in rows:
         key = (row.path, *row.options.items())
-        if key not in known and (config.evaluates_all or not is_settled):
+        if key not in known and (config.evaluates_all or not is_decided):
             known[key] = _compare(base, _evaluate(row, data, base, reference, config.limit, progress), row.name)
         accuracy = known.get(key)
-        is_settled = is_settled or (accuracy is not None and not accuracy.exceeds(config.max_drop))
+        is_decided = is_decided or (accuracy is not None and not accuracy.exceeds(config.max_drop))
         attempts.append(Attempt(row, accuracy))
     return attempts
 
@@ -244,13 +248,13 @@ def _evaluate(
 
 
 def _options(row: Row) -> dict[str, Any]:
-    """Of `runtimes.load`."""
+    """Options of `runtimes.load`."""
     return {**({"threads": row.threads} if row.threads else {}), **row.options}
 
 
 def _compare(base: Evaluation, evaluation: Evaluation, name: str) -> Accuracy:
     if evaluation.categories != base.categories:
-        raise DataError(f"{name}: knows other classes of the data than the reference: tune models of the same classes")
+        raise DataError(f"{name}: its classes differ from those of the reference; tune models with the same classes")
     return Accuracy(
         box_ap=evaluation.box.ap,
         mask_ap=evaluation.mask.ap,

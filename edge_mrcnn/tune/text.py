@@ -1,4 +1,4 @@
-"""A tuning for a terminal of 100 columns."""
+"""The result of a search as text for a terminal of 100 columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge_mrcnn.tune.search import Attempt, Tuning
 
 
 def to_text(tuning: Tuning) -> str:
-    """The table, the fastest first and the chosen one in green, and what to know about it."""
+    """The table, fastest first and the chosen row in green, and notes."""
     header, *body = tuning_table(tuning).text()
     lines = [click.style(str(tuning.benchmark.board), bold=True), "", click.style(header, bold=True)]
     for line, attempt in zip(body, tuning.attempts, strict=True):
@@ -28,17 +28,17 @@ def to_text(tuning: Tuning) -> str:
 
 
 def tuning_table(tuning: Tuning) -> Table:
-    """One line per way to run a model."""
+    """One line per setting of a model."""
     header = ("model", "precision", "threads", "p50 ms", "FPS", "box", "Δ box", "mask", "Δ mask", "95 %", "")
     rows = tuple(_cells(tuning, attempt) for attempt in tuning.attempts)
     return Table(header, rows, text_columns=2)
 
 
 def verdict(tuning: Tuning) -> str:
-    """What was chosen, or how far the best is from the limit."""
+    """The choice, or how far the best candidate is from the limit."""
     limit = f"{100 * tuning.max_drop:g} AP"
     if tuning.chosen is None:
-        return f"None is within {limit} of {tuning.reference}: the least loss is {_least_loss(tuning)}."
+        return f"No candidate is within {limit} of {tuning.reference}: the smallest drop is {_least_loss(tuning)}."
     row = tuning.chosen.row
     return f"Chosen: {row.name}, {row.precision}, {row.place}: {row.fps:.1f} FPS, within {limit} of {tuning.reference}."
 
@@ -53,7 +53,7 @@ def _least_loss(tuning: Tuning) -> str:
 
 
 def notes(tuning: Tuning) -> list[str]:
-    """What a reader must know to trust the choice."""
+    """Notes on how to read the result."""
     found = warnings(tuning.benchmark)
     failures = {failure.name: failure.reason for failure in tuning.benchmark.failures}
     for name, reason in failures.items():
@@ -73,7 +73,7 @@ def notes(tuning: Tuning) -> list[str]:
 
 
 def _is_unsure(tuning: Tuning) -> bool:
-    """Whether the chosen one could lose more than allowed on other images."""
+    """Whether the chosen one could drop by more than allowed on other images."""
     if tuning.chosen is None or tuning.chosen.accuracy is None:
         return False
     _, most = tuning.chosen.accuracy.worst.interval

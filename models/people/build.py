@@ -1,4 +1,4 @@
-"""Make everything that the people model ships of one checkpoint.
+"""Make all files of the people model from one checkpoint.
 
     python models/people/build.py --weights runs/people/best.pt --data scratch/people
 
@@ -31,16 +31,16 @@ from runtimes.formats import files_of, suffixes  # noqa: E402
 from runtimes.model_file import ModelFile  # noqa: E402
 
 PACKAGE = HERE / "edge_mrcnn_people"
-"""What a device runs."""
+"""Files for devices."""
 CHECKPOINT = HERE / "weights" / "edge_mrcnn_people_weights" / "people.pt"
-"""What a training starts from."""
+"""File to start a training from."""
 NAME = "people"
 CARD = HERE / "README.md"
 FIGURES = HERE / "figures.json"
 CALIBRATION = HERE / "calibration.json"
 BEGIN, END = "<!-- figures: written by build.py -->", "<!-- end of figures -->"
 LIMIT_MB = 14
-"""Of the files that a device runs, before they are packed; more of them were made of the wrong checkpoint."""
+"""Largest total size of the files for devices before compression; larger files come from a wrong checkpoint."""
 
 
 @click.command()
@@ -65,7 +65,7 @@ def build(
 
 
 def write_checkpoint(weights: Path) -> Path:
-    """The checkpoint in half precision, without the places where it was trained."""
+    """The checkpoint in half precision, without paths of the training machine."""
     trained = load_checkpoint(weights)
     save_checkpoint(CHECKPOINT, replace(trained, training=without_paths(trained.training)), is_half=True)
     seal_checkpoint(CHECKPOINT)
@@ -74,7 +74,7 @@ def write_checkpoint(weights: Path) -> Path:
 
 
 def without_paths(record: object) -> object:
-    """A record in which each path of a file is its name."""
+    """A record in which each path is shortened to the file name."""
     if isinstance(record, dict):
         return {key: without_paths(value) for key, value in record.items()}
     if isinstance(record, list):
@@ -94,7 +94,7 @@ def write_int8(checkpoint: Path, data: Path, calib_images: int, keep_float: str)
 
 
 def write_calibration(data: Path, count: int) -> None:
-    """Which pictures INT8 was calibrated with, by name and hash: their licences seldom allow to copy them."""
+    """Names and hashes of the calibration pictures: their licences seldom allow copies."""
     pictures = load_calibration(str(data)).choose(count)
     listed = []
     for path in pictures:
@@ -105,7 +105,7 @@ def write_calibration(data: Path, count: int) -> None:
 
 
 def check_size() -> None:
-    """Say what the package weighs, and fail where it is more than it can be."""
+    """Print the size of the package, and fail if it is above the limit."""
     total = sum(file.stat().st_size for file in PACKAGE.rglob("*") if file.is_file() and file.suffix != ".pyc")
     for suffix in suffixes():
         size = sum(file.stat().st_size for file in files_of(PACKAGE / f"{NAME}{suffix}"))
@@ -143,7 +143,7 @@ def write_report(data: Path, output: Path) -> None:
 
 
 def type_in(*words: object) -> None:
-    """Run a command of edge-mrcnn as a user types it."""
+    """Run a command of edge-mrcnn from the command line."""
     group.main([str(word) for word in words], standalone_mode=False)
 
 

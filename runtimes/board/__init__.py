@@ -1,7 +1,7 @@
-"""The machine under the model: what it is, and whether it runs as fast as it can just now.
+"""The machine under the model: its identity, and its current condition.
 
-Everything is read from `/proc`, `/sys` and the board's own tools below a root folder, so that a test can show the tree
-of a Raspberry Pi or a Jetson. What a board does not tell is None or empty, never an error.
+Everything is read from `/proc`, `/sys` and the board's own tools below a root folder, so that a test can use the file
+tree of a Raspberry Pi or a Jetson. Missing information is None or empty, never an error.
 """
 
 from runtimes.board.condition import Condition, read_condition, throttling_between

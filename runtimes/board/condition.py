@@ -1,7 +1,7 @@
-"""How a board is doing at a moment: temperature, clock, power, and what holds the processor back.
+"""Current condition of a board: temperature, clock, power, and causes of throttling.
 
 Raspberry Pi: `vcgencmd get_throttled`, or the same number in /sys. Jetson: `tegrastats` and the counters of
-soctherm_oc. Everywhere: thermal zones, cooling devices, cpufreq, and the thermal counters of x86.
+soctherm_oc. All: thermal zones, cooling devices, cpufreq, and the thermal counters of x86.
 """
 
 from __future__ import annotations
@@ -16,48 +16,51 @@ from pathlib import Path
 from runtimes.board.files import ROOT, read_number, read_text
 
 THROTTLE_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
-"""Bits of get_throttled that speak of now; 16 higher they speak of any time since the start.
+"""Bits of get_throttled for the present; 16 positions higher are those for any time since the start.
+
+Source: https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
 
 Source: https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
 """
 CPU_ZONES = ("cpu-thermal", "cpu_thermal", "CPU-therm", "x86_pkg_temp", "soc-thermal", "soc_thermal")
-"""Types of thermal zones that tell the processor's temperature; where there is none, the hottest zone counts."""
+"""Types of thermal zones with the processor's temperature; without one of them, the hottest zone is used."""
 OVER_CURRENT = ("oc1", "oc2")
-"""Jetson's under-voltage and average over-current. The third counts instantaneous peaks, which are normal."""
+"""Jetson's under-voltage and average over-current counters. The third one counts instantaneous peaks, which are
+normal."""
 _TOOL_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """A board at a moment; None and empty where it does not tell."""
+    """Condition of a board at one moment; None and empty for unknown values."""
 
     temperature_c: float | None = None
-    """Of the processor, in degrees Celsius."""
+    """Temperature of the processor, in degrees Celsius."""
     frequency_mhz: float | None = None
-    """Clock of the fastest core at this moment."""
+    """Current clock of the fastest core."""
     max_frequency_mhz: float | None = None
-    """The highest clock that the hardware has."""
+    """The highest clock of the hardware."""
     allowed_frequency_mhz: float | None = None
-    """The highest clock that the system's settings, such as a power mode, let it reach."""
+    """The highest clock that the system's settings, such as a power mode, allow."""
     governor: str = ""
-    """Of the clock: "performance", "ondemand", "schedutil"; several joined with "+"."""
+    """CPU frequency governor: "performance", "ondemand", "schedutil"; several joined with "+"."""
     throttling: tuple[str, ...] = ()
-    """What holds the processor back at this moment."""
+    """Current causes of throttling."""
     throttled_before: tuple[str, ...] = ()
-    """What held it back at any time since the start; only a Raspberry Pi tells."""
+    """Causes of throttling at any time since the start; only a Raspberry Pi reports them."""
     throttle_events: int = 0
-    """How often it was held back since the start, where the kernel counts."""
+    """Number of throttling events since the start, if the kernel counts them."""
     power_w: float | None = None
-    """What the board draws, in watts; Jetson only."""
+    """Power of the board, in watts; Jetson only."""
     power_mode: str = ""
-    """Jetson's, such as "MAXN"."""
+    """Jetson's power mode, such as "MAXN"."""
 
 
 def read_condition(root: Path = ROOT) -> Condition:
-    """How this board is doing.
+    """The condition of this board.
 
     Args:
-        root: Where `/sys` hangs. The tools `vcgencmd`, `tegrastats` and `nvpmodel` are looked for on the PATH.
+        root: Root of `/sys`. The tools `vcgencmd`, `tegrastats` and `nvpmodel` are searched on the PATH.
     """
     flags = _throttle_flags(root)
     stats = _tegrastats()
@@ -77,7 +80,7 @@ def read_condition(root: Path = ROOT) -> Condition:
 
 
 def throttling_between(before: Condition, after: Condition) -> tuple[str, ...]:
-    """What held the processor back in the time between two readings, as far as the board tells; each reason once."""
+    """Causes of throttling between two readings, if the board reports them; each cause once."""
     reasons = [*before.throttling, *after.throttling]
     reasons += [reason for reason in after.throttled_before if reason not in before.throttled_before]
     if after.throttle_events > before.throttle_events:
@@ -86,7 +89,7 @@ def throttling_between(before: Condition, after: Condition) -> tuple[str, ...]:
 
 
 def decode_throttled(flags: int) -> tuple[str, ...]:
-    """What the bits 0 to 3 of `get_throttled` say."""
+    """Meaning of the bits 0 to 3 of `get_throttled`."""
     return tuple(reason for bit, reason in THROTTLE_BITS.items() if flags >> bit & 1)
 
 
@@ -101,7 +104,7 @@ def _throttle_flags(root: Path) -> int:
 
 
 def _zone_temperature(root: Path) -> float | None:
-    """Of the processor's thermal zone, or of the hottest one where none has a known name."""
+    """Temperature of the processor's thermal zone, or of the hottest one if none has a known name."""
     zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
     readings = [(read_text(zone / "type"), read_number(zone / "temp")) for zone in zones]
     known = [(kind, value / 1000) for kind, value in readings if value is not None]
@@ -110,13 +113,13 @@ def _zone_temperature(root: Path) -> float | None:
 
 
 def _active_cooling(root: Path) -> tuple[str, ...]:
-    """Cooling devices that slow the processor and are doing so; a fan slows nothing."""
+    """Active cooling devices that slow the processor; fans are ignored."""
     active = []
     for device in sorted((root / "sys/class/thermal").glob("cooling_device*")):
         kind = read_text(device / "type")
         slows = "cpufreq" in kind or "cpu-throttle" in kind or kind == "Processor"
         if slows and (read_number(device / "cur_state") or 0) > 0:
-            active.append("clock lowered for heat")
+            active.append("clock lowered because of heat")
     return tuple(dict.fromkeys(active))
 
 
@@ -155,7 +158,7 @@ def _power_mode() -> str:
 
 
 def _ask(tool: str, *arguments: str) -> str:
-    """What a tool of the board answers; empty where it is absent or fails."""
+    """Output of a board tool; empty if it is missing or fails."""
     path = shutil.which(tool)
     if path is None:
         return ""
@@ -167,7 +170,7 @@ def _ask(tool: str, *arguments: str) -> str:
 
 
 def _tegrastats() -> str:
-    """One line of tegrastats, which would go on for ever; empty on other boards."""
+    """One line of tegrastats, which would run endlessly; empty on other boards."""
     path = shutil.which("tegrastats")
     if path is None:
         return ""

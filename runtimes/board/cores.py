@@ -1,4 +1,5 @@
-"""Physical cores, fastest first, so that N threads get N of them: hyperthreads share one core's arithmetic."""
+"""Physical cores, fastest first, so that N threads run on N of them: hyperthreads share the arithmetic units of a
+core."""
 
 from __future__ import annotations
 
@@ -16,15 +17,15 @@ class Core(NamedTuple):
     cpus: tuple[int, ...]
     """Numbers of its hardware threads, as the scheduler counts them."""
     capacity: int
-    """Relative speed: the kernel's capacity, or the highest frequency in kHz; 0 where neither is known."""
+    """Relative speed: the kernel's capacity, or the highest frequency in kHz; 0 if neither is known."""
 
 
 def read_cores(root: Path = ROOT, allowed: Iterable[int] | None = None) -> tuple[Core, ...]:
-    """The cores that may be used, fastest first.
+    """The usable cores, fastest first.
 
     Args:
-        root: Where `/sys` hangs.
-        allowed: CPU numbers that this process may use; those of its own affinity if None.
+        root: Root of `/sys`.
+        allowed: CPU numbers that this process may use; its own affinity if None.
     """
     folder = root / "sys/devices/system/cpu"
     usable = set(usable_cpus() if allowed is None else allowed)
@@ -36,19 +37,19 @@ def read_cores(root: Path = ROOT, allowed: Iterable[int] | None = None) -> tuple
 
 
 def pick_cpus(cores: Sequence[Core], threads: int) -> tuple[int, ...]:
-    """One hardware thread of each of the fastest cores; of all cores all of them where there are too few."""
+    """One hardware thread of each of the fastest cores; all hardware threads if there are too few cores."""
     if threads > len(cores):
         return tuple(sorted(cpu for core in cores for cpu in core.cpus))
     return tuple(sorted(core.cpus[0] for core in cores[:threads]))
 
 
 def choose_threads(wanted: int | None) -> int:
-    """As many threads as asked for, else one for each physical core that this process may use."""
+    """The given number of threads, or else one per physical core that this process may use."""
     return wanted or len(read_cores())
 
 
 def usable_cpus() -> list[int]:
-    """CPU numbers that the system lets this process use."""
+    """CPU numbers that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))

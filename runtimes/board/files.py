@@ -1,4 +1,4 @@
-"""Small files of `/proc` and `/sys`, which may be absent, unreadable or odd."""
+"""Reading of small files in `/proc` and `/sys`, which may be missing, unreadable or malformed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ ROOT = Path("/")
 
 
 def read_text(path: Path) -> str:
-    """What the file says, without the white space and zero bytes around it; empty where there is none to read."""
+    """Content of a file, without surrounding white space and zero bytes; empty if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n\t")
     except OSError:
@@ -16,7 +16,7 @@ def read_text(path: Path) -> str:
 
 
 def read_number(path: Path) -> int | None:
-    """The integer in the file; None where there is none."""
+    """The integer in a file; None if there is none."""
     try:
         return int(read_text(path))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a board is: the things about it that do not change while it runs."""
+"""Identity of a board: facts that do not change while it runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FEATURES = {
     "amx_int8": "amx-int8",
     "amx_bf16": "amx-bf16",
 }
-"""The kernel's name of an instruction set that matters to inference -> ours; both architectures."""
+"""The kernel's name of an instruction set relevant to inference -> our name; both architectures."""
 
 ARM_PARTS = {
     ("0x41", "0xd03"): "Cortex-A53",
@@ -52,10 +52,10 @@ ARM_PARTS = {
     ("0x41", "0xd81"): "Cortex-A720",
     ("0x4e", "0x004"): "Carmel",
 }
-"""CPU implementer and part as the kernel prints them -> name. Source: Arm's MIDR_EL1 values, as in util-linux lscpu."""
+"""CPU implementer and part as printed by the kernel -> name. Source: Arm's MIDR_EL1 values, as in util-linux lscpu."""
 
 NAMELESS = ("", "to be filled by o.e.m.", "default string", "system product name", "none")
-"""What makers leave in the field for the product's name."""
+"""Placeholders of manufacturers in the field for the product's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +63,17 @@ class Board:
     """A machine."""
 
     model: str
-    """Name of the product, such as "Raspberry Pi 5 Model B Rev 1.0"; that of the processor where there is none."""
+    """Name of the product, such as "Raspberry Pi 5 Model B Rev 1.0", or of the processor if there is none."""
     processor: str
     """Name of the processor or of its cores, such as "Cortex-A76"."""
     architecture: str
-    """As `uname -m` says: "aarch64", "x86_64", "armv7l"."""
+    """As printed by `uname -m`: "aarch64", "x86_64", "armv7l"."""
     cores: int
-    """Physical cores of the whole machine."""
+    """Number of physical cores of the machine."""
     memory_bytes: int
-    """Memory that the system manages; 0 where it does not tell."""
+    """Memory that the system manages, in bytes; 0 if unknown."""
     features: tuple[str, ...]
-    """Instruction sets that matter to inference, sorted; values of `FEATURES`."""
+    """Instruction sets relevant to inference, sorted; values of `FEATURES`."""
 
     @property
     def is_arm(self) -> bool:
@@ -82,7 +82,8 @@ class Board:
 
     @property
     def identity(self) -> dict[str, object]:
-        """What two boards must share for a measurement on one to hold on the other; memory is none of it."""
+        """Facts that two boards must share for a measurement on one to be valid on the other; memory is not among
+        them."""
         return {
             "model": self.model,
             "processor": self.processor,
@@ -97,11 +98,11 @@ class Board:
 
 
 def read_board(root: Path = ROOT, machine: str | None = None) -> Board:
-    """What this machine is.
+    """Identity of this machine.
 
     Args:
-        root: Where `/proc` and `/sys` hang.
-        machine: What `uname -m` says; asked if None.
+        root: Root of `/proc` and `/sys`.
+        machine: Output of `uname -m`; determined if None.
     """
     blocks = _cpu_blocks(read_text(root / "proc/cpuinfo"))
     online = parse_cpu_list(read_text(root / "sys/devices/system/cpu/online")) or range(max(1, len(blocks)))
@@ -129,7 +130,7 @@ def _cpu_blocks(cpuinfo: str) -> list[dict[str, str]]:
 
 
 def _processor_name(blocks: list[dict[str, str]]) -> str:
-    """One name, or, where cores differ, each kind with its number: "4x Cortex-A76 + 4x Cortex-A55"."""
+    """One name, or each kind with its number if cores differ: "4x Cortex-A76 + 4x Cortex-A55"."""
     counts = Counter(filter(None, map(_core_name, blocks)))
     if len(counts) == 1:
         return next(iter(counts))
@@ -144,7 +145,7 @@ def _core_name(block: dict[str, str]) -> str:
 
 
 def _product_name(root: Path) -> str:
-    """From the device tree, which boards have, or the kernel of a Raspberry Pi, or from the firmware of a PC."""
+    """From the device tree of boards, the kernel of a Raspberry Pi, or the firmware of a PC."""
     if name := read_text(root / "proc/device-tree/model"):
         return name
     named = re.search(r"^Model\s*: (.+)$", read_text(root / "proc/cpuinfo"), re.MULTILINE)
@@ -162,7 +163,7 @@ def _memory_bytes(meminfo: str) -> int:
 
 
 def _features(blocks: list[dict[str, str]]) -> tuple[str, ...]:
-    """Instruction sets that all processors have: a thread may run on any of them."""
+    """Instruction sets of all processors, because a thread may run on any of them."""
     sets = [set((block.get("flags") or block.get("Features", "")).split()) for block in blocks]
     common = set.intersection(*sets) if sets else set()
     return tuple(sorted({FEATURES[flag] for flag in common & FEATURES.keys()}))

@@ -1,8 +1,8 @@
 """The formats of model files: one module each, which imports no SDK, and one line in `FORMATS`.
 
-Whatever depends on the format of a file is a line in a table of that job, keyed by the format's name: what exports it
-(`edge_mrcnn.export.TARGETS`), quantizes it (`quantize.TARGETS`), reads its operators (`edge_mrcnn.inspection.READERS`)
-and so on. The SDK is imported by the format's backend alone, when a file is opened.
+Everything that depends on the format of a file is a line in a table of that job, keyed by the format's name: export
+(`edge_mrcnn.export.TARGETS`), quantization (`quantize.TARGETS`), reading of operators (`edge_mrcnn.inspection.READERS`)
+and so on. Only the format's backend imports the SDK, when a file is opened.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FORMATS: dict[str, Format] = {
     "openvino": OPENVINO,
     "tflite": TFLITE,
 }
-"""Name of a format -> what it is."""
+"""Name of a format -> its description."""
 
 
 def suffixes() -> tuple[str, ...]:
@@ -29,11 +29,11 @@ def suffixes() -> tuple[str, ...]:
 
 
 def format_of(path: str | Path, *, name: object = None) -> Format:
-    """The format that a file has by its suffix; the file need not be there.
+    """The format of a file by its suffix; the file need not exist.
 
     Args:
         path: The file.
-        name: What messages call it; its path if None.
+        name: Name of the file in messages; its path if None.
 
     Raises:
         UnknownFormatError: If no format has this suffix.
@@ -45,19 +45,21 @@ def format_of(path: str | Path, *, name: object = None) -> Format:
             return format_
         if path.suffix in format_.companions:
             named = path.with_suffix(format_.suffix).name
-            raise UnknownFormatError(f"{name}: holds the weights of an {format_.title} model; name {named}")
+            raise UnknownFormatError(
+                f"{name}: this file holds only the weights of an {format_.title} model; give {named}"
+            )
     kinds = ", ".join(suffixes())
     raise UnknownFormatError(f"{name}: expected a model file of kind {kinds}, or a bundle of one; got {path.suffix!r}")
 
 
 def companions_of(path: Path) -> list[Path]:
-    """Where the other files of a model are to be; none for what is no model file."""
+    """Paths of a model's companion files; none if the path is not a model file."""
     found = [format_ for format_ in FORMATS.values() if path.suffix == format_.suffix]
     return [path.with_suffix(suffix) for format_ in found for suffix in format_.companions]
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """A file and those beside it that belong to the same model, as far as they are there."""
+    """A file and its existing companions."""
     return (path, *(file for file in companions_of(path) if file.is_file()))
 
 

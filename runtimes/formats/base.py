@@ -1,4 +1,4 @@
-"""What a format of model files is, told without its SDK."""
+"""Description of a format of model files, without its SDK."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtimes.model_card import CARD_KEY
 DIGEST_LENGTH = 64
 """Characters of a SHA-256 in hexadecimal."""
 SEAL_KEY = f"{CARD_KEY}_sha256"
-"""What every seal is named."""
+"""Name of every seal."""
 
 
 class SealFrame(NamedTuple):
@@ -32,12 +32,12 @@ class SealFrame(NamedTuple):
         return self.before + digest.encode() + self.after
 
     def is_in(self, data: bytes) -> bool:
-        """Whether a file ends in such a seal."""
+        """Whether the end of a file is such a seal."""
         return data[-self.length :].startswith(self.before) and data.endswith(self.after)
 
     @property
     def blank(self) -> bytes:
-        """A seal that holds the place of one."""
+        """A placeholder with the length of a seal."""
         return self.wrap("0" * DIGEST_LENGTH)
 
 
@@ -46,17 +46,17 @@ ZIP_SEAL = SealFrame(f"{SEAL_KEY} ".encode())
 
 
 class Notes(NamedTuple):
-    """What travels in a model file beside the model."""
+    """Data that a model file contains besides the model."""
 
     card: str | None
-    """The model card as JSON; None where there is none."""
+    """The model card as JSON; None if there is none."""
     golden: bytes | None = None
-    """Golden tensors, see `runtimes.golden`; None where there are none."""
+    """Golden tensors, see `runtimes.golden`; None if there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What `runtimes.load` takes for one format alone; each format has its own."""
+    """Options of `runtimes.load` for one format; each format has its own class."""
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -69,39 +69,39 @@ class Format:
     """One format of model files and the runtime that runs it."""
 
     name: str
-    """What everybody calls it, and the key of every table of jobs: "onnx"."""
+    """Its name, and the key of every table of jobs: "onnx"."""
     title: str
     """The runtime's own name: "ONNX Runtime"."""
     suffix: str
-    """Of the file that is named, such as ".onnx"."""
+    """Suffix of the model file, such as ".onnx"."""
     companions: tuple[str, ...] = ()
-    """Suffixes of the files of the same stem that belong to it."""
+    """Suffixes of its companion files, which have the same stem."""
     packages: tuple[str, ...]
-    """Packages that may run it, best first; one is enough."""
+    """Packages that can run it, preferred one first; one is enough."""
     extra: str
     """pip extra that installs the first of them."""
     devices: tuple[str, ...] = ("cpu",)
-    """Where it may run, by public names; the first is the default."""
+    """Devices that can run it, by public names; the first is the default."""
     device_groups: tuple[str, ...] = ()
-    """Names of several devices together. Where there are some, details may follow a name: "gpu.1", "auto:gpu,cpu"."""
+    """Names for groups of devices. If there are any, details may follow a name: "gpu.1", "auto:gpu,cpu"."""
     plugins: tuple[str, ...] = ()
-    """Devices of plug-ins, behind which a kind may follow: "openvino:gpu"."""
+    """Devices of plug-ins; a kind may follow: "openvino:gpu"."""
     options: type[Options]
-    """Options that it alone has."""
+    """Class of its options."""
     backend: str
     """Module that imports the SDK and has `open_model(file, threads=, device=, options=)`."""
     seal: SealFrame
-    """What its seal looks like."""
+    """Format of its seal."""
     read_notes: Callable[[bytes], Notes]
-    """From the content of a file to its notes. Raises anything at all where the file is damaged."""
+    """Function from the content of a file to its notes. Raises any exception for a damaged file."""
     write_notes: Callable[[bytes, Notes], bytes]
-    """From the content of a file to that with other notes, whose seal is still to be written."""
+    """Function from the content of a file to the content with other notes, without its new seal."""
 
     def check_device(self, device: str | None) -> str:
         """A device by its public name, in lower case; the default if None.
 
         Raises:
-            UsageError: If this format's runtime knows no such device.
+            UsageError: If this format's runtime has no such device.
         """
         if device is None:
             return self.devices[0]
@@ -112,14 +112,14 @@ class Format:
         family = re.split(r"[.:]", name)[0] if self.device_groups else name
         if family not in (*self.devices, *self.device_groups):
             known = ", ".join((*self.devices, *self.plugins))
-            raise UsageError(f"device {device!r}: {self.suffix} files are run by {self.title}, on {known}")
+            raise UsageError(f"device {device!r}: {self.suffix} files run with {self.title}, on {known}")
         return name
 
     def make_options(self, given: Options | None, single: dict[str, Any]) -> Options:
         """The options with some fields changed; the defaults if None.
 
         Raises:
-            UsageError: If they are of another format, or a field is not there or cannot have this value.
+            UsageError: If the options are of another format, or a field is unknown or has an invalid value.
         """
         if given is not None and not isinstance(given, self.options):
             raise UsageError(

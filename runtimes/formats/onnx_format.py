@@ -1,6 +1,6 @@
-"""ONNX: the card is the metadata property "edge_mrcnn" of the model, golden tensors are another in base64.
+"""ONNX: the card is the metadata property "edge_mrcnn" of the model; golden tensors are another property in base64.
 
-They are found and replaced among the outermost fields of the protobuf, which takes no package and milliseconds.
+They are found and replaced among the outermost fields of the protobuf, which needs no package and takes milliseconds.
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, ModelProto and StringStringEntryProto
 """
 
@@ -24,12 +24,12 @@ KEY, VALUE = 1, 2
 
 
 class Plugin(NamedTuple):
-    """An execution provider that is a package of its own."""
+    """An execution provider in a package of its own."""
 
     module: str
-    """What is imported."""
+    """Module to import."""
     package: str
-    """What pip installs beside onnxruntime."""
+    """Package to install besides onnxruntime."""
 
 
 PLUGINS = {
@@ -37,18 +37,18 @@ PLUGINS = {
     "tensorrt-rtx": Plugin("onnxruntime_ep_nv_tensorrt_rtx", "onnxruntime-ep-nv-tensorrt-rtx"),
     "qnn": Plugin("onnxruntime_qnn", "onnxruntime-qnn"),
 }
-"""Device -> the plug-in that runs there: Intel's processors, GPUs and NPUs; NVIDIA's RTX; Qualcomm's NPUs."""
+"""Device -> plug-in: Intel's processors, GPUs and NPUs; NVIDIA's RTX; Qualcomm's NPUs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxOptions(Options):
-    """What ONNX Runtime alone can be asked for."""
+    """Options of ONNX Runtime."""
 
     spinning: bool = False
-    """Whether threads wait for the next operator in a loop. That answers sooner on a machine with nothing else to do;
-    on two busy processors it doubled the processor time of a frame and its latency rose by 60 %."""
+    """Whether threads wait for the next operator by spinning. This reduces the latency on an otherwise idle machine; on
+    two busy processors it doubled the CPU time of a frame and raised its latency by 60 %."""
     providers: Sequence[str] | None = None
-    """Execution providers in order of preference, in place of the device's."""
+    """Execution providers in order of preference, instead of the device's."""
     cache_dir: str | Path | None = None
     """Folder for TensorRT's engines, which take minutes to build; by default one of the user's cache for each model."""
 
@@ -68,7 +68,7 @@ def read_notes(data: bytes) -> Notes:
 
 
 def write_notes(data: bytes, notes: Notes) -> bytes:
-    """See `Format`: the properties of others stay where they are, ours go to the end."""
+    """See `Format`: other properties stay in place, ours are appended."""
     kept, place = [], 0
     for key, _, field in _read_properties(data):
         if key in (CARD_KEY, GOLDEN_KEY, SEAL_KEY):
@@ -83,7 +83,7 @@ def write_notes(data: bytes, notes: Notes) -> bytes:
 
 
 def _read_properties(data: bytes) -> list[tuple[str, bytes, Field]]:
-    """Key, value and place of each property of a model."""
+    """Key, value and position of each property of a model."""
     properties = []
     for field in scan_fields(data):
         if field.number == METADATA_PROPS:

@@ -15,32 +15,33 @@ from runtimes.errors import UsageError
 from runtimes.formats.base import SEAL_KEY, Format, Notes, Options, SealFrame
 from runtimes.model_card import CARD_KEY
 
-if TYPE_CHECKING:  # a device that runs another format starts sooner without
+if TYPE_CHECKING:  # a device that uses another format starts faster without this import
     from xml.etree import ElementTree
 
 CARD, GOLDEN = "card", "golden"
 """Elements below `CARD_KEY`."""
 PRECISIONS = ("f32", "f16", "bf16", "auto")
-"""What float layers may be computed in."""
+"""Precisions of float layers."""
 OPEN, CLOSE, END = b"<rt_info>", b"</rt_info>", b"</net>"
 SEAL = SealFrame(f"<!-- {SEAL_KEY} ".encode(), b" -->\n")
-"""A comment behind everything else."""
+"""A comment after everything else."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenVinoOptions(Options):
-    """What OpenVINO alone can be asked for."""
+    """Options of OpenVINO."""
 
     precision: str = "f32"
-    """Of float layers: "f32" computes what the report measured; "auto" lets the device choose, which is bf16 on many
-    x86 and fp16 on Arm; "f16" and "bf16" ask for one."""
+    """Precision of float layers: "f32" is the precision of the report; "auto" lets the device choose, which is bf16 on
+    many x86 and fp16 on Arm; "f16" and "bf16" select one."""
     cache_dir: str | Path | None = None
-    """Folder for compiled models, which makes the next start faster; none by default."""
+    """Folder for compiled models, which speeds up the next start; none by default."""
     integer: bool | None = None
-    """Whether quantized layers compute in integers. By default they do where OpenVINO can: on Arm cores without
+    """Whether quantized layers compute in integers. The default is yes if OpenVINO supports it; on Arm cores without
     half-precision arithmetic (Raspberry Pi 4, Jetson Nano) they run in float."""
     streams: int = 1
-    """Frames that the model is compiled for at once, at least 1; `Runtime.lanes` compiles it again for more."""
+    """Number of frames in flight that the model is compiled for, at least 1; `Runtime.lanes` compiles it again for
+    more."""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -60,7 +61,7 @@ def read_notes(data: bytes) -> Notes:
 
 
 def write_notes(data: bytes, notes: Notes) -> bytes:
-    """See `Format`: what other tools keep in the runtime information stays."""
+    """See `Format`: runtime information of other tools stays."""
     from xml.etree import ElementTree
 
     start, end = _find_info(data)
@@ -76,14 +77,14 @@ def write_notes(data: bytes, notes: Notes) -> bytes:
 
 
 def _find_info(data: bytes) -> tuple[int, int]:
-    """Where the model's runtime information begins and ends, which is one place where there is none.
+    """Start and end of the model's runtime information; both are equal if there is none.
 
     Raises:
-        ValueError: If this is no model.
+        ValueError: If this is not a model.
     """
     net = data.rfind(END)
     if net < 0:
-        raise ValueError("it does not end as a model does")
+        raise ValueError("the end of the file is missing")
     end = data.rfind(CLOSE, 0, net) + len(CLOSE)
     start = data.rfind(OPEN, 0, end)
     is_last = end >= len(CLOSE) and not data[end:net].strip()

@@ -1,4 +1,4 @@
-"""The outermost fields of a protobuf message, found without its schema and without reading what is in them.
+"""The outermost fields of a protobuf message, found without its schema and without parsing their content.
 
 https://protobuf.dev/programming-guides/encoding/
 """
@@ -9,51 +9,51 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 VARINT, FIXED_64, BYTES, FIXED_32 = 0, 1, 2, 5
-"""Kinds of a field on the wire."""
+"""Wire types of a field."""
 _LONGEST_VARINT = 10
 
 
 class Field(NamedTuple):
-    """A field and where it lies."""
+    """A field and its position."""
 
     number: int
-    """Of the message's definition."""
+    """Number in the message's definition."""
     start: int
-    """Where its key begins."""
+    """Start of its key."""
     value: int
-    """Where its content begins, behind key and length."""
+    """Start of its content, after key and length."""
     end: int
-    """Where the next field begins."""
+    """Start of the next field."""
 
 
 def scan_fields(data: bytes) -> Iterator[Field]:
     """The fields of a message, in the order of the file.
 
     Raises:
-        ValueError: If this is no message, or it is cut.
+        ValueError: If this is not a message, or it is truncated.
     """
     place = 0
     while place < len(data):
         key, value = read_varint(data, place)
         end = _find_end(data, key & 7, value)
         if end.stop > len(data):
-            raise ValueError(f"a field at byte {place} ends behind the file")
+            raise ValueError(f"a field at byte {place} ends after the end of the file")
         yield Field(key >> 3, place, end.start, end.stop)
         place = end.stop
 
 
 def read_varint(data: bytes, place: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where the next thing begins.
+    """A number with seven bits per byte, and the position after it.
 
     Raises:
-        ValueError: If it does not end.
+        ValueError: If it has no end.
     """
     number = 0
     for index, byte in enumerate(data[place : place + _LONGEST_VARINT]):
         number |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return number, place + index + 1
-    raise ValueError(f"a number at byte {place} does not end")
+    raise ValueError(f"a number at byte {place} has no end")
 
 
 def write_bytes(number: int, content: bytes) -> bytes:
@@ -62,7 +62,7 @@ def write_bytes(number: int, content: bytes) -> bytes:
 
 
 def _find_end(data: bytes, kind: int, value: int) -> range:
-    """From the first byte of a field's content to the one behind it."""
+    """Range of a field's content, the end exclusive."""
     if kind == BYTES:
         length, start = read_varint(data, value)
         return range(start, start + length)

@@ -1,7 +1,7 @@
-"""TFLite: the card is the file `edge_mrcnn.json` in a ZIP archive behind the flatbuffer.
+"""TFLite: the card is the file `edge_mrcnn.json` in a ZIP archive after the flatbuffer.
 
-That is where TFLite's own metadata keeps "associated files"; any unzip program reads it. Golden tensors are the file
-`edge_mrcnn_golden.npz` there, and the seal is the comment of the archive.
+That is where TFLite's own metadata stores "associated files"; any unzip program can read it. Golden tensors are the
+file `edge_mrcnn_golden.npz` there, and the seal is the comment of the archive.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GOLDEN_FILE = f"{GOLDEN_KEY}.npz"
 
 @dataclass(frozen=True, kw_only=True)
 class TfliteOptions(Options):
-    """What TFLite alone can be asked for: nothing so far."""
+    """Options of TFLite: none yet."""
 
 
 def read_notes(data: bytes) -> Notes:
@@ -34,19 +34,19 @@ def read_notes(data: bytes) -> Notes:
 
 
 def write_notes(data: bytes, notes: Notes) -> bytes:
-    """See `Format`: other associated files go, since ours is the only archive that there is."""
+    """See `Format`: other associated files are removed, because a file can have only one archive."""
     buffer = io.BytesIO(strip_notes(data))
     with zipfile.ZipFile(buffer, "a") as archive:
         if notes.card is not None:
             archive.writestr(CARD_FILE, notes.card)
         if notes.golden is not None:
             archive.writestr(GOLDEN_FILE, notes.golden)
-        archive.comment = ZIP_SEAL.blank  # the archive tells how long its comment is
+        archive.comment = ZIP_SEAL.blank  # the archive contains the length of its comment
     return buffer.getvalue()
 
 
 def strip_notes(data: bytes) -> bytes:
-    """The flatbuffer alone, of a file with or without an archive behind it."""
+    """Only the flatbuffer of a file, with or without an archive after it."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         return data
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -1,4 +1,4 @@
-"""Where drawn pictures go: a video file or a folder of images."""
+"""Sinks for drawn frames: a video file or a folder of images."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def open_sinks(
     *,
     overwrite: bool = False,
 ) -> dict[str, GuardedSink]:
-    """Choose how to keep the pictures of each source; nothing is made before its first picture.
+    """Choose a sink for each source; nothing is created before its first frame.
 
     Args:
-        path: A folder (or, for one image, an image file); a .mp4, .mkv or .mov for moving pictures.
-        sources: Where the frames come from, by name.
-        reserve: What recordings leave free of the disk.
+        path: A folder (or, for one image, an image file), or a .mp4, .mkv or .mov for videos.
+        sources: Sources by name.
+        reserve: Disk space that recordings leave free.
         split: How videos are split into several files; one file if None.
-        overwrite: Whether what is there is replaced; else the new one gets a number.
+        overwrite: Whether an existing output is replaced; else the new one gets a number.
 
     Raises:
         UsageError: If the path does not fit a source.
-        UnavailableError: If it cannot be written there, or the disk is nearly full.
+        UnavailableError: If it cannot be written, or the disk is nearly full.
     """
     sinks: dict[str, GuardedSink] = {}
     for name, own in name_outputs(Path(path), sources).items():
@@ -60,9 +60,9 @@ def open_sinks(
 
 
 def name_outputs(path: Path, sources: Iterable[str]) -> dict[str, Path]:
-    """A path for each source: the path itself for one; of several, "out.mp4" of "door" is "out-door.mp4".
+    """A path for each source: the path itself for one source; for several, "out.mp4" of "door" becomes "out-door.mp4".
 
-    Two sources never share one, also where their names differ only in what a file's name cannot hold, or in case.
+    Paths are unique, also if names differ only in case or in characters that a file name cannot contain.
     """
     labels = list(sources)
     if len(labels) == 1:
@@ -78,22 +78,22 @@ def _slug(label: str) -> str:
 
 
 def open_sink(path: str | Path, source: Source, split: Split | None = None, *, overwrite: bool = False) -> Sink:
-    """Choose how to keep the pictures of a source: images become images, anything else a video.
+    """Choose a sink for a source: images for images, a video for anything else.
 
     Args:
-        path: A folder (or, for one image, an image file); a .mp4, .mkv or .mov for moving pictures.
-        source: Where the frames come from.
+        path: A folder (or, for one image, an image file), or a .mp4, .mkv or .mov for videos.
+        source: The source.
         split: How a video is split into several files; one file if None.
-        overwrite: Whether what is there is replaced; else the new one gets a number.
+        overwrite: Whether an existing output is replaced; else the new one gets a number.
 
     Raises:
         UsageError: If the path does not fit the source.
-        UnavailableError: If it cannot be written there.
+        UnavailableError: If it cannot be written.
     """
     path = Path(path)
     if isinstance(source, ImageSource):
         if path.suffix.lower() in VIDEO_SUFFIXES:
-            raise UsageError(f"{path}: the source is images; name a folder to keep them in")
+            raise UsageError(f"{path}: the source is images; expected a folder to save them in")
         expect_writable(path)
         return ImageSink(path, source, overwrite=overwrite)
     if path.suffix.lower() not in VIDEO_SUFFIXES:
@@ -104,12 +104,12 @@ def open_sink(path: str | Path, source: Source, split: Split | None = None, *, o
 
 
 def open_video(path: Path, *, fps: float, overwrite: bool = False) -> Sink:
-    """A video file: by PyAV, or OpenCV without it.
+    """A sink for a video file: with PyAV, or OpenCV without it.
 
     Args:
-        path: The file; it is made with the first picture.
-        fps: Frames per second, where frames cannot have times of their own.
-        overwrite: Whether a file that is there is replaced; else the new one gets a number.
+        path: The file; it is created with the first frame.
+        fps: Frames per second, for formats in which frames have no times of their own.
+        overwrite: Whether an existing file is replaced; else the new one gets a number.
     """
     try:
         import av

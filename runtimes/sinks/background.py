@@ -1,4 +1,4 @@
-"""Work that the camera loop must not wait for: a thread with a short queue."""
+"""Work that must not delay the camera loop: a thread with a short queue."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 DEPTH = 8
-"""Items that wait at most."""
+"""Maximum number of waiting items."""
 _TICK_S = 0.2
 
 
 class Background(Generic[T]):
-    """Does something with each item in another thread, in order."""
+    """Processes items in another thread, in order."""
 
     def __init__(self, act: Callable[[T], None], *, name: str) -> None:
-        """Start.
+        """Start the thread.
 
         Args:
-            act: What to do with an item.
+            act: Function that processes an item.
             name: Name of the thread.
         """
         self.skipped = 0
-        """Items that were left out because the thread could not follow."""
+        """Number of items that were skipped because the thread was too slow."""
         self._act = act
         self._error: Exception | None = None
         self._is_told = False
@@ -35,10 +35,10 @@ class Background(Generic[T]):
         self._thread.start()
 
     def put(self, item: T, *, may_skip: bool) -> None:
-        """Hand over an item; where the thread cannot follow, leave it out or wait.
+        """Queue an item; if the queue is full, skip it or wait.
 
         Raises:
-            Exception: What the action raised for an earlier item.
+            Exception: Exception of the function for an earlier item.
         """
         if may_skip and self._queue.full():
             self.skipped += 1
@@ -52,16 +52,16 @@ class Background(Generic[T]):
         raise self._error
 
     def close(self, limit_s: float | None = None) -> bool:
-        """Finish what waits.
+        """Process the waiting items and end the thread.
 
         Args:
-            limit_s: Longest wait in seconds; as long as it takes if None.
+            limit_s: Maximum seconds to wait; no limit if None.
 
         Returns:
-            Whether the thread has ended; else it hangs in what it does, which nobody else must touch.
+            Whether the thread has ended; else it hangs, and its files must not be touched.
 
         Raises:
-            Exception: What the action raised for an earlier item, unless `put` said so already.
+            Exception: Exception of the function for an earlier item, unless `put` has raised it.
         """
         deadline = None if limit_s is None else time.monotonic() + limit_s
         if self._thread.is_alive():
@@ -85,5 +85,5 @@ class Background(Generic[T]):
         try:
             while (item := self._queue.get()) is not None:
                 self._act(item)
-        except Exception as error:  # raised again in the thread that puts
+        except Exception as error:  # raised again in the thread that calls `put`
             self._error = error

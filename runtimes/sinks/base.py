@@ -1,4 +1,4 @@
-"""What a sink is, and one that lets detection go on when the disk is full."""
+"""Base class of sinks, and a sink that stops recording, but not detection, when the disk is full."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ logger = logging.getLogger(__name__)
 
 
 class Sink(ABC):
-    """Takes pictures; a context manager, so that a file is finished whatever happens."""
+    """Receives images; a context manager, so that a file is completed in any case."""
 
     @abstractmethod
     def write(self, image: Array, frame: Frame) -> None:
-        """Write a (H, W, 3) uint8 RGB picture that was drawn from a frame.
+        """Write a (H, W, 3) uint8 RGB image that was drawn from a frame.
 
         Raises:
             UnavailableError: If it cannot be written.
         """
 
     def can_make_room(self) -> bool:
-        """Whether it has something old of its own to delete."""
+        """Whether it has an old file to delete."""
         return False
 
     def make_room(self) -> bool:
-        """Delete something old of its own for something new; whether there was something to delete."""
+        """Delete an old file; returns whether there was one."""
         return False
 
     def written(self) -> list[str]:
-        """What was written, in words for the user; nothing while there was no picture."""
+        """What was written, in words for the user; None without any frame."""
         return []
 
     def close(self) -> None:  # noqa: B027  # not abstract: images have nothing to finish
-        """Finish what was written; a second call does nothing."""
+        """Complete the output; a second call does nothing."""
 
     def __enter__(self) -> Sink:
         return self
@@ -57,35 +57,35 @@ class Sink(ABC):
 
 @dataclass(frozen=True)
 class Reserve:
-    """How much of a disk recordings leave free: a share of it, but no more than some bytes."""
+    """Disk space that recordings leave free: a share of the disk, up to a number of bytes."""
 
     share: float = 0.1
     """Share of the disk, in [0, 1]."""
     most_bytes: int = 1 << 30
-    """On a large disk so many bytes are enough."""
+    """Maximum, in bytes, for large disks."""
 
     def lacking(self, folder: Path) -> str:
-        """Why no more must be written there, in words; "" while there is room."""
+        """Why nothing more may be written, in words; "" while there is space."""
         usage = shutil.disk_usage(folder)
         limit = min(self.share * usage.total, self.most_bytes)
         if usage.free >= limit:
             return ""
-        return f"{usage.free / 1e6:.0f} MB are free, of which {limit / 1e6:.0f} MB are kept"
+        return f"{usage.free / 1e6:.0f} MB are free, and {limit / 1e6:.0f} MB must stay free"
 
 
 class GuardedSink(Sink):
-    """Stops with one message when its disk is full or has too little room left; what is written stays readable."""
+    """Stops with one message when its disk is full or has too little free space; what is written stays readable."""
 
     def __init__(self, sink: Sink, path: Path, reserve: Reserve) -> None:
         """Make one.
 
         Args:
-            sink: What writes.
+            sink: The sink that writes.
             path: The file or folder that it writes, for messages and to find the disk.
-            reserve: What is left free.
+            reserve: Disk space that is left free.
 
         Raises:
-            UnavailableError: If there is too little room at the start.
+            UnavailableError: If there is too little space at the start.
         """
         self._sink: Sink | None = sink
         self._inner = sink
@@ -93,10 +93,10 @@ class GuardedSink(Sink):
         self._folder = next(parent for parent in (path, *path.resolve().parents) if parent.is_dir())
         self._reserve = reserve
         self.is_stopped = False
-        """Whether it stopped before its end."""
+        """Whether it stopped early."""
         # Nothing is deleted before there is something to write.
         if not sink.can_make_room() and (reason := reserve.lacking(self._folder)):
-            raise UnavailableError(f"{path}: the disk is nearly full: {reason}; make room, or see --keep-free")
+            raise UnavailableError(f"{path}: the disk is nearly full: {reason}; free some space, or lower --keep-free")
 
     def written(self) -> list[str]:
         return self._inner.written()
@@ -118,7 +118,7 @@ class GuardedSink(Sink):
             sink.close()
 
     def _lacking(self, sink: Sink) -> str:
-        """Why no more must be written, although all that is old was deleted; "" while there is room."""
+        """Why nothing more may be written although all old files were deleted; "" while there is space."""
         while (reason := self._reserve.lacking(self._folder)) and sink.make_room():
             continue
         return reason
@@ -126,7 +126,7 @@ class GuardedSink(Sink):
     def _stop(self, reason: str) -> None:
         sink, self._sink = self._sink, None
         self.is_stopped = True
-        logger.error("%s: recording stopped, detection goes on: %s", self._path, reason)
+        logger.error("%s: recording stopped, detection continues: %s", self._path, reason)
         try:
             if sink is not None:
                 sink.close()

@@ -1,4 +1,4 @@
-"""Drawn pictures as image files."""
+"""Drawn frames as image files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runtimes.sources import IMAGE_SUFFIXES, Frame, ImageSource
 
 
 class ImageSink(Sink):
-    """A folder that mirrors the folder of the source, or one image file."""
+    """A folder with the structure of the source's folder, or one image file."""
 
     def __init__(self, path: Path, source: ImageSource, *, overwrite: bool = False) -> None:
         self._path = path

@@ -1,7 +1,7 @@
-"""A recording without end: a file every so many minutes, the oldest deleted when they are too large together.
+"""An endless recording: a new file every so many minutes, the oldest deleted when their total size is too large.
 
 "out.mp4" becomes "out-20261121-140000.mp4" and so on, by the local time at which each file begins. Files of earlier
-runs with the same name belong to the recording too.
+runs with the same name are part of the recording.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ class Split:
     """How a recording is split."""
 
     every_s: float
-    """Seconds of each file, above 0; a frame late at most."""
+    """Length of each file in seconds, above 0; up to one frame longer."""
     most_bytes: int | None = None
-    """Size of all its files together, above which the oldest are deleted; None for as much as the disk has room for."""
+    """Maximum total size of its files, in bytes, above which the oldest are deleted; None for as much as the disk can
+    hold."""
 
     def __post_init__(self) -> None:
         if not self.every_s > 0 or (self.most_bytes is not None and self.most_bytes <= 0):
@@ -35,14 +36,14 @@ class Split:
 
 
 class SegmentSink(Sink):
-    """Writes one file after the other by a sink for each."""
+    """Writes one file after another, each with a sink of its own."""
 
     def __init__(self, path: Path, split: Split, open_one: Callable[[Path], Sink]) -> None:
-        """Begin the first file.
+        """Start the first file.
 
         Args:
-            path: Folder and name of the recording, to which the time is added.
-            split: When the next file begins, and what is kept.
+            path: Folder and name of the recording; the time is added.
+            split: When the next file begins, and how much is kept.
             open_one: Opens the sink of a file.
         """
         self._path = path
@@ -69,7 +70,7 @@ class SegmentSink(Sink):
         return bool(self._finished())
 
     def make_room(self) -> bool:
-        """Delete the oldest file but the one that is written; whether there was one."""
+        """Delete the oldest file, except the current one; returns whether there was one."""
         finished = self._finished()
         if not finished:
             return False
@@ -86,7 +87,7 @@ class SegmentSink(Sink):
         return [file for file in find_segments(self._path) if file != self._file]
 
     def _begin(self) -> None:
-        """Finish the file, begin the next, and delete what is too much."""
+        """Complete the file, start the next, and delete files above the maximum size."""
         self.close()
         self._file = self._name()
         self._sink = self._open_one(self._file)
@@ -96,7 +97,7 @@ class SegmentSink(Sink):
                 break
 
     def _name(self) -> Path:
-        """A name of now that no file has yet."""
+        """A name with the current time that no file has yet."""
         now = time.time()
         while True:
             moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
@@ -112,4 +113,5 @@ def find_segments(path: Path) -> list[Path]:
     if not path.parent.is_dir():
         return []
     files = (file for file in path.parent.iterdir() if form.fullmatch(file.name))
-    return sorted(files, key=lambda file: file.stat().st_mtime_ns)  # names go back when the clock does, in autumn
+    # names can go back in time when daylight saving time ends
+    return sorted(files, key=lambda file: file.stat().st_mtime_ns)

@@ -1,7 +1,7 @@
-"""Drawn pictures as a video.
+"""Drawn frames as a video.
 
-With PyAV as fragmented MP4: such a file can be played up to its last fragment even if the power fails, the process is
-killed or the disk is full, while a plain one is lost without its last bytes.
+With PyAV as fragmented MP4: such a file is playable up to its last fragment even after a power failure, a killed
+process or a full disk, whereas a plain MP4 is lost without its last bytes.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ ENCODERS = {
     "libopenh264": {"b": "4000000"},
     "mpeg4": {"qscale": "4", "flags": "+qscale"},
 }
-"""Encoders, the best first, with their options; the first that this FFmpeg has is taken. No frame waits in the encoder
-for later ones: those that wait are lost when the process is killed."""
+"""Encoders in order of preference, with their options; the first one in this FFmpeg is used. The encoder does not delay
+frames, because delayed ones are lost when the process is killed."""
 _CLOCK = 90_000
-"""Ticks in a second of a video's clock."""
+"""Ticks per second of a video's clock."""
 _FRAGMENTED = {
     "movflags": "frag_keyframe+empty_moov+default_base_moof",
     "frag_duration": "1000000",
     "flush_packets": "1",
 }
-"""A killed process loses no more than the last second."""
+"""Maximum loss of a killed process: the last second."""
 
 logger = logging.getLogger(__name__)
 
 
 class VideoSink(Sink):
-    """A video by PyAV; each frame at its own time, so that a live recording keeps its pace."""
+    """A video written with PyAV; each frame has its own time, so that a live recording keeps its speed."""
 
     def __init__(self, path: Path, av: Any, *, overwrite: bool = False) -> None:
         self._path = path
@@ -88,7 +88,7 @@ class VideoSink(Sink):
         self._stream = stream
 
     def _fit(self, image: Array) -> Array:
-        """Crop to even sides, which the codec wants; fit in a picture of another size, if the source changed it."""
+        """Crop to even sides, as the codec requires; fit an image of another size, if the source has changed it."""
         height, width = self._stream.height, self._stream.width
         if image.shape[0] // 2 * 2 != height or image.shape[1] // 2 * 2 != width:
             return fit_in(image, (height, width))
@@ -99,10 +99,12 @@ class VideoSink(Sink):
 
 
 class PlainVideoSink(Sink):
-    """MPEG-4 by OpenCV, at a fixed pace; for machines without PyAV."""
+    """MPEG-4 written with OpenCV, at a fixed frame rate; for machines without PyAV."""
 
     def __init__(self, path: Path, fps: float, *, overwrite: bool = False) -> None:
-        logger.warning("%s: a power failure or a full disk will spoil it; for one that survives: pip install av", path)
+        logger.warning(
+            "%s: a power failure or a full disk would make this video unreadable; to avoid this: pip install av", path
+        )
         self._path = path
         self._overwrite = overwrite
         self._fps = fps
@@ -132,7 +134,7 @@ class PlainVideoSink(Sink):
 
 
 def fit_in(image: Array, size_hw: tuple[int, int]) -> Array:
-    """A picture scaled into the middle of a black one of another size, its shape kept.
+    """An image scaled into the middle of a black one of another size, with its aspect ratio kept.
 
     Args:
         image: (h, w, 3) uint8.

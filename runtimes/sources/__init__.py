@@ -1,7 +1,7 @@
-"""Where pictures come from: camera, network stream, video file, image, folder, generated scene.
+"""Sources of frames: camera, network stream, video file, image, folder, generated scene.
 
-A source is iterated; each iteration opens a fresh handle, so that a lost stream is read on by iterating again.
-Timing, dropping and reconnecting are the business of `runtimes.stream`. Passwords never reach a message.
+Each iteration of a source opens a fresh handle, so that a lost stream continues with a new iteration. `runtimes.stream`
+handles timing, dropping and reconnecting. Passwords never appear in messages.
 """
 
 from __future__ import annotations
@@ -52,21 +52,22 @@ LIVE = (
     (re.compile(r"picamera://", re.IGNORECASE), open_picamera),
     (re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE), open_network),
 )
-"""Beginning of a text -> what opens it; the first that fits."""
+"""Prefix of a source -> function that opens it; the first match is used."""
 
 
 def open_sources(texts: Sequence[str]) -> dict[str, Source]:
-    """Several sources by name: the label of `LABEL=SOURCE`, or else what the source is, numbered where two are equal.
+    """Several sources by name: the label of `LABEL=SOURCE`, or else the source's description, numbered if two are
+    equal.
 
     Raises:
         SourceError: As `open_source`.
-        UsageError: If two have the same label, or an option is not known.
+        UsageError: If two have the same label, or an option is unknown.
     """
     named: dict[str, Source] = {}
     for text in texts:
         label, source = open_labelled(text)
         if label in named:
-            raise UsageError(f"--source {label}=...: two sources have this name")
+            raise UsageError(f"--source {label}=...: two sources have the same name")
         name, number = label or source.name, 1
         while name in named:
             number += 1
@@ -84,7 +85,7 @@ def open_labelled(text: str) -> tuple[str, Source]:
 
 
 def open_source(text: str | Path) -> Source:
-    """Find out what a text names and check what can be checked without waiting; `address` has the grammar.
+    """Open a source, and check what can be checked without waiting; `address` has the grammar.
 
     Args:
         text: A camera ("0", "/dev/video0", "/dev/v4l/by-id/...", "csi://0", "picamera://0"), a URL, a GStreamer
@@ -92,12 +93,12 @@ def open_source(text: str | Path) -> Source:
             of cameras and streams follow a "#": "0#size=1280x720,fps=30,format=MJPG", "rtsp://host/live#transport=udp".
 
     Raises:
-        SourceError: If a file is missing, a folder is empty, a video cannot be decoded or an address not understood.
-        UsageError: If there is no text, or an option is not known.
+        SourceError: If a file is missing, a folder is empty, a video cannot be decoded or an address is not valid.
+        UsageError: If the text is empty, or an option is unknown.
     """
     text = str(text)
     if not text.strip():
-        raise UsageError("the source has no name; is a variable empty? It is a camera number, a URL or a file")
+        raise UsageError("the source is empty; expected a camera number, a URL or a file")
     expect_text(text)
     if text.lower().startswith("file:"):
         return open_file(_path_of(text))
@@ -111,7 +112,7 @@ def open_source(text: str | Path) -> Source:
             return _open_live(open_live, text)
     if _MISTYPED.match(text):
         raise SourceError(
-            "an address is written scheme://host/path, such as rtsp://user:password@192.168.1.20/live; this one is not",
+            "expected an address scheme://host/path, such as rtsp://user:password@192.168.1.20/live",
             code="bad-address",
         )
     for name, open_generated in GENERATED.items():
@@ -121,7 +122,7 @@ def open_source(text: str | Path) -> Source:
 
 
 def _open_live(open_live: Callable[[str], Source], text: str) -> Source:
-    """A live source, where this operating system can read it."""
+    """A live source, if this operating system supports it."""
     is_network = open_live is open_network
     if not is_network:
         expect_system(redact(text), is_network=False)
@@ -132,16 +133,16 @@ def _open_live(open_live: Callable[[str], Source], text: str) -> Source:
 
 
 _MISTYPED = re.compile(r"[a-z][a-z0-9+.-]*(:/|//)|[^/\s]+:[^/\s]*@|[^/\s]+@[^/\s]+[:/]", re.IGNORECASE)
-"""An address whose scheme is missing or mistyped; it may hold a password, so it is not repeated."""
+"""An address with a missing or misspelt scheme; it may contain a password, so it is not repeated."""
 
 
 def _refuse_options_of_files(text: str) -> None:
-    """Raise UsageError for `clip.mp4#fps=5`, where the file is there."""
+    """Raise UsageError for `clip.mp4#fps=5` if the file exists."""
     path = text
     while "#" in path:
         path = path.rpartition("#")[0]
         if _exists(path) and not _is_camera(path):
-            raise UsageError(f"{path}: a file or folder takes no options; leave out the # and what follows it")
+            raise UsageError(f"{path}: a file or folder takes no options; remove the # and the text after it")
 
 
 def _exists(text: str) -> bool:
@@ -160,7 +161,7 @@ def _is_device(path: str) -> bool:
 
 
 def _is_camera(text: str) -> bool:
-    """Whether the name of something that exists is that of a camera all the same."""
+    """Whether an existing path is nevertheless the name of a camera."""
     return _is_device(text) or (text.isdecimal() and _exists(f"/dev/video{text}"))
 
 
@@ -183,7 +184,7 @@ def open_synthetic(text: str) -> SyntheticSource:
 
 
 def open_photograph(text: str) -> PhotographSource:
-    """A view that moves over the photographs that come along: "photograph#size=640x480,fps=30".
+    """A view that moves over the bundled photographs: "photograph#size=640x480,fps=30".
 
     Raises:
         SourceError: If they are not installed.
@@ -199,7 +200,7 @@ def open_photograph(text: str) -> PhotographSource:
 
 
 GENERATED = {"synthetic": open_synthetic, "photograph": open_photograph}
-"""Name of a source that needs no camera and no file of the user -> what opens it."""
+"""Name of a source that needs neither a camera nor a file of the user -> function that opens it."""
 
 
 def open_file(text: str) -> Source:
@@ -215,17 +216,17 @@ def open_file(text: str) -> Source:
         return open_several(text, sorted(map(Path, glob.glob(text, recursive=True))))
     if not path.is_file():
         raise SourceError(
-            f"{text}: no such file; a source is a camera number, a URL, a video, an image or a folder", code="missing"
+            f"{text}: no such file; expected a camera number, a URL, a video, an image or a folder", code="missing"
         )
     return ImageSource(text, [path]) if path.suffix.lower() in IMAGE_SUFFIXES else VideoSource(path)
 
 
 def open_several(text: str, paths: Sequence[Path]) -> Source:
-    """The images among some files; where there are none, the videos, one after another.
+    """The images among some files; without images, the videos, one after another.
 
     Args:
-        text: What the user typed: a folder or a glob pattern.
-        paths: What it names, in order.
+        text: Text of the user: a folder or a glob pattern.
+        paths: Matching paths, in order.
 
     Raises:
         SourceError: If there is neither an image nor a video, or no video can be decoded.
@@ -237,10 +238,12 @@ def open_several(text: str, paths: Sequence[Path]) -> Source:
             left_out = "1 video is" if len(videos) == 1 else f"{len(videos)} videos are"
             here = f"{len(images)} images are read" if len(images) > 1 else "1 image is read"
             kind = f"*{videos[0].suffix}"
-            logger.warning("%s: %s, %s left out; for videos give a pattern such as '%s'", text, here, left_out, kind)
+            logger.warning("%s: %s, %s skipped; for videos give a pattern such as '%s'", text, here, left_out, kind)
         return ImageSource(text, images)
     if videos:
         return PlaylistSource(text, videos)
     hint = f"; for its subfolders: '{Path(text) / '**'}'" if Path(text).is_dir() else ""
     known = ", ".join((*IMAGE_SUFFIXES, ".mp4"))
-    raise SourceError(f"{text}: no images or videos there, looked for {known} and others{hint}", code="missing")
+    raise SourceError(
+        f"{text}: no images or videos in this folder; known suffixes are {known} and others{hint}", code="missing"
+    )

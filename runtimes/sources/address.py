@@ -23,32 +23,33 @@ PORTS = {
     "rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935, "rtmps": 443,
     "srt": None, "udp": None, "rtp": None,
 }  # fmt: skip
-"""Kinds of address that are read as a stream, and the TCP port that each has by default."""
+"""URL schemes that are read as a stream -> default TCP port."""
 _LABEL = re.compile(r"(\w[\w .()-]{0,39})=(?=.)")
 _PIPELINE_LABEL = re.compile(r"(\w[\w.()-]{0,39})=(?=.)")
 PIPELINE = re.compile(r".+\s!\s", re.DOTALL)
-"""Elements of GStreamer are joined by exclamation marks."""
+"""GStreamer elements are joined by exclamation marks."""
 
 _AUTHORITY_END = re.compile(r"[/?#]|$")
 _HOST = re.compile(r"(.*\..*|\[.*\]|localhost)(:\d+)?", re.IGNORECASE)
-"""What is certainly a host: an address or a name with a dot."""
+"""A text that is certainly a host: an IP address, or a name with a dot."""
 
 
 class SourceUrl(NamedTuple):
-    """A URL that FFmpeg understands, and where it leads."""
+    """A URL for FFmpeg, and its host and port."""
 
     url: str
     """With user name and password percent-encoded."""
     scheme: str
     host: str
     port: int | None
-    """None where the kind of address has no TCP port."""
+    """None for schemes without a TCP port."""
 
 
 def split_label(text: str) -> tuple[str, str]:
-    """("door", "rtsp://...") of "door=rtsp://..."; the label is "" where there is none.
+    """("door", "rtsp://...") of "door=rtsp://..."; the label is "" if there is none.
 
-    A pipeline begins with an element and its properties, "v4l2src device=/dev/video0 ! ...", so its label has no blank.
+    A pipeline begins with an element and its properties, "v4l2src device=/dev/video0 ! ...", so its label contains no
+    blank.
     """
     label = _PIPELINE_LABEL if PIPELINE.match(text) else _LABEL
     match = label.match(text)
@@ -56,16 +57,16 @@ def split_label(text: str) -> tuple[str, str]:
 
 
 def split_options(text: str, known: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Take the options off a source: "0#size=1280x720,fps=30" is "0" and both.
+    """Split a source and its options: "0#size=1280x720,fps=30" is "0" and both options.
 
     Args:
         text: The source.
-        known: Options that it may have, with what each expects, for the message.
+        known: Options of the source, with the expected value of each, for the message.
 
     Raises:
-        UsageError: If an option is not known.
+        UsageError: If an option is unknown.
     """
-    # A password may hold "#" unescaped, so only what follows the credentials is looked at.
+    # A password may contain "#" unescaped, so only the part after the credentials is searched.
     start = text.rfind("@") + 1
     address, _, fragment = text[start:].partition("#")
     options: dict[str, str] = {}
@@ -73,14 +74,14 @@ def split_options(text: str, known: Mapping[str, str]) -> tuple[str, dict[str, s
         key, _, value = part.partition("=")
         if key not in known or not value:
             expected = ", ".join(f"{name}={what}" for name, what in known.items())
-            what = repr(key) if value else "what follows the #"  # it may be a piece of a password
-            raise UsageError(f"{redact(text)}: {what} is no option of this source; it takes {expected}")
+            what = repr(key) if value else "the text after the #"  # it may be a part of a password
+            raise UsageError(f"{redact(text)}: {what} is not an option of this source; expected {expected}")
         options[key] = value
     return text[:start] + address, options
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """(height, width) of "1280x720", which is width x height as cameras say it."""
+    """(height, width) of "1280x720", which is width x height as usual for cameras."""
     match = re.fullmatch(r"(\d{2,5})[xX](\d{2,5})", text)
     if match is None:
         raise UsageError(f"size={text}: expected width x height, such as 1280x720")
@@ -110,7 +111,7 @@ def parse_rate(text: str, *, key: str = "fps") -> float:
 
 
 def parse_url(url: str) -> SourceUrl:
-    """Understand a URL, its password written with or without percent signs.
+    """Parse a URL, its password with or without percent-encoding.
 
     Raises:
         SourceError: With the code "bad-address".
@@ -118,14 +119,14 @@ def parse_url(url: str) -> SourceUrl:
     scheme, _, rest = url.partition("://")
     scheme = scheme.lower()
     if scheme not in PORTS:
-        raise _bad(url, f"unknown kind of address; known are {', '.join(f'{name}://' for name in PORTS)}")
+        raise _bad(url, f"unknown scheme; known are {', '.join(f'{name}://' for name in PORTS)}")
     authority, tail = _split_authority(rest)
     credentials, at, place = authority.rpartition("@")
-    # The text of an error must not say what it took for the host: it may be a piece of the password.
+    # The message must not contain the supposed host: it may be a part of the password.
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/?#\s]*)(?::(\d{1,5}))?", place)
     if match is None or not (match[1] or scheme in ("udp", "rtp")) or not 0 < int(match[2] or 1) < 65536:
         raise _bad(
-            url, "expected scheme://host:port/path, user:password@ before the host; in it write / as %2F and @ as %40"
+            url, "expected scheme://user:password@host:port/path; in user and password, write / as %2F and @ as %40"
         )
     user, colon, password = credentials.partition(":")
     port = int(match[2]) if match[2] and PORTS[scheme] else PORTS[scheme]
@@ -135,10 +136,10 @@ def parse_url(url: str) -> SourceUrl:
 
 
 def _split_authority(rest: str) -> tuple[str, str]:
-    """Credentials and host, and what follows them.
+    """Credentials and host, and the rest.
 
-    The host begins after the last "@" before the first "/"; but where no host stands there while one does after a
-    later "@", the "/" was typed into the password.
+    The host begins after the last "@" before the first "/". If there is no host in that place, but one after a later
+    "@", the "/" belongs to the password.
     """
     ends = [_AUTHORITY_END.search(rest, at) for at in dict.fromkeys((0, rest.rfind("@") + 1))]
     readings = [(rest[: end.start()], rest[end.start() :]) for end in ends if end]
@@ -146,7 +147,7 @@ def _split_authority(rest: str) -> tuple[str, str]:
 
 
 def _encode(text: str) -> str:
-    """Percent-encode what is not yet."""
+    """Percent-encode all characters that are not encoded yet."""
     return quote(re.sub(r"%(?![0-9a-fA-F]{2})", "%25", text), safe="%")
 
 

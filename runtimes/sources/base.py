@@ -1,4 +1,4 @@
-"""What a frame and a source are."""
+"""Frames and sources."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from runtimes.sources.pixels import Pixels, RgbPixels
 Array = NDArray[Any]
 
 STALL_S = 2.0
-"""A live source that gives no frame for so many seconds has stalled, unless it is slower by itself."""
+"""Seconds without a frame after which a live source has stalled, unless its own frame rate is lower."""
 CODES = {
-    "missing": "there is no such file",
+    "missing": "file not found",
     "damaged": "a file cannot be decoded",
     "bad-address": "the address cannot be understood",
     "unknown-host": "the name of the host is not known",
@@ -38,11 +38,11 @@ CODES = {
     "lost": "the connection broke or the stream ended",
     "unreadable": "anything else",
 }
-"""Values of `SourceError.code`, and what they mean."""
+"""Values of `SourceError.code` -> meaning."""
 
 
 class _Image:
-    """The field `image` of `Frame`: takes an array or `Pixels`; gives RGB, made when it is first read."""
+    """The field `image` of `Frame`: accepts an array or `Pixels`; returns RGB, converted when it is first read."""
 
     def __get__(self, frame: Frame | None, owner: type[Frame]) -> Array:
         if frame is None:
@@ -55,60 +55,61 @@ class _Image:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a source."""
+    """One frame of a source."""
 
     image: _Image = _Image()
-    """(H, W, 3) uint8 RGB, made when it is first read; `pixels` has what it is made of."""
+    """(H, W, 3) uint8 RGB, converted when it is first read; `pixels` has the original form."""
     # mypy takes the descriptor for a default, which it is not.
     index: int  # type: ignore[misc]
-    """Number in the source, from 0; `Stream` counts those of a live source on over reconnections."""
+    """Number in the source, from 0; `Stream` continues the numbers of a live source over reconnections."""
     time_s: float  # type: ignore[misc]
-    """Seconds since the source began: by its own clock for a video, at arrival for a live source, 0 for images."""
+    """Seconds since the start of the source: by its own clock for a video, at arrival for a live source, 0 for
+    images."""
     name: str  # type: ignore[misc]
-    """Path of an image; otherwise the source with its password hidden."""
+    """Path of an image; for other sources their name with the password hidden."""
     source: str = ""
-    """Label of the source that it came from, with its password hidden; set by `Stream`."""
+    """Label of its source, with the password hidden; set by `Stream`."""
     arrived: float = 0.0
-    """When it was decoded, by `time.monotonic`, so that its age is known; set by `Stream`."""
+    """Time of decoding, by `time.monotonic`, for its age; set by `Stream`."""
     small: Array | None = None
-    """(h, w, 3) uint8 RGB, what the model reads of it, without border, where the source made it on the way."""
+    """(h, w, 3) uint8 RGB, the model's input without border, if the source made it."""
 
     @property
     def pixels(self) -> Pixels:
-        """The picture as the source has it."""
+        """The image in the source's form."""
         pixels: Pixels = self.__dict__["_pixels"]
         return pixels
 
     @property
     def size_hw(self) -> tuple[int, int]:
-        """Height and width, in pixels; nothing is made for it."""
+        """Height and width, in pixels, without a conversion."""
         return self.pixels.size_hw
 
 
 class Source(ABC):
-    """Something that gives frames. Iterating opens it afresh."""
+    """A source of frames. Each iteration opens it again."""
 
     is_live = False
-    """Whether frames come when they will, so that late ones are dropped."""
+    """Whether frames come at their own rate, so that late ones are dropped."""
     can_reconnect = False
-    """Whether iterating again after a loss makes sense."""
+    """Whether it can be iterated again after a loss."""
     fps: float | None = None
-    """Frames per second, where that is known."""
+    """Frames per second, if known."""
     frame_count = 0
-    """Number of frames, 0 where it is not known."""
+    """Number of frames, 0 if unknown."""
     input_hw: tuple[int, int] | None = None
-    """Height and width of the input of the model that looks at the frames: a source that can makes `Frame.small` for
-    it. Set by `Stream` before it is iterated."""
+    """Height and width of the model's input, for sources that can make `Frame.small`. Set by `Stream` before
+    iteration."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def reads(self) -> list[Path]:
-        """Files and folders that it reads, which no output may be."""
+        """Files and folders that it reads; outputs must not overwrite them."""
         return [Path(self.name)] if Path(self.name).exists() else []
 
     def abort(self) -> None:  # noqa: B027  # most sources never block for long
-        """Break off a read that blocks; from any thread."""
+        """Abort a blocking read; callable from any thread."""
 
     @abstractmethod
     def __iter__(self) -> Generator[Frame, None, None]:

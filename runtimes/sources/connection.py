@@ -1,4 +1,5 @@
-"""A process that reads a live source, seen from this side: ask for the newest frame, receive it, kill what hangs."""
+"""The parent's side of a process that reads a live source: request the newest frame, receive it, kill the process if it
+hangs."""
 
 from __future__ import annotations
 
@@ -19,53 +20,53 @@ from runtimes.sources.pixels import MissingPixels, Pixels
 from runtimes.sources.shared_memory import SharedMemory
 
 LONGEST_S = 60.0
-"""How long data may come without a picture: key frames of some cameras are 30 s apart."""
+"""Maximum seconds of data without a frame: some cameras have key frames 30 s apart."""
 FEW_FRAMES = 3
-"""Of so many frames the pace is not known yet."""
+"""Number of frames after which the frame interval is known."""
 PACES = 3.0
-"""A stream has stalled after so many of its own intervals between frames, if that is longer than `stall_s`."""
+"""Number of frame intervals without a frame after which a stream has stalled, if that is longer than `stall_s`."""
 START_S = 20.0
-"""How long the process may take until it begins to open the source: a busy Raspberry Pi imports slowly."""
+"""Maximum seconds until the process starts to open the source: imports are slow on a busy Raspberry Pi."""
 PROGRAM = Path(__file__).with_name("reader_process.py")
 
 
 @dataclass(frozen=True, eq=False)
 class ConnectionReport:
-    """What became of the frames of one connection so far: received = given + late + damaged + waiting."""
+    """Frame counts of one connection: received = given + late + damaged + waiting."""
 
     received: int
-    """Frames that were decoded or that the decoder called broken."""
+    """Frames that were decoded, or damaged according to the decoder."""
     late: int
-    """Frames that a newer one replaced before anybody asked."""
+    """Frames that a newer one replaced before a request."""
     damaged: int
-    """Frames that the decoder called broken."""
+    """Frames that are damaged according to the decoder."""
     waiting: int
-    """1 while a frame waits to be asked for, else 0."""
+    """1 while a frame waits for a request, else 0."""
     arrived: float
-    """When the newest good frame came, by `time.monotonic`; 0 before the first."""
+    """Time of the newest good frame, by `time.monotonic`; 0 before the first."""
     heard: float = 0.0
-    """When data of the stream came, a whole frame or not; 0 where that is not known."""
+    """Time of the last data of the stream, a whole frame or not; 0 if unknown."""
     pixels: Pixels | None = None
-    """The frame that was asked for."""
+    """The requested frame."""
     small: Array | None = None
-    """(h, w, 3) uint8 RGB: what the model reads of it, where that is known."""
+    """(h, w, 3) uint8 RGB: the model's input, if its size is known."""
     index: int = 0
     """Number of that frame in this connection."""
 
 
 class Connection:
-    """One opening of a live source. Not for several threads at once, except `ask` and `kill`."""
+    """One opening of a live source. Not thread-safe, except `ask` and `kill`."""
 
     def __init__(self, name: str, plan: Mapping[str, Any], *, open_s: float, stall_s: float) -> None:
-        """Start to open.
+        """Start to open the source.
 
         Args:
-            name: What messages call the source.
-            plan: What the reading process is to do.
-            open_s: Seconds from the first attempt to connect until the first frame must have come, as long as
-                nothing at all comes; `LONGEST_S` where data comes.
-            stall_s: Seconds without a frame after which the source counts as stalled. A stream that is slower by
-                itself has longer, see `PACES`.
+            name: Name of the source in messages.
+            plan: Instructions for the reading process.
+            open_s: Maximum seconds from the first connection attempt to the first frame if no data comes; `LONGEST_S`
+                if data comes.
+            stall_s: Seconds without a frame after which the source counts as stalled. A stream with a lower frame rate
+                gets more time, see `PACES`.
         """
         self._name = name
         self._open_s = open_s
@@ -78,7 +79,7 @@ class Connection:
         self._text = b""
         self._memory = SharedMemory()
         self._asked = 0
-        """The piece of memory where the next frame comes."""
+        """The part of shared memory for the next frame."""
         self._channel, theirs = socket.socketpair()
         descriptors = theirs.fileno(), *self._memory.descriptors
         command = [sys.executable, str(PROGRAM), *map(str, descriptors)]
@@ -88,33 +89,33 @@ class Connection:
                 self._process = subprocess.Popen(
                     command, stdin=nowhere, stdout=nowhere, stderr=nowhere, pass_fds=descriptors
                 )
-        except OSError as error:  # no memory or no process left: perhaps later
+        except OSError as error:  # no memory or process available; may work later
             self._channel.close()
             self._memory.close()
-            raise SourceError(f"{name}: cannot start a process that reads it: {error.strerror}") from error
+            raise SourceError(f"{name}: cannot start a process to read it: {error.strerror}") from error
         self._channel.sendall(json.dumps({**plan, "path": sys.path}).encode() + b"\n")
 
     @property
     def pid(self) -> int:
-        """Number of the reading process."""
+        """Process id of the reading process."""
         return self._process.pid
 
     def ask(self, delay_s: float = 0.0, *, is_whole: bool = True) -> None:
-        """Request the newest frame of then that was not given yet, or else the next one; once per frame.
+        """Request the newest frame that was not given yet, or else the next one; once per frame.
 
         Args:
-            delay_s: Seconds until it is wanted, so that it is fresh and yet ready.
-            is_whole: Whether somebody may look at its picture, besides the model.
+            delay_s: Seconds until it is needed, so that it is fresh and ready in time.
+            is_whole: Whether any output may use its image, besides the model.
         """
         self._asked = self._memory.choose()
-        with suppress(OSError):  # it has died: `receive` says so
+        with suppress(OSError):  # the process has died: `receive` reports it
             self._channel.sendall(b"%.4f %d %d\n" % (delay_s, self._asked, is_whole))
 
     def receive(self, timeout_s: float) -> tuple[ConnectionReport | None, str]:
         """Wait for a report.
 
         Args:
-            timeout_s: Longest wait in seconds.
+            timeout_s: Maximum seconds to wait.
 
         Returns:
             The report, or None if none came in time; and a warning of the reader, mostly "".
@@ -141,7 +142,7 @@ class Connection:
         return report, fields.get("warning", "")
 
     def _learn(self, report: ConnectionReport, told_s: float) -> None:
-        """Note how far apart frames come: as the reader was told, or as they do come, the longest of late."""
+        """Update the frame interval: as the reader reports it, or the longest recent one."""
         before, self._last = self._last, report
         self._told_s = max(self._told_s, told_s)
         if before is None or not before.arrived or report.received == before.received:
@@ -156,22 +157,22 @@ class Connection:
 
     @property
     def has_given_up_early(self) -> bool:
-        """Whether it stalled after so few frames that their pace was not known."""
+        """Whether it stalled before its frame interval was known."""
         return self._is_late and self._last is not None and 0 < self._last.received <= FEW_FRAMES
 
     def _limit(self, report: ConnectionReport) -> float:
-        """When the source counts as silent or stalled unless something comes before."""
+        """Time at which the source counts as silent or stalled unless data comes."""
         if report.arrived:
             return min(max(report.arrived, report.heard) + self.patience_s, report.arrived + LONGEST_S)
         most = self._began + max(LONGEST_S, self._open_s)
         return min(report.heard + self._open_s, most) if report.heard else 0.0
 
     def kill(self) -> None:
-        """End the process at once; from any thread."""
+        """Kill the process; callable from any thread."""
         self._process.kill()
 
     def close(self) -> None:
-        """End the process and free everything."""
+        """Kill the process and free all resources."""
         self._process.kill()
         self._process.wait()
         self._channel.close()
@@ -187,7 +188,7 @@ class Connection:
             except OSError:
                 data = b""
             if not data:
-                raise SourceError(f"{self._name}: the process that reads it died", code="lost")
+                raise SourceError(f"{self._name}: the reading process ended unexpectedly", code="lost")
             self._text += data
         line, _, self._text = self._text.partition(b"\n")
         return line
@@ -215,9 +216,7 @@ class Connection:
             return SourceError(f"{self._name}: no frame for {silence_s:.1f} s", code="stalled")
         waited_s = time.monotonic() - self._began
         if last is not None and last.heard:
-            words = (
-                f"data, but no picture within {waited_s:.0f} s; are its key frames so far apart? #open=120 waits longer"
-            )
+            words = f"data, but no frame within {waited_s:.0f} s; if its key frames are far apart, use #open=120"
         else:
-            words = f"no picture within {waited_s:.0f} s, and no error either"
+            words = f"no frame and no error within {waited_s:.0f} s"
         return SourceError(f"{self._name}: {words}", code="silent")

@@ -1,4 +1,4 @@
-"""Images and video files: every frame, as fast as it is wanted."""
+"""Images and video files: every frame, as fast as it is processed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from runtimes.sources.reader.scaling import Scaler
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
-"""Ends of addresses that are files on a web server, not streams."""
+"""Suffixes of addresses that are files on a web server, not streams."""
 WEB_TIMEOUT_S = 10.0
-"""How long a web server may take to answer, when a video file is read from it."""
+"""Timeout of a web server from which a video file is read, in seconds."""
 MISSING_END_S = 1.0
-"""A video whose frames end so much earlier than it says is cut off."""
+"""Missing seconds at the end from which a video counts as truncated."""
 _TILED = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
-"""Kinds of ISO base media files that are pictures in tiles."""
+"""Brands of ISO base media files that are tiled images."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +41,12 @@ class ImageSource(Source):
 
     @property
     def root(self) -> Path:
-        """The folder that holds them all."""
+        """The common folder of all images."""
         return Path(os.path.commonpath([path.parent for path in self.paths]))
 
     def reads(self) -> list[Path]:
-        """The files, and the folders that hold them."""
-        root = self.root  # it looks at every path
+        """The files, and their folders."""
+        root = self.root  # it resolves every path
         inner = {path.parent for path in self.paths}
         folders = {folder for one in inner for folder in (one, *one.parents) if folder.is_relative_to(root)}
         return [*self.paths, *folders]
@@ -67,36 +67,36 @@ class DecodedFrame(NamedTuple):
     """One decoded frame of a video file."""
 
     image: Array | Pixels
-    """(H, W, 3) uint8 RGB or what it is made of, as it is to be seen."""
+    """Its image, in the source's form, after rotation."""
     time_s: float | None
-    """When it is to be seen, by the clock of the file; None where the file does not say."""
+    """Presentation time, by the file's clock; None if unknown."""
     duration_s: float
-    """How long, 0 where the file does not say."""
+    """Duration, 0 if unknown."""
     small: Array | None = None
-    """What a model reads of it."""
+    """The model's input made from it."""
 
 
 class Gaps:
-    """Counts the frames that are missing in a video of a steady rate, by the times of those that are there.
+    """Counts missing frames in a video with a constant frame rate, by the times of its frames.
 
-    A container may drop damaged data without a word. Where frames come irregularly by themselves nothing can be told.
+    A container may silently drop damaged data. Videos with a variable frame rate cannot be checked.
     """
 
     STEADY = 0.9
-    """Share of intervals that are as long as the usual one in a video of a steady rate."""
+    """Minimum share of intervals with the usual length in a video with a constant frame rate."""
 
     def __init__(self) -> None:
         self._intervals: list[float] = []
         self._last_s: float | None = None
 
     def add(self, time_s: float) -> None:
-        """Note a frame."""
+        """Add a frame."""
         if self._last_s is not None:
             self._intervals.append(time_s - self._last_s)
         self._last_s = time_s
 
     def count(self) -> int:
-        """Frames that are missing between the first and the last."""
+        """Number of missing frames between the first and the last."""
         if not self._intervals:
             return 0
         usual_s = float(np.median(self._intervals))
@@ -111,17 +111,17 @@ class Gaps:
 
 
 class VideoSource(Source):
-    """A video file, every frame: by PyAV, or OpenCV without it.
+    """A video file, every frame: with PyAV, or OpenCV without it.
 
-    With PyAV a frame that cannot be decoded is left out and the next ones follow; the size may change on the way.
+    With PyAV, a frame that cannot be decoded is skipped and the next ones follow; the frame size may change.
     """
 
     def __init__(self, path: str | Path, *, name: str = "") -> None:
-        """Look into the file.
+        """Open and check the file.
 
         Args:
-            path: A file, or the address of one on a web server.
-            name: What messages call it, where the address holds secrets.
+            path: A file, or its URL on a web server.
+            name: Name in messages, if the URL contains secrets.
 
         Raises:
             SourceError: If it cannot be decoded.
@@ -137,7 +137,10 @@ class VideoSource(Source):
             self._duration_s = video.duration_s
 
     def __iter__(self) -> Generator[Frame, None, None]:
-        """
+        """Yield all frames.
+
+        SourceError is raised at the end, if no frame of the file can be decoded, or the file ends early.
+
         Raises:
             SourceError: At the end, if the file has no frame that can be decoded, or breaks off early.
         """
@@ -156,15 +159,15 @@ class VideoSource(Source):
             damaged, broke_off = video.damaged, video.broke_off
         if not index:
             raise SourceError(
-                f"{self.name}: not one frame of this video can be decoded; the file is damaged", code="damaged"
+                f"{self.name}: no frame of this video can be decoded; the file is damaged", code="damaged"
             )
         lost = max(damaged, gaps.count())
         if lost:
             frames = "1 frame is" if lost == 1 else f"{lost} frames are"
-            logger.warning("%s: %s damaged and left out", self.name, frames)
+            logger.warning("%s: %s damaged and skipped", self.name, frames)
         if broke_off or end_s < self._duration_s - MISSING_END_S:
             raise SourceError(
-                f"{self.name}: breaks off after {index} frames, {end_s:.1f} of {self._duration_s:.1f} s; "
+                f"{self.name}: ends early, after {index} frames, {end_s:.1f} of {self._duration_s:.1f} s; "
                 "the file is cut off or damaged",
                 code="damaged",
             )
@@ -190,7 +193,7 @@ class VideoSource(Source):
 
 
 class _AvVideo:
-    """An open video file, by PyAV."""
+    """A video file opened with PyAV."""
 
     def __init__(self, av: Any, container: Any, name: str) -> None:
         videos = [v for v in container.streams.video if getattr(v, "codec_context", None) is not None]
@@ -205,15 +208,16 @@ class _AvVideo:
         self.broke_off = False
 
     def _measure_duration(self) -> float:
-        """Seconds that the file claims to last."""
-        if self._container.format.name == "avi" and self.fps:  # FFmpeg takes the duration of a cut file from its size
+        """Duration of the file in seconds, according to its header."""
+        # FFmpeg computes the duration of a truncated file from its size
+        if self._container.format.name == "avi" and self.fps:
             return float(self._video.frames / self.fps)
         if self._video.duration is not None:
             return float(self._video.duration * self._video.time_base)
         return float((self._container.duration or 0) / self._av.time_base)
 
     def shots(self, input_hw: tuple[int, int] | None = None) -> Iterator[DecodedFrame]:
-        """Every frame that can be decoded, with what a model with an input of this size reads."""
+        """Every frame that can be decoded, with the input of a model with this size."""
         scaler = Scaler(self._av)
         for packet in self._packets():
             try:
@@ -234,7 +238,7 @@ class _AvVideo:
             self.broke_off = True
 
     def _convert(self, frame: Any, scaler: Scaler, input_hw: tuple[int, int] | None) -> DecodedFrame:
-        turns = round(frame.rotation / 90)  # a phone held upright writes how to turn its pictures
+        turns = round(frame.rotation / 90)  # a phone held upright stores a rotation of its frames
         pixels = AvPixels(frame, turns)
         small = pixels.for_model(scaler, input_hw) if input_hw else None
         duration = float((frame.duration or 0) * (frame.time_base or 0))
@@ -242,7 +246,7 @@ class _AvVideo:
 
 
 class _OpenCvVideo:
-    """An open video file, by OpenCV, which ends at the first frame that it cannot decode."""
+    """A video file opened with OpenCV, which ends at the first frame that it cannot decode."""
 
     damaged = 0
 
@@ -256,7 +260,7 @@ class _OpenCvVideo:
         self.broke_off = False
 
     def shots(self, input_hw: tuple[int, int] | None = None) -> Iterator[DecodedFrame]:
-        """Frames until a read fails, which may be the first one; OpenCV gives them whole."""
+        """Frames until a read fails, which may be the first one; OpenCV gives whole frames."""
         while True:
             is_there, image = self._capture.read()
             if not is_there:
@@ -267,15 +271,15 @@ class _OpenCvVideo:
 
 _REFUSALS = {
     "NotFound": ("not-found", "the server has no such file"),
-    "Unauthorized": ("unauthorised", "the server refuses this user name and password"),
-    "Forbidden": ("unauthorised", "the server refuses this user name and password"),
+    "Unauthorized": ("unauthorised", "the server rejects this user name and password"),
+    "Forbidden": ("unauthorised", "the server rejects this user name and password"),
     "ConnectionRefused": ("refused", "nothing listens at this address and port"),
 }
-"""Part of the name of an error of PyAV -> code and words, of a file on a web server."""
+"""Part of the name of a PyAV error -> code and message, for a file on a web server."""
 
 
 def _explain(error: Exception, name: str) -> SourceError:
-    """Why a file cannot be opened; the text of the error may hold an address, and is not used."""
+    """Why a file cannot be opened; the text of the error may contain an address, and is not used."""
     if "://" in name:
         for part, (code, words) in _REFUSALS.items():
             if part in type(error).__name__:
@@ -288,7 +292,7 @@ def _undecodable(name: str) -> SourceError:
 
 
 def _refuse_tiles(path: Path) -> None:
-    """A HEIC picture would be decoded as a video whose first frame is its first tile.
+    """Refuse HEIC images: they would be decoded as a video whose first frame is the image's first tile.
 
     Raises:
         SourceError: If the file is one.
@@ -297,7 +301,7 @@ def _refuse_tiles(path: Path) -> None:
         head = file.read(12)
     if head[4:8] == b"ftyp" and head[8:12] in _TILED:
         raise SourceError(
-            f"{path}: a HEIC picture, which is not read; make a JPEG or PNG of it first (heif-convert, or the share "
+            f"{path}: HEIC images are not supported; convert to JPEG or PNG first (heif-convert, or the share "
             "settings of the phone)",
             code="damaged",
         )

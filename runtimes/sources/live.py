@@ -18,7 +18,7 @@ from runtimes.sources.connection import LONGEST_S, Connection
 from runtimes.sources.files import VIDEO_SUFFIXES, VideoSource
 
 OPEN_S = 5.0
-"""How long a live source may take from the attempt to connect until its first frame, if nothing comes meanwhile."""
+"""Maximum seconds from the connection attempt to the first frame, if no data comes meanwhile."""
 LIMITS = {
     "open": "10 (seconds until the first picture)",
     "stall": "5 (seconds without a picture)",
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class LiveSource(Source):
-    """Something that sends frames when it will: a camera or a network stream."""
+    """A camera or a network stream, which sends frames at its own rate."""
 
     is_live = True
     can_reconnect = True
@@ -45,14 +45,14 @@ class LiveSource(Source):
         stall_s: float = STALL_S,
         infer_fps: float | None = None,
     ) -> None:
-        """Make one; nothing is opened before it is iterated or connected.
+        """Prepare it; nothing is opened before it is iterated or connected.
 
         Args:
-            name: What it is called, without secrets.
-            plan: What `reader_process` is to do.
-            open_s: Seconds from the attempt to connect until the first frame must have come.
+            name: Name without secrets.
+            plan: Instructions for `reader_process`.
+            open_s: Maximum seconds from the connection attempt to the first frame.
             stall_s: Seconds without a frame after which it counts as stalled.
-            infer_fps: Frames per second that a `Stream` takes of it at most; None for as many as the model can.
+            infer_fps: Maximum frames per second that a `Stream` takes; None for no limit.
         """
         super().__init__(name)
         self.open_s = open_s
@@ -65,12 +65,13 @@ class LiveSource(Source):
     def connect(self) -> Connection:
         """Start a process that opens it.
 
-        A source that stalled before its pace was known may be a slow one, so each time it gets twice as long.
+        A source that stalled before its frame interval was known may have a low frame rate, so each time it gets twice
+        as long.
         """
         if self._connection is not None:
             self._stretch = 2 * self._stretch if self._connection.has_given_up_early else 1.0
         open_s, stall_s = (max(limit, min(LONGEST_S, limit * self._stretch)) for limit in (self.open_s, self.stall_s))
-        # `Connection` has the shorter clock.
+        # `Connection` has the shorter timeout.
         plan = {**self._plan, "timeout_s": max(LONGEST_S, open_s), "input_hw": self.input_hw}
         self._connection = Connection(self.name, plan, open_s=open_s, stall_s=stall_s)
         return self._connection
@@ -105,8 +106,8 @@ def open_network(text: str) -> LiveSource | VideoSource:
     """An RTSP, HTTP, RTMP, SRT or UDP stream; a video file on a web server is read as a file.
 
     Raises:
-        SourceError: If the address cannot be understood.
-        UsageError: If an option is not known.
+        SourceError: If the address is not valid.
+        UsageError: If an option is unknown.
     """
     hide(*find_secrets(text))
     known = {
@@ -124,16 +125,18 @@ def open_network(text: str) -> LiveSource | VideoSource:
     path = address.url.partition("?")[0].lower()
     if is_web and path.endswith(VIDEO_SUFFIXES):
         if options:
-            raise UsageError(f"{name}: a video file takes no options; leave out the # and what follows it")
+            raise UsageError(f"{name}: a video file takes no options; remove the # and the text after it")
         return VideoSource(address.url, name=name)
     # Measuring the frame rate, which is not used, would take a second.
     settings = {"flags": "low_delay", "fpsprobesize": "0"}
     if address.scheme.startswith("rtsp"):
         settings |= {
-            "fflags": "nobuffer",  # drops what was read to find out about the stream: elsewhere the only key frame
+            # FFmpeg would discard the data read for probing, which may contain the only key frame
+            "fflags": "nobuffer",
             "rtsp_transport": choose_transport(name, options),
             "allowed_media_types": "video",  # FFmpeg would wait for audio that never comes
-            "probesize": "32",  # the description says what is sent: the first packet is enough, a picture may be far
+            # The description states the codecs, so the first packet is enough; the next frame may be far away.
+            "probesize": "32",
         }
     plan = {
         "kind": "network",
@@ -149,11 +152,11 @@ def open_network(text: str) -> LiveSource | VideoSource:
 
 
 PLAYLIST_SUFFIXES = (".m3u8", ".mpd")
-"""Ends of web addresses that FFmpeg reads by itself."""
+"""Suffixes of web addresses that FFmpeg reads itself."""
 
 
 def parse_limits(options: Mapping[str, str]) -> dict[str, float]:
-    """How long a source may take to open and between frames, and how many are taken, where it says so."""
+    """Timeouts for opening and between frames, and the frame rate limit, from the options."""
     names = {"open": "open_s", "stall": "stall_s"}
     limits = {name: parse_seconds(key, options[key]) for key, name in names.items() if key in options}
     if "infer" in options:
@@ -162,7 +165,7 @@ def parse_limits(options: Mapping[str, str]) -> dict[str, float]:
 
 
 def parse_decoding(options: Mapping[str, str]) -> dict[str, str]:
-    """By what a stream is decoded, and what is left undone; "" for the usual."""
+    """Decoder of a stream, and steps that it skips; "" for the defaults."""
     decoder, skip = options.get("decoder", ""), options.get("skip", "")
     if not re.fullmatch(r"\w*", decoder):
         raise UsageError(f"decoder={decoder}: expected FFmpeg's name of a decoder, such as h264_v4l2m2m")
@@ -172,12 +175,12 @@ def parse_decoding(options: Mapping[str, str]) -> dict[str, str]:
 
 
 def choose_transport(name: str, options: Mapping[str, str]) -> str:
-    """ "tcp" or "udp"; the latter with a warning."""
+    """ "tcp" or "udp"; udp with a warning."""
     transport = options.get("transport", "tcp")
     if transport not in ("tcp", "udp"):
         raise UsageError(f"transport={transport}: expected tcp or udp")
     if transport == "udp":
-        logger.warning("%s: over UDP a lost packet damages pictures until the next key frame; TCP is safer", name)
+        logger.warning("%s: over UDP, a lost packet damages frames until the next key frame; TCP is safer", name)
     return transport
 
 
@@ -185,7 +188,7 @@ def open_camera(text: str) -> LiveSource:
     """A camera of this machine, by number or device file.
 
     Raises:
-        UsageError: If an option is not known.
+        UsageError: If an option is unknown.
     """
     known = {"size": "1280x720", "fps": "30", "format": "MJPG", **LIMITS}
     device, options = split_options(text, known)
@@ -197,14 +200,14 @@ def open_camera(text: str) -> LiveSource:
 
 
 def open_picamera(text: str) -> LiveSource:
-    """A camera at the ribbon cable of a Raspberry Pi."""
+    """A CSI camera of a Raspberry Pi."""
     number, options = parse_numbered(text)
     plan = {"kind": "picamera", "device": number} | parse_mode(options)
     return LiveSource(f"picamera {number}", plan, **parse_limits(options))
 
 
 def open_csi(text: str) -> LiveSource:
-    """A camera at the ribbon cable of a Jetson.
+    """A CSI camera of a Jetson.
 
     Raises:
         SourceError: If this OpenCV has no GStreamer.
@@ -222,11 +225,11 @@ def open_csi(text: str) -> LiveSource:
 
 
 def open_gstreamer(pipeline: str, *, name: str = "", limits: Mapping[str, float] | None = None) -> LiveSource:
-    """A GStreamer pipeline; a sink for OpenCV is added where it ends without one.
+    """A GStreamer pipeline; a sink for OpenCV is appended if it has none.
 
     Args:
-        pipeline: As `gst-launch-1.0` takes it.
-        name: What messages call it; the pipeline itself by default, without passwords.
+        pipeline: As for `gst-launch-1.0`.
+        name: Name in messages; the pipeline itself without passwords by default.
         limits: `open_s` and `stall_s` of `LiveSource`.
 
     Raises:
@@ -246,7 +249,7 @@ def open_gstreamer(pipeline: str, *, name: str = "", limits: Mapping[str, float]
 
 
 def has_gstreamer(build_information: str) -> bool:
-    """Whether OpenCV's account of its build says so; its list of backends names GStreamer in any case."""
+    """Whether OpenCV's build information contains GStreamer; its list of backends names it in any case."""
     return re.search(r"GStreamer:\s+YES", build_information) is not None
 
 
@@ -260,7 +263,7 @@ def parse_numbered(text: str) -> tuple[int, dict[str, str]]:
 
 
 def parse_mode(options: Mapping[str, str]) -> dict[str, Any]:
-    """Size and rate that a camera is asked for, None where it chooses."""
+    """Requested size and rate of a camera, None for its own choice."""
     return {
         "size_hw": list(parse_size(options["size"])) if "size" in options else None,
         "fps": parse_rate(options["fps"]) if "fps" in options else None,

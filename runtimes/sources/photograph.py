@@ -1,4 +1,4 @@
-"""A view that moves over photographs of people: a live source with something to find, where there is no camera."""
+"""A view that moves over photographs of people: a live source with objects to detect, for machines without a camera."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from runtimes.sources.base import Array, Frame, Source
 
 SIZE_HW = (480, 640)
 WALL_HEIGHT = 512
-"""Pixels to which each photograph is scaled before they hang side by side."""
+"""Height in pixels to which each photograph is scaled before they are placed side by side."""
 WALK_S = 30.0
-"""Seconds for the way along all photographs and back."""
+"""Seconds for a pan over all photographs and back."""
 ZOOM_S = 11.0
-"""Seconds from far to near and back; no divisor of the other, so that views do not repeat soon."""
+"""Seconds for a zoom in and out; not a divisor of the pan time, so that views rarely repeat."""
 NEAREST = 0.7
-"""Height of the nearest view, as a share of the wall's."""
+"""Height of the closest view, as a share of the panorama's height."""
 
 
 class PhotographSource(Source):
-    """A camera that walks along photographs, nearer and farther, at a steady rate."""
+    """A camera that pans and zooms over photographs, at a constant frame rate."""
 
     is_live = True
 
@@ -35,7 +35,7 @@ class PhotographSource(Source):
         """Make one.
 
         Args:
-            name: What it is called.
+            name: Its name.
             paths: The photographs, from left to right.
             size_hw: Height and width of a frame, in pixels.
             fps: Frames per second.
@@ -61,7 +61,7 @@ class PhotographSource(Source):
 
 
 def hang(paths: Sequence[Path]) -> Array:
-    """Photographs side by side, all of one height: (H, W, 3) uint8 RGB."""
+    """Photographs side by side, all with the same height: (H, W, 3) uint8 RGB."""
     scaled = []
     for path in paths:
         image = read_image(path)
@@ -71,12 +71,12 @@ def hang(paths: Sequence[Path]) -> Array:
 
 
 def look_at(wall: Array, size_hw: tuple[int, int], time_s: float) -> Array:
-    """What the camera sees at a time.
+    """The camera's view at a given time.
 
     Args:
         wall: (H, W, 3) uint8 RGB.
         size_hw: Height and width of the view, in pixels.
-        time_s: Seconds since the walk began, at the left end.
+        time_s: Seconds since the start, at the left end.
 
     Returns:
         (h, w, 3) uint8 RGB.
@@ -95,5 +95,5 @@ def look_at(wall: Array, size_hw: tuple[int, int], time_s: float) -> Array:
 
 
 def _swing(turns: float) -> float:
-    """From 0 to 1 and back in one turn, slowest at the ends."""
+    """From 0 to 1 and back in one period, slowest at the ends."""
     return 0.5 - 0.5 * math.cos(2 * math.pi * turns)

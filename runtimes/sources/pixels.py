@@ -1,4 +1,4 @@
-"""The pixels of a frame as its source has them; RGB is made of them when somebody looks, and once."""
+"""The pixels of a frame in the source's form; they are converted to RGB once, when they are first used."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SizeHw = tuple[int, int]
 
 
 class Pixels(ABC):
-    """One picture, in whatever form; for several threads."""
+    """One image, in any form; thread-safe."""
 
     is_kept = True
-    """Whether there is anything to look at."""
+    """Whether the image is available."""
 
     def __init__(self, size_hw: SizeHw) -> None:
         self.size_hw = size_hw
@@ -42,13 +42,13 @@ class Pixels(ABC):
             return self._rgb
 
     def resized(self, size_hw: SizeHw) -> Array:
-        """The picture in a smaller size.
+        """The image at a smaller size.
 
         Args:
             size_hw: Height and width, in pixels.
 
         Returns:
-            (H, W, 3) uint8 RGB, the caller's own.
+            (H, W, 3) uint8 RGB, owned by the caller.
 
         Raises:
             UnavailableError: If it was not kept.
@@ -69,7 +69,7 @@ class Pixels(ABC):
         """As `resized`, under the lock, before there is RGB."""
 
     def _forget(self) -> None:  # noqa: B027  # only what holds memory has something to do
-        """Let go what RGB was made of, under the lock."""
+        """Free the data from which RGB was made, under the lock."""
 
 
 class RgbPixels(Pixels):
@@ -87,12 +87,12 @@ class RgbPixels(Pixels):
 
 
 class MissingPixels(Pixels):
-    """A picture that was left in the reading process, since nobody said that it would be looked at."""
+    """An image that stayed in the reading process, because no output had requested it."""
 
     is_kept = False
 
     def _make_rgb(self) -> Array:
-        raise UnavailableError("the picture of this frame was not kept: nobody asked for it before it came")
+        raise UnavailableError("the image of this frame was not kept, because no output requested it in time")
 
     def _make_resized(self, size_hw: SizeHw) -> Array:
         return self._make_rgb()
@@ -103,9 +103,10 @@ class AvPixels(Pixels):
 
     def __init__(self, frame: Any, turns: int = 0) -> None:
         """
+
         Args:
             frame: A `VideoFrame`.
-            turns: Quarters of a turn, counter-clockwise, by which it is to be turned.
+            turns: Number of quarter rotations, counter-clockwise.
         """
         height, width = frame.height, frame.width
         super().__init__((width, height) if turns % 2 else (height, width))
@@ -119,10 +120,8 @@ class AvPixels(Pixels):
         return self._scale(make_scaler(), size_hw, is_exact=False)
 
     def for_model(self, scaler: Scaler, input_hw: SizeHw) -> Array | None:
-        """What a model with an input of this size reads of the picture: uint8 RGB, without border.
-
-        None where the letterbox of the whole is better, see `can_shrink`.
-        """
+        """The input of a model with this size: uint8 RGB, without border. None if letterboxing the whole image is
+        better, see `can_shrink`."""
         if not can_shrink(self.size_hw, input_hw):
             return None
         return self._scale(scaler, fit_size(self.size_hw, input_hw), is_exact=True)
@@ -136,7 +135,7 @@ class AvPixels(Pixels):
 
 
 def make_scaler() -> Scaler:
-    """A scaler by PyAV, which must be installed."""
+    """A scaler for PyAV frames; PyAV must be installed."""
     import av
 
     return Scaler(av)
@@ -151,7 +150,7 @@ def to_rgb(frame: Any) -> Array:
 
 
 def view_rgb(frame: Any) -> Array:
-    """(H, W, 3) uint8 RGB: the memory of a `VideoFrame` of "rgb24", or a copy where its rows are apart."""
+    """(H, W, 3) uint8 RGB: the memory of an "rgb24" `VideoFrame`, or a copy if its rows are padded."""
     plane = frame.planes[0]
     rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
     image: Array = rows[: frame.height, : 3 * frame.width].reshape(frame.height, frame.width, 3)
@@ -159,5 +158,5 @@ def view_rgb(frame: Any) -> Array:
 
 
 def turn(image: Array, turns: int) -> Array:
-    """The image, turned by quarters of a turn counter-clockwise."""
+    """The image rotated by quarter turns, counter-clockwise."""
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -1,4 +1,4 @@
-"""Video files one after another, as one source: a folder of recordings, or a glob pattern."""
+"""Several video files as one source: a folder of recordings, or a glob pattern."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from runtimes.sources.base import Frame, Source
 from runtimes.sources.files import VIDEO_SUFFIXES, VideoSource
 
 RECORDINGS = (*VIDEO_SUFFIXES, ".ts", ".mts", ".m2ts", ".flv", ".wmv", ".3gp")
-"""Ends of the names of video files, as they are looked for in a folder."""
+"""Suffixes of video files, for folders."""
 
 logger = logging.getLogger(__name__)
 
 
 class PlaylistSource(Source):
-    """Every frame of several video files, in order; frames are numbered and timed on from file to file.
+    """Every frame of several video files, in order; frame numbers and times continue from file to file.
 
-    A file that cannot be read, or breaks off, does not keep the next ones from being read; it is an error at the end.
+    After a file that cannot be read, or ends early, the next ones are still read; it is an error at the end.
     """
 
     def __init__(self, name: str, paths: list[Path]) -> None:
-        """Look into each file.
+        """Open and check each file.
 
         Args:
-            name: What messages call the source.
-            paths: Video files, in the order in which they are read.
+            name: Name of the source in messages.
+            paths: Video files, in order.
 
         Raises:
-            SourceError: If not one can be decoded.
+            SourceError: If none can be decoded.
         """
         super().__init__(name)
         self.paths = paths
@@ -50,11 +50,14 @@ class PlaylistSource(Source):
         self.fps = self._videos[0].fps if len(rates) == 1 else None
 
     def reads(self) -> list[Path]:
-        """The files, and the folders that hold them."""
+        """The files, and their folders."""
         return [*self.paths, *{path.parent for path in self.paths}]
 
     def __iter__(self) -> Generator[Frame, None, None]:
-        """
+        """Yield all frames.
+
+        SourceError is raised at the end, if files were damaged.
+
         Raises:
             SourceError: At the end, if files were damaged.
         """
@@ -70,7 +73,7 @@ class PlaylistSource(Source):
                 for frame in video:
                     time_s = begin_s + frame.time_s
                     end_s = time_s + step_s
-                    # The picture is handed on as it is; `replace` would have RGB made of it.
+                    # The image is passed on unconverted; `replace` would convert it to RGB.
                     changes: dict[str, Any] = {"image": frame.pixels, "index": index, "time_s": time_s}
                     yield replace(frame, **changes)
                     index += 1
@@ -80,9 +83,11 @@ class PlaylistSource(Source):
             begin_s = end_s
         if errors:
             count = f"{len(errors)} of {len(self.paths)} videos"
-            raise SourceError(f"{self.name}: {count} could not be read to the end; first: {errors[0]}", code="damaged")
+            raise SourceError(
+                f"{self.name}: {count} could not be read completely; the first error: {errors[0]}", code="damaged"
+            )
 
 
 def is_recording(path: Path) -> bool:
-    """Whether a path is that of a video file, by its name."""
+    """Whether a path is a video file, by its name."""
     return path.suffix.lower() in RECORDINGS and path.is_file()

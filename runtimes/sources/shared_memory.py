@@ -1,4 +1,4 @@
-"""Pictures that a reading process writes into memory which both processes share, and that are used where they lie."""
+"""Images that a reading process writes into memory shared by both processes, used without a copy."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ import numpy as np
 from runtimes.sources.pixels import Array, AvPixels, Pixels, SizeHw
 
 PIECES = 4
-"""Whole pictures that can be in use at once without a copy: one with the model, one before it, one or two behind."""
+"""Number of whole images that can be in use without a copy: one in the model, one before it, one or two after it."""
 
 
 class SharedMemory:
-    """A few pieces of memory; each is written again when nobody needs the picture in it. For several threads."""
+    """A few parts of memory; each is reused when its image is no longer needed. Thread-safe."""
 
     def __init__(self) -> None:
         self.descriptors = [make_memory() for _ in range(PIECES)]
-        """For the reading process."""
+        """Descriptors for the reading process."""
         self._maps: list[mmap.mmap | None] = [None] * PIECES
         self._users: dict[int, weakref.ref[SharedPixels]] = {}
-        """Piece -> the picture that lies there, the oldest first."""
+        """Part -> the image in it, oldest first."""
         self._lock = threading.Lock()
 
     def choose(self) -> int:
-        """The number of a piece that may be written; the oldest picture in use moves out if there is no other."""
+        """The number of a free part; without one, the oldest image in use is copied out of its part."""
         with self._lock:
             for piece in range(PIECES):
                 user = self._users.get(piece)
@@ -46,26 +46,26 @@ class SharedMemory:
         return oldest
 
     def read_small(self, piece: int, fields: Mapping[str, Any]) -> Array:
-        """A copy of a small "rgb24" picture in a piece: (h, w, 3) uint8 RGB."""
+        """A copy of a small "rgb24" image in a part: (h, w, 3) uint8 RGB."""
         (plane,) = self._view(piece, fields)
         height, width = fields["size_hw"]
         return plane[:, : 3 * width].reshape(height, width, 3).copy()
 
     def take_whole(self, piece: int, fields: Mapping[str, Any]) -> SharedPixels:
-        """The picture in a piece, which nobody writes until it is not needed any more."""
+        """The image in a part, which is not overwritten while it is needed."""
         pixels = SharedPixels(self._view(piece, fields), fields)
         with self._lock:
             self._users[piece] = weakref.ref(pixels)
         return pixels
 
     def close(self) -> None:
-        """Give the descriptors back; pictures that are in use stay."""
+        """Close the descriptors; images in use stay valid."""
         for descriptor in self.descriptors:
             os.close(descriptor)
         self._maps = [None] * PIECES
 
     def _view(self, piece: int, fields: Mapping[str, Any]) -> list[Array]:
-        """The planes of a picture, (rows, stride) uint8 each."""
+        """The planes of an image, (rows, stride) uint8 each."""
         end = max(start + rows * stride for start, rows, stride in fields["planes"])
         memory = self._maps[piece]
         if memory is None or len(memory) < end:
@@ -79,23 +79,24 @@ class SharedMemory:
 
 
 class SharedPixels(Pixels):
-    """The planes of a picture in shared memory."""
+    """The planes of an image in shared memory."""
 
     def __init__(self, planes: list[Array], fields: Mapping[str, Any]) -> None:
         """
+
         Args:
             planes: (rows, stride) uint8 each.
-            fields: As `reader.outlet.describe` makes them.
+            fields: As made by `reader.outlet.describe`.
         """
         height, width = fields["size_hw"]
         super().__init__((height, width))
         self._planes = planes
         self._fields = fields
         self.has_own_memory = False
-        """Whether the shared memory may be written again."""
+        """Whether the shared memory may be reused."""
 
     def move_out(self) -> None:
-        """Copy the planes, so that the shared memory may be written again."""
+        """Copy the planes, so that the shared memory can be reused."""
         with self._lock:
             self._planes = [plane.copy() for plane in self._planes]
             self.has_own_memory = True
@@ -132,7 +133,7 @@ class SharedPixels(Pixels):
 
 
 def make_memory() -> int:
-    """A descriptor of memory without a name, which vanishes with the last process that has it."""
+    """A descriptor of anonymous memory, which is freed with the last process that uses it."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("edge-mrcnn frame")
     with tempfile.TemporaryFile() as file:

@@ -1,4 +1,4 @@
-"""Every so many frames of a video: what lies between is decoded, but neither shown to the model nor counted."""
+"""Every Nth frame of a video: the others are decoded, but neither processed nor counted."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from runtimes.sources.playlist import PlaylistSource
 
 
 class StridedSource(Source):
-    """Every so many frames of another source; they keep their numbers and times."""
+    """Every Nth frame of another source; frames keep their numbers and times."""
 
     def __init__(self, source: Source, stride: int) -> None:
         """
+
         Args:
-            source: Of video files.
-            stride: Every so many frames, beginning with the first.
+            source: Source of video files.
+            stride: N; the first frame is included.
         """
         super().__init__(source.name)
         self._source = source
@@ -43,10 +44,10 @@ class StridedSource(Source):
 
 
 def stride_sources(sources: Mapping[str, Source], stride: int) -> dict[str, Source]:
-    """Sources of which every so many frames are taken where they are video files.
+    """Sources with every Nth frame of those that are video files.
 
     Raises:
-        UsageError: If none is, and frames are to be left out.
+        UsageError: If N is above 1 and none is a video file.
     """
     if stride == 1:
         return dict(sources)
@@ -56,7 +57,6 @@ def stride_sources(sources: Mapping[str, Source], stride: int) -> dict[str, Sour
         strided[label] = StridedSource(source, stride) if is_video else source
     if not any(isinstance(source, StridedSource) for source in strided.values()):
         raise UsageError(
-            f"--vid-stride {stride}: no source is a video file; of a camera the newest frame is taken anyway, and its "
-            "rate can be set: 0#fps=5"
+            f"--vid-stride {stride}: expected a video file among the sources; for a camera, set its frame rate: 0#fps=5"
         )
     return strided

@@ -1,4 +1,4 @@
-"""A generated scene that moves: a live source without a camera."""
+"""A generated moving scene: a live source without a camera."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHAPES = 6
 
 
 class SyntheticSource(Source):
-    """Discs and boxes that swing before a plain background, at a steady rate."""
+    """Moving discs and boxes on a plain background, at a constant frame rate."""
 
     is_live = True
 
@@ -22,10 +22,10 @@ class SyntheticSource(Source):
         """Make one.
 
         Args:
-            name: What it is called.
+            name: Its name.
             size_hw: Height and width, in pixels.
             fps: Frames per second.
-            seed: Gives the shapes, their colours and ways.
+            seed: Random seed of the shapes, their colours and motions.
         """
         super().__init__(name)
         self.fps = fps
@@ -43,7 +43,7 @@ class SyntheticSource(Source):
 
 
 class MovingShapes:
-    """Shapes, their colours and how they swing."""
+    """Shapes, their colours and motions."""
 
     def __init__(self, size_hw: tuple[int, int], seed: int) -> None:
         height, width = size_hw
@@ -56,7 +56,7 @@ class MovingShapes:
         self._radii = (rng.uniform(0.06, 0.15, _SHAPES) * min(size_hw)).astype(int) + 1
 
     def draw(self, time_s: float) -> Array:
-        """(H, W, 3) uint8 RGB at a time."""
+        """(H, W, 3) uint8 RGB at a given time."""
         image = self._background.copy()
         height, width = image.shape[:2]
         swing = 0.5 + 0.45 * np.sin(2 * np.pi * self._rates * time_s + self._phases)

@@ -1,4 +1,4 @@
-"""Which live sources an operating system can read."""
+"""Live sources supported by each operating system."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from runtimes.errors import UsageError
 
 
 def expect_system(name: str, *, is_network: bool) -> None:
-    """Refuse what cannot work on this operating system.
+    """Refuse sources that this operating system does not support.
 
-    A live source is read by a process that is handed descriptors, which Windows has not; cameras are read by V4L2.
+    A live source is read by a process that inherits descriptors, which Windows does not support; cameras are read
+    through V4L2.
 
     Args:
-        name: What messages call the source.
-        is_network: Whether it is a network stream and no camera.
+        name: Name of the source in messages.
+        is_network: Whether it is a network stream instead of a camera.
 
     Raises:
         UsageError: If it needs Linux.
@@ -23,6 +24,6 @@ def expect_system(name: str, *, is_network: bool) -> None:
         return
     if not is_network:
         others = "files" if sys.platform == "win32" else "files and network streams"
-        raise UsageError(f"{name}: cameras need Linux, whose V4L2 reads them; on this system {others} can be read")
+        raise UsageError(f"{name}: cameras need Linux (V4L2); on this system {others} can be read")
     if sys.platform == "win32":
-        raise UsageError(f"{name}: network streams need Linux or macOS; on Windows files can be read, or take WSL")
+        raise UsageError(f"{name}: network streams need Linux or macOS; on Windows, use files or WSL")

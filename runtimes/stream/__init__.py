@@ -1,7 +1,7 @@
-"""The camera loop: infer the newest frame of a live source, every frame of a file.
+"""The camera loop: infer the newest frame of a live source, and every frame of a file.
 
-Late frames are dropped, not queued: a queue makes the delay grow without end when the model is slower than the camera.
-A lost live source is opened again, on a fresh handle, with growing pauses; every frame is accounted for.
+Late frames are dropped, not queued: with a queue, the delay would grow endlessly when the model is slower than the
+camera. A lost live source is reconnected with growing pauses. Every frame is counted.
 """
 
 from runtimes.stream.loop import Stream

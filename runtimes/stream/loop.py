@@ -21,13 +21,14 @@ from runtimes.stream.stillness import Stillness
 from runtimes.types import Detections
 
 HANG_S = 30.0
-"""A model that needs longer than this for one frame hangs."""
+"""Seconds for one frame after which the model counts as hanging."""
 FAILURES = 3
-"""The model may fail on so many frames one after the other; the next failure ends the stream."""
+"""Maximum number of consecutive frames on which the model may fail; the next failure ends the stream."""
 _LEARNING = 0.2
-"""Weight of the last frame in the average time of the model."""
+"""Weight of the last frame in the average inference time."""
 _LEAD_S = 0.006
-"""How long before a model is free the next frame is asked for: scaling 1080p and bringing it over takes this."""
+"""Seconds before a model is free at which the next frame is requested: scaling and transfer of a 1080p frame take this
+long."""
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Job(NamedTuple):
     """A frame on its way through the model."""
 
     number: int
-    """In the order in which frames were taken, which is the order in which they are handed out."""
+    """Sequence number; frames are handed out in the order in which they were taken."""
     reader: Reader
     frame: Frame
 
@@ -48,7 +49,7 @@ class Result(NamedTuple):
     frame: Frame
     found: Detections
     is_still: bool = False
-    """Whether the detections are those of an earlier frame, since nothing had moved."""
+    """Whether the detections are those of an earlier frame, because nothing has moved."""
 
 
 class Stream:
@@ -70,16 +71,16 @@ class Stream:
         hang_s: float = HANG_S,
         spares_still: bool = False,
     ) -> None:
-        """Make one; nothing is opened before it is iterated.
+        """Prepare it; nothing is opened before iteration.
 
         Args:
-            runtime: The model. Several, opened from the same file with few threads each, infer several frames at once:
-                more frames per second where cores are plenty, each a little later. Results stay in order.
+            runtime: The model. Several runtimes for the same file, each with few threads, infer several frames at once:
+                a higher throughput on many cores, with a higher latency. Results stay in order.
             sources: One source, several, or several by name.
-            is_patient: Whether a source that cannot be opened at first is tried again for ever, as one that was lost.
-            hang_s: After how many seconds without an answer the model counts as hanging.
-            spares_still: Whether frames of a camera or video in which nothing moved since the last inferred one get its
-                answer again, without the model.
+            is_patient: Whether to reconnect for ever if a source cannot be opened at first, as after a loss.
+            hang_s: Seconds without a result after which the model counts as hanging.
+            spares_still: Whether frames of a camera or video without motion since the last inferred one get its
+                detections again, without inference.
 
         Raises:
             UsageError: If there is no source.
@@ -93,8 +94,10 @@ class Stream:
         ]
         self._readers[0].is_alone = len(self._readers) == 1
         self.wants_picture: Callable[[str], bool] = lambda name: True
-        """Whether somebody may look at the picture of the next frame of the source of this name, besides the model. A
-        picture that another process has, and that nobody wants, stays there: its `Frame.image` cannot be had."""
+        """Whether any output may use the image of the next frame of the source of this name, besides the model.
+
+        If not, an image in another process stays there, and its `Frame.image` is not available.
+        """
         for reader in self._readers:
             reader.source.input_hw = common_input(self._runtimes)
             reader.wants_picture = partial(self._wants_picture, reader)
@@ -106,9 +109,9 @@ class Stream:
         self._failures = 0
         self._taken = self._given = 0
         self._pace_s = 0.0
-        """How long the model takes for a frame, on average of late."""
+        """Recent average inference time."""
         self._busy_since: dict[int, float] = {}
-        """Job -> since when the model has been at it."""
+        """Job -> time since when it is being inferred."""
         self._is_stopping = False
         self._workers = [
             threading.Thread(target=self._work, args=(runtime,), name="inference", daemon=True)
@@ -116,11 +119,11 @@ class Stream:
         ]
 
     def __iter__(self) -> Generator[tuple[Frame, Detections], None, None]:
-        """Frames with their detections until the last source ends, `stop` is called, or the caller breaks off.
+        """Frames with their detections until the last source ends, `stop` is called, or the caller stops iterating.
 
         Raises:
-            SourceError: When all sources are over, if one could not be opened, or was lost for good.
-            InferenceError: If the model hangs, or fails again and again.
+            SourceError: At the end of all sources, if one could not be opened, or was lost for good.
+            InferenceError: If the model hangs, or fails repeatedly.
         """
         try:
             for reader in self._readers:
@@ -144,21 +147,21 @@ class Stream:
 
     @property
     def counts(self) -> Counts:
-        """What became of the frames of all sources together; from any thread."""
+        """Frame counts of all sources together; callable from any thread."""
         return Counts.sum(self.status())
 
     @property
     def is_hanging(self) -> bool:
-        """Whether the model has been at one frame for longer than it may."""
+        """Whether the model takes longer for a frame than allowed."""
         return any(time.monotonic() - since > self._hang_s for since in list(self._busy_since.values()))
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether the iteration has ended while the model still hangs; the process should end without tidying up."""
+        """Whether the iteration has ended while the model still hangs; the process should end without cleanup."""
         return self._is_stopping and any(worker.is_alive() for worker in self._workers)
 
     def pause(self, name: str, is_paused: bool = True) -> None:
-        """Stop or go on taking the frames of a source; from any thread.
+        """Pause or resume a source; callable from any thread.
 
         Raises:
             UsageError: If no source has this name.
@@ -171,7 +174,7 @@ class Stream:
         raise UsageError(f"no source is called {name!r}; there is {names}")
 
     def stop(self) -> None:
-        """End the iteration soon; from any thread or a signal handler."""
+        """End the iteration soon; callable from any thread or a signal handler."""
         self._is_stopping = True
         if self._changed.acquire(blocking=False):
             self._changed.notify_all()
@@ -181,7 +184,7 @@ class Stream:
         return reader.source.input_hw is None or self.wants_picture(reader.name)
 
     def _next_result(self) -> Result | None:
-        """Wait for a frame that was inferred; None when there will be none any more."""
+        """Wait for an inferred frame; None when there will be no more."""
         with self._changed:
             while not self._is_stopping:
                 if self._error is not None:
@@ -195,7 +198,7 @@ class Stream:
                     self._raise_source_error()
                     return None
                 if self.is_hanging:
-                    raise InferenceError(f"the model gave no answer within {self._hang_s:g} s; start again")
+                    raise InferenceError(f"no result from the model within {self._hang_s:g} s; start again")
                 self._changed.wait(TICK_S)
         return None
 
@@ -205,7 +208,7 @@ class Stream:
                 raise reader.error
 
     def _work(self, runtime: Runtime) -> None:
-        """Infer one frame after the other; the thread of a model."""
+        """Infer one frame after another; the thread of a model."""
         while (job := self._next_job()) is not None:
             start = time.monotonic()
             try:
@@ -224,7 +227,7 @@ class Stream:
             self._changed.notify_all()
 
     def _answer(self, runtime: Runtime, job: Job) -> Result:
-        """What is found in a frame: by the model, or what was found before if nothing has moved since."""
+        """The detections of a frame: from the model, or those of an earlier frame if nothing has moved since."""
         stillness = job.reader.stillness
         if stillness is None:
             return Result(job.reader, job.frame, infer(runtime, job.frame))
@@ -239,7 +242,7 @@ class Stream:
         return Result(job.reader, job.frame, found)
 
     def _next_job(self) -> Job | None:
-        """Wait for a frame of the source whose turn it is; None when all are over or we are told to stop."""
+        """Wait for a frame of the source whose turn it is; None at the end of all sources or after `stop`."""
         with self._changed:
             while not (self._is_stopping or self._error):
                 if (reader := self._whose_turn()) is not None:
@@ -257,13 +260,13 @@ class Stream:
         return None
 
     def _forecast(self) -> None:
-        """Have the next source turn its newest frame into RGB just before a model is free, under the lock."""
+        """Make the next source convert its newest frame just before a model is free, under the lock."""
         delay_s = self._pace_s / len(self._runtimes) - _LEAD_S
         if delay_s > 0:
             self._readers[self._turn % len(self._readers)].prepare(delay_s)
 
     def _whose_turn(self) -> Reader | None:
-        """The next source, round about, that has a frame."""
+        """The next source, in turn, that has a frame."""
         count = len(self._readers)
         for step in range(count):
             index = (self._turn + step) % count
@@ -273,19 +276,19 @@ class Stream:
         return None
 
     def _wait_for_turn(self, job: Job) -> None:
-        """Wait until the frames before this one are out, under the lock."""
+        """Wait until the frames before this one are handed out, under the lock."""
         while job.number != self._given and not self._is_stopping:
             self._changed.wait(TICK_S)
 
     def _fail(self, job: Job, error: Exception) -> None:
-        """Write the frame off, under the lock; end the stream when it was one failure too many."""
+        """Drop the frame, under the lock; end the stream after too many failures."""
         logger.error("%s, frame %d: %s", job.reader.name, job.frame.index, one_line(error))
         if not self._is_stopping:
             job.reader.ledger.fail("failed")
         self._given += 1
         self._failures += 1
         if self._failures > FAILURES:
-            reason = f"the model failed on {self._failures} frames one after the other: {one_line(error)}"
+            reason = f"the model failed on {self._failures} consecutive frames: {one_line(error)}"
             self._error = InferenceError(reason)
             self._error.__cause__ = error
         self._changed.notify_all()
@@ -302,7 +305,7 @@ class Stream:
             self._changed.wait(TICK_S)
 
     def _finish(self) -> None:
-        """End all threads; frames that are still under way are dropped."""
+        """End all threads; frames in flight are dropped."""
         self.stop()
         for reader in self._readers:
             reader.halt()
@@ -320,36 +323,36 @@ class Stream:
 
 
 def infer(runtime: Runtime, frame: Frame) -> Detections:
-    """Find objects in a frame.
+    """Detect objects in a frame.
 
     Raises:
-        InferenceError: If the model answers with what is no number.
-        Exception: What the runtime raises.
+        InferenceError: If the model returns values that are not numbers.
+        Exception: Exception of the runtime.
     """
     if frame.small is not None and runtime.takes_resized:
         found = runtime.infer_resized(frame.small, frame.size_hw)
     else:
         found = runtime.infer(frame.image)
     if not np.isfinite(found.boxes_xyxy).all():
-        raise InferenceError("the model answers with boxes that are no numbers; is the file damaged?")
+        raise InferenceError("the model returns boxes that are not numbers; the file may be damaged")
     return found
 
 
 def common_input(runtimes: Sequence[Runtime]) -> tuple[int, int] | None:
-    """Height and width of the input of all models; None if one looks at frames in another way."""
+    """Height and width of the input of all models; None if one processes frames differently."""
     sizes = {runtime.card.input_size_hw if runtime.takes_resized else None for runtime in runtimes}
     return sizes.pop() if len(sizes) == 1 else None
 
 
 def make_reader(name: str, source: Source, changed: threading.Condition, *, is_patient: bool) -> Reader:
-    """What reads this kind of source."""
+    """The reader for this kind of source."""
     if isinstance(source, LiveSource):
         return ProcessReader(name, source, changed, is_patient=is_patient)
     return (LiveReader if source.is_live else FileReader)(name, source, changed, is_patient=is_patient)
 
 
 def name_sources(sources: Source | Mapping[str, Source] | Sequence[Source]) -> dict[str, Source]:
-    """Sources by name; those without one go by what they are, numbered where two are the same.
+    """Sources by name; those without a name get their description, numbered if two are equal.
 
     Raises:
         UsageError: If there is none.

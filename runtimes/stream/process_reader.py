@@ -1,4 +1,4 @@
-"""The newest frame of a camera or network stream that another process reads."""
+"""Reader of the newest frame of a camera or network stream, which another process decodes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from runtimes.sources.connection import Connection, ConnectionReport
 from runtimes.stream.readers import Reader
 
 TICK_S = 0.1
-"""How often a wait looks up whether it was told to stop: `stop` may be called where no lock can be had."""
+"""Seconds between checks of the stop flag during a wait: `stop` may be called where no lock can be acquired."""
 _NOTHING = ConnectionReport(received=0, late=0, damaged=0, waiting=0, arrived=0.0)
 
 logger = logging.getLogger(__name__)
 
 
 class ProcessReader(Reader):
-    """Asks the reading process for a frame when the model is free, and follows its accounts meanwhile."""
+    """Requests a frame from the reading process when the model is free, and updates its frame counts meanwhile."""
 
     source: LiveSource
 
@@ -29,9 +29,9 @@ class ProcessReader(Reader):
         self._slot: Frame | None = None
         self._is_asked = False
         self._due = 0.0
-        """When the next frame may be taken, by `time.monotonic`."""
+        """Time when the next frame may be taken, by `time.monotonic`."""
         self._is_resting = False
-        """Whether the frame that was asked for comes later than the model could take it."""
+        """Whether the requested frame comes later than the model could take it."""
 
     @property
     def _patience_s(self) -> float:
@@ -95,7 +95,7 @@ class ProcessReader(Reader):
             connection.close()
 
     def _enter(self, report: ConnectionReport) -> None:
-        """Bring the accounts up to date with the reading process, and keep the frame if one came."""
+        """Update the frame counts from the reading process, and keep the frame if one came."""
         last, self._last = self._last, report
         if report.received > last.received:
             self._receive(report.received - last.received, report)

@@ -188,7 +188,7 @@ class Reader(ABC):
             self._trouble = str(error)
             self._changed.notify_all()
         if is_news:
-            logger.warning("%s; trying again", error)
+            logger.warning("%s; reconnecting", error)
         with self._changed:
             self._changed.wait_for(lambda: self._is_stopping, pause)
 
@@ -241,8 +241,9 @@ class FileReader(Reader):
         self._connect()
         self.ledger.receive(1, frame.size_hw, now)
         if frame.small is not None and not self.wants_picture():
-            # Half a dozen frames are on their way, and nobody looks at their pictures.
-            frame = replace(frame, **{"image": MissingPixels(frame.size_hw)})
+            # Up to AHEAD frames wait here; their images would take memory that nobody reads.
+            changes: dict[str, Any] = {"image": MissingPixels(frame.size_hw)}
+            frame = replace(frame, **changes)
         self._queue.append(self._label(frame, frame.index, now))
         self._changed.notify_all()
 

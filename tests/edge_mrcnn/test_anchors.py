@@ -1,4 +1,4 @@
-"""Anchors fit the input of a new model, and an old one keeps those that it was trained with."""
+"""Anchors of a new model fit its input size; an old checkpoint keeps the anchors of its training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One contract for every backbone, and the algebra of RepVGG."""
+"""The contract of all backbones, and the reparameterisation of RepVGG."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_fused_backbone_is_a_stack_of_plain_convolutions(name: str) -> None:
 
 @pytest.mark.parametrize("module", ["export.graph", "prune.costs", "prune.groups", "model.fusing"])
 def test_nothing_outside_knows_a_backbone_by_name(module: str) -> None:
-    """What is peculiar to one is said by the backbone itself, so that adding one touches two files."""
+    """Special features of a backbone are declared in its own module, so that adding one changes two files."""
     text = Path(importlib.import_module(f"edge_mrcnn.{module}").__file__ or "").read_text()
     assert_names_no_backbone(text)
 

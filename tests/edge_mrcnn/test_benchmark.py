@@ -1,4 +1,4 @@
-"""Benchmarks: arithmetic on made-up times, and real children on the toy model and on nets of others."""
+"""Benchmarks: arithmetic on given times, and real child processes on the toy model and on other programs' files."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def make_benchmark(trials: list[CandidateTrial], **settings: object) -> Benchmar
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
-    """Files that nobody opens."""
+    """Paths of files that are never opened."""
     for name in names:
         (folder / name).touch()
     return [folder / name for name in names]
@@ -84,7 +84,7 @@ class TestCandidates:
 
     def test_more_threads_than_processors_are_refused(self):
         check_threads((1, 4), CORES)
-        with pytest.raises(UsageError, match="may use 4"):
+        with pytest.raises(UsageError, match="at most 4"):
             check_threads((1, 5), CORES)
 
     def test_openvino_is_tried_in_every_precision(self, tmp_path):
@@ -119,7 +119,7 @@ class TestCandidates:
     def test_missing_and_empty_are_named(self, tmp_path):
         with pytest.raises(MissingFileError, match="none.onnx"):
             find_models([tmp_path / "none.onnx"])
-        with pytest.raises(UsageError, match="holds no"):
+        with pytest.raises(UsageError, match="no .onnx"):
             find_models([tmp_path])
         (tmp_path / "best.pt").touch()
         with pytest.raises(UnknownFormatError, match="best.pt: expected a model file of kind .onnx"):
@@ -168,7 +168,7 @@ class TestArithmetic:
         benchmark = make_benchmark(trials)
         assert [row.name for row in benchmark.invalid] == ["b.onnx"]
         assert json.loads(benchmark.to_json())["is_valid"] is False
-        assert "INVALID: the processor was held back (throttled) in 1 of 2 rows" in to_text(benchmark).replace(
+        assert "INVALID: the processor was throttled (throttled) in 1 of 2 rows" in to_text(benchmark).replace(
             "\n", " "
         )
 
@@ -206,7 +206,7 @@ class TestTables:
         trials.append(make_trial(tmp_path / "torchvision.onnx", 900, 900, is_peer=True))
         plain = re.sub(r"\x1b\[\d*m", "", to_text(make_benchmark(trials, camera_fps=30.0)))
         assert max(map(len, plain.splitlines())) <= WIDTH
-        assert "dropped at 30" in plain and "The net alone" in plain and "peer" in plain
+        assert "dropped at 30" in plain and "Network alone" in plain and "peer" in plain
 
     def test_markdown_has_the_same_rows(self, tmp_path):
         text = to_markdown(make_benchmark([make_trial(tmp_path / "a.onnx", 40, 50)]))
@@ -214,7 +214,7 @@ class TestTables:
 
     def test_busy_machine_and_made_up_pictures_are_said(self, tmp_path):
         text = to_text(make_benchmark([make_trial(tmp_path / "a.onnx", 40, others=0.6)], source=None))
-        assert "Other processes used 60 %" in text and "made up" in text
+        assert "Other processes used 60 %" in text and "generated" in text
 
 
 class TestForeign:
@@ -239,7 +239,7 @@ class TestForeign:
         assert scale.tolist() == [[0, 0]]
 
     def test_net_without_a_picture_is_refused(self):
-        with pytest.raises(UsageError, match="three colours"):
+        with pytest.raises(UsageError, match="three-channel"):
             fill_ports([Port("tokens", (1, 77), "int64")], np.zeros((8, 8, 3), np.uint8), (8, 8))
 
     @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
@@ -268,7 +268,7 @@ def work(tmp_path) -> Work:
 
 
 class TestChild:
-    def test_answers_with_card_memory_and_stages(self, model_files, work):
+    def test_returns_card_memory_and_stages(self, model_files, work):
         child = Child(Candidate(model_files[".onnx"], 1), work, cpus=())
         try:
             assert child.ready["card"]["name"] == "toy" and child.first_result_s > child.ready["load_s"] > 0
@@ -285,7 +285,7 @@ class TestChild:
         assert child.ready["runs_as"]["device"]
 
     def test_device_that_is_not_there_is_named(self, model_files, work):
-        with pytest.raises(ChildError, match="OpenVINO sees"):
+        with pytest.raises(ChildError, match="OpenVINO finds"):
             Child(Candidate(model_files[".xml"], 0, {"device": "NPU"}), work, cpus=())
 
     def test_damaged_model_is_named(self, tmp_path, work):
@@ -313,7 +313,7 @@ class TestSession:
         assert set(peer.turns[0].samples[0]) == {"inference"} and good.card["name"] == "toy"
         assert told[-1] == ("round 2 of 2", 3, 3) and len(good.load_s) == 1
 
-    def test_model_is_opened_anew_where_memory_is_tight(self, model_files, work, monkeypatch):
+    def test_model_is_reopened_if_memory_is_scarce(self, model_files, work, monkeypatch):
         monkeypatch.setattr("edge_mrcnn.benchmark.session.is_memory_tight", lambda: True)
         with BenchmarkSession(
             [Candidate(model_files[".onnx"], 1)], work, Plan(rounds=2, warm_up=0), CORES[:1]
@@ -355,7 +355,7 @@ class TestCommand:
         assert own["objects"] == 3 and own["pictures"] == 2 and set(own["latency"]) > {"draw", "total"}
         assert peer["is_peer"] and peer["ratio"] is None and record["sustained"]["windows"]
         assert (tmp_path / "out" / "benchmark.md").read_text().startswith("# Benchmark")
-        for words in ("End to end", "The net alone", "What it costs", "Sustained: toy.onnx"):
+        for words in ("End to end", "Network alone", "Size, memory and start-up", "Sustained: toy.onnx"):
             assert words in outcome.out
         assert outcome.out.splitlines()[-1].startswith("next: edge-mrcnn run --model")
 
@@ -373,11 +373,11 @@ class TestCommand:
         [
             ((), 2, "at least one model"),
             (("--models", "{}/none.onnx"), 1, "none.onnx"),
-            (("--models", "{}/broken.onnx", "--threads", "1"), 1, "not one model could be timed"),
+            (("--models", "{}/broken.onnx", "--threads", "1"), 1, "no model could be timed"),
             (("--models", "{}/broken.onnx", "--threads", "0"), 2, "--threads"),
         ],
     )
-    def test_mistakes_are_one_line(self, cli, tmp_path, arguments, code, words):
+    def test_errors_are_one_line(self, cli, tmp_path, arguments, code, words):
         (tmp_path / "broken.onnx").write_bytes(b"nothing")
         outcome = cli("benchmark", *(argument.format(tmp_path) for argument in arguments))
         assert outcome.code == code and words in outcome.err and outcome.err.count("error:") == 1

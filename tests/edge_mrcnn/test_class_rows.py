@@ -1,4 +1,4 @@
-"""A trained model keeps the rows of its predictors that the data has the classes of, by name."""
+"""The start weights of a training keep the predictor rows of the classes that the data has, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: what goes wrong is one line and an exit code, and help is there at once."""
+"""The command line: every error is one line and an exit code, and help starts quickly."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_group_imports_a_verb_only_when_it_is_asked_for() -> None:
 
 @pytest.fixture
 def bad(tmp_path: Path, toy_data: Path, toy_checkpoint: Path) -> dict[str, Path]:
-    """Files that cannot be used, by what is wrong with them."""
+    """Unusable files by type of fault."""
     (tmp_path / "images").symlink_to(toy_data / "images" / "train")
     (tmp_path / "text.json").write_text("no JSON")
     (tmp_path / "cut.pt").write_bytes(toy_checkpoint.read_bytes()[:3000])
@@ -82,10 +82,10 @@ def bad(tmp_path: Path, toy_data: Path, toy_checkpoint: Path) -> dict[str, Path]
         ("train --data {data} --weights {good} --epochs 0 --device cpu -o {folder}/out", 2, "epochs 0"),
         ("train --data {data} --weights {folder}/cut.pt", 1, "cut.pt"),
         ("train --data {data} --weights {folder}/none.pt", 1, "none.pt"),
-        ("train --data {data} --weights {good} --resume -o {folder}/out --device cpu", 2, "start without it"),
+        ("train --data {data} --weights {good} --resume -o {folder}/out --device cpu", 2, "start without --resume"),
         ("train --data {data} --weights {good} --epochs 1 --workers 0 --device cpu -o {folder}/file", 1, "file"),
         ("train --data {data} --weights {good} --device quantum", 2, "quantum"),
-        ("train --data {data} --pretrained --backbone-weights x", 2, "exclude"),
+        ("train --data {data} --pretrained --backbone-weights x", 2, "only one of"),
         ("train --data {data} --weights x --pretrained", 2, "--backbone"),
         ("train --data {data} --weights x --backbone-weights y", 2, "--backbone"),
         ("train --data {data} --backbone-weights {folder}/none.pth --imgsz 64", 1, "none.pth"),
@@ -160,7 +160,7 @@ def test_next_command_can_be_typed_as_it_stands(capsys: pytest.CaptureFixture[st
 
 @contextmanager
 def interrupt_after(file: Path) -> Iterator[None]:
-    """Send this process a Ctrl-C as soon as a file is there, unless the body ended before."""
+    """Send this process a Ctrl-C when a file appears, unless the body ends before."""
     is_over = threading.Event()
 
     def watch() -> None:
@@ -223,4 +223,4 @@ def test_models_lists_presets_and_backbones(cli: Callable, monkeypatch: pytest.M
 def test_option_of_one_value_given_twice_is_wrong_usage(cli, arguments, option):
     result = cli(*arguments)
     assert result.code == 2
-    assert f"{option}: given 2 times, it takes one value" in result.err
+    assert f"{option}: given 2 times, but it takes one value" in result.err

@@ -45,7 +45,7 @@ def test_bundle_holds_all_and_runs_everywhere(cli, model, report, toy_data, tmp_
     shown = cli("bundle", "inspect", file).out
     for name in ("model/toy.onnx", "card.json", "golden.npz", "calibration/manifest.json", "report/report.html"):
         assert name in shown
-    assert "all hashes right" in shown
+    assert "all hashes match" in shown
     for arguments in (["inspect", file], ["verify", file], ["run", "--model", file, "--source", pictures]):
         assert cli(*arguments).code == 0
 

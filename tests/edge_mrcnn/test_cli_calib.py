@@ -24,7 +24,7 @@ def run(*arguments: object) -> str:
 def test_pick_writes_a_set_of_the_train_split(toy_data: Path, tmp_path: Path) -> None:
     output = run("pick", "--data", toy_data, "-n", 3, "-o", tmp_path / "set")
     entries = read_manifest(tmp_path / "set" / "manifest.json")
-    assert len(CalibrationSet.load(tmp_path / "set")) == 3 and "(3 pictures)" in output
+    assert len(CalibrationSet.load(tmp_path / "set")) == 3 and "(3 images)" in output
     assert all("instances_train.json, image " in entry.source and entry.why for entry in entries)
 
 
@@ -55,5 +55,5 @@ def test_capture_records_a_source(tmp_path: Path) -> None:
     for number, level in enumerate((20, 120, 121, 250)):
         cv2.imwrite(str(folder / f"{number}.png"), np.full((32, 48, 3), level, np.uint8))
     output = run("capture", "--source", folder, "--every", 0, "--novelty", 0.1, "-o", tmp_path / "set")
-    assert "(3 pictures; 1 frames were like others)" in output
+    assert "(3 images; 1 frame skipped as too similar to kept ones)" in output
     assert len(CalibrationSet.load(tmp_path / "set")) == 3

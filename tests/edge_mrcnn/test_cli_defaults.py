@@ -1,4 +1,4 @@
-"""The first minute: what the commands do where their user names no model, no source and no output."""
+"""Defaults of the commands without a model, a source and an output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def picture(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def somewhere(shipped_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder of the user's, with the toy model installed and no camera."""
+    """A working folder, with the toy model installed and no camera."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(defaults, "has_camera", lambda: False)
 
@@ -36,7 +36,7 @@ class TestRun:
     def test_alone_shows_photographs_and_says_where_the_page_is(self, cli: Callable) -> None:
         outcome = cli("run", "--max-frames", 3)
         assert outcome.code == 0, outcome.err
-        assert "there is no camera" in outcome.err
+        assert "no camera found" in outcome.err
         assert "on photograph" in outcome.err
         assert re.search(r"page: http://127\.0\.0\.1:\d+/", outcome.err)
         assert "3 frames in" in outcome.out
@@ -83,11 +83,11 @@ def test_predict_needs_a_source_alone(cli, picture, tmp_path) -> None:
     assert (tmp_path / "runs" / "predict" / "street.png").is_file()
 
 
-def test_models_lists_what_comes_along_without_torch(cli, monkeypatch) -> None:
+def test_models_lists_included_models_without_torch(cli, monkeypatch) -> None:
     monkeypatch.setattr("edge_mrcnn.cli.models.find_spec", lambda name: None)
     outcome = cli("models")
     assert outcome.code == 0, outcome.err
-    assert "people: comes along; finds cat" in outcome.out
+    assert "people: installed; detects cat" in outcome.out
     assert "people.tflite" in outcome.out and "people.onnx" in outcome.out
 
 

@@ -1,4 +1,4 @@
-"""On a device, which has no torch, every verb says what it lacks; the user's data is never blamed."""
+"""Without torch, every verb names the missing extra, and does not call the data faulty."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def test_package_that_is_broken_is_one_line(cli, monkeypatch):
     monkeypatch.setattr("edge_mrcnn.cli.importlib.import_module", fail)
     outcome = cli("doctor")
     assert outcome.code == 1 and "Traceback" not in outcome.err
-    assert "cv2: cannot be imported, though it is installed: libGL.so.1" in outcome.err
+    assert "cv2: is installed but cannot be imported: libGL.so.1" in outcome.err
 
 
 def test_verb_of_linux_says_so_elsewhere():
     error = ModuleNotFoundError("No module named 'grp'", name="grp")
-    assert explain_missing(error, "service") == "service needs Linux: this Python has no module grp"
+    assert explain_missing(error, "service") == "service needs Linux: this Python has no module named grp"

@@ -1,4 +1,4 @@
-"""Options made from dataclasses, the file that holds them, and that a run can be repeated from the file it wrote."""
+"""Options made from dataclasses, the configuration file, and the repetition of a run from the file that it wrote."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class TestOptionsOfADataclass:
         assert text.index("--cake") < text.index("--heat") < text.index("--help") < text.index(f"{ADVANCED}:")
         assert text.index(f"{ADVANCED}:") < text.index("--mode")
 
-    def test_what_nobody_asked_for_is_none(self) -> None:
+    def test_only_given_options_are_recorded(self) -> None:
         invoke("--cake", "plum", "--heat", 200)
         assert given(SEEN, Oven) == {"heat": 200} and SEEN["typed"] == ["cake", "heat"]
 
@@ -231,7 +231,7 @@ class TestRepeatedRun:
 
         first = run("first", *self.small(toy_data))
         second = run("second", "--config", first / "config.toml", "--weights", toy_checkpoint, "--lr", 0.001)
-        assert "set aside" in self.said
+        assert "ignored" in self.said
         assert load_checkpoint(second / "last.pt").config == load_checkpoint(toy_checkpoint).config
         written = read_config(second / "config.toml", train.command)
         assert written["weights"] == str(toy_checkpoint) and "model" not in written
@@ -241,7 +241,7 @@ class TestRepeatedRun:
 
     def test_parts_that_the_trained_weights_forbid_are_named(self, cli, toy_data: Path, toy_checkpoint: Path) -> None:
         outcome = cli("train", "--data", toy_data, "--weights", toy_checkpoint, "--fpn-channels", 32)
-        assert outcome.code == 2 and "fpn_channels 32" in outcome.err and "made for 16" in outcome.err
+        assert outcome.code == 2 and "fpn_channels 32" in outcome.err and "expected 16" in outcome.err
 
     def test_pruning_and_export_write_what_they_used(self, cli, toy_data, toy_checkpoint, tmp_path: Path) -> None:
         common = ["--data", toy_data, "--weights", toy_checkpoint, "--epochs", 0, "--device", "cpu"]

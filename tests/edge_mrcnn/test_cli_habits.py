@@ -1,4 +1,4 @@
-"""Names that users of other tools type, pairs of key and value, misspelt verbs."""
+"""Option names of other tools, pairs of key and value, misspelt verbs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_suggestions_are_verbs_that_are_there():
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["train", "data=coco.yaml", "epochs=3"], "data=coco.yaml: options are written with dashes: --data coco.yaml"),
+        (["train", "data=coco.yaml", "epochs=3"], "data=coco.yaml: options need dashes: --data coco.yaml"),
         (["train", "--data", "coco", "batch_size=3"], "--batch 3"),
         (["predict", "save=1", "source=a.png"], "--source a.png"),
         (["run", "--source", "0", "overwrite=True"], "--overwrite"),
@@ -89,7 +89,7 @@ def test_every_other_name_is_of_some_use():
 
 def test_formats_by_other_names():
     assert ExportConfig(targets=("litert", "ov")).targets == ("tflite", "openvino") and set(TARGETS) >= {"tflite"}
-    with pytest.raises(UsageError, match="TensorRT builds its engine on the board"):
+    with pytest.raises(UsageError, match="TensorRT builds its engine on the device"):
         ExportConfig(targets=("engine",))
 
 

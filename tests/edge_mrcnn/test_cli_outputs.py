@@ -1,4 +1,4 @@
-"""No verb writes onto what it reads, or onto what is there unless it is asked to."""
+"""No verb overwrites its input, or an existing file without --overwrite."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_output_that_is_an_input_is_wrong_usage_and_nothing_is_touched(cli, word
     before = {file: file.stat().st_mtime_ns for file in [model, *toy_data.rglob("*")]}
     result = cli(*(word.format(model=model, data=toy_data) for word in words.split()))
     assert result.code == 2
-    assert "is read, so it cannot be written; choose another name" in result.err
+    assert "this is the input" in result.err
     assert before == {file: file.stat().st_mtime_ns for file in [model, *toy_data.rglob("*")]}
 
 
@@ -41,7 +41,7 @@ def test_bundle_is_not_replaced_unasked(cli, model):
     assert cli("bundle", "make", model).code == 0
     first = model.with_suffix(".embundle").read_bytes()
     again = cli("bundle", "make", model)
-    assert "toy-2.embundle (--overwrite replaces)" in again.err
+    assert "toy-2.embundle instead (--overwrite replaces it)" in again.err
     assert model.with_suffix(".embundle").read_bytes() == first and (model.parent / "toy-2.embundle").is_file()
     assert "toy-2" not in cli("bundle", "make", model, "--overwrite").out
 

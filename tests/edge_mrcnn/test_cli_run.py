@@ -75,7 +75,7 @@ class TestRun:
         records = [json.loads(line) for line in lines.read_text().splitlines()]
         assert [r["frame"] for r in records] == list(range(12))
         assert len(records[0]["detections"]) == 6
-        for word in ("12 frames in", "FPS end to end", "preprocess", "inference", "postprocess", "draw", "next: "):
+        for word in ("12 frames in", "FPS end to end", "preprocess", "inference", "postprocess", "draw"):
             assert word in output
 
     def test_images_in_images_out(self, model_files, folder, tmp_path):
@@ -176,7 +176,7 @@ class TestPredict:
 
 
 class TestTheUsersFiles:
-    """No output harms what is there: neither an input nor the results of an earlier run."""
+    """No output damages existing files: neither an input nor the results of an earlier run."""
 
     @pytest.fixture
     def video(self, tmp_path):
@@ -208,7 +208,7 @@ class TestTheUsersFiles:
         before = {path: path.read_bytes() for path in folder.iterdir()}
         for command, flag in ((run.command, "--save"), (predict.command, "-o")):
             error = invoke_error(command, "--model", model, "--source", folder / pattern, flag, folder)
-            assert isinstance(error, UsageError) and "is read" in str(error)
+            assert isinstance(error, UsageError) and "this is the input" in str(error)
         assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
     def test_old_recordings_that_are_a_source_are_not_deleted(self, model, tmp_path):
@@ -217,7 +217,7 @@ class TestTheUsersFiles:
         assert isinstance(invoke_error(run.command, "--model", model, *arguments), UsageError)
         assert old.exists()
 
-    def test_a_second_run_numbers_its_files_and_says_so(self, model, video, tmp_path):
+    def test_second_run_numbers_its_files_with_a_message(self, model, video, tmp_path):
         names = ("out.mp4", "out.jsonl", "out.json")
         flags = ["--save", tmp_path / names[0], "--json", tmp_path / names[1], "--coco", tmp_path / names[2]]
         invoke(run.command, "--model", model, "--source", video, *flags)
@@ -257,12 +257,12 @@ class TestTheUsersFiles:
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
     @pytest.mark.parametrize("flag", ["--json", "--coco"])
-    def test_a_full_disk_is_an_error_and_nothing_is_said_to_be_written(self, model, video, flag):
+    def test_full_disk_is_an_error_and_no_success_is_reported(self, model, video, flag):
         done = CliRunner().invoke(
             run.command, ["--model", str(model), "--source", str(video), "--conf", "0", flag, "/dev/full"]
         )
         assert done.exit_code == 1 and "4 frames in" in done.output and "wrote" not in done.output
-        assert f"error: {flag} /dev/full is not complete: " in done.output
+        assert f"error: {flag} /dev/full is incomplete: " in done.output
 
     def test_a_port_that_is_taken_is_tried_again_or_exit_code_1(self, model, video, monkeypatch):
         monkeypatch.setattr("edge_mrcnn.live.session.RETRY_S", 0.1)

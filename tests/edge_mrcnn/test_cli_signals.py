@@ -1,4 +1,4 @@
-"""Signals at any moment, users without a home, and names that are no text: one line, no traceback."""
+"""Signals at any time, users without a home folder, and file names that are not text: one line, no traceback."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_children_that_end_with_the_command_are_no_error():
 
 
 def wait_until_minded(process):
-    """Wait until the process has a handler for a signal, as the kernel tells."""
+    """Wait until the kernel shows a handler of the process for a signal."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
         status = Path(f"/proc/{process.pid}/status").read_text()

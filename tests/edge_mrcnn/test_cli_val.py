@@ -1,4 +1,4 @@
-"""`val`: the numbers of the evaluation, as a table and as JSON."""
+"""`val`: the metrics of the evaluation, as a table and as JSON."""
 
 from __future__ import annotations
 

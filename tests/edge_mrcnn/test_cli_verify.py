@@ -1,4 +1,4 @@
-"""`edge-mrcnn verify`: exit 0 where a model computes what it did, 3 where it does not, 1 where nothing can be said."""
+"""`edge-mrcnn verify`: exit 0 if a model gives its recorded outputs, 3 if not, 1 if it cannot be tested."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def with_golden(path: Path, counts: dict[str, int]) -> Path:
 
 
 def change_weights(path: Path, name: str) -> None:
-    """Give one tensor of an ONNX file other values, as if the runtime computed them wrongly."""
+    """Change one tensor of an ONNX file, as if the runtime computed it wrongly."""
     record, proto = golden.read(path), onnx.load(path)
     (tensor,) = (tensor for tensor in proto.graph.initializer if tensor.name == name)
     values = onnx.numpy_helper.to_array(tensor)
@@ -45,7 +45,7 @@ def change_weights(path: Path, name: str) -> None:
     golden.attach(path, record)
 
 
-def test_a_right_model_passes_and_says_on_what(model: Path, cli: Callable) -> None:
+def test_correct_model_passes_and_the_platform_is_named(model: Path, cli: Callable) -> None:
     outcome = cli("verify", model)
     assert outcome.code == 0, outcome.err
     assert "checked on 6 detections" in outcome.out
@@ -59,7 +59,7 @@ def test_changed_weights_are_caught(model: Path, cli: Callable, tensor: str) -> 
     change_weights(model, tensor)
     outcome = cli("verify", model)
     assert outcome.code == 3
-    assert "computes wrongly here (checked on" in outcome.err and len(outcome.err.splitlines()) == 1
+    assert "wrong results on this device (checked on" in outcome.err and len(outcome.err.splitlines()) == 1
     assert "differs" in outcome.out
 
 

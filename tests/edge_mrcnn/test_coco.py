@@ -1,4 +1,4 @@
-"""The COCO loader: every kind of outline means the same mask, and what is broken is named."""
+"""The COCO loader: every form of outline gives the same mask, and faults are named."""
 
 from __future__ import annotations
 

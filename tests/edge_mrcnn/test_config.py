@@ -1,4 +1,4 @@
-"""Settings refuse what cannot work, and survive a round trip."""
+"""Settings reject invalid values, and survive a round trip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`data check`: each fault is found where it is, a sound data set has none, and the gate holds."""
+"""`data check` finds each fault and no fault in a valid data set, and exits with the right code."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ class TestCopies:
         assert len(places(check, "duplicate-picture")) == 1 and not check.count("error")
 
     @pytest.mark.parametrize("asked", [None, False])
-    def test_picture_compressed_anew_is_similar(self, folder: Folder, asked: bool | None) -> None:
+    def test_recompressed_picture_is_similar(self, folder: Folder, asked: bool | None) -> None:
         pixels = cv2.imread(str(folder.image("train", "2.png")))
         folder.image("val", "1.png").write_bytes(cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, 60))[1])
         check = folder.check(similar=asked)
@@ -264,7 +264,7 @@ class TestOutput:
         assert "<b>square" not in page and "&lt;b&gt;square" in page
         assert page.count("<svg") == 3 and page.count("data:image/jpeg;base64,") >= 5
         assert "http" not in page.replace("http-equiv", "")
-        for word in ("must be fixed", "put the file there", "image 35, 3.png", "Where to look"):
+        for word in ("must be fixed", "add the file", "image 35, 3.png", "Where to look"):
             assert word in page
 
     def test_lines_name_examples_and_count_the_rest(self, folder: Folder) -> None:

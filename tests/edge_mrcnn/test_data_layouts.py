@@ -131,7 +131,7 @@ def write_labelme(root: Path) -> None:
 
 
 def write_label_studio(root: Path) -> None:
-    """On Windows, and with a name that was in an address."""
+    """Windows paths, and a name from a URL."""
     draw(root / "images" / "0a1b-a b.jpg")
     write_json(root / "result.json", coco("images\\0a1b-a%20b.jpg"))
 
@@ -147,7 +147,7 @@ WRITERS: dict[str, tuple[Callable[[Path], None], bool]] = {
     "labelme": (write_labelme, False),
     "json": (write_label_studio, False),
 }
-"""Layout to what writes it, and whether it is divided."""
+"""Layout -> function that writes it, and whether it has splits."""
 
 
 def test_every_layout_is_tried_here() -> None:
@@ -213,7 +213,7 @@ class TestYolo:
     def test_pictures_without_any_labels_are_refused(self, tmp_path: Path) -> None:
         write_yolo(tmp_path)
         (tmp_path / "train" / "labels" / "a.txt").unlink()
-        with pytest.raises(DataError, match="none of 2 pictures has a file of labels"):
+        with pytest.raises(DataError, match="none of 2 images has a label file"):
             load(tmp_path, "train")
 
     def test_file_and_names_by_number_are_taken(self, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ class TestLabelme:
         data = load(tmp_path, "train")
         boxes = [found["bbox"] for found in data.objects(1) if found["segmentation"] is None]
         assert boxes == [[20, 10, 30, 20]] and data.classes == ("cup", "plate")
-        assert "1 lines and points are no objects" in caplog.text
+        assert "1 line or point is not an object and is left out" in caplog.text
 
     def test_circle_and_mask(self, tmp_path: Path) -> None:
         png = cv2.imencode(".png", 255 * MASK[10:30, 20:50])[1]
@@ -265,14 +265,16 @@ class TestLabelme:
     def test_background_is_left_out(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         write_labelme_file(tmp_path, [labelme_shape(), labelme_shape(label="_background_")])
         assert load(tmp_path, "train").classes == ("cup",)
-        assert "1 x category that stands for the background" in caplog.text
+        assert "1 x category for the background" in caplog.text
 
 
 class TestVoc:
     def test_colour_of_no_class_is_named(self, tmp_path: Path) -> None:
         write_voc(tmp_path)
         (tmp_path / "VOCdevkit" / "VOC2012" / "labelmap.txt").write_text("cup:1,2,3::\n")
-        with pytest.raises(DataError, match="of no class's colour 128,0,128"):
+        with pytest.raises(
+            DataError, match=r"unknown class colour of an object in SegmentationClass.a\.png: 128,0,128"
+        ):
             load(tmp_path, "train")
 
     def test_palette_is_that_of_voc(self) -> None:
@@ -282,7 +284,7 @@ class TestVoc:
 class TestNothing:
     def test_folder_without_a_data_set_says_what_is_expected(self, tmp_path: Path) -> None:
         draw(tmp_path / "a.jpg")
-        with pytest.raises(MissingFileError, match=r"no data set in it that is known here; expected .*data\.yaml"):
+        with pytest.raises(MissingFileError, match=r"no data set in a known layout; expected .*data\.yaml"):
             load(tmp_path, "train")
 
     def test_layout_without_the_split_is_named(self, tmp_path: Path) -> None:

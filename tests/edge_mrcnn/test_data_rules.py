@@ -1,4 +1,4 @@
-"""One set of rules for `load` and `data check`: what is meant is read, what cannot be true is named by both."""
+"""`load` and `data check` use the same rules: both repair the same annotations and reject the same ones."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Folder:
         return file
 
     def found(self, edit: Callable[[Record], Any] = lambda record: None) -> set[str]:
-        """Names of the faults that the check tells, without those that are always there."""
+        """Names of the faults that the check reports, without those of every data set."""
         names = {finding.fault.name for finding in check_data(self.write(edit)).findings}
         return names - {"rare-class", "duplicate-picture", "image-without-objects"}
 
@@ -101,11 +101,11 @@ class TestOutlines:
     def test_unusual_notation_is_read_as_it_is_meant(self, folder: Folder, kind: str, caplog: Any) -> None:
         found = masks(load(folder.write(outline(MEANT[kind]))))
         assert len(found) == 3 and all(np.array_equal(mask, MASK) for mask in found)
-        assert "3 x outline that is not a list of lists of numbers: read as it is meant" in caplog.text
+        assert "3 x outline that is not a list of lists of numbers: converted" in caplog.text
         assert folder.found(outline(MEANT[kind])) == {"unusual-outline"}
 
     @pytest.mark.parametrize("kind", NOT_TRUE)
-    def test_what_cannot_be_true_is_named_by_both(self, folder: Folder, kind: str) -> None:
+    def test_impossible_annotations_are_named_by_both(self, folder: Folder, kind: str) -> None:
         with pytest.raises(DataError, match=r"val: image 0, 0\.png, object 1, .* \(and 2 more\)"):
             load(folder.write(outline(NOT_TRUE[kind])))
         assert folder.found(outline(NOT_TRUE[kind])) & {"broken-outline", "malformed-object"}
@@ -114,7 +114,7 @@ class TestOutlines:
         shares = [value / SIZE_HW[1 - place % 2] for place, value in enumerate(POLYGON)]
         found = masks(load(folder.write(outline([shares]))))
         assert all(np.array_equal(mask, MASK) for mask in found)
-        assert "3 x outline in shares of the picture instead of pixels" in caplog.text
+        assert "3 x outline in shares of the image instead of pixels" in caplog.text
 
     def test_tiny_outline_among_others_is_no_share(self, folder: Folder) -> None:
         def edit(record: Record) -> None:
@@ -155,7 +155,7 @@ class TestBoxes:
 
         data = load(folder.write(edit))
         assert all(abs(a["bbox"][2] - 30) <= 1 and abs(a["bbox"][3] - 20) <= 1 for a in data.annotations(0))
-        assert "box that is not that of its outline, as most are not: taken from the outline" in caplog.text
+        assert "box that does not fit its outline, as in most objects: taken from the outline" in caplog.text
 
     def test_one_wrong_box_does_not_turn_the_others(self, folder: Folder) -> None:
         data = load(folder.write(lambda r: r["annotations"][0].update(bbox=[20, 10, 50, 30])))
@@ -197,8 +197,8 @@ class TestIds:
     @pytest.mark.parametrize(
         ("edit", "fault"),
         [
-            (lambda r: r["images"].append({**r["images"][0], "file_name": "1.png"}), "image id of two pictures"),
-            (lambda r: r["categories"].append({"id": 1, "name": "plate"}), "category id of two names"),
+            (lambda r: r["images"].append({**r["images"][0], "file_name": "1.png"}), "image id used by two images"),
+            (lambda r: r["categories"].append({"id": 1, "name": "plate"}), "category id used by two names"),
         ],
     )
     def test_id_of_two_things_is_refused_by_both(self, folder: Folder, edit: Any, fault: str) -> None:
@@ -211,7 +211,7 @@ class TestIds:
         file = folder.write(lambda r: r["categories"].extend(extra))
         assert load(file, "train").classes == ("cup",)
         assert load(file, "val").classes == ("cup", "unicorn")
-        assert "1 x category without an object to learn: left out, such as train: unicorn" in caplog.text
+        assert "1 x category without training objects: left out, such as train: unicorn" in caplog.text
 
 
 class TestCrowds:
@@ -364,7 +364,7 @@ class TestSamples:
         assert "unreadable-file" in folder.found(lambda r: r["images"][0].update(edit))
 
     @pytest.mark.parametrize("suffix", ["png", "tiff"])
-    def test_16_bits_are_told(self, folder: Folder, suffix: str) -> None:
+    def test_16_bit_images_are_reported(self, folder: Folder, suffix: str) -> None:
         cv2.imwrite(str(folder.path / f"0.{suffix}"), np.zeros((*SIZE_HW, 3), np.uint16))
         assert "deep-file" in folder.found(lambda r: r["images"][0].update(file_name=f"0.{suffix}"))
 
@@ -398,5 +398,5 @@ class TestFix:
     def test_ids_of_two_things_cannot_be_fixed(self, cli: Callable, folder: Folder) -> None:
         file = folder.write(lambda r: r["images"].append({**r["images"][0], "file_name": "1.png"}))
         outcome = cli("data", "check", file, "--fix", folder.path / "fixed.json", "-o", folder.path / "page")
-        assert outcome.code == 1 and "number them anew" in outcome.err
+        assert outcome.code == 1 and "renumber them" in outcome.err
         assert not (folder.path / "fixed.json").exists()

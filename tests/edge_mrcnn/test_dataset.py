@@ -1,4 +1,4 @@
-"""Training samples: picture and outlines stay together through every view, and a view depends on its seed alone."""
+"""Training samples: picture and outlines agree in every augmented view, and a view depends on its seed alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's commands are ones that a user can type; that the chain works is `test_chain`'s."""
+"""The commands of the demo are valid command lines; `test_chain` runs the chain."""
 
 from __future__ import annotations
 

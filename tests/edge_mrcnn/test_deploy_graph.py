@@ -1,4 +1,4 @@
-"""The deploy graph finds what torchvision's own inference finds."""
+"""The deploy graph gives the detections of torchvision's own inference."""
 
 from __future__ import annotations
 

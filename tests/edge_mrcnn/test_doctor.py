@@ -1,4 +1,4 @@
-"""What the doctor finds on boards that are only a tree of files, and on this machine."""
+"""Diagnoses of boards that are given as a tree of files, and of this machine."""
 
 from __future__ import annotations
 
@@ -55,23 +55,23 @@ class TestBoards:
         assert diagnosis.is_well and not diagnosis.fix_line and not diagnosis.add_line
         assert severities(diagnosis) == {"default precision": NOTE}
 
-    def test_pi4_is_told_of_its_processor(self, examine):
+    def test_pi4_is_warned_of_its_processor(self, examine):
         diagnosis = examine("pi4")
         assert diagnosis.is_well
         assert set(severities(diagnosis)) == {"OpenVINO's INT8 without fp16", "governor", "picamera2"}
 
-    def test_throttled_pi_must_be_mended(self, examine, plant_tool):
+    def test_throttled_pi_needs_a_fix(self, examine, plant_tool):
         plant_tool("vcgencmd", "echo throttled=0x50005")
         diagnosis = examine("pi4")
         assert severities(diagnosis)["held back"] == FIX and "was held back" not in severities(diagnosis)
 
-    def test_jetson_is_told_of_gpu_gstreamer_and_clock(self, examine):
+    def test_jetson_gets_advice_on_gpu_gstreamer_and_clock(self, examine):
         diagnosis = examine("orin", system=make_system(glibc=(2, 35), python=(3, 10, 12)))
         assert diagnosis.is_well and diagnosis.facts.jetpack == "R36.4.3"
         assert {"GStreamer", "Jetson's GPU", "capped clock"} <= set(severities(diagnosis))
         assert diagnosis.wheels["onnxruntime"] == "1.23.2" and diagnosis.wheels["numpy"] == "2.2.6"
 
-    def test_jetpack_7_is_told_of_builds_for_cuda_13(self, examine, plant_board):
+    def test_jetpack_7_is_pointed_to_builds_for_cuda_13(self, examine, plant_board):
         root = plant_board("orin")
         (root / "etc/nv_tegra_release").write_text("# R38 (release), REVISION: 2.1, GCID: 1, BOARD: generic")
         system = make_system(glibc=(2, 39), python=(3, 12, 3))
@@ -87,7 +87,7 @@ class TestBoards:
         assert not diagnosis.is_well and diagnosis.findings[0].rule == "32 bits"
         assert not diagnosis.wheels and not diagnosis.fix_line
 
-    def test_32_bit_python_on_a_64_bit_kernel_is_seen(self, examine):
+    def test_32_bit_python_on_a_64_bit_kernel_is_detected(self, examine):
         assert "on a 64-bit kernel" in examine("pi4", system=make_system(bits=32)).findings[0].what
 
     def test_pc_without_vnni_is_warned(self, examine):
@@ -168,7 +168,7 @@ class TestCombinations:
             ),
         ],
     )  # fmt: skip
-    def test_conflicts_are_mended_by_one_line(self, examine, extra, rule, line):
+    def test_conflicts_are_fixed_by_one_line(self, examine, extra, rule, line):
         diagnosis = examine("pi5", {**GOOD, **extra})
         assert severities(diagnosis)[rule] == FIX and diagnosis.fix_line == line
 
@@ -182,7 +182,8 @@ class TestCombinations:
         facts = read_facts(plant_board("pi4"), system=make_system(), packages=GOOD, probes=probes)
         finding = diagnose(facts).findings[0]
         assert (
-            finding.severity == FIX and "OpenVINO is installed but does not start: crashes with SIGILL" in finding.what
+            finding.severity == FIX
+            and "OpenVINO is installed but cannot be imported: crashes with SIGILL" in finding.what
         )
 
     def test_every_rule_has_advice_and_source(self):
@@ -215,17 +216,17 @@ class TestThisMachine:
         outcome = cli("doctor", "--json")
         assert outcome.code == (0 if json.loads(outcome.out)["is_well"] else 3)
 
-    def test_command_fails_where_something_must_be_mended(self, cli, monkeypatch):
+    def test_exit_code_is_3_if_something_needs_a_fix(self, cli, monkeypatch):
         broken = {**PROBES, "opencv": Probe(error="libGL.so.1: cannot open shared object file")}
         monkeypatch.setattr("edge_mrcnn.doctor.facts.run_probes", lambda packages: broken)
         outcome = cli("doctor")
-        assert outcome.code == 3 and "libGL.so.1" in outcome.out and "must be mended" in outcome.out
+        assert outcome.code == 3 and "libGL.so.1" in outcome.out and "to fix" in outcome.out
 
 
 def test_text_fits_into_100_columns(examine):
     plain = re.sub(r"\x1b\[\d*m", "", to_text(examine("pi4", {"openvino": "2026.0.0", "numpy": "2.4.6"})))
     assert max(map(len, plain.splitlines())) <= WIDTH
-    assert "Raspberry Pi 4" in plain and "to mend: pip install 'openvino>=2026.2'" in plain
+    assert "Raspberry Pi 4" in plain and "to fix: pip install 'openvino>=2026.2'" in plain
 
 
 @pytest.mark.parametrize(

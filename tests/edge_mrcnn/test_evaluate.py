@@ -1,4 +1,4 @@
-"""AP, categories and agreement of one model or two on painted scenes: every rectangle of one colour is one object."""
+"""AP, categories and agreement of one or two models on painted scenes: every rectangle of one colour is one object."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class TestCategories:
 
 
 class TestAgreement:
-    def test_same_answers_agree_fully(self, data):
+    def test_same_detections_agree_fully(self, data):
         results = evaluate(make_runtime(), data).answers
         agreement = compare(results, results, OBJECTS)
         assert (agreement.objects, agreement.found, agreement.mask_iou) == (6, 1.0, 1.0)

@@ -1,4 +1,4 @@
-"""Our AP beside pycocotools' on awkward scenes, and each kind of mistake made on purpose."""
+"""Our AP equals pycocotools' on difficult scenes; breakdown of each type of error."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class TestAveragePrecision:
         single = [average_precision(hits[i : i + 1], misses[i : i + 1], objects[i])[0] for i in range(7)]
         assert average_precision(hits, misses, objects) == pytest.approx(single, nan_ok=True)
 
-    def test_answers_come_back_best_first(self):
+    def test_detections_are_sorted_by_score(self):
         answers = Answers()
         found = [result(1, 2, score, (0, 0, 9, 9)) for score in (0.25, 0.75)]
         answers.add(1, found)
@@ -135,7 +135,7 @@ OBJECT, FAR = (60, 60, 80, 80), (180, 180, 40, 40)
 
 
 def cost_of(results: list[dict[str, Any]], truths: list[dict[str, Any]]) -> dict[str, ErrorCost]:
-    """Costs of mistakes in masks, over one image."""
+    """Costs of mask errors, over one image."""
     meter = ErrorMeter(CLASSES)
     meter.add(1, match_image(results, truths, "segm"), match_image(results, truths, "bbox").ious)
     return meter.costs()
@@ -145,7 +145,7 @@ class TestBreakdown:
     truths = [truth(1, 1, 2, OBJECT), truth(2, 1, 5, FAR)]
     perfect = [result(1, 2, 0.9, OBJECT), result(1, 5, 0.8, FAR)]
 
-    def test_a_perfect_answer_costs_nothing(self):
+    def test_perfect_detections_have_no_errors(self):
         costs = cost_of(self.perfect, self.truths)
         assert tuple(costs) == KINDS
         assert all(cost == ErrorCost(ap=0.0, ap50=0.0, count=0) for cost in costs.values())
@@ -158,7 +158,7 @@ class TestBreakdown:
             ("both", result(1, 9, 0.9, (110, 60, 80, 80))),
         ],
     )
-    def test_a_mistake_that_hides_an_object_costs_its_class(self, kind, wrong):
+    def test_error_that_hides_an_object_costs_its_class(self, kind, wrong):
         costs = cost_of([wrong, self.perfect[1]], self.truths)
         assert costs[kind].count == 1
         missed = 1 if kind == "both" else 0  # nothing can be put right there
@@ -167,13 +167,13 @@ class TestBreakdown:
         if not missed:
             assert costs[kind].ap50 == pytest.approx(0.5)  # one of two classes
 
-    def test_a_poor_mask_in_a_good_box_is_a_mistake_of_its_own(self):
+    def test_poor_mask_in_a_good_box_is_a_mask_quality_error(self):
         thin = {**result(1, 2, 0.9, OBJECT), "segmentation": shape((60, 60, 80, 20))["segmentation"]}
         costs = cost_of([thin, self.perfect[1]], self.truths)
         assert costs["mask"] == ErrorCost(ap=pytest.approx(0.5), ap50=pytest.approx(0.5), count=1)
         assert costs["place"].count == 0
 
-    def test_second_answers_and_background_lower_precision(self):
+    def test_duplicates_and_background_errors_lower_precision(self):
         extra = [result(1, 2, 0.95, (0, 0, 30, 30)), result(1, 2, 0.85, OBJECT)]
         costs = cost_of([*self.perfect, *extra], self.truths)
         assert (costs["background"].count, costs["twice"].count) == (1, 1)
@@ -185,12 +185,12 @@ class TestBreakdown:
         assert costs["missed"].count == 1
         assert costs["missed"].ap == pytest.approx(0.5)
 
-    def test_crowds_are_no_mistake(self):
+    def test_crowds_are_not_errors(self):
         crowd = truth(3, 1, 2, (0, 0, 50, 50), crowd=True)
         costs = cost_of([*self.perfect, result(1, 2, 0.99, (5, 5, 20, 20))], [*self.truths, crowd])
         assert not any(cost.count for cost in costs.values())
 
-    def test_images_without_objects_and_without_answers_count(self):
+    def test_images_without_objects_or_detections_count(self):
         meter = ErrorMeter(CLASSES)
         meter.add(1, match_image([result(1, 2, 0.9, FAR)], [], "bbox"))
         meter.add(2, match_image([], self.truths, "bbox"))
@@ -221,7 +221,7 @@ class TestPairing:
         assert (pairing.by_size["medium"].lost, pairing.by_size["small"].gained) == (1, 1)
         assert [change.lost for change in pairing.by_score.values()] == [1, 0, 0]
 
-    def test_a_score_below_the_limit_is_not_seen(self):
+    def test_object_below_the_score_threshold_is_not_shown(self):
         shown = see([result(1, 2, 0.5, OBJECT), result(1, 2, 0.4, FAR)], self.truths)
         assert not shown.found.any()
         assert shown.extra_scores.size == 0

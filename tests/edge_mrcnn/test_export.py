@@ -1,4 +1,4 @@
-"""Export to ONNX and OpenVINO: the files find what torch finds, and a wrong one is not handed over."""
+"""Export to ONNX and OpenVINO: the files give torch's detections, and a wrong file is rejected."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_file_finds_what_torch_finds(
 
 
 class Blind(NamedTuple):
-    """Files of a model that asks for more than it ever scores."""
+    """Files of a model with a score threshold above all of its scores."""
 
     files: dict[str, Path]
     conversions: int
@@ -141,7 +141,7 @@ class TestVerify:
     def compare(self, reference: TorchRuntime, tensor: np.ndarray, answer: RawOutputs) -> verify.Parity:
         return verify.compare(reference, FakeRuntime(reference.card, lambda x: answer), [tensor], verify.FP32)
 
-    def test_equal_answers_pass(self, reference, noise_tensors, answer) -> None:
+    def test_equal_outputs_pass(self, reference, noise_tensors, answer) -> None:
         parity = self.compare(reference, noise_tensors[0], answer)
         assert parity.matched == parity.detections > 0
         assert (parity.box_px, parity.score, parity.mask) == (0, 0, 0)
@@ -164,7 +164,7 @@ class TestVerify:
         assert rounding.matched == rounding.detections
         assert verify.allow_rounding(verify.FP32, rounding) == verify.FP32
 
-    def test_rounding_is_tried_in_several_ways_and_the_worst_counts(self, reference) -> None:
+    def test_several_roundings_are_tried_and_the_worst_counts(self, reference) -> None:
         first, second = (reference.nudged(seed)._model.state_dict() for seed in (0, 1))
         assert any(not torch.equal(first[name], second[name]) for name in first)
         one = verify.Parity(images=4, detections=9, matched=9, surplus=1, box_px=2.0, score=0.1, mask=0.3)

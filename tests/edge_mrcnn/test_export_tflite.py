@@ -1,4 +1,4 @@
-"""The TFLite file answers as torchvision does; the two lowered operators, each alone, on many inputs."""
+"""The TFLite file gives torchvision's outputs; tests of the two lowered operators on many inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What export can be asked for beside the plain files: several images, static rows, half precision, opsets."""
+"""Options of export: several images, static rows, half precision, opsets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 
 
 class Exported:
-    """What an export with some settings wrote, and what it said."""
+    """The files of an export with some settings, and its messages."""
 
     def __init__(self, checkpoint: Path, folder: Path, **settings: object) -> None:
         self.folder, self.said = folder, list[str]()
@@ -75,7 +75,7 @@ class TestStatic:
 
     def test_tensorrt_takes_every_node(self, static: Exported) -> None:
         assert find_violations(static.file("toy-static", "onnx")) == []
-        assert any("toy-static.onnx: every node is on the list of TensorRT" in line for line in static.said)
+        assert any("toy-static.onnx: all nodes are supported by TensorRT" in line for line in static.said)
 
     def test_opset_is_the_one_asked_for(self, static: Exported) -> None:
         (opset,) = onnx.load(static.file("toy-static", "onnx")).opset_import
@@ -153,7 +153,7 @@ class TestInt8:
 
 class TestBatch:
     @pytest.mark.parametrize("target", TARGETS)
-    def test_each_image_is_answered_as_if_alone(
+    def test_each_image_gives_the_outputs_of_a_single_run(
         self, batched: Exported, toy_checkpoint: Path, noise_tensors: list[np.ndarray], target: str
     ) -> None:
         images = [tensor[0] for tensor in (*noise_tensors, noise_tensors[0])]
@@ -166,7 +166,7 @@ class TestBatch:
             np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=1e-3)
             np.testing.assert_allclose(found.mask_probs, expected.mask_probs, atol=1e-4)
 
-    def test_tflite_is_refused_with_the_way_out(self) -> None:
+    def test_tflite_is_refused_with_an_alternative(self) -> None:
         with pytest.raises(UsageError, match="--target onnx,openvino"):
             ExportConfig(batch=2)
 

@@ -1,4 +1,4 @@
-"""A runtime is one module and one line in the table of each job: here one is added to a copy of the source."""
+"""A runtime is one module and one line in the table of each job: here a fourth one is added to a copy of the source."""
 
 from __future__ import annotations
 
@@ -97,14 +97,14 @@ def test_every_command_takes_a_fourth_runtime(source: Path, toy_data: Path, tmp_
     for words in (
         "near -1: expected at least 0",
         "did you mean near",
-        ".paint files are run by Paint, on cpu",
+        ".paint files run with Paint, on cpu",
         "precision: is an option of OpenVINO",
         "checked on 2 detections",
         f"wrote {small}",
         f"wrote {tmp_path / 'b-int8.paint'}",
         "0.png: 1 square, 1 disc",
         "a.paint: painted, paint fp32",
-        "100.0% of the weights in integers",
+        "100.0% of the weights in INT8",
         f"wrote {models / 'tuned.json'}",
         "3 frames in",
         "report.html",
@@ -113,7 +113,7 @@ def test_every_command_takes_a_fourth_runtime(source: Path, toy_data: Path, tmp_
 
 
 def drive(source: Path, folder: Path, model: Path, picture: Path, verbs: str) -> str:
-    """What the commands print, run one after the other with the copied source."""
+    """The output of the commands, run one after the other with the copied source."""
     environment = {
         **os.environ, "PYTHONPATH": str(source), "XDG_CACHE_HOME": str(folder / "cache"),
         "XDG_STATE_HOME": str(folder / "state"),
@@ -125,7 +125,7 @@ def drive(source: Path, folder: Path, model: Path, picture: Path, verbs: str) ->
 
 
 OF_PACKAGES = ("edge_mrcnn/doctor/rules.py", "edge_mrcnn/doctor/wheels.py")
-"""What is known of packages, whoever runs them."""
+"""The known packages, the same for every runtime."""
 DOT = {suffix for format_ in FORMATS.values() for suffix in (format_.suffix, *format_.companions)}
 NAMED = {package for format_ in FORMATS.values() for package in format_.packages if package != format_.name}
 

@@ -1,4 +1,4 @@
-"""A disk that is full while training ends in one line; what was saved before is whole."""
+"""A full disk ends a training with one line; earlier checkpoints stay intact."""
 
 from __future__ import annotations
 

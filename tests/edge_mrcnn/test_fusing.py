@@ -1,4 +1,4 @@
-"""Parts with several branches become one layer each, with the same answers, whoever made them."""
+"""Parts with several branches are fused into one layer each, with the same outputs."""
 
 from __future__ import annotations
 

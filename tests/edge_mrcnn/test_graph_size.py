@@ -1,4 +1,4 @@
-"""What a deploy graph costs, read from its files: it does not grow by accident."""
+"""Number of operators and multiply-accumulates of deploy graphs, read from their files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edge_mrcnn.export.graph import MASK_BATCH  # noqa: E402
 from edge_mrcnn.inspection import list_operators  # noqa: E402
 
 LARGEST = {"onnx": 368, "openvino": 376, "tflite": 552}
-"""Operators in the files of the toy model; a change that adds some has to say why here."""
+"""Number of operators in the files of the toy model; give the reason here if a change adds some."""
 
 NANO_MACS = {"nano": (862_619_040, 28_550_144), "nano-dense": (1_140_913_440, 28_550_144)}
 """Multiply-accumulates of an empty picture, and of each detection."""

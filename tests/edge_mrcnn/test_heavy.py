@@ -1,4 +1,4 @@
-"""What is said of a heavy model before it is written."""
+"""Warnings and messages about a heavy model before its export."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def test_work_and_what_makes_it_less_are_said(heavy: Checkpoint) -> None:
     effort, advice = describe_effort(heavy)
     work = measure_cost(heavy.model, heavy.config).macs
     left = measure_cost(heavy.model, heavy.config.updated(proposals=100, max_detections=20)).macs
-    assert f"{work / 1e9:.0f} GMAC a picture of 128x64 with 1000 proposals and 100 detections" in effort
-    assert f"--proposals 100 --max-det 20 would leave {left / 1e9:.0f} GMAC" in advice
+    assert f"{work / 1e9:.0f} GMAC per image of 128x64 with 1000 proposals and 100 detections" in effort
+    assert f"--proposals 100 --max-det 20 would reduce this to {left / 1e9:.0f} GMAC" in advice
     assert left < 0.5 * work
 
 

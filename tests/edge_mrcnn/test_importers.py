@@ -80,7 +80,7 @@ def assert_same(found: Any, expected: Any, checkpoint: Checkpoint, tolerance: To
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_detectron2_checkpoint_answers_as_detectron2_does(name: str, tmp_path: Path) -> None:
+def test_detectron2_checkpoint_gives_detectron2s_detections(name: str, tmp_path: Path) -> None:
     recipe, image = RECIPES[name], picture()
     checkpoint = at_size(load_checkpoint(write_detectron2(tmp_path, recipe)))
     expected = infer(make_state(recipe), recipe, image)
@@ -159,7 +159,7 @@ def test_a_pickle_that_would_run_code_is_refused_before_it_does(tmp_path: Path) 
         ("backbone.bottom_up.res3.0.squeeze.weight", (8, 8), "1 unknown weights, such as backbone"),
     ],
 )
-def test_a_part_without_a_counterpart_is_named_with_the_way_on(
+def test_part_without_counterpart_is_named_with_advice(
     name: str, shape: tuple[int, ...], what: str, tmp_path: Path
 ) -> None:
     path = write_detectron2(tmp_path, Recipe(), **{name: torch.zeros(shape)})
@@ -203,12 +203,12 @@ def test_configuration_may_be_elsewhere_and_based_on_another(tmp_path: Path) -> 
         load_checkpoint(path, Origin(classes=("a",)))
     with pytest.raises(MissingFileError, match="no such configuration"):
         load_checkpoint(path, Origin(config=tmp_path / "none.yaml"))
-    with pytest.raises(UsageError, match=r"expected its config\.yaml"):
+    with pytest.raises(UsageError, match=r"expected a Detectron2 config\.yaml"):
         load_checkpoint(path, Origin(config=tmp_path / "mask_rcnn.py"))
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_mmdetection_checkpoint_answers_as_the_same_arithmetic_does(version: int, tmp_path: Path) -> None:
+def test_mmdetection_checkpoint_gives_the_same_detections(version: int, tmp_path: Path) -> None:
     recipe, names = VERSIONS[version], ("cat", "dog", "bird")
     torch.save(mmdetection_record(version, names), tmp_path / "epoch_12.pth")
     checkpoint = at_size(load_checkpoint(tmp_path / "epoch_12.pth"))
@@ -244,8 +244,8 @@ def test_classes_of_training_tools_in_a_file_are_left_out(tmp_path: Path, monkey
     ("module", "name", "what"),
     [
         ("ultralytics.nn.tasks", "SegmentationModel", "an ultralytics model.*edge-mrcnn train --data DIR"),
-        ("detectron2.modeling", "GeneralizedRCNN", "a whole pickled model of Detectron2.*state_dict"),
-        ("my_project.net", "Net", r"a whole pickled object of class my_project\.net\.Net"),
+        ("detectron2.modeling", "GeneralizedRCNN", "a pickled Detectron2 model.*state_dict"),
+        ("my_project.net", "Net", r"a pickled object of class my_project\.net\.Net"),
     ],
 )
 def test_a_pickled_model_is_named(
@@ -271,7 +271,7 @@ def test_a_pickled_model_is_named(
 )
 def test_other_weights_are_named(names: tuple[str, ...], what: str, tmp_path: Path) -> None:
     torch.save({"state_dict": {name: torch.zeros(2) for name in names}}, tmp_path / "other.pth")
-    with pytest.raises(ModelFileError, match=what if "holds" not in what else "which holds state_dict"):
+    with pytest.raises(ModelFileError, match=what if "holds" not in what else "this file contains state_dict"):
         load_checkpoint(tmp_path / "other.pth")
 
 

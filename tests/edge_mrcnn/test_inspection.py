@@ -1,4 +1,4 @@
-"""What is inside a model file: parts, integers, and where values leave them."""
+"""Contents of a model file: parts, integer layers, and conversions from INT8 to float."""
 
 from __future__ import annotations
 

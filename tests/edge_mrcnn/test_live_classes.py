@@ -1,4 +1,4 @@
-"""--classes and --exclude: names as people write them, against those of the model."""
+"""--classes and --exclude: spellings of class names."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""One loop with outputs of one face: adding one, drawing once, and what happens when one fails."""
+"""The loop and its outputs: the interface of an output, one drawing per frame, and errors of an output."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ class TestOneTable:
         names = [name for settings_type in all_settings() for name, _, _ in options_of(settings_type)]
         assert len(set(names)) == len(names)
 
-    def test_a_name_that_no_output_has_is_said(self):
-        with pytest.raises(UsageError, match="tow: no output has such an option.*coco"):
+    def test_unknown_output_name_is_reported(self):
+        with pytest.raises(UsageError, match="tow: no such option; the options are .*coco"):
             make_settings(tow=1)
 
     def test_the_loop_and_its_outputs_know_no_command_line(self):
@@ -143,7 +143,7 @@ class TestDrawnOnce:
         result.drawn_for_screen(160)
         assert drawn == [(90, 160)]
 
-    def test_the_frame_stays_as_it_was_where_somebody_needs_it(self):
+    def test_the_frame_is_unchanged_if_it_is_used_elsewhere(self):
         frame = make_frame()
         before = frame.image.copy()
         assert (LiveResult(frame, detect((50, 50))).drawn() != before).any() and (frame.image == before).all()
@@ -158,7 +158,7 @@ class TestDrawnOnce:
 
 
 class Failing(Output):
-    """Raises what it is told to, where it is told to."""
+    """Raises the given error at the given place."""
 
     def __init__(self, where, error):
         self.where, self.error_to_raise = where, error
@@ -194,7 +194,7 @@ class TestFailures:
         return request.param("s0mething broke")
 
     def go(self, output, monkeypatch, frames=6):
-        """Frames that a loop with this output gave, and its session."""
+        """Frames of a loop with this output, and its session."""
         monkeypatch.setattr("edge_mrcnn.live.session.TICK_S", 0.02)
         stream = Stream(FakeRuntime(CARD, answer_three), {"door": Moving("door")})
         monkeypatch.setitem(OUTPUTS, "failing", output)
@@ -207,7 +207,7 @@ class TestFailures:
         return count, session
 
     @pytest.mark.parametrize("where", ["put", "tick", "close", "greetings", "tallies", "thread"])
-    def test_whatever_an_output_raises_the_loop_goes_on_with_one_line(self, where, error, monkeypatch, caplog):
+    def test_any_error_of_an_output_is_one_line_and_the_loop_continues(self, where, error, monkeypatch, caplog):
         class Own(Failing):
             @classmethod
             def open(cls, settings, context):
@@ -217,7 +217,7 @@ class TestFailures:
         assert count == 6
         assert list(session.outputs.failures) == ["failing"]
         lines = [record.getMessage() for record in caplog.records]
-        assert len(lines) == 1 and "failing stopped, everything else goes on: " in lines[0] and "broke" in lines[0]
+        assert len(lines) == 1 and "failing stopped, everything else continues: " in lines[0] and "broke" in lines[0]
 
     def test_also_when_it_cannot_be_opened(self, error, monkeypatch, caplog):
         class Own(Output):
@@ -247,4 +247,4 @@ class TestFailures:
         arguments = ["--model", model_files[".onnx"], "--source", make_video(tmp_path / "in.avi")]
         done = CliRunner().invoke(run.build_command(), [str(a) for a in arguments], catch_exceptions=False)
         assert done.exit_code == 1 and "5 frames in" in done.output
-        assert "error: failing is not complete: 'gone'" in done.output
+        assert "error: failing is incomplete: 'gone'" in done.output

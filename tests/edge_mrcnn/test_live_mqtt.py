@@ -1,4 +1,4 @@
-"""MQTT against a real broker on loopback: availability, states, events and what Home Assistant is told."""
+"""MQTT with a real broker on loopback: availability, states, events and Home Assistant's discovery messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from live_servers import Broker, Listener, needs_broker, wait_for
 from live_site import CARD, SIZE_HW, detect, make_frame, make_result
 
 from edge_mrcnn.live.outputs.mqtt import Mqtt, parse_broker
-from edge_mrcnn.live.scenes import Happening
+from edge_mrcnn.live.scenes import SceneEvent
 from edge_mrcnn.live.snapshots import SnapshotStyle
 from runtimes import UsageError
 from runtimes.redaction import redact
@@ -66,7 +66,7 @@ class TestMessages:
 
     def test_events_go_by_the_public_name(self, output, listener):
         wait_for(lambda: listener.last("site/status"))
-        output.put_happening(Happening("crossed", "rtsp://u:***@cam/live", {"place": "gate"}))
+        output.put_event(SceneEvent("crossed", "rtsp://u:***@cam/live", {"place": "gate"}))
         wait_for(lambda: listener.last("site/cam-live/event"))
         event = json.loads(listener.last("site/cam-live/event"))
         assert (event["event"], event["source"], event["place"]) == ("crossed", "cam-live", "gate")
@@ -74,7 +74,7 @@ class TestMessages:
             [({"result": "sent"}, 1), ({"result": "dropped"}, 0)]
         ]
 
-    def test_home_assistant_is_told_of_every_value(self, output, listener):
+    def test_home_assistant_discovers_every_value(self, output, listener):
         jinja2 = pytest.importorskip("jinja2")
         output.tick()
         wait_for(lambda: listener.last("site/front-door/state"))
@@ -114,7 +114,7 @@ class TestMessages:
             is_drawn = abs(picture[45, 80].astype(int) - 90).max() > 20
             assert is_drawn == (kind == "drawn")
             assert not listener.last("site/front-door/event/snapshot")
-            output.put_happening(Happening("appeared", "front door", {"class": "cup"}))
+            output.put_event(SceneEvent("appeared", "front door", {"class": "cup"}))
             wait_for(lambda: listener.last("site/front-door/event/snapshot"))
             output.tick()
             wait_for(lambda: listener.last("homeassistant/image/site-front-door/last-event/config"))
@@ -135,7 +135,7 @@ class TestMessages:
         try:
             wait_for(output._client.is_connected)
             output.put(make_result(make_frame(source="front door"), detect()))
-            output.put_happening(Happening("source", "front door", {"state": "lost"}))
+            output.put_event(SceneEvent("source", "front door", {"state": "lost"}))
             wait_for(lambda: listener.last("site/front-door/event"))
         finally:
             output.close()
@@ -150,10 +150,10 @@ class TestMessages:
         assert time.monotonic() - start < 2
         wait_for(lambda: listener.last("site/status") == "stopped")
 
-    def test_broker_that_comes_back_is_told_everything_again(self, broker, output):
+    def test_restarted_broker_gets_all_states_again(self, broker, output):
         broker.stop()
         output.tick()
-        output.put_happening(Happening("crossed", "front door", {"place": "gate"}))
+        output.put_event(SceneEvent("crossed", "front door", {"place": "gate"}))
         broker.start()
         again = Listener(broker)
         try:
@@ -165,11 +165,11 @@ class TestMessages:
         finally:
             again.close()
 
-    def test_a_frozen_broker_holds_up_neither_the_loop_nor_the_end(self, broker, output):
+    def test_frozen_broker_delays_neither_the_loop_nor_the_end(self, broker, output):
         broker.process.send_signal(signal.SIGSTOP)
         start = time.monotonic()
         for _ in range(200):
-            output.put_happening(Happening("gone", "front door", {}))
+            output.put_event(SceneEvent("gone", "front door", {}))
         output.tick()
         assert time.monotonic() - start < 1
         output.close()
@@ -237,7 +237,7 @@ def test_other_urls_are_usage_errors(url):
 
 class TestAway:
     @pytest.mark.parametrize("case", ["refused", "silent", "unknown host", "no host name"])
-    def test_a_broker_that_cannot_be_reached_is_said_once_and_at_the_end(self, case, monkeypatch, caplog):
+    def test_unreachable_broker_is_reported_once_and_at_the_end(self, case, monkeypatch, caplog):
         monkeypatch.setattr("edge_mrcnn.live.outputs.mqtt.AWAY_S", 0.3)
         with socket.socket() as server:
             server.bind(("127.0.0.1", 0))
@@ -252,7 +252,7 @@ class TestAway:
                 time.sleep(0.05)
             output.close()
         lines = [record.getMessage() for record in caplog.records if "cannot be reached" in record.getMessage()]
-        assert len(lines) == 1 and f"MQTT broker {host}:{port}: cannot be reached, trying again: " in lines[0]
-        assert "was never reached" in output.failure and output.error is None
+        assert len(lines) == 1 and f"MQTT broker {host}:{port}: cannot be reached, reconnecting: " in lines[0]
+        assert "could not be reached" in output.failure and output.error is None
         if case == "refused":
             assert "refused" in lines[0]

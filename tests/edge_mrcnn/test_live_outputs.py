@@ -26,7 +26,7 @@ from edge_mrcnn.live.outputs.coco import CocoResults, name_image, name_images
 from edge_mrcnn.live.outputs.group import Outputs
 from edge_mrcnn.live.outputs.json_lines import JsonLines
 from edge_mrcnn.live.outputs.webhook import Webhook
-from edge_mrcnn.live.scenes import Happening, Scenes
+from edge_mrcnn.live.scenes import SceneEvent, Scenes
 from edge_mrcnn.live.session import Session
 from edge_mrcnn.live.settings import make_settings
 from edge_mrcnn.live.snapshots import SnapshotStyle
@@ -129,7 +129,7 @@ class TestHealth:
         self.statuses = [replace(STATUS, state="lost", error="nothing listens there")]
         assert monitor.health() == Health(False, "no frame for 12 s; door: lost (nothing listens there)")
 
-    def test_a_pause_that_was_asked_for_is_no_fault_but_one_of_two_is(self, monitor):
+    def test_requested_pause_of_all_sources_is_healthy_of_one_is_not(self, monitor):
         paused, lost = replace(STATUS, state="paused"), replace(STATUS, name="yard", state="lost")
         self.statuses = [paused]
         assert monitor.health().is_ok
@@ -171,7 +171,7 @@ class TestScenes:
         self.update(scenes, *[detect()] * 40)
         assert scenes.present("door") == []
 
-    def test_classes_that_do_not_count_are_seen_by_nobody(self):
+    def test_excluded_classes_are_in_no_output(self):
         places = {"lines": [parse_line("gate=0,0.5,1,0.5", "")], "keeps": np.array([False, True])}
         scenes = Scenes(Controls(0.5, lambda *_: None), **places)
         walks = [detect((100, y), (200, y), labels=[0, 1]) for y in range(20, 160, 8)]
@@ -214,7 +214,7 @@ class TestScenes:
             assert found.ids.tolist() == [1]
 
     def test_message_has_time_and_source(self):
-        message = Happening("crossed", "door", {"place": "gate"}, time_s=1.5).to_dict()
+        message = SceneEvent("crossed", "door", {"place": "gate"}, time_s=1.5).to_dict()
         assert message == {
             "event": "crossed", "source": "door", "time": "1970-01-01T00:00:01.500Z", "place": "gate",
         }  # fmt: skip
@@ -251,7 +251,7 @@ class TestCocoResults:
         assert name_image(frame, names={}, is_alone=True) == 7
         assert name_image(frame, names={}, is_alone=False) == "door/7"
 
-    def test_a_place_that_cannot_be_written_is_said_at_the_start(self, tmp_path):
+    def test_unwritable_folder_is_reported_at_the_start(self, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(UnavailableError, match="cannot be written"):
             CocoResults(tmp_path / "file" / "x.json", lambda frame: 0)
@@ -276,7 +276,7 @@ class TestJsonLines:
         outputs.close()
         assert len((tmp_path / "x").read_text().splitlines()) == 3
         assert [record.getMessage() for record in caplog.records] == [
-            "--json /dev/full stopped, everything else goes on: No space left on device"
+            "--json /dev/full stopped, everything else continues: No space left on device"
         ]
 
 
@@ -326,7 +326,7 @@ class TestWebhook:
     def test_events_arrive_as_json(self, serve):
         receiver = serve()
         hook = Webhook(f"http://cam:s3cret%40x@{receiver.address}/hook")
-        hook.put_happening(Happening("crossed", "door", {"place": "gate", "class": "cup"}))
+        hook.put_event(SceneEvent("crossed", "door", {"place": "gate", "class": "cup"}))
         hook.close()
         ((headers, body),) = receiver.requests
         assert (body["event"], body["source"], body["place"], len(body["id"])) == ("crossed", "door", "gate", 36)
@@ -337,8 +337,8 @@ class TestWebhook:
         receiver = serve()
         hook = Webhook(f"http://{receiver.address}/hook", snapshot=SnapshotStyle(kind="drawn", max_side=160))
         hook.put(make_result(make_frame(), detect((160, 90))))
-        hook.put_happening(Happening("appeared", "door", {"class": "cup"}))
-        hook.put_happening(Happening("source", "door", {"state": "lost"}))
+        hook.put_event(SceneEvent("appeared", "door", {"class": "cup"}))
+        hook.put_event(SceneEvent("source", "door", {"state": "lost"}))
         wait_for(lambda: len(receiver.requests) == 2)
         hook.close()
         (picture,) = receiver.pictures
@@ -353,7 +353,7 @@ class TestWebhook:
         hook = Webhook(f"http://{receiver.address}/hook", snapshot=SnapshotStyle(kind="plain"))
         for index in range(10):
             hook.put(make_result(make_frame(index), detect()))
-            hook.put_happening(Happening("appeared", "door", {"class": "cup"}))
+            hook.put_event(SceneEvent("appeared", "door", {"class": "cup"}))
         wait_for(lambda: len(receiver.requests) >= 5)
         assert not receiver.pictures
         slow.set()
@@ -364,24 +364,24 @@ class TestWebhook:
     def test_a_server_in_trouble_is_tried_again_with_the_same_id(self, serve):
         receiver = serve(503, 500, 200)
         hook = Webhook(f"http://{receiver.address}/", pauses_s=(0.01, 0.01, 0.01))
-        hook.put_happening(Happening("gone", "door", {}))
+        hook.put_event(SceneEvent("gone", "door", {}))
         wait_for(lambda: self.counts(hook)["sent"] == 1)
         assert len({body["id"] for _, body in receiver.requests}) == 1 and len(receiver.requests) == 3
         hook.close()
 
     def test_a_server_that_took_nothing_makes_the_run_incomplete(self):
         hook = Webhook("http://127.0.0.1:1/secret-path")
-        hook.put_happening(Happening("gone", "door", {}))
+        hook.put_event(SceneEvent("gone", "door", {}))
         hook.close()
-        assert hook.failure == "127.0.0.1 took no event: Connection refused"
+        assert hook.failure == "127.0.0.1 accepted no event: Connection refused"
 
     @pytest.mark.parametrize("code", [400, 404, 302])
     def test_a_refusal_is_final_and_redirections_are_not_followed(self, serve, code, caplog):
         receiver = serve(code)
         hook = Webhook(f"http://{receiver.address}/very-secret-path?key=hushhush", pauses_s=(0.01,))
-        hook.put_happening(Happening("gone", "door", {}))
+        hook.put_event(SceneEvent("gone", "door", {}))
         wait_for(lambda: self.counts(hook)["failed"] == 1)
-        assert len(receiver.requests) == 1 and f"answers {code}" in caplog.text
+        assert len(receiver.requests) == 1 and f"responds with {code}" in caplog.text
         assert "secret" not in caplog.text and "hushhush" not in caplog.text
         hook.close()
 
@@ -392,7 +392,7 @@ class TestWebhook:
             hook = Webhook(f"http://127.0.0.1:{silent.getsockname()[1]}/")
             start = time.perf_counter()
             for _ in range(150):
-                hook.put_happening(Happening("gone", "door", {}))
+                hook.put_event(SceneEvent("gone", "door", {}))
             assert time.perf_counter() - start < 0.5
             start = time.perf_counter()
             hook.close()
@@ -497,7 +497,7 @@ class TestSession:
         monkeypatch.setattr(stream, "status", lambda: (replace(STATUS, state=state[0], error="gone"),))
         with Session(make_settings(), CARD, stream) as session:
             seen = []
-            monkeypatch.setattr(session.outputs, "put_happening", seen.append)
+            monkeypatch.setattr(session.outputs, "put_event", seen.append)
             time.sleep(0.1)
             state[0] = "lost"
             wait_for(lambda: seen)

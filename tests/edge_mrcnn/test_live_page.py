@@ -1,4 +1,4 @@
-"""The page over real HTTP on loopback: who gets in, what is shown and changed, and that nobody slows the loop."""
+"""The page over real HTTP on loopback: access, contents and settings, and that viewers cannot slow the loop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -77,6 +78,13 @@ class TestWhatIsShown:
         picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
         assert picture.shape == (180, side, 3) and picture.std() > 10
 
+    def test_picture_comes_with_the_counts_of_its_own_frame(self, run, monkeypatch):
+        monkeypatch.setattr(run.site.monitor, "objects", lambda source: Counter(cup=7))  # of a newer frame
+        _, headers, _ = call(run, "/picture.jpg")
+        assert read_state(run)["sources"][0]["objects"] == {"cup": 7}
+        shown = json.loads(headers["X-Shown"])
+        assert shown["objects"] == {"cup": 1, "bottle": 1} and shown["counts"] == {"lines": {}, "zones": {}}
+
     def test_each_next_picture_is_a_newer_one(self, run):
         numbers = [0]
         for _ in range(4):
@@ -105,7 +113,7 @@ class TestWhatIsShown:
             assert headers["X-Content-Type-Options"] == "nosniff" and headers["Cache-Control"] == "no-store"
             assert "Python" not in headers["Server"]
 
-    def test_nothing_is_encoded_while_nobody_looks(self, run, monkeypatch):
+    def test_nothing_is_encoded_without_viewers(self, run, monkeypatch):
         encoded = []
         monkeypatch.setattr("edge_mrcnn.live.pictures.encode", lambda *a: encoded.append(1) or encode(*a))
         wait_for(lambda: all(time.monotonic() - s.looked_s > 3.2 for s in run.site.encoder._slots.values()))
@@ -265,7 +273,7 @@ class TestManyAndSlowViewers:
         now[0] = 6.0
         assert viewers.admit("e") and viewers.count == 1
 
-    def test_the_fifth_viewer_is_told(self, run):
+    def test_the_fifth_viewer_gets_an_error(self, run):
         for number in range(4):
             call(run, f"/picture.jpg?viewer=v{number}")
         status, _, body = call(run, "/picture.jpg?viewer=v4")
@@ -297,7 +305,7 @@ class TestManyAndSlowViewers:
             connection.close()
         wait_for(lambda: call(run, "/healthz")[0] == 200)
 
-    def test_connections_that_send_a_byte_at_a_time_lock_nobody_out(self, run):
+    def test_slow_connections_do_not_block_others(self, run):
         slow = [socket.create_connection(("127.0.0.1", run.server.address.port)) for _ in range(MAX_CONNECTIONS + 8)]
         for path in ("/healthz", "/", "/api/state"):
             for connection in slow:
@@ -339,7 +347,7 @@ class TestManyAndSlowViewers:
 
 class TestHead:
     @pytest.mark.parametrize("path", ["/", "/healthz", "/metrics", "/api/state", "/stream.mjpg"])
-    def test_has_the_head_of_the_answer_and_no_body(self, run, path):
+    def test_response_has_the_headers_and_no_body(self, run, path):
         connection = http.client.HTTPConnection("127.0.0.1", run.server.address.port, timeout=5)
         connection.request("HEAD", path)
         answer = connection.getresponse()

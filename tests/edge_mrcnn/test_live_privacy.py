@@ -1,4 +1,4 @@
-"""--blur and --hide: nothing of an object leaves the loop by any output."""
+"""--blur and --hide: no output shows a covered object."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BOX = np.array([100, 20, 220, 160], np.float32)
 ROUND = np.clip(4 * (0.85 - np.hypot(*np.meshgrid(*[np.linspace(-1, 1, 14, dtype=np.float32)] * 2))) + 0.5, 0, 1)
 SQUARES = np.random.default_rng(3).integers(0, 2, (SIZE_HW[0] // 4, SIZE_HW[1] // 4), np.uint8)
 PATTERN = cv2.resize(40 + 170 * SQUARES, SIZE_HW[::-1], interpolation=cv2.INTER_NEAREST)
-"""Squares of 4 pixels, which survive JPEG and video: what they are like is how somebody looks."""
+"""Squares of 4 pixels, which survive JPEG and video: the pattern identifies a person."""
 
 
 class Camera(Source):
@@ -53,7 +53,7 @@ class Camera(Source):
 
 
 class Flickering:
-    """A model that finds somebody, with little confidence, in five of six frames."""
+    """A model that detects a person, with a low score, in five of six frames."""
 
     def __init__(self):
         self.calls = 0
@@ -68,7 +68,7 @@ class Flickering:
 
 
 def likeness(picture):
-    """Correlation of a picture with how somebody looks, over the object's own pixels."""
+    """Correlation of a picture with a person's pattern, over the object's own pixels."""
     picture = cv2.resize(picture, SIZE_HW[::-1], interpolation=cv2.INTER_AREA).mean(axis=2)
     x, y, mask = paste_mask(ROUND, BOX, SIZE_HW)
     window = slice(y, y + mask.shape[0]), slice(x, x + mask.shape[1])
@@ -142,7 +142,7 @@ ALL = {
 @needs_broker
 class TestEveryOutput:
     @pytest.mark.parametrize("option", ["blur", "hide"])
-    def test_nobody_can_be_recognised(self, tmp_path, monkeypatch, option):
+    def test_no_person_can_be_recognised(self, tmp_path, monkeypatch, option):
         with everything(tmp_path, monkeypatch, **{option: ["cup"]}) as seen:
             pass
         assert {name for name, _ in seen} == ALL
@@ -150,7 +150,7 @@ class TestEveryOutput:
         assert all(value < 0.35 for value in worst.values()), worst
         assert sum(name == "caller" for name, _ in seen) > 6, "frames in which nothing was found among them"
 
-    def test_the_measure_sees_who_is_not_covered(self, tmp_path, monkeypatch):
+    def test_the_measure_detects_an_uncovered_person(self, tmp_path, monkeypatch):
         with everything(tmp_path, monkeypatch, blur=["bottle"]) as seen:
             pass
         assert {name for name, _ in seen} == ALL
@@ -166,20 +166,20 @@ class TestPlan:
         (plan,) = PrivacySettings(blur=("cup",)).plan(CARD)
         assert (plan.conf, plan.method, plan.labels) == (DEFAULT_CONF, "mosaic", {0})
 
-    def test_both_ways_at_once(self):
+    def test_blur_and_hide_together(self):
         plans = PrivacySettings(blur=("cup,bottle",), hide=("bottle",)).plan(CARD)
         assert [(plan.method, set(plan.labels)) for plan in plans] == [("mosaic", {0}), ("fill", {1})]
 
-    def test_file_that_gives_no_low_scores_is_remarked(self, caplog):
+    def test_file_with_a_high_score_threshold_is_warned_of(self, caplog):
         (plan,) = PrivacySettings(blur=("cup",)).plan(self.card(0.3))
-        assert plan.conf == 0.3 and "gives nothing below 0.3; export it with --conf 0.05" in caplog.text
+        assert plan.conf == 0.3 and "score threshold of this model is 0.3; export it with --conf 0.05" in caplog.text
 
     def test_score_that_the_file_does_not_give_is_refused(self):
-        with pytest.raises(UsageError, match=r"--blur-conf 0.2: this file gives nothing below 0.3"):
+        with pytest.raises(UsageError, match=r"--blur-conf 0.2: the score threshold of this model is 0.3"):
             PrivacySettings(blur=("cup",), conf=0.2).plan(self.card(0.3))
 
-    def test_answers_of_earlier_frames_cover_nobody(self):
-        with pytest.raises(UsageError, match="--still: with --blur or --hide every frame has to be inferred"):
+    def test_still_is_refused(self):
+        with pytest.raises(UsageError, match="--still cannot be combined with --blur or --hide"):
             make_settings(blur="cup", spares_still=True)
 
     def test_unknown_class_is_named_with_its_option(self):
@@ -218,7 +218,7 @@ class TestPixels:
             assert likeness(covered.pixels.resized(size_hw)) < 0.35
         assert likeness(covered.image) < 0.35
 
-    def test_picture_that_nobody_wants_is_not_made(self):
+    def test_picture_without_viewers_is_not_made(self):
         frame = Frame(MissingPixels(SIZE_HW), 0, 0.0, "door", "door")
         covered = self.protect(frame)
         assert not covered.pixels.is_kept and covered.size_hw == SIZE_HW

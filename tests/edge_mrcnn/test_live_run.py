@@ -1,4 +1,4 @@
-"""`run` as a process with page, broker, webhook and counting: no secret anywhere, and a quick end."""
+"""`run` as a process with page, broker, webhook and counting: no secret in any output, and a quick end."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Camera:
         return [arguments for pid, _, arguments in rows if pid in family]
 
     def end(self) -> float:
-        """Ask it to end; the seconds that took."""
+        """Send SIGTERM and return the seconds until the end."""
         start = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(20) == 0, self.log
@@ -76,7 +76,7 @@ class Camera:
 
 
 def ask(port, path, token="open sesame"):
-    """Status and text of an answer of the page; None while there is no page."""
+    """Status and text of a response of the page; None if there is no page."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
@@ -122,7 +122,7 @@ def test_secrets_are_nowhere_and_the_end_is_quick(model_files, tmp_path):
     try:
         wait_for(lambda: (ask(port, "/healthz") or [0])[0] == 200 or camera.process.poll() is not None, 90)
         assert camera.process.poll() is None, camera.log
-        words = ("nothing listens", "an error of its own")
+        words = ("nothing listens", "an internal error")
         wait_for(lambda: all(word in ask(port, "/api/state")[1] for word in words), 60)
         wait_for(lambda: listener.last("site/door/state") and receiver.requests)
         time.sleep(1)

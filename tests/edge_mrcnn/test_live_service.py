@@ -1,4 +1,4 @@
-"""Configuration files, secrets by reference, and the unit of systemd, checked by systemd's own tool where it is."""
+"""Configuration files, secrets by reference, and the systemd unit, checked by systemd-analyze if it is installed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def command(ctx, sources, settings):
 
 
 def invoke(*arguments):
-    """What the command got."""
+    """The options that the command received."""
     got = []
     result = CliRunner().invoke(command, [str(a) for a in arguments], obj=got, catch_exceptions=True)
     if result.exception and not isinstance(result.exception, SystemExit):
@@ -89,11 +89,11 @@ class TestConfigFile:
         [
             ("modle = 1", "no option 'modle'; did you mean model"),
             ("config = 'x'", "no option 'config'"),
-            ("web = ", "is no TOML"),
+            ("web = ", "not a valid TOML file"),
             ("[web]\nport = 1", "expected a value"),
         ],
     )
-    def test_mistakes_are_named(self, tmp_path, text, words):
+    def test_errors_are_named(self, tmp_path, text, words):
         (tmp_path / "x.toml").write_text(text)
         with pytest.raises(UsageError, match=words):
             read_config(tmp_path / "x.toml", run.command)
@@ -113,7 +113,7 @@ class TestConfigFile:
             "sources": values["source"], "conf": 0.25, "is_tracked": True, "max_frames": 3,
         }  # fmt: skip
 
-    def test_a_file_that_others_can_read_is_remarked(self, config):
+    def test_file_that_others_can_read_gives_a_warning(self, config):
         config.write_text(f'source = ["{URL}"]')
         config.chmod(0o644)
         assert f"chmod 600 {config}" in invoke("--config", config)[2]
@@ -148,7 +148,7 @@ class TestSecrets:
         (tmp_path / "x.toml").write_text('mqtt = "mqtt://user:hushhush@host/x"')
         assert invoke("--config", tmp_path / "x.toml")[1].outputs["mqtt"].mqtt == "mqtt://user:hushhush@host/x"
 
-    def test_a_token_on_the_command_line_is_remarked(self, tmp_path):
+    def test_token_on_the_command_line_gives_a_warning(self, tmp_path):
         _, settings, output = invoke("--web", ":1", "--web-token", "a long secret")
         assert (
             settings.outputs["page"].web_token == "a long secret"
@@ -174,7 +174,7 @@ class TestOptions:
             (("--line", "0,0,1"), "two different points"),
             (("--zone", "0,0 1,1"), "three or more points"),
             (("--line", "a=0,0,1,1", "--zone", "a=0,0 1,0 1,1"), "different names"),
-            (("--web-host", "x"), "belong to --web"),
+            (("--web-host", "x"), "need --web"),
         ],
     )
     def test_impossible_options_are_usage_errors(self, arguments, words):
@@ -288,8 +288,8 @@ class TestService:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            ((), "expected what it runs"),
-            (("--", "train"), "expected what it runs"),
+            ((), "expected a `run` command"),
+            (("--", "train"), "expected a `run` command"),
             (("--", "run", "--source", "0"), "expected --model"),
             (("--", "run", "--model", "m.onnx", "--source", "0", "extra"), "options only"),
         ],
@@ -300,7 +300,7 @@ class TestService:
         assert not self.unit.exists() and not self.config.exists()
 
     def test_each_start_would_erase_what_was_written_so_that_is_refused(self, tmp_path):
-        with pytest.raises(UsageError, match="--overwrite: a service is started again"):
+        with pytest.raises(UsageError, match="--overwrite: a service restarts"):
             self.install(*self.OPTIONS, "--overwrite")
         config = tmp_path / "given.toml"
         config.write_text("overwrite = true")
@@ -330,7 +330,7 @@ class TestService:
         self.call("uninstall", "--name", "cam1", "--purge")
         assert not self.unit.exists() and not self.config.exists()
         for verb in ("uninstall", "show"):
-            with pytest.raises(MissingFileError, match="no service cam1"):
+            with pytest.raises(MissingFileError, match="cam1.service: no such service"):
                 self.call(verb, "--name", "cam1")
 
 

@@ -1,4 +1,4 @@
-"""The model is torchvision's, and a checkpoint is all that one needs of it."""
+"""The model equals torchvision's, and a checkpoint contains everything to build it."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class TestReference:
         assert (card.input_size_hw, card.proposals) == (toy_config.image_size_hw, toy_config.proposals)
         assert len(card.checkpoint_sha256) == 64 and card.parameters > 0
 
-    def test_nothing_found_is_a_normal_answer(self, toy_checkpoint: Path) -> None:
+    def test_no_detections_is_a_valid_output(self, toy_checkpoint: Path) -> None:
         runtime = load_reference(toy_checkpoint, "cpu")
         runtime._model.roi_heads.score_thresh = 0.999999
         found = runtime.infer(np.zeros((50, 70, 3), np.uint8))
@@ -193,7 +193,7 @@ def test_pictures_are_normalised_as_the_config_says_else_as_the_backbone_does(
 
 
 def test_weights_of_a_backbone_train_alike_wherever_they_come_from(tmp_path: Path, monkeypatch: Any) -> None:
-    """Torchvision freezes layers and norms of downloaded ones; what is frozen is said by the training alone."""
+    """Torchvision freezes layers and norms of downloaded weights; here only the training's settings freeze any."""
     state = torchvision.models.resnet50().state_dict()
     torch.save(state, tmp_path / "resnet50.pth")
     monkeypatch.setattr(ResNet50_Weights, "get_state_dict", lambda *_, **__: state)

@@ -1,4 +1,4 @@
-"""Our files in Open Edge Platform's model_api; without that package only what the files must hold is tested."""
+"""Our files in Open Edge Platform's model_api; without that package only the metadata of the files is tested."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_roi_align_is_torchvisions_multi_scale_pooling(lowered: exactness.Lowere
     assert exactness.compare_roi_align(lowered, exactness.ROI_SETS[kind], 30) < exactness.REQUIRED_DIFFERENCE
 
 
-def test_the_sets_are_what_they_say() -> None:
+def test_sets_have_the_declared_contents() -> None:
     dead = [exactness.box_set(exactness.scattered, seed)[1].max() == 0 for seed in range(300)]
     assert any(dead) and not all(dead)
     boxes, scores = exactness.box_set(exactness.duplicated, 1)

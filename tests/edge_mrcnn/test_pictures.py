@@ -1,4 +1,4 @@
-"""Drawings that artefacts are verified on."""
+"""Drawings for the verification of exported files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def answer(*scores: float) -> RawOutputs:
 
 
 def count_figures(x: np.ndarray) -> RawOutputs:
-    """As many detections as the picture has colours, but the ground's."""
+    """As many detections as the picture has colours, without the background's."""
     colours = len(np.unique(x.reshape(-1, 3), axis=0)) - 1
     return answer(*np.linspace(0.9, 0.2, colours)) if colours else answer()
 
@@ -58,7 +58,7 @@ def test_a_model_that_finds_nothing_gets_pictures_all_the_same() -> None:
     assert all(len(found.scores) == 0 for _, _, found in chosen)
 
 
-def test_heavy_model_is_asked_about_fewer_drawings() -> None:
+def test_heavy_model_is_verified_on_fewer_drawings() -> None:
     asked: list[np.ndarray] = []
 
     def respond(x: np.ndarray) -> RawOutputs:

@@ -1,4 +1,4 @@
-"""What `predict` writes besides drawn images: chosen classes, JSON on standard output, labels, data sets to correct."""
+"""Outputs of `predict` besides drawn images: chosen classes, JSON on standard output, labels, data sets to correct."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(tmp_path) -> Path:
 
 @pytest.fixture
 def invoke(model_files, folder, tmp_path):
-    """Runs `predict` with further options; gives what it printed."""
+    """Runs `predict` with further options and returns its output."""
 
     def run_it(*options, source=folder, command=predict.command):
         arguments = ["--model", model_files[".onnx"], "--source", source, *options]
@@ -74,7 +74,7 @@ class TestStride:
         assert times == pytest.approx([0, 0.2], abs=0.01)
 
     def test_cameras_and_images_have_none(self, invoke):
-        with pytest.raises(UsageError, match="--vid-stride 2: no source is a video file"):
+        with pytest.raises(UsageError, match="--vid-stride 2: expected a video file among the sources"):
             invoke("--vid-stride", 2, command=run.command)
 
 
@@ -115,7 +115,7 @@ class TestJson:
         assert "2 frames in" in outcome.stderr
 
     def test_two_cannot_share_it(self, invoke):
-        with pytest.raises(UsageError, match="--json, --coco: only one of them can go to standard output"):
+        with pytest.raises(UsageError, match="--json, --coco: only one of them can write to standard output"):
             invoke("--json", "-", "--coco", "-", command=run.command)
 
     def test_a_reader_that_has_had_enough_ends_a_run(self, model_files):

@@ -1,4 +1,5 @@
-"""Presets keep their budgets, deploy what they trained, take any timm backbone; resnet50 learns as torchvision does."""
+"""Presets keep their budgets, export what they trained and take any timm backbone; resnet50 trains as in
+torchvision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pruning: every backbone and preset gets narrower, saves, loads and runs; what is cut is what was chosen."""
+"""Pruning: every backbone and preset can be narrowed, saved, loaded and run; the chosen channels are cut."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ PARTS = {
 
 @pytest.mark.parametrize("name", PARTS)
 @torch.no_grad()
-def test_a_cut_model_answers_as_the_masked_original_and_runs(name: str, tmp_path: Path) -> None:
-    """And costs what was foretold, and can be saved."""
+def test_cut_model_equals_the_masked_original_and_runs(name: str, tmp_path: Path) -> None:
+    """The costs are those that were predicted, and the model can be saved."""
     checkpoint = make_checkpoint(PARTS[name])
     groups, layers = find_groups(checkpoint), describe_layers(checkpoint)
     widths, cost = Widths(layers, groups), MacCost(layers)
@@ -128,7 +128,7 @@ def test_reaches_its_budget(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "shufflenet_v2_x1_0_leaky"])
-def test_pruned_checkpoint_exports_and_answers_as_torch_does(name: str, tmp_path: Path) -> None:
+def test_pruned_checkpoint_exports_with_torchs_outputs(name: str, tmp_path: Path) -> None:
     for package in ("onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="pip install 'edge-mrcnn[export]'")
     from edge_mrcnn.export.pipeline import export
@@ -175,7 +175,7 @@ def test_no_group_vanishes() -> None:
     pruned = prune(checkpoint, make_batches(), PruneConfig(macs=0.01))
     for before, after in zip(find_groups(checkpoint), find_groups(pruned), strict=True):
         assert after.width >= min(before.width, max(8, before.width // 8))
-    assert any("1 % are out of reach" in line for line in describe(pruned))
+    assert any("1 % cannot be reached" in line for line in describe(pruned))
 
 
 def test_predictors_keep_their_outputs() -> None:

@@ -1,4 +1,4 @@
-"""Zeroed weights: which, how many, that they stay zero in a training, and what they are said to change."""
+"""Zeroed weights: selection, share, that they stay zero in a training, and the reported effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels of a teacher: what it is sure of in unlabelled pictures, and its masks in boxes that it agrees with."""
+"""Labels of a teacher: its confident detections in unlabelled pictures, and its masks for given boxes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def frames(toy_data: Path, tmp_path: Path) -> list[Path]:
 
 
 class TestFrames:
-    def test_what_the_teacher_is_sure_of_becomes_objects(self, teacher, data, frames) -> None:
+    def test_confident_detections_of_the_teacher_become_objects(self, teacher, data, frames) -> None:
         found = [teacher.infer(read_image(file)) for file in frames]
         scores = np.sort(np.concatenate([one.scores for one in found]))
         config = replace(EVERYTHING, pseudo_score=float(scores[len(scores) // 2]))
@@ -198,13 +198,13 @@ class TestShrink:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (["--data", "x"], "--teacher is missing"),
+            (["--data", "x"], "expected --teacher"),
             (["--teacher", "{teacher}"], "--unlabelled"),
             (["--teacher", "{teacher}", "--data", "{data}", "--imgsz", "96"], "--teacher-imgsz"),
             (["--teacher", "{teacher}", "--unlabelled", "x", "--pseudo-score", "0.2"], "pseudo_doubt 0.3"),
         ],
     )  # fmt: skip
-    def test_wrong_use_is_said(
+    def test_wrong_use_is_reported(
         self, cli: Callable, toy_data: Path, toy_checkpoint: Path, tmp_path: Path, words: list[str], said: str
     ) -> None:
         words = [word.format(teacher=toy_checkpoint, data=toy_data) for word in words]

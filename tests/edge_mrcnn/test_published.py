@@ -28,7 +28,7 @@ CLASSES = 3
 
 
 class Trained:
-    """One of torchvision's models as a user has it: the model and the file of its weights."""
+    """One of torchvision's models: the model and the file of its weights."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.path = name, folder / f"{name}.pth"
@@ -155,7 +155,7 @@ def prefixed(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
 def test_other_anchors_are_refused(trained: Trained, tmp_path: Path) -> None:
     state = dict(torch.load(trained.path, weights_only=True))
     state["rpn.head.cls_logits.bias"] = torch.zeros(5)
-    with pytest.raises(ModelFileError, match="5 anchors in each place, its settings have 3"):
+    with pytest.raises(ModelFileError, match="5 anchors per position, its settings have 3"):
         import_torchvision(tmp_path / "mine.pth", state)
 
 

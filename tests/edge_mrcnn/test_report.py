@@ -79,7 +79,7 @@ class TestComparison:
         score = dataclasses.replace(shifted.score, box_drop=gain, mask_drop=gain)
         row = dataclasses.replace(shifted, scores={next(iter(shifted.scores)): score})
         comparison = dataclasses.replace(measured.comparison, rows=(reference, row), max_drop=None)
-        assert verdict(comparison) == "No loss among 1 model: shifted.tflite gained least, 1.20 AP."
+        assert verdict(comparison) == "No drop in 1 model: shifted.tflite gained least, 1.20 AP."
 
     def test_interval_says_how_many_images_show_half_a_point(self):
         drop = Drop(value=0.002, interval=(-0.008, 0.012))
@@ -123,7 +123,7 @@ class TestComparison:
         (tmp_path / "m").write_bytes(b"m")
         other = make_runtime(classes=("cat",), ids=(3,))
         models = [Model(tmp_path / "m", runtime) for runtime in (make_runtime(), other)]
-        with pytest.raises(DataError, match="knows dog: compare models of the same classes"):
+        with pytest.raises(DataError, match="has dog; compare models with the same classes"):
             compare_models(models, {"painted": data}, CompareConfig(limit=2, measures_memory=False))
 
     def test_data_without_objects_are_refused(self, data, tmp_path):
@@ -162,7 +162,7 @@ class TestRendering:
             assert f'"strong">{100 * row.score.mask.ap:.1f}</td>' in plain
         lost = measured.comparison.rows[2].score.box_drop.value
         assert f'class="delta bad">−{100 * lost:.2f}<' in plain
-        assert "1 of 2 models lost more than 1 AP: shifted.tflite." in plain
+        assert "1 of 2 models dropped by more than 1 AP: shifted.tflite." in plain
         assert "The widest 95 % interval of a change is ±" in plain
 
     def test_html_is_one_file_without_script(self, page):
@@ -209,7 +209,7 @@ class TestRendering:
         total = measured.comparison.rows[2].score.pairing.total
         assert f"<td>{total.found} of {total.objects}</td>" in page
         assert "Objects lost and gained, by class" in page
-        for word in ("wrong class", "poor mask", "missed"):
+        for word in ("classification", "mask quality", "missed"):
             assert word in page
 
     def test_variants_stand_side_by_side(self, measured):
@@ -222,7 +222,7 @@ class TestRendering:
         assert [variant.macs for variant in variants] == [None, 5, None]
         assert variants[0].worst_drop is None
         assert variants[1].latency_ms == {"onnx": pruned.latency_ms}
-        assert "Step by step" in to_markdown(comparison)
+        assert "Compression steps" in to_markdown(comparison)
 
     def test_pruned_models_stand_apart_over_their_multiply_accumulates(self, measured):
         base, pruned, unknown = measured.comparison.rows
@@ -232,15 +232,15 @@ class TestRendering:
         comparison = dataclasses.replace(measured.comparison, rows=(base, pruned, unknown))
         chart = draw_charts(comparison)["macs"]
         assert "GMAC of one image" in chart and chart.count('class="dot') == 2
-        assert chart.count(" pruned") == 1 and "a dark rim is a pruned one" in to_html(comparison)
+        assert chart.count(" pruned") == 1 and "a dark rim marks pruned models" in to_html(comparison)
         assert "macs" not in draw_charts(measured.comparison)
 
     def test_markdown_has_one_line_per_model(self, measured):
         text = to_markdown(measured.comparison)
         assert len(re.findall(r"^\| shifted\.tflite +\| tflite", text, re.M)) == 1
         for title in (
-            "Step by step",
-            "Mask AP that each kind of mistake costs",
+            "Compression steps",
+            "Mask AP lost to each error type",
             "Objects lost and gained",
             "Provenance",
         ):

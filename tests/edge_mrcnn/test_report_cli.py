@@ -1,4 +1,4 @@
-"""`edge-mrcnn report` on ONNX files made by hand: each answers the same objects to every image."""
+"""`edge-mrcnn report` on ONNX files made by hand: each gives the same objects for every image."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_report_is_written_and_the_table_printed(folder, tmp_path):
 
 
 def test_gate_fails_after_the_report_is_written(folder, tmp_path):
-    with pytest.raises(GateError, match="1 of 2 models lost more than 1 AP: shifted.onnx") as caught:
+    with pytest.raises(GateError, match="1 of 2 models dropped by more than 1 AP: shifted.onnx") as caught:
         models = f"{folder / 'same.onnx'},{folder / 'shifted.onnx'}"
         run(folder, "--models", models, "--max-drop", "0.01", "-o", str(tmp_path))
     assert caught.value.exit_code == 3
@@ -122,23 +122,23 @@ def test_gate_ends_the_command_with_code_3_and_one_line(cli, folder, tmp_path):
     options = ["--data", folder / "set", "--max-drop", 0.005, "--threads", 1, "--no-memory", "-o", tmp_path]
     outcome = cli("report", "--reference", folder / "float.onnx", "--models", folder / "shifted.onnx", *options)
     assert outcome.code == 3
-    assert "error: shifted.onnx lost" in outcome.err.splitlines()[-1]
+    assert "error: shifted.onnx dropped by" in outcome.err.splitlines()[-1]
     assert "AP, more than 0.5 AP. The report is" in outcome.err.splitlines()[-1]
 
 
 def test_gate_fails_where_the_reference_finds_nothing(folder, tmp_path, cli):
-    """Two models that find nothing agree perfectly; that is no proof of anything."""
+    """Two models without detections agree perfectly, which proves nothing."""
     elsewhere = BOXES[:, [0, 1, 0, 1]] + np.array([0, 0, 2, 2], np.float32)
     blind = write_model(tmp_path / "blind.onnx", elsewhere)
     same = write_model(tmp_path / "same.onnx", elsewhere)
     arguments = ["report", "--reference", blind, "--models", same, "--data", folder / "set", "--no-memory"]
     result = cli(*arguments, "--max-drop", 0.5, "-o", tmp_path / "out")
     assert result.code == 3
-    assert "blind.onnx finds almost nothing (box AP 0.0, mask AP 0.0)" in result.err
+    assert "blind.onnx is too poor a reference to measure a drop (box AP 0.0, mask AP 0.0)" in result.err
     page = (tmp_path / "out" / "report.html").read_text()
     assert 'class="verdict bad"' in page and 'class="delta good"' not in page
     assert cli(*arguments, "-o", tmp_path / "again").code == 0  # without a gate it is said, and no more
-    assert "finds almost nothing" in (tmp_path / "again" / "report.md").read_text()
+    assert "too poor a reference" in (tmp_path / "again" / "report.md").read_text()
 
 
 def test_gate_passes_within_the_limit(folder, tmp_path):
@@ -159,12 +159,12 @@ def test_extra_data_sets_are_outside_the_gate(folder, tmp_path):
         ((), UsageError, "at least one model"),
         (("--models", "{0}/same.onnx,{0}/same.onnx"), UsageError, "more than once"),
         (("--models", "{0}/same.onnx", "--extra", "set"), UsageError, "LABEL=DATA"),
-        (("--models", "{0}/same.onnx", "--extra", "set={0}/set"), UsageError, "comes twice"),
+        (("--models", "{0}/same.onnx", "--extra", "set={0}/set"), UsageError, "got set twice"),
         (("--models", "{0}/none.onnx"), MissingFileError, "none.onnx"),
         (("--models", "{0}/same.onnx", "--data", "{0}/nowhere"), MissingFileError, "nowhere"),
     ],
 )
-def test_mistakes_are_named(folder, tmp_path, arguments, error, message):
+def test_errors_are_named(folder, tmp_path, arguments, error, message):
     with pytest.raises(error, match=message):
         run(folder, *(argument.format(folder) for argument in arguments), "-o", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
@@ -195,7 +195,7 @@ WITHOUT_TORCH = "import sys; sys.modules.update(dict.fromkeys(['torch', 'torchvi
 
 
 def scores_in(folder: Path) -> list[dict[str, Any]]:
-    """What a written report says of accuracy."""
+    """The sentences about accuracy in a written report."""
     record = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return [row["scores"] for row in record["rows"]]
 
@@ -260,14 +260,14 @@ class TestReferenceFile:
         record = json.loads(reference.read_text())
         record["data_sets"][0]["images"][1]["sha256"] = "0" * 64
         (tmp_path / "changed.json").write_text(json.dumps(record))
-        with pytest.raises(DataError, match="1.png: not the image that"):
+        with pytest.raises(DataError, match="1.png: differs from the image that"):
             self.compare(tmp_path / "changed.json", toy_model, toy_data, tmp_path / "out")
 
     def test_images_that_it_does_not_hold_are_refused(self, toy_model, reference, toy_data, tmp_path):
         record = json.loads(reference.read_text())
         del record["data_sets"][0]["images"][2:]
         (tmp_path / "few.json").write_text(json.dumps(record))
-        with pytest.raises(DataError, match="compare with --limit 2"):
+        with pytest.raises(DataError, match="use --limit 2"):
             self.compare(tmp_path / "few.json", toy_model, toy_data, tmp_path / "out")
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other"}', '{"format": "edge-mrcnn-reference-1"}'])

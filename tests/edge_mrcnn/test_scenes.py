@@ -1,4 +1,4 @@
-"""Generated scenes: determinism, exact masks, and that validation shows nothing of what training saw."""
+"""Generated scenes: determinism, exact masks, and no overlap of validation with training."""
 
 from __future__ import annotations
 

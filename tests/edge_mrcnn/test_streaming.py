@@ -1,4 +1,4 @@
-"""`edge_mrcnn.stream`: the loop in one line."""
+"""`edge_mrcnn.stream`: the camera loop in Python."""
 
 from __future__ import annotations
 

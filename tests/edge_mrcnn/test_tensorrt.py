@@ -1,4 +1,4 @@
-"""The check against TensorRT's list names every node that breaks it, and no other."""
+"""The check against TensorRT's list of operators names all unsupported nodes, and no other."""
 
 from __future__ import annotations
 

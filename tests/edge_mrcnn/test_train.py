@@ -1,4 +1,4 @@
-"""Training on toy data: what is written, what is refused, and that an interrupted training loses nothing."""
+"""Training on toy data: output files, rejected input, and resumption without loss."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_same_seed_gives_the_same_weights(fresh, data, tmp_path) -> None:
 
 class TestResume:
     def test_without_anything_to_resume(self, fresh, data, tmp_path) -> None:
-        with pytest.raises(UsageError, match="start without it"):
+        with pytest.raises(UsageError, match="start without --resume"):
             train(fresh(), data, tmp_path, TOY, device="cpu", resume=True)
 
     def test_of_a_finished_training(self, fresh, data, tmp_path) -> None:
@@ -167,7 +167,7 @@ class TestResume:
 
 
 class TestData:
-    """What is seen before the first step."""
+    """Output before the first step."""
 
     def test_validation_without_objects_gives_checkpoints_and_no_ap(
         self, fresh, data, validation, tmp_path, caplog
@@ -176,7 +176,7 @@ class TestData:
         best = train(fresh(), data, tmp_path, replace(TOY, epochs=1), validation=validation, device="cpu")
         assert best.is_file() and (tmp_path / "last.pt").is_file()
         assert not read_metrics(tmp_path)[0]["val/mask_ap"]
-        assert "no object to validate on" in caplog.text
+        assert "no validation objects" in caplog.text
 
     def test_validation_whose_first_images_are_empty_is_measured_on_others(
         self, fresh, data, validation, tmp_path
@@ -193,7 +193,10 @@ class TestData:
         sets = {"train": data, "val": validation}
         last = replace(sets[split].images[-1], width=130)
         sets[split] = replace(sets[split], images=(*sets[split].images[:-1], last))
-        with pytest.raises(DataError, match=rf"1 x file of another size .* {split}: .* annotated 130 x 96, file 128"):
+        with pytest.raises(
+            DataError,
+            match=rf"1 x image file of another size than annotated.* {split}: .* annotated 130 x 96, file 128",
+        ):
             train(fresh(), sets["train"], tmp_path / "out", TOY, validation=sets["val"], device="cpu")
         assert not (tmp_path / "out").exists()
 
@@ -203,9 +206,9 @@ class TestData:
         images = (leaked, *validation.images[1:])
         kept = check_data(checkpoint, data, replace(validation, images=images))
         assert [image.id for image in kept.images] == [image.id for image in validation.images[1:]]
-        assert "1 pictures are in the training split, too" in caplog.text
+        assert "1 image is also in the training split" in caplog.text
 
-    def test_progress_is_told_for_every_file(self, fresh, data, validation) -> None:
+    def test_progress_is_reported_for_every_file(self, fresh, data, validation) -> None:
         told: list[tuple[str, int, int]] = []
         check_data(fresh(), data, validation, progress=lambda *what: told.append(what))
         assert told[5] == ("files of train", 6, 6) and told[-1] == ("files of val", 3, 3)
@@ -220,14 +223,14 @@ class TestRefusal:
 
     def test_no_objects_at_all(self, fresh, data, tmp_path) -> None:
         data.by_image.clear()
-        with pytest.raises(DataError, match="nothing to learn"):
+        with pytest.raises(DataError, match="nothing to train on"):
             train(fresh(), data, tmp_path, TOY, device="cpu")
 
     def test_crowds_alone_are_no_objects(self, fresh, data, tmp_path) -> None:
         for objects in data.by_image.values():
             for annotation in objects:
                 annotation["iscrowd"] = 1
-        with pytest.raises(DataError, match="nothing to learn"):
+        with pytest.raises(DataError, match="nothing to train on"):
             train(fresh(), data, tmp_path, TOY, device="cpu")
 
     @pytest.mark.parametrize("split", ["train", "val"])
@@ -235,12 +238,12 @@ class TestRefusal:
         sets = {"train": data, "val": validation}
         first = replace(sets[split].images[0], path=tmp_path / "gone.png")
         sets[split] = replace(sets[split], images=(first, *sets[split].images[1:]))
-        with pytest.raises(DataError, match=r"1 x image file that is not there, such as .*gone\.png"):
+        with pytest.raises(DataError, match=r"1 x missing image file, such as .*gone\.png"):
             train(fresh(), sets["train"], tmp_path, TOY, validation=sets["val"], device="cpu")
 
     def test_validation_with_other_classes(self, fresh, data, validation, tmp_path) -> None:
         other = replace(validation, categories={3: "cat", 7: "dog"})
-        with pytest.raises(DataError, match="no class is common"):
+        with pytest.raises(DataError, match="no class in common"):
             train(fresh(), data, tmp_path, TOY, validation=other, device="cpu")
 
     def test_classes_that_differ_from_the_models(self, fresh, data, tmp_path) -> None:
@@ -407,7 +410,7 @@ class TestExchangeOfTheBackbone:
         checkpoint = load_checkpoint(toy_checkpoint)
         narrow = checkpoint.model.backbone.fpn.layer_blocks[0][0]
         narrow.weight = torch.nn.Parameter(narrow.weight[:-4])
-        with pytest.raises(UsageError, match="is pruned"):
+        with pytest.raises(UsageError, match="expected an unpruned model"):
             exchange(checkpoint, "mobilenet_v3_small")
 
     def test_torchvisions_own_model_is_refused(self, make_lively) -> None:
@@ -444,13 +447,13 @@ class TestCompile:
         for name, features in model.backbone(x).items():
             torch.testing.assert_close(features, before[name])
 
-    def test_where_it_cannot_work_a_word_is_said(self, fresh, caplog) -> None:
+    def test_failed_compilation_of_the_backbone_gives_a_warning(self, fresh, caplog) -> None:
         def refuse(*_: object) -> None:
             raise RuntimeError("no compiler")
 
         model = fresh().model.train()
         assert not compile_backbone(model, (64, 128), torch.device("cpu"), backend=refuse)
-        assert "no compiler" in caplog.text and "going on without" in caplog.text
+        assert "no compiler" in caplog.text and "continuing without it" in caplog.text
         assert model.backbone.training and model.backbone(torch.zeros(2, 3, 64, 128))
 
 

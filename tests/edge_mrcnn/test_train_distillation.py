@@ -1,4 +1,4 @@
-"""A teacher: nothing to learn from oneself, something from another, and no teacher that does not fit."""
+"""Distillation: zero loss with an equal teacher, a loss with another one, and rejected teachers."""
 
 from __future__ import annotations
 

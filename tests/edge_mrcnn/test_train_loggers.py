@@ -1,4 +1,4 @@
-"""Figures of a training in MLflow and Weights & Biases, by their own files where no server is."""
+"""Metrics of a training in MLflow and Weights & Biases, tested without a server, by their own files."""
 
 from __future__ import annotations
 

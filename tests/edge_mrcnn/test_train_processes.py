@@ -1,4 +1,4 @@
-"""Two processes on one machine, and two machines by torchrun, learn what one process learns from the same images."""
+"""Two processes on one machine, and two machines by torchrun, train as one process does on the same images."""
 
 from __future__ import annotations
 

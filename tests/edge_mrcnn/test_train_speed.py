@@ -1,4 +1,4 @@
-"""What makes a training step quick changes nothing that is learnt: parity with torchvision's own operators."""
+"""Fast training operators equal torchvision's own ones."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TestRegionPool:
         pooled.sum().backward()
         assert maps["0"].grad.shape == maps["0"].shape
 
-    def test_sums_in_float32_and_answers_in_the_type_of_the_maps(self) -> None:
+    def test_sums_in_float32_and_returns_the_type_of_the_maps(self) -> None:
         pool = RegionPool(["0", "1"], 7, 2, canonical_scale=40)
         maps = make_maps(2)
         exact = pool(maps, [make_boxes(9)] * 2, [SIZE, SIZE])

@@ -1,4 +1,4 @@
-"""Tuning: the fastest way within the budget is found, stored, and found again on the same kind of board only."""
+"""Tuning finds the fastest settings within the budget, stores them, and uses them on the same type of board only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BOARD = Board(
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """A folder with one model that nobody opens; the user's state is elsewhere."""
+    """A folder with one model that is never opened; the user's state is elsewhere."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     folder = tmp_path / "models"
     folder.mkdir()
@@ -58,7 +58,7 @@ class TestChoice:
 
     def test_other_board_is_refused_with_advice(self, folder):
         write_choice(folder, make_choice(folder))
-        with pytest.raises(UsageError, match=r"was tuned on Raspberry Pi 5, this is Raspberry Pi 4 .*edge-mrcnn tune"):
+        with pytest.raises(UsageError, match=r"tuned on Raspberry Pi 5, but this is Raspberry Pi 4 .*edge-mrcnn tune"):
             read_choice(folder, replace(BOARD, model="Raspberry Pi 4", processor="Cortex-A72"))
 
     def test_each_kind_of_board_has_its_own(self, folder):
@@ -71,13 +71,13 @@ class TestChoice:
         assert len(json.loads((folder / FILE).read_text())["choices"]) == 2
 
     def test_untuned_folder_says_how(self, folder):
-        with pytest.raises(UsageError, match="was not tuned: run `edge-mrcnn tune --models"):
+        with pytest.raises(UsageError, match="no tuning record in this folder: run `edge-mrcnn tune --models"):
             read_choice(folder, BOARD)
 
     def test_changed_model_must_be_tuned_again(self, folder):
         write_choice(folder, make_choice(folder))
         (folder / "best.onnx").write_bytes(b"another")
-        with pytest.raises(UsageError, match="not the file that was tuned"):
+        with pytest.raises(UsageError, match="has changed since it was tuned"):
             read_choice(folder, BOARD)
 
     def test_folder_that_cannot_be_written_has_its_choice_in_the_state_folder(self, folder, tmp_path):
@@ -100,7 +100,7 @@ class TestChoice:
 
 
 class TestResolve:
-    def test_file_is_taken_as_it_is(self):
+    def test_file_is_taken_unchanged(self):
         assert resolve_model("any/model.onnx") == (Path("any/model.onnx"), {})
         assert resolve_model("any/model.onnx", threads=3) == (Path("any/model.onnx"), {"threads": 3})
 
@@ -109,7 +109,7 @@ class TestResolve:
 
     def test_runtime_of_a_file_must_be_its_own(self, folder):
         assert resolve_model(folder / "best.onnx", "onnx") == (folder / "best.onnx", {})
-        with pytest.raises(UsageError, match=r"--runtime tflite: .*best\.onnx is run by onnx; .* a \.tflite"):
+        with pytest.raises(UsageError, match=r"--runtime tflite: .*best\.onnx runs with onnx; .* a \.tflite"):
             resolve_model(folder / "best.onnx", "tflite")
 
     def test_folder_gives_what_was_chosen_here(self, folder):
@@ -125,7 +125,7 @@ class TestResolve:
         with pytest.raises(UsageError, match="holds no .tflite"):
             resolve_model(tmp_path, "tflite")
         (tmp_path / "best-int8.onnx").unlink()
-        with pytest.raises(UsageError, match="name one of best.onnx, older.onnx"):
+        with pytest.raises(UsageError, match="give one of best.onnx, older.onnx"):
             resolve_model(tmp_path, "onnx")
 
 
@@ -192,7 +192,7 @@ def data(tmp_path_factory) -> CocoData:
 
 @pytest.fixture
 def models(tmp_path) -> dict[str, Path]:
-    """An exact FP32 model, an INT8 one that is as good, and one that misplaces everything."""
+    """An exact FP32 model, an INT8 one that is equally good, and one with wrong boxes."""
     folder = tmp_path / "models"
     folder.mkdir()
     return {
@@ -204,7 +204,7 @@ def models(tmp_path) -> dict[str, Path]:
 
 @pytest.fixture
 def timed(monkeypatch):
-    """A function (path -> milliseconds) that takes the place of the stop watch; the rest of tuning is real."""
+    """A function (path -> milliseconds) that replaces the time measurement; the rest of tuning is real."""
 
     def set_times(times: dict[Path, float]) -> None:
         def run(paths: list[Path], config: object, progress: object = None) -> Benchmark:
@@ -255,7 +255,7 @@ class TestSearch:
     def test_nothing_within_the_budget_leaves_no_choice(self, models, data, timed):
         timed({models["shifted"]: 20})
         tuning = tune([models["shifted"]], data, TuneConfig(), reference=models["exact"])
-        assert tuning.chosen is None and "None is within 0.5 AP" in to_text(tuning)
+        assert tuning.chosen is None and "No candidate is within 0.5 AP" in to_text(tuning)
 
     def test_fp32_is_the_reference_unless_told(self, models):
         assert find_reference([models["same"], models["exact"]]) == models["exact"]
@@ -307,7 +307,7 @@ class TestCommand:
         assert path in models.values() and options == {"threads": 1}
         assert outcome.out.splitlines()[-1] == f"next: edge-mrcnn run --model {folder} --source 0"
         ran = cli("run", "--model", folder, "--source", data.images[0].path)
-        assert ran.code == 0 and "1 frames in" in ran.out and path.name in ran.out.splitlines()[-1]
+        assert ran.code == 0 and "1 frame in" in ran.out
 
     def test_choice_of_a_bundle_lies_beside_it(self, cli, models, data, tmp_path, monkeypatch):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "hidden"))
@@ -323,5 +323,5 @@ class TestCommand:
     def test_gate_fails_where_nothing_is_good_enough(self, cli, models, data):
         arguments = ("--models", models["shifted"], "--reference", models["exact"], "--data", data.path)
         outcome = cli("tune", *arguments, "--threads", 1, "--rounds", 1)
-        assert outcome.code == 3 and "None is within 0.5 AP" in outcome.err
+        assert outcome.code == 3 and "No candidate is within 0.5 AP" in outcome.err
         assert not (models["exact"].parent / FILE).exists()

@@ -1,4 +1,4 @@
-"""Our files in the programs in which people look at models; each is tested where it is installed."""
+"""Our files in model viewers; each viewer is tested where it is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs from Python: the examples of the documentation run, and what cannot work is said in one line."""
+"""The verbs from Python: the examples of the documentation run, and errors are one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runtimes.errors import UsageError
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 QUICKER = {'model="nano", epochs=30': 'weights="toy.pt", epochs=1, workers=0', "epochs=4": "epochs=1, workers=0"}
-"""What stands in the documentation -> what a test has the time for."""
+"""Value in the documentation -> a smaller value for the test."""
 
 
 def test_examples_of_the_page_run(tmp_path, monkeypatch, capsys, toy_data, toy_checkpoint):
@@ -62,7 +62,7 @@ def test_values_of_a_list_may_be_one_text():
 def test_unknown_setting_is_named_with_the_nearest(tmp_path):
     with pytest.raises(UsageError, match="epoch: no such setting, did you mean epochs"):
         edge_mrcnn.train(tmp_path, epoch=3)
-    with pytest.raises(UsageError, match="max_drop and data belong together"):
+    with pytest.raises(UsageError, match="expected max_drop and data together"):
         edge_mrcnn.quantize(tmp_path / "model.onnx", tmp_path, max_drop=0.01)
 
 

@@ -22,7 +22,7 @@ STRIDES = (4, 8, 16, 32)
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What differs between the models that are tested."""
+    """The differences between the tested models."""
 
     depth: int = 50
     classes: int = 3
@@ -40,7 +40,7 @@ class Recipe:
     box_weights: tuple[float, ...] = field(default=(10.0, 10.0, 5.0, 5.0))
 
     def config(self) -> dict[str, Any]:
-        """The part of Detectron2's configuration that says so."""
+        """The model's part of a Detectron2 configuration."""
         pooler = {
             "POOLER_TYPE": "ROIAlignV2" if self.aligned else "ROIAlign",
             "POOLER_SAMPLING_RATIO": self.samples,

@@ -1,4 +1,4 @@
-"""What a running camera talks to, for real, on loopback: an MQTT broker and its listener, a receiver of webhooks."""
+"""Servers for a running camera loop on loopback: an MQTT broker and its listener, a receiver of webhooks."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Broker:
 
 
 class Listener:
-    """Somebody who subscribes to everything."""
+    """A client that subscribes to everything."""
 
     def __init__(self, broker: Broker, password: str = "p@ss/w") -> None:
         self.seen: dict[str, list[str]] = defaultdict(list)
@@ -115,7 +115,7 @@ def read_parts(kind: str, body: bytes) -> dict[str, bytes]:
 
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """A server that notes what it is sent and answers as it is told."""
+    """A server that records requests and responds as configured."""
 
     def __init__(self, *answers: int) -> None:
         self.answers = list(answers)

@@ -91,7 +91,7 @@ start_thread = Output().start_thread
 
 @dataclass
 class Running:
-    """What runs."""
+    """The running parts."""
 
     stream: Stream
     site: Site
@@ -106,7 +106,7 @@ class Running:
 
 @contextmanager
 def running(sources: Any = None, *, token: str | None = None, **places: Any) -> Iterator[Running]:
-    """The loop, its page and everything between, until the end of the block."""
+    """The loop and its page, until the end of the block."""
     stream = Stream(FakeRuntime(CARD, answer_three), sources or {"door": Moving("door")}, is_patient=True)
     controls = Controls(0.5, stream.pause)
     scenes = Scenes(controls, **places)

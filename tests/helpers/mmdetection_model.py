@@ -53,7 +53,7 @@ VERSIONS = {
     2: Recipe(depth=101),
     3: Recipe(stride_in_1x1=False, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), format="RGB"),
 }
-"""What the models of the two configurations above are."""
+"""Recipes of the two configurations above."""
 
 
 def mmdetection_state(recipe: Recipe) -> dict[str, Any]:

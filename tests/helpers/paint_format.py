@@ -20,12 +20,12 @@ from runtimes.errors import UsageError
 from runtimes.formats.base import SEAL_KEY, Format, Notes, Options, SealFrame
 
 NEAR = 60
-"""How far a colour may be from the one that is looked for, as a sum over the channels."""
+"""Largest distance of a colour from the wanted one, as a sum over the channels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaintOptions(Options):
-    """What this runtime alone can be asked for."""
+    """The runtime's own option."""
 
     near: int = NEAR
     """See `NEAR`."""
@@ -85,7 +85,7 @@ class PaintRuntime(Runtime):
         return RawOutputs(boxes, scores, np.array([label for label, _ in found], np.int64), masks)
 
     def split(self, count: int) -> list[Runtime]:
-        """It holds no state: as many as are wanted."""
+        """It holds no state, so any number can be opened."""
         return [PaintRuntime(self.card, self._colours, self._near) for _ in range(count - 1)]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A data set of painted rectangles, every one of one colour an object, and a perfect detector of them."""
+"""A data set of painted rectangles, each of one colour an object, and a perfect detector for them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_card(classes: tuple[str, ...] = ("cat", "dog"), ids: tuple[int, ...] = 
 
 
 def find_painted(x: np.ndarray, shift: float = 0.0, keep: int = 8) -> RawOutputs:
-    """A perfect detector of rectangles: the colour's red value says the class; `shift` moves each box to the right."""
+    """A perfect detector of rectangles: the red value gives the class; `shift` moves each box to the right."""
     image = x[0]
     colours = [c for c in np.unique(image.reshape(-1, 3), axis=0) if c.any()][:keep]
     places = [np.nonzero((image == colour).all(axis=2)) for colour in colours]

@@ -29,7 +29,7 @@ MODULES = {"onnx": ["onnxruntime"], "openvino": ["openvino"], "tflite": ["ai_edg
 GLIBC = "manylinux_2_35"
 """Of Raspberry Pi OS bookworm (2.36) and JetPack 6 (2.35)."""
 SOURCES = ("edge_mrcnn/export", "edge_mrcnn/model", "edge_mrcnn/config.py", "quantize", "runtimes", "requirements.txt")
-"""What the model files depend on."""
+"""The sources that the model files depend on."""
 
 
 ROWS: pytest.StashKey[list[tuple[str, ...]]] = pytest.StashKey()
@@ -37,7 +37,7 @@ ROWS: pytest.StashKey[list[tuple[str, ...]]] = pytest.StashKey()
 
 
 class Processor(NamedTuple):
-    """What the kernel of a board says of its processor."""
+    """The kernel's description of a board's processor."""
 
     board: str
     part: str
@@ -54,11 +54,11 @@ PROCESSORS = {
         "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp",
     ),
 }
-"""QEMU's name of a processor -> what Linux says of it on the board."""
+"""QEMU's name of a processor -> Linux's description of it on the board."""
 
 
 class Outcome(NamedTuple):
-    """What `device.py` found somewhere with the models of one extra."""
+    """The output of `device.py` with the models of one extra."""
 
     record: dict[str, Any]
     answers: dict[str, np.ndarray]
@@ -187,7 +187,7 @@ def site(wheel: Path, rootfs: Path, uv: str) -> Callable[[str], Path]:
 
 
 def task_for(extra: str, folder: str) -> str:
-    """What `device.py` is asked to do with the models of an extra, which lie in a folder."""
+    """The task of `device.py` for the models of an extra in a folder."""
     files = [f"{folder}/toy{kind}{SUFFIXES[extra]}" for kind in ("", "-int8")]
     run = ["run", "--model", files[1], "--source", f"{folder}/squares.mp4", "--threads", "2", "--conf", "0.05"]
     commands = [["--help"], ["doctor"], *(["inspect", f] for f in files), *(["verify", f] for f in files), run]
@@ -206,7 +206,7 @@ def cpu(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def here(extra: str, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """What this machine answers."""
+    """The outputs on this machine."""
     folder = tmp_path_factory.mktemp("here")
     command = [sys.executable, str(ROOT / "tests/pi/device.py"), str(folder / "answers.npz")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -219,7 +219,7 @@ def there(
     cpu: str, extra: str, models: Path, rootfs: Path, site: Callable[[str], Path],
     board_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory,
 ) -> Outcome:  # fmt: skip
-    """What the emulated board answers."""
+    """The outputs on the emulated board."""
     folder = tmp_path_factory.mktemp("there")
     shown = [f"{site(extra)}:/opt/site", f"{models}:/opt/models", f"{folder}:/opt/out", f"{ROOT / 'tests/pi'}:/opt/pi"]
     command = [str(ROOT / ".ci/emulate"), str(rootfs), cpu, str(board_folder(cpu)), *shown, "--"]
@@ -230,7 +230,7 @@ def there(
 
 
 def read_outcome(result: subprocess.CompletedProcess[str], folder: Path) -> Outcome:
-    """The record on the last line of stdout and the answers beside it."""
+    """The record on the last line of stdout, and the outputs beside it."""
     assert result.returncode == 0, f"exit code {result.returncode}: {result.stderr[-2000:]}"
     with np.load(folder / "answers.npz") as answers:
         return Outcome(json.loads(result.stdout.splitlines()[-1]), dict(answers))

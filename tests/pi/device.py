@@ -62,7 +62,7 @@ def run_command(arguments: list[str]) -> dict[str, Any]:
 
 
 def ask_model(path: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Run a model on each trial picture and keep its raw answers as MODEL/PICTURE/FIELD; or the error."""
+    """Run a model on each trial picture and keep its raw outputs as MODEL/PICTURE/FIELD; or the error."""
     import runtimes
 
     start = time.monotonic()

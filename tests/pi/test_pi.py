@@ -1,4 +1,4 @@
-"""What one extra installs works on an emulated Raspberry Pi, and answers there as it does here."""
+"""The packages of each extra work on an emulated Raspberry Pi, with the outputs of this machine."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ LIMITS = {
     "": (SAME,),
     "-int8": (replace(SAME, quantile=0.5), Tolerance(box_px=0.5, score=0.05, mask=0.1, matched=0.8, surplus=0.2)),
 }
-"""Kind of file -> what holds. In INT8 most answers are the same; now and then a float lies so close to the border of
-two integers that it becomes another one, which moves what hangs on it a little."""
+"""Kind of file -> required agreement. In INT8 most outputs are equal. Sometimes a float lies so close to the border of
+two integers that it is rounded differently, which changes the values that depend on it a little."""
 OPENVINO_INT8 = (Tolerance(box_px=1, score=0.05, mask=0.05, matched=0.8, surplus=0.2, quantile=0.5),)
 """OpenVINO rounds otherwise on Arm, or computes INT8 layers in float there."""
 
@@ -72,7 +72,7 @@ def test_run_goes_through_a_video(there, here):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_are_those_of_x86(there, here, extra, kind, cpu, models, note):
+def test_outputs_equal_those_of_x86(there, here, extra, kind, cpu, models, note):
     name = model_name(extra, kind)
     if error := there.record["models"][name].get("error"):
         note(cpu, name, "refused", error)
@@ -94,7 +94,7 @@ def figures(parity: Parity) -> str:
 
 
 def answers(outcome, name: str) -> list[RawOutputs]:
-    """The raw answers of a model to each trial picture."""
+    """The raw outputs of a model for each trial picture."""
     pictures = sorted({key.split("/")[1] for key in outcome.answers if key.startswith(f"{name}/")})
     return [RawOutputs(*(outcome.answers[f"{name}/{i}/{field}"] for field in RawOutputs._fields)) for i in pictures]
 

@@ -1,4 +1,4 @@
-"""Calibration sets: what opens, what is refused, and that the committed set is intact."""
+"""Calibration sets: valid ones, rejected ones, and that the committed set is intact."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_other_json_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
 
 
 def test_empty_and_absent_sets_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="put some there"):
+    with pytest.raises(DataError, match="expected 100 to 300"):
         CalibrationSet.load(tmp_path)
     with pytest.raises(MissingFileError, match="no such calibration set"):
         CalibrationSet.load(tmp_path / "absent")

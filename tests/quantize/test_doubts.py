@@ -1,4 +1,4 @@
-"""Calibration that cannot be good is said, not measured."""
+"""Warnings about unsuitable calibration pictures, without a measurement."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_twelve_bits_in_a_file_of_sixteen_are_noticed(tmp_path):
 
 def test_set_of_plain_pictures_is_refused(tmp_path):
     plain = [np.full((48, 64, 3), level, np.uint8) for level in (60, 120, 180)]
-    with pytest.raises(DataError, match="of 3 calibration pictures 3 are one plain colour: no range can be measured"):
+    with pytest.raises(DataError, match="of 3 calibration images 3 are one plain colour, so no ranges can be measured"):
         check_pictures(write(tmp_path, plain), limit=10, seed=0)
 
 
 def test_masks_among_photographs_are_counted(tmp_path, caplog):
     pictures = [photograph() for _ in range(40)] + [labels() for _ in range(5)]
     check_pictures(write(tmp_path, pictures), limit=100, seed=0)
-    assert "of 45 calibration pictures 5 are masks rather than photographs" in caplog.text
+    assert "of 45 calibration images 5 are masks rather than photographs" in caplog.text
     assert "few" not in caplog.text
 
 
@@ -70,13 +70,13 @@ def test_copies_count_once(tmp_path, caplog):
     picture = photograph()
     copies = [np.clip(picture.astype(int) + n % 2, 0, 255).astype(np.uint8) for n in range(60)]
     check_pictures(write(tmp_path, [*copies, photograph()]), limit=100, seed=0)
-    assert "of 61 calibration pictures 59 are nearly the same as another one" in caplog.text
-    assert "2 pictures are few" in caplog.text
+    assert "of 61 calibration images 59 are" in caplog.text
+    assert "2 images are too few" in caplog.text
 
 
 def test_one_picture_is_said_to_be_few(tmp_path, caplog):
     check_pictures(write(tmp_path, [photograph()]), limit=10, seed=0)
-    assert "1 picture is few to calibrate with; give 100 to 300" in caplog.text
+    assert "1 image is too few for calibration; use 100 to 300" in caplog.text
 
 
 def test_enough_photographs_pass_without_a_word(tmp_path, caplog):
@@ -89,7 +89,7 @@ def test_int8_file_is_not_quantized_again(float_files, pictures, tmp_path):
     file.write_bytes(float_files[".onnx"].read_bytes())
     model = ModelFile(file)
     model.write_card(model.card.updated(precision="int8"))
-    with pytest.raises(UsageError, match="is INT8 already; quantize the FP32 file"):
+    with pytest.raises(UsageError, match="is already INT8; quantize the FP32 file"):
         quantize(file, tmp_path / "again.onnx", pictures)
     assert not (tmp_path / "again.onnx").exists()
 

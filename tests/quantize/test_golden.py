@@ -1,4 +1,4 @@
-"""An INT8 file has golden tensors of its own, and they find a runtime that computes wrongly."""
+"""An INT8 file has golden tensors of its own, which detect a runtime that computes wrongly."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def files(request, tmp_path_factory, float_files, pictures: CalibrationSet) -> I
 
 
 def load(path: Path) -> Runtime:
-    """Open a model as if it had rows to spare: this small one fills them all with scores that rounding would order."""
+    """Open a model as if it had spare rows: all rows of this small one are full of scores that rounding would
+    reorder."""
     runtime = runtimes.load(path, threads=1)
     runtime.card = runtime.card.updated(max_detections=99)
     return runtime
@@ -47,7 +48,7 @@ def test_the_right_runtime_passes(files: dict[str, Path], precision: str) -> Non
 
 
 class Wrong(Runtime):
-    """A runtime whose boxes lie elsewhere."""
+    """A runtime with displaced boxes."""
 
     def __init__(self, runtime: Runtime, shift_px: float) -> None:
         super().__init__(runtime.card)
@@ -66,7 +67,7 @@ def test_a_wrong_runtime_is_caught(files: dict[str, Path], precision: str, shift
         assert not golden.check(Wrong(runtime, shift_px), golden.read(files[precision]))[-1].passes
 
 
-def test_what_torch_answered_is_handed_on(files: dict[str, Path]) -> None:
+def test_torchs_outputs_are_passed_on(files: dict[str, Path]) -> None:
     float_record, int8_record = (golden.read(files[precision]) for precision in ("fp32", "int8"))
     for before, after in zip(float_record.cases, int8_record.cases, strict=True):
         assert np.array_equal(before.image, after.image)

@@ -1,4 +1,4 @@
-"""A long calibration says how long it will take, a short one nothing."""
+"""A long calibration announces its duration, a short one does not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def clock_of(*seconds: float) -> Iterator[float]:
     yield from seconds
 
 
-@pytest.mark.parametrize(("picture_s", "said"), [(3.0, "128 pictures takes about 6 min"), (0.3, "")])
+@pytest.mark.parametrize(("picture_s", "said"), [(3.0, "128 images takes about 6 min"), (0.3, "")])
 def test_first_picture_tells_how_long_all_take(picture_s: float, said: str, caplog: pytest.LogCaptureFixture) -> None:
     clock = clock_of(10.0, 10.0 + picture_s)
     passed = list(tell_pace(iter("abc"), 128, "heavy.onnx", clock=lambda: next(clock)))

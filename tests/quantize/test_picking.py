@@ -1,4 +1,4 @@
-"""Calibration pictures cover what there is evenly; recorded ones differ from each other."""
+"""Calibration pictures are picked evenly from a data set; recorded ones differ from each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pruned model with its odd numbers of channels quantizes as any other, and its file says how much of it is INT8."""
+"""A pruned model with odd numbers of channels quantizes like any other, and its file names the share in INT8."""
 
 from __future__ import annotations
 

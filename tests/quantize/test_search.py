@@ -1,4 +1,4 @@
-"""`quantize --max-drop` as typed: tables, a file, no journal left; and its options are held together."""
+"""The command `quantize --max-drop`: tables, a file, no journal left; and its options depend on each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from quantize.calibration import CalibrationSet
 
 @pytest.fixture
 def truth(pictures: CalibrationSet, float_files: dict[str, Path], tmp_path: Path) -> Path:
-    """COCO data that says what the FP32 model finds, so that it is a reference to count drops from."""
+    """COCO data whose ground truth is the FP32 model's detections, as a reference for drops."""
     images, annotations = [], []
     with runtimes.load(float_files[".onnx"]) as model:
         for index, file in enumerate(pictures.files):

@@ -1,4 +1,4 @@
-"""The search for the fewest blocks in float: exact, resumable, and right about a real file."""
+"""The search for the fewest blocks in float: exact, resumable, and correct for a real file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ListQuantizer(Quantizer):
 
 
 def lost(path: Path) -> float:
-    """A hundredth for each block that is INT8."""
+    """A drop of one hundredth for each block in INT8."""
     return 0.01 * (len(NAMES) - len(path.read_text().split()))
 
 
@@ -98,7 +98,7 @@ def answer(scores: list[float], shift: float = 0.0) -> RawOutputs:
 
 
 class TestAnswerError:
-    def test_equal_answers_differ_by_nothing(self) -> None:
+    def test_equal_outputs_have_no_difference(self) -> None:
         assert answer_error(answer([0.9, 0.5]), answer([0.9, 0.5])) == pytest.approx(0, abs=1e-6)
 
     def test_lost_and_new_objects_count_with_their_score(self) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import runtimes
 from quantize import CalibrationSet, QuantizeConfig, quantize
-from quantize.stem import settle_weights
+from quantize.stem import round_weights
 from runtimes.formats import suffixes
 
 pytest.importorskip("nncf", reason="pip install 'edge-mrcnn[export]'")
@@ -56,7 +56,7 @@ def normalized_files(
 
 
 def is_stem_integer(path: Path) -> bool:
-    """Whether the first convolution of a file is."""
+    """Whether the first convolution of a file is in INT8."""
     from edge_mrcnn.inspection import list_operators
 
     stem = next(operator for operator in list_operators(path) if operator.weights)
@@ -65,7 +65,7 @@ def is_stem_integer(path: Path) -> bool:
 
 
 def readers_of_the_picture(path: Path) -> list[str]:
-    """Kinds of operators."""
+    """Types of operators."""
     import onnx
 
     return [node.op_type for node in onnx.load(path).graph.node if "image" in node.input]
@@ -175,11 +175,11 @@ def test_stem_of_a_static_file_stays_float(
 
 
 class TestSettling:
-    """Weights (N, 3, 3, 3) put on the grid of 8 bits."""
+    """Weights (N, 3, 3, 3), rounded to the grid of 8 bits."""
 
     @pytest.fixture
     def weights(self) -> np.ndarray:
-        """Filters of many ranges, some of which see nothing in an even picture."""
+        """Filters of many ranges, some of which give zero for a uniform picture."""
         weights = np.random.default_rng(3).normal(size=(16, 3, 3, 3)).astype(np.float32)
         weights[8:] -= weights[8:].mean((1, 2, 3), keepdims=True)
         return weights * np.geomspace(0.01, 10, 16, dtype=np.float32)[:, None, None, None]
@@ -194,23 +194,23 @@ class TestSettling:
         return [cv2.resize(picture, (64, 64), interpolation=cv2.INTER_CUBIC)[None] for picture in coarse]
 
     def test_they_lie_on_the_grid_of_the_largest(self, weights: np.ndarray, scenes: list[np.ndarray]) -> None:
-        settled = settle_weights(weights, scenes[:3])
+        rounded = round_weights(weights, scenes[:3])
         largest = np.abs(weights).max((1, 2, 3), keepdims=True)
-        np.testing.assert_allclose(np.abs(settled).max((1, 2, 3), keepdims=True), largest, rtol=1e-6)
-        steps = settled / largest * 127
+        np.testing.assert_allclose(np.abs(rounded).max((1, 2, 3), keepdims=True), largest, rtol=1e-6)
+        steps = rounded / largest * 127
         np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
 
     def test_their_errors_cancel_in_other_pictures(self, weights: np.ndarray, scenes: list[np.ndarray]) -> None:
         scale = np.abs(weights).max((1, 2, 3), keepdims=True) / 127
-        nearest, settled = np.rint(weights / scale) * scale, settle_weights(weights, scenes[:3])
+        nearest, rounded = np.rint(weights / scale) * scale, round_weights(weights, scenes[:3])
         patches = np.lib.stride_tricks.sliding_window_view(np.concatenate(scenes[3:]), (3, 3), axis=(1, 2))
-        errors = [np.square(patches.reshape(-1, 27) @ (w - weights).reshape(16, 27).T) for w in (nearest, settled)]
+        errors = [np.square(patches.reshape(-1, 27) @ (w - weights).reshape(16, 27).T) for w in (nearest, rounded)]
         assert np.median(errors[1].mean(0) / errors[0].mean(0)) < 0.2
 
     def test_black_pictures_leave_each_weight_at_its_nearest(self, weights: np.ndarray) -> None:
         scale = np.abs(weights).max((1, 2, 3), keepdims=True) / 127
-        settled = settle_weights(weights, [np.zeros((1, 8, 8, 3), np.uint8)])
-        np.testing.assert_allclose(settled, np.rint(weights / scale) * scale, rtol=1e-5, atol=1e-6)
+        rounded = round_weights(weights, [np.zeros((1, 8, 8, 3), np.uint8)])
+        np.testing.assert_allclose(rounded, np.rint(weights / scale) * scale, rtol=1e-5, atol=1e-6)
 
     def test_a_channel_of_zeros_stays_zero(self, scenes: list[np.ndarray]) -> None:
-        assert not settle_weights(np.zeros((2, 3, 3, 3), np.float32), scenes).any()
+        assert not round_weights(np.zeros((2, 3, 3, 3), np.float32), scenes).any()

@@ -1,4 +1,4 @@
-"""One contract for INT8 on ONNX and OpenVINO: the file runs, agrees, repeats, and says what stayed in float."""
+"""The contract of INT8 on ONNX and OpenVINO: the file runs, agrees, repeats, and lists the layers in float."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_quick_calibration_quantizes_the_same_layers(
 
 
 class TestSettings:
-    def test_heavy_models_are_calibrated_quickly_unless_told_otherwise(self) -> None:
+    def test_heavy_models_are_calibrated_quickly_by_default(self) -> None:
         light, heavy = 4_500_000, 44_000_000
         assert [QuantizeConfig().is_quick(parameters) for parameters in (light, heavy)] == [False, True]
         assert QuantizeConfig(effort="quick").is_quick(light) and not QuantizeConfig(effort="full").is_quick(heavy)

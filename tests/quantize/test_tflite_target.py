@@ -1,4 +1,4 @@
-"""INT8 TFLite: the file runs, is small, agrees with the float one and says how it was made."""
+"""INT8 TFLite: the file runs, is small, agrees with the float one and records how it was made."""
 
 from __future__ import annotations
 
@@ -93,13 +93,13 @@ def test_kept_part_stays_float(small_tflite, int8_file: Path, calibration: Calib
 
 def test_pictures_without_objects_cannot_calibrate(small_tflite, calibration: CalibrationSet, tmp_path: Path) -> None:
     output = tmp_path / "small.tflite"
-    with pytest.raises(DataError, match="finds nothing"):
+    with pytest.raises(DataError, match="detects nothing in the calibration images"):
         quantize(silence(small_tflite.path, tmp_path), output, calibration, QuantizeConfig(images=1))
     assert not output.exists()
 
 
 def silence(path: Path, folder: Path) -> Path:
-    """The same model, sure that everything is background."""
+    """The same model, which calls everything background."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     from runtimes.formats.tflite_format import strip_notes

@@ -25,7 +25,7 @@ Bytes = np.ndarray
 
 
 def cut(data: Bytes, rng: np.random.Generator) -> Bytes:
-    """The beginning alone."""
+    """The beginning of a file."""
     return data[: rng.integers(0, len(data))]
 
 
@@ -37,7 +37,7 @@ def flip(data: Bytes, rng: np.random.Generator) -> Bytes:
 
 
 def flip_head(data: Bytes, rng: np.random.Generator) -> Bytes:
-    """Flipped bits among the first bytes, where sizes and kinds are told."""
+    """Flipped bits among the first bytes, which hold sizes and types."""
     return np.concatenate([flip(data[:96], rng), data[96:]])
 
 
@@ -49,19 +49,19 @@ def zero(data: Bytes, rng: np.random.Generator) -> Bytes:
 
 
 def splice(data: Bytes, rng: np.random.Generator) -> Bytes:
-    """Its head on the tail of another place."""
+    """The head of a file and the tail from another position."""
     head, tail = sorted(rng.integers(1, len(data), 2))
     return np.concatenate([data[:head], data[tail:]])
 
 
 def repeat(data: Bytes, rng: np.random.Generator) -> Bytes:
-    """A stretch that comes twice."""
+    """A repeated stretch."""
     start, end = sorted(rng.integers(0, len(data), 2))
     return np.concatenate([data[:end], data[start:]])
 
 
 def damage_end(data: Bytes, rng: np.random.Generator) -> Bytes:
-    """Damage to the last bytes, where cards and seals are."""
+    """Damage to the last bytes, which hold cards and checksums."""
     return np.concatenate([data[:-400], flip(data[-400:], rng)])
 
 

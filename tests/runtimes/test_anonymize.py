@@ -1,4 +1,4 @@
-"""Objects made unrecognisable: all of them, for good, over gaps of the detector."""
+"""Objects are made unrecognisable: all of them, irreversibly, and during gaps of the detector."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ def test_object_with_an_empty_mask_is_covered_by_its_box():
 
 
 @pytest.mark.parametrize("fps", [1, 25])
-def test_a_flicker_shows_nobody(fps):
+def test_missed_frames_do_not_uncover_a_person(fps):
     anonymizer = Anonymizer(PERSON)
     for index in range(5):  # walks to the right by 4 pixels a frame
         cover(anonymizer, found([60 + 4 * index, 60, 120 + 4 * index, 180]), index / fps)

@@ -1,4 +1,4 @@
-"""The contract that every runtime keeps, on a real model file of each format."""
+"""The contract of every runtime, on a real model file of each format."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TestContract:
         np.testing.assert_allclose(found.boxes_xyxy, 2 * scene.boxes[:2], atol=1e-4)
         assert found.orig_shape == (128, 192)
 
-    def test_an_answer_survives_the_next_run(self, model, scene):
+    def test_outputs_survive_the_next_run(self, model, scene):
         first = model.infer(plain(3))
         model.infer(plain(6))
         np.testing.assert_allclose(first.boxes_xyxy, scene.boxes[:3], atol=1e-5)
@@ -138,7 +138,7 @@ class TestDamage:
         count.CopyFrom(onnx.numpy_helper.from_array(scene.masks[:, :3], "all_masks"))
         onnx.save(model, tmp_path / "odd.onnx")
         write_seal(tmp_path / "odd.onnx")
-        with pytest.raises(ModelFileError, match="does not run"):
+        with pytest.raises(ModelFileError, match="cannot run"):
             runtimes.load(tmp_path / "odd.onnx")
 
     def test_mutilated_file_never_breaks_out_of_our_errors(self, suffix, model_files, tmp_path):
@@ -186,12 +186,12 @@ class TestLoad:
             runtimes.load(tmp_path / "model.pt")
 
     def test_weights_file_names_the_model_file(self, tmp_path):
-        with pytest.raises(UnknownFormatError, match=r"name model\.xml"):
+        with pytest.raises(UnknownFormatError, match=r"give model\.xml"):
             runtimes.load(tmp_path / "model.bin")
 
     def test_folder_names_the_models_in_it(self, model_files, tmp_path):
         copy_models(model_files, tmp_path)
-        with pytest.raises(UnknownFormatError, match=r"name one of toy\.onnx, toy\.tflite, toy\.xml"):
+        with pytest.raises(UnknownFormatError, match=r"give one of toy\.onnx, toy\.tflite, toy\.xml"):
             runtimes.load(tmp_path)
 
     def test_missing_weights_are_named(self, model_files, tmp_path):

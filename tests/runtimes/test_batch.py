@@ -1,4 +1,4 @@
-"""Several images at once: every runtime takes any number of them, whatever its graph takes in one run."""
+"""Several images at once: every runtime takes any number of them, independent of the graph's batch size."""
 
 from __future__ import annotations
 

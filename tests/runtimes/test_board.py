@@ -1,4 +1,4 @@
-"""Boards as their /proc, /sys and tools describe them: a Pi 4, a Pi 5, a Jetson, an old PC, and this machine."""
+"""Boards as described by their /proc, /sys and tools: a Pi 4, a Pi 5, a Jetson, an old PC, and this machine."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestIdentity:
         board = read_board(tmp_path, "riscv64")
         assert (board.model, board.cores, board.memory_bytes, board.features) == ("riscv64", 1, 0, ())
 
-    def test_this_machine_answers(self):
+    def test_this_machine_is_described(self):
         board = read_board()
         assert board.cores >= 1 and board.memory_bytes > 0 and board.model in str(board)
 
@@ -106,7 +106,7 @@ class TestCondition:
     def test_lowered_clock_is_throttling(self, plant_board):
         device = "sys/class/thermal/cooling_device1"
         root = plant_board("pi5", {f"{device}/type": "thermal-cpufreq-0", f"{device}/cur_state": "3"})
-        assert read_condition(root).throttling == ("clock lowered for heat",)
+        assert read_condition(root).throttling == ("clock lowered because of heat",)
 
     def test_jetson(self, plant_board, plant_tool):
         plant_tool("tegrastats", f"while true; do echo '{TEGRASTATS}'; sleep 0.1; done")
@@ -134,7 +134,7 @@ class TestThrottlingBetween:
     def test_short_event_leaves_its_sticky_bit(self):
         assert throttling_between(Condition(), Condition(throttled_before=("under-voltage",))) == ("under-voltage",)
 
-    def test_what_was_before_does_not_count(self):
+    def test_earlier_throttling_does_not_count(self):
         old = Condition(throttled_before=("under-voltage",), throttle_events=5)
         assert throttling_between(old, old) == ()
 

@@ -1,4 +1,4 @@
-"""A bundle is one file that opens as the model in it; what was changed or leads elsewhere is refused."""
+"""A bundle is one file that opens like the model in it; changed bundles and paths out of it are rejected."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_holds_what_belongs_to_the_model(bundle, model_files):
     assert [entry.name for entry in manifest.files] == ["model/toy.onnx", *EXTRAS]
     assert read_entry(bundle, "report/report.html") == b"<p>hello</p>"
     assert read_entry(bundle, "model/toy.onnx") == model_files[".onnx"].read_bytes()
-    with pytest.raises(ModelFileError, match=r"holds no other\.txt"):
+    with pytest.raises(ModelFileError, match=r"contains no other\.txt"):
         read_entry(bundle, "other.txt")
 
 
@@ -65,7 +65,7 @@ def test_is_unpacked_once(bundle, cache):
     assert first.stat().st_mtime_ns == written
 
 
-def test_damage_to_what_was_unpacked_is_mended(bundle):
+def test_damaged_unpacked_files_are_restored(bundle):
     path = model_file(bundle)
     path.write_bytes(path.read_bytes()[:-1])
     bundle.touch()
@@ -115,13 +115,13 @@ def test_name_that_leads_elsewhere_is_refused(model_files, tmp_path, name):
 
 def test_file_beside_the_manifest_is_refused(tmp_path):
     forge(tmp_path / "x.embundle", listing("model/a.onnx"), {"model/a.onnx": b"", "model/b.onnx": b""})
-    with pytest.raises(ModelFileError, match="other files than its manifest"):
+    with pytest.raises(ModelFileError, match="not those of its manifest"):
         read_manifest(tmp_path / "x.embundle")
 
 
 def test_content_of_another_hash_is_refused(tmp_path):
     forge(tmp_path / "x.embundle", listing("model/a.onnx", b"one"), {"model/a.onnx": b"two"})
-    with pytest.raises(ModelFileError, match="hash is not the one in the manifest"):
+    with pytest.raises(ModelFileError, match="hash differs from the manifest"):
         model_file(tmp_path / "x.embundle")
 
 

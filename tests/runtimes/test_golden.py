@@ -1,4 +1,4 @@
-"""Golden tensors travel in a file of each format, and find a runtime that computes something else."""
+"""Golden tensors are stored in a file of each format, and detect a runtime that computes something else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COUNTS = {"empty": 0, "sparse": 1, "crowded": 6}
 
 
 class Noisy(Runtime):
-    """Another runtime, whose answers are disturbed."""
+    """A runtime with changed outputs."""
 
     def __init__(self, runtime: Runtime, field: str, noise: float) -> None:
         super().__init__(runtime.card)
@@ -115,7 +115,7 @@ def test_record_can_be_taken_out(path: Path, model_files: dict[str, Path]) -> No
         assert len(runtime.run(plain(3)).scores) >= 3
 
 
-def test_what_is_made_from_a_model_gets_answers_of_its_own(path: Path, tmp_path: Path) -> None:
+def test_derived_model_gets_golden_tensors_of_its_own(path: Path, tmp_path: Path) -> None:
     made = copy_to(path, tmp_path / "made")
     golden.attach(made, golden.Record(cases=(), made_on="nowhere"))
     golden.renew(path, made)
@@ -148,7 +148,7 @@ def test_nothing_found_is_no_failure_but_zero_detections() -> None:
     assert total.passes and total.expected.detections == 0
 
 
-def test_a_machine_that_was_wrong_when_the_record_was_made_is_caught_by_torchs_answers() -> None:
+def test_runtime_that_recorded_wrong_outputs_is_caught_by_torchs_outputs() -> None:
     runtime = FakeRuntime()
     right = runtime.run(plain(0))
     elsewhere = right._replace(boxes=right.boxes / 3)

@@ -1,4 +1,4 @@
-"""Damaged and ill-meant files end in one of our errors, soon and in little memory; never in a signal."""
+"""Damaged and malicious files end in one of our errors, soon and in little memory; never in a signal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECONDS = 10
 
 @pytest.fixture
 def open_mutants(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[str, Path], dict[str, int]]:
-    """A function from a kind of file and a file to: outcome -> how many of its mutants had it."""
+    """A function from a kind of file and a file to: outcome -> number of its mutants."""
 
     def count_outcomes(kind: str, file: Path) -> dict[str, int]:
         found = count_mutants(kind, file, tmp_path)
@@ -44,7 +44,7 @@ def open_mutants(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable
 
 
 def count_mutants(kind: str, file: Path, folder: Path) -> dict[str, Any]:
-    """What `mutants.py` finds."""
+    """The output of `mutants.py`."""
     command = [sys.executable, str(ROOT / "tests/runtimes/mutants.py"), kind, str(file), str(MUTANTS), str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENCV_LOG_LEVEL": "OFF", "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=SECONDS * MUTANTS)

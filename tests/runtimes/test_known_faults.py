@@ -1,4 +1,4 @@
-"""Advice for combinations that are known to compute wrongly."""
+"""Advice for combinations of hardware and versions that compute wrongly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_versions_that_are_right_are_not(version: str) -> None:
     assert advise(CARD, PI5, version) == []
 
 
-def test_a_pi_4_is_told_to_run_integers_in_float() -> None:
+def test_pi_4_is_advised_to_run_int8_in_float() -> None:
     (advice,) = advise(CARD, PI4, "2026.4.1")
     assert "--no-integer" in advice and "LP_TRANSFORMS_MODE" in advice
 

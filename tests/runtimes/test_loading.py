@@ -1,4 +1,4 @@
-"""`load` says what is wrong and what is right; runtimes share their threads; both ways to infer take the same."""
+"""`load`: its errors and arguments; shared threads; the same arguments for both functions of inference."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WRONG = [
     (".tflite", {"spinning": True}, "spinning: is an option of ONNX Runtime"),
     (".onnx", {"options": OpenVinoOptions()}, r"take OnnxOptions\(\.\.\.\), got OpenVinoOptions"),
     (".xml", {"options": "fast"}, r"take OpenVinoOptions\(\.\.\.\), got str"),
-    (".tflite", {"device": "gpu"}, r"device 'gpu': \.tflite files are run by TFLite, on cpu"),
+    (".tflite", {"device": "gpu"}, r"device 'gpu': \.tflite files run with TFLite, on cpu"),
     (".onnx", {"device": "npu"}, "on cpu, cuda, tensorrt"),
     (".xml", {"device": "xpu"}, "on cpu, gpu, npu, auto"),
     (".onnx", {"device": 3}, "device 3"),
@@ -74,7 +74,7 @@ def test_single_option_goes_before_the_others(model_files):
 
 class TestLanes:
     @pytest.mark.parametrize("suffix", suffixes())
-    def test_all_answer_at_once(self, suffix, model_files):
+    def test_all_lanes_run_at_once(self, suffix, model_files):
         with runtimes.load(model_files[suffix], threads=2) as model, ThreadPoolExecutor(3) as pool:
             lanes = model.lanes(3)
             assert lanes[0] is model and len(set(map(id, lanes))) == 3
@@ -109,7 +109,7 @@ class TestLanes:
         with pytest.raises(UsageError, match="expected a whole number"):
             FakeRuntime().lanes(count)
 
-    def test_runtime_of_one_lane_says_so(self):
+    def test_runtime_of_one_lane_is_reported(self):
         class Single(Runtime):
             run = FakeRuntime.run
 
@@ -146,7 +146,7 @@ class TestInfer:
 class TestSubmit:
     @pytest.mark.parametrize("suffix", suffixes())
     @pytest.mark.parametrize("lanes", [1, 2])
-    def test_futures_answer_as_infer_does(self, suffix, lanes, model_files):
+    def test_futures_give_the_results_of_infer(self, suffix, lanes, model_files):
         with runtimes.load(model_files[suffix], threads=2) as model:
             model.lanes(lanes)
             futures = [model.submit(red(count), conf=0.1) for count in (1, 4, 2, 3, 0)]
@@ -166,7 +166,7 @@ class TestSubmit:
             is_open.set()
             assert [len(future.result()) for future in [model.submit(red(1)), model.submit(red(1))]] == [1, 1]
 
-    def test_await_gives_way_to_others(self):
+    def test_await_lets_other_tasks_run(self):
         async def infer_and_count() -> tuple[list[int], int]:
             turns = 0
             with FakeRuntime(latency_s=0.05) as model:
@@ -238,4 +238,4 @@ def test_model_that_is_copied_over_while_it_runs_goes_on(suffix, model_files, tm
     assert result.returncode == 0, result.stderr
     first, *rest = result.stdout.splitlines()
     assert first == "3 3"
-    assert not rest or "changed since it was opened: load it again" in rest[0]
+    assert not rest or "changed since it was opened; load it again" in rest[0]

@@ -1,4 +1,4 @@
-"""A model file keeps the name that its user gave, whatever it is taken out of."""
+"""A model file keeps the user's name for it, also when it is taken out of a bundle or archive."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_error_of_a_bundle_names_the_bundle(bundle):
 def test_bundle_is_not_changed(bundle):
     before = bundle.read_bytes()
     for change in (lambda file: file.write_golden(b""), lambda file: file.write_card(file.card)):
-        with pytest.raises(UsageError, match="a bundle is not changed"):
+        with pytest.raises(UsageError, match="a bundle cannot be changed"):
             change(ModelFile(bundle))
     assert bundle.read_bytes() == before
 
@@ -57,7 +57,7 @@ def test_folder_of_one_model_is_that_model(model_files, tmp_path, copy_model):
     with runtimes.load(tmp_path, threads=1) as model:
         assert model.card.target == "openvino"
     shutil.copy(model_files[".onnx"], tmp_path)
-    with pytest.raises(UnknownFormatError, match=r"name one of toy\.onnx, toy\.xml"):
+    with pytest.raises(UnknownFormatError, match=r"give one of toy\.onnx, toy\.xml"):
         ModelFile(tmp_path)
 
 

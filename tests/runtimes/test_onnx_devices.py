@@ -1,4 +1,4 @@
-"""Which execution providers a device means; the providers themselves need hardware that no test asks for."""
+"""Execution providers for each device; the providers themselves need hardware and are not tested."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_engines_are_kept_unasked(
 
 
 class Device:
-    """As onnxruntime tells of a device."""
+    """A device in onnxruntime's description."""
 
     def __init__(self, ep_name: str, kind: str) -> None:
         self.ep_name = ep_name
@@ -122,7 +122,7 @@ def test_plugin_is_loaded_once_and_gives_the_device_that_is_meant(plugin: list[s
 
 
 def test_device_that_the_plugin_does_not_see_is_named(plugin: list[str], model_files: dict[str, Path]) -> None:
-    with pytest.raises(UsageError, match="openvino:npu: OpenVINOExecutionProvider sees cpu, gpu here"):
+    with pytest.raises(UsageError, match="openvino:npu: not found here; OpenVINOExecutionProvider finds cpu, gpu"):
         runtimes.load(model_files[".onnx"], device="OpenVINO:NPU")
     with pytest.raises(UsageError, match="cpu, cuda, tensorrt, openvino, tensorrt-rtx, qnn"):
         runtimes.load(model_files[".onnx"], device="openvino:tpu")
@@ -134,7 +134,7 @@ def test_plugin_that_is_not_installed_is_named(model_files: dict[str, Path], mon
         runtimes.load(model_files[".onnx"], device="qnn")
 
 
-def test_plugin_of_openvino_answers_as_the_cpu_does(model_files: dict[str, Path]) -> None:
+def test_plugin_of_openvino_gives_the_results_of_the_cpu(model_files: dict[str, Path]) -> None:
     pytest.importorskip("onnxruntime_ep_openvino", reason="pip install onnxruntime-ep-openvino")
     image = np.zeros((64, 96, 3), np.uint8)
     image[..., 0] = 3

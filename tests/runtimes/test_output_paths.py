@@ -1,4 +1,4 @@
-"""Results never harm what is there."""
+"""Output paths: existing files are never damaged."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class TestExpectWritable:
         expect_writable(tmp_path / "new" / "out.mp4")
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_file_in_the_way_is_named(self, tmp_path):
+    def test_file_in_place_of_a_folder_is_named(self, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(UnavailableError, match="cannot be written: .*file is no folder"):
+        with pytest.raises(UnavailableError, match="cannot be written: .*file is not a folder"):
             expect_writable(tmp_path / "file" / "out.mp4")
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -87,12 +87,12 @@ class TestExpectApart:
         else:
             (tmp_path / "folder").symlink_to(tmp_path)
             other = tmp_path / "folder" / "clip.mp4"
-        with pytest.raises(UsageError, match="--save .*is read"):
+        with pytest.raises(UsageError, match="--save .*this is the input"):
             expect_apart([("--save", other)], [clip])
         assert clip.read_text() == "precious"
 
     def test_two_outputs_of_one_file_are_refused_before_it_exists(self, tmp_path):
-        with pytest.raises(UsageError, match="--coco .*it is --json already"):
+        with pytest.raises(UsageError, match="--coco .*this is also --json"):
             expect_apart([("--json", tmp_path / "x"), ("--coco", tmp_path / "." / "x")], [])
 
     def test_others_pass(self, clip, tmp_path):

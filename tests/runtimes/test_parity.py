@@ -1,4 +1,4 @@
-"""Two answers to the same images, matched and compared."""
+"""Matching and comparison of two models' outputs for the same images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rows(raw: RawOutputs, chosen: object) -> RawOutputs:
     return RawOutputs(*(values[chosen] for values in raw))
 
 
-def test_equal_answers_pass() -> None:
+def test_equal_outputs_pass() -> None:
     parity = compare(answer(), answer())
     assert (parity.detections, parity.matched, parity.surplus) == (4, 4, 0)
     assert (parity.box_px, parity.score, parity.mask) == (0, 0, 0)
@@ -62,7 +62,7 @@ def test_a_missing_detection_and_one_too_many_fail() -> None:
     assert (more.matched, more.surplus) == (3, 1)
     assert not more.passes(EXACT)
     assert more.passes(Tolerance(surplus=0.4))
-    assert "and 1 others" in str(more)
+    assert "and 1 extra" in str(more)
 
 
 def test_detections_at_the_threshold_do_not_count() -> None:
@@ -114,7 +114,7 @@ def test_a_detection_is_matched_once() -> None:
     assert match(rows(answer(), slice(1)), twice) == [(0, 0)]
 
 
-def test_both_answers_may_hold_fewer_masks_than_boxes() -> None:
+def test_both_outputs_may_have_fewer_masks_than_boxes() -> None:
     few = answer()._replace(masks=answer().masks[:2])
     assert compare(few, few).passes(EXACT) and compare(few, few).detections == 4
 

@@ -120,7 +120,7 @@ def test_turned_picture_is_small_in_the_same_way(turns):
     assert decibels(small, cv2.resize(whole, small.shape[1::-1], interpolation=cv2.INTER_AREA)) > 42
 
 
-def test_resized_is_the_same_before_and_after_somebody_looked():
+def test_resized_is_the_same_before_and_after_rgb_is_made():
     pixels = AvPixels(make_frame("yuv420p", paint()))
     before = pixels.resized((180, 320))
     assert pixels.rgb() is pixels.rgb()
@@ -165,7 +165,7 @@ class TestSharedMemory:
         assert [int(pixels.rgb()[1, 2, 2]) for pixels in kept] == list(range(3 * PIECES))
         memory.close()
 
-    def test_a_piece_is_used_again_when_its_picture_is_gone(self):
+    def test_buffer_is_reused_after_its_picture_is_freed(self):
         memory = SharedMemory()
         first = [self.put(memory, value) for value in range(PIECES)]
         del first[2]
@@ -378,7 +378,7 @@ class TestDecoder:
         assert len(frames) == 12 and (frames[0].height, frames[0].width) == (240, 320)
 
     def test_decoder_that_is_not_there_is_named(self, container):
-        with pytest.raises(Trouble, match="h264_nowhere does not open here") as caught:
+        with pytest.raises(Trouble, match="h264_nowhere cannot be opened here") as caught:
             network.choose_decoder(av, container.streams.video[0], "h264_nowhere", "")
         assert caught.value.code == "no-codec"
 

@@ -1,4 +1,4 @@
-"""Masks pasted: against OpenCV and torchvision, and against the training targets they undo."""
+"""Pasted masks: compared with OpenCV, torchvision and the training targets."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def exact_frame(box: np.ndarray) -> np.ndarray:
 
 
 def soft_blob(rng: np.random.Generator) -> np.ndarray:
-    """(28, 28) probabilities of one round thing with a soft edge."""
+    """(28, 28) probabilities of one round object with a soft edge."""
     rows, columns = np.mgrid[:28, :28].astype(np.float32)
     centre, radius = rng.uniform(11, 17, 2), rng.uniform(7, 11)
     distance = np.hypot(rows - centre[0], columns - centre[1])

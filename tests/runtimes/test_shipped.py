@@ -1,4 +1,4 @@
-"""Models that come along, by name; the files are toys, laid out as the package has them."""
+"""Included models, by name; toy files in the layout of the package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtimes.sources.photograph import hang, look_at
 
 @pytest.fixture
 def nothing_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither an installed package nor a checkout that holds one."""
+    """Without an installed package and a checkout that contains one."""
     monkeypatch.setattr(shipped, "PACKAGES", {"people": "no_package_of_this_name"})
     monkeypatch.setattr(shipped, "CHECKOUT", tmp_path)
 

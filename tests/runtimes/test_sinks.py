@@ -22,7 +22,7 @@ def frame(index: int, *, size_hw=(48, 64), source="a") -> Frame:
 
 
 class FailingSink(Sink):
-    """Takes so many pictures, then its disk is full."""
+    """Takes this number of pictures, then its disk is full."""
 
     def __init__(self, room: int) -> None:
         self.room = room
@@ -45,7 +45,7 @@ class TestGuardedSink:
                 sink.write(frame(index).image, frame(index))
             assert sink.is_stopped
         assert (inner.written, inner.closed) == (3, 1)
-        assert caplog.text.count("recording stopped, detection goes on") == 1
+        assert caplog.text.count("recording stopped, detection continues") == 1
         assert "No space left" in caplog.text
 
     def test_keeps_room_on_the_disk(self, tmp_path, monkeypatch, caplog):
@@ -56,7 +56,7 @@ class TestGuardedSink:
             monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
             sink.write(frame(1).image, frame(1))
         assert inner.written == 1
-        assert "99 MB are free, of which 100 MB are kept" in caplog.text
+        assert "99 MB are free, and 100 MB must stay free" in caplog.text
 
     def test_disk_without_room_is_refused_at_the_start(self, tmp_path):
         with pytest.raises(UnavailableError, match="nearly full.*--keep-free"):
@@ -88,7 +88,7 @@ class TestVideo:
         assert [f.image.shape for f in open_source(tmp_path / "out.mp4")] == [(48, 64, 3)] * 3
 
     def test_a_copy_made_while_recording_can_be_played(self, tmp_path):
-        """As the file is found after the power failed."""
+        """The file as it is after a power failure."""
         pytest.importorskip("av")
         with open_sink(tmp_path / "out.mp4", SyntheticSource("s")) as sink:
             for index in range(40):
@@ -134,7 +134,7 @@ class TestBackground:
         worker.close()
         assert len(done) + worker.skipped == 100 and len(done) <= 10
 
-    def test_what_hangs_is_not_waited_for_after_a_signal(self):
+    def test_hanging_output_is_not_waited_for_after_a_signal(self):
         release = threading.Event()
         worker = Background(lambda number: release.wait(10), name="test")
         for number in range(20):

@@ -30,7 +30,7 @@ class Corridor(Source):
 
 
 class Counting(FakeRuntime):
-    """Counts what it is asked."""
+    """Counts its calls."""
 
     runs = 0
 
@@ -48,7 +48,7 @@ def go(source, **options):
     return model, results, status
 
 
-def test_empty_corridor_is_inferred_once_and_every_frame_has_its_answer():
+def test_empty_corridor_is_inferred_once_and_every_frame_has_a_result():
     model, results, status = go(Corridor([None] * 20), spares_still=True)
     assert model.runs == 1 and status.processed == 20 and status.still == 19
     assert [frame.index for frame, _ in results] == list(range(20))
@@ -62,7 +62,7 @@ def test_what_moves_is_inferred():
     assert model.runs == 5 and status.still == len(places) - 5
 
 
-def test_what_creeps_is_seen_when_it_has_come_far_enough():
+def test_slow_motion_is_detected_after_enough_displacement():
     model, _, _ = go(Corridor([100 + step for step in range(24)], noise=0), spares_still=True)
     assert 3 <= model.runs < 24
 

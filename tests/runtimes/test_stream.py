@@ -16,7 +16,7 @@ IMAGE = np.zeros((48, 64, 3), np.uint8)
 
 
 class ScriptedSource(Source):
-    """Gives so many frames per opening, at a pace, then is lost; a lost opening gives none."""
+    """Gives this number of frames per opening, at a pace, then is lost; a lost opening gives none."""
 
     def __init__(self, openings, *, live=True, reconnects=False, pace_s=0.0, name="scripted", code="lost"):
         super().__init__(name)
@@ -43,7 +43,7 @@ def quick_retries(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def threads_end():
-    """No test may leave a thread behind."""
+    """Fail if a test leaves a thread."""
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + 2
@@ -248,7 +248,7 @@ class TestInference:
             )  # fmt: skip
 
         stream = Stream(FakeRuntime(respond=respond), ScriptedSource([100], live=False))
-        with pytest.raises(InferenceError, match=f"failed on {loop.FAILURES + 1} frames"):
+        with pytest.raises(InferenceError, match=f"failed on {loop.FAILURES + 1} consecutive frames"):
             list(stream)
         assert_balanced(stream)
 
@@ -260,7 +260,7 @@ class TestInference:
             return empty()
 
         stream = Stream(FakeRuntime(respond=respond), ScriptedSource([5], live=False), hang_s=0.2)
-        with pytest.raises(InferenceError, match="no answer within 0.2 s"):
+        with pytest.raises(InferenceError, match="no result from the model within 0.2 s"):
             try:
                 list(stream)
             finally:

@@ -1,4 +1,4 @@
-"""How many threads the runtimes take, read from the SDK or, where it does not tell, from the operating system."""
+"""Number of threads of the runtimes, read from the SDK or from the operating system."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestOnnx:
         assert open_onnx(threads=3).intra_op_num_threads == 3
         assert open_onnx().intra_op_num_threads == CORES
 
-    def test_threads_do_not_spin_unless_told(self, open_onnx):
+    def test_threads_do_not_spin_by_default(self, open_onnx):
         entries = [o.get_session_config_entry("session.intra_op.allow_spinning")
                    for o in (open_onnx(), open_onnx(spinning=True))]  # fmt: skip
         assert entries == ["0", "1"]
@@ -46,7 +46,7 @@ def test_openvino_takes_the_threads_asked_for(model_files):
         assert model._compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
 
-def test_openvino_answers_several_frames_at_once(model_files):
+def test_openvino_runs_several_frames_at_once(model_files):
     pytest.importorskip("openvino", reason="needs edge-mrcnn[openvino]")
     frames = [np.full((64, 96, 3), (count, 0, 0), np.uint8) for count in (2, 4)]  # a toy model finds so many objects
     with runtimes.load(model_files[".xml"], threads=2) as model, ThreadPoolExecutor(2) as pool:
@@ -65,7 +65,7 @@ def test_process_held_to_one_processor_gets_one_thread(model_files, suffix):
 
 
 def count_new_threads(file: Path, threads: str) -> int:
-    """Threads that a process with one processor has more once it has opened a model."""
+    """Number of additional threads of a process with one processor after opening a model."""
     code = (
         "import os; os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])\n"
         "import runtimes, runtimes.preprocess; before = len(os.listdir('/proc/self/task'))\n"

@@ -1,4 +1,4 @@
-"""Tiles of a large picture: one detection for each object, wherever the seams are."""
+"""Tiles of a large picture: one detection for each object, at any position of the tile borders."""
 
 import numpy as np
 import pytest
@@ -171,7 +171,7 @@ def test_no_tiles_is_the_model_itself():
 
 
 def test_of_a_large_object_the_view_in_the_whole_picture_stays():
-    """A tile that has it whole has it by luck, and others have parts of it that look whole."""
+    """A tile that contains the whole object can miss it, while others contain parts of it that look whole."""
     whole = FakeRuntime(CARD, find_colors).infer(scene(512, 512, (0, 200, 200, 264, 280)))
     found = look(scene(512, 512, (0, 200, 200, 264, 280)))
     np.testing.assert_array_equal(found.boxes_xyxy, whole.boxes_xyxy)

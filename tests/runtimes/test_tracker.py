@@ -1,4 +1,4 @@
-"""Objects on known paths: each keeps one number, and every count is exact."""
+"""Objects on known paths: each keeps one track id, and every count is exact."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def detect(*objects, labels=None, scores=None) -> Detections:
 
 
 def walk(start, end, frames):
-    """Centres on a straight way."""
+    """Centres on a straight line."""
     return [tuple(point) for point in np.linspace(start, end, frames)]
 
 
@@ -210,7 +210,7 @@ class TestCounting:
         assert counts["lines"]["line 1"] == {"in": {"cat": crossed}, "out": {}}
         assert counts["zones"]["zone 1"]["entered"]["cat"] == crossed
 
-    def test_a_zone_knows_who_is_inside_and_who_came(self):
+    def test_zone_counts_objects_inside_and_entries(self):
         frames = [detect(a, (320, 240)) for a in walk((40, 240), (320, 240 + 62), 30)]
         counts, events = self.count(frames, zones=["yard=0.4,0.4 0.6,0.4 0.6,0.9 0.4,0.9"])
         assert counts["zones"] == {"yard": {"inside": {"cat": 2}, "entered": {"cat": 2}}}

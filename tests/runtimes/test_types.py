@@ -34,7 +34,7 @@ def test_rows_are_chosen_by_number_slice_list_or_condition(found):
     assert [len(one) for one in found] == [1, 1, 1]
 
 
-def test_answers_the_names_people_know(found):
+def test_ultralytics_attribute_names_work(found):
     assert found.boxes.xyxy is found.boxes_xyxy and found.boxes.conf is found.scores and found.boxes.cls is found.labels
     assert (found.orig_shape, found.names[0], found.speed) == ((16, 20), "cat", {"inference": 1.0})
     assert found.masks.data.shape == (3, 16, 20) and found.masks.data.dtype == bool

@@ -1,4 +1,4 @@
-"""Video files as phones, recorders and damaged cards leave them."""
+"""Video files of phones and recorders, and damaged ones."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_damaged_stretch_is_left_out_and_what_follows_is_read(tmp_path, caplog):
     path.write_bytes(data)
     frames = list(open_source(path))
     assert len(frames) == 27
-    assert "3 frames are damaged and left out" in caplog.text
+    assert "3 frames are damaged and skipped" in caplog.text
     assert int(frames[-1].image[0, 0, 0]) == pytest.approx(4 * 29, abs=3)
 
 
@@ -64,7 +64,7 @@ def test_video_that_breaks_off_gives_what_there_is_and_then_an_error(tmp_path):
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     frames = []
-    with pytest.raises(SourceError, match=r"breaks off after 2\d frames, 2\.\d of 6\.0 s") as caught:
+    with pytest.raises(SourceError, match=r"ends early, after 2\d frames, 2\.\d of 6\.0 s") as caught:
         frames.extend(open_source(path))
     assert caught.value.code == "damaged"
 
@@ -101,14 +101,14 @@ def test_size_that_changes_on_the_way_is_kept(tmp_path):
 def test_heic_picture_is_refused_for_what_it_is(tmp_path):
     path = tmp_path / "photo.heic"
     path.write_bytes(struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(100))
-    with pytest.raises(SourceError, match="HEIC picture"):
+    with pytest.raises(SourceError, match="HEIC images"):
         open_source(path)
 
 
 def test_frames_that_the_container_dropped_are_counted(tmp_path, caplog):
     times = [n / 10 for n in range(40) if n not in (12, 13, 30)]
     assert len(list(open_source(write_video(tmp_path / "gap.mkv", times)))) == 37
-    assert "3 frames are damaged and left out" in caplog.text
+    assert "3 frames are damaged and skipped" in caplog.text
 
 
 def test_irregular_video_has_no_gaps(tmp_path, caplog):
@@ -151,14 +151,14 @@ class TestSeveral:
         (clips / "aa.avi").write_bytes(b"no video")
         frames = iter(open_source(clips))
         assert len([next(frames) for _ in range(7)]) == 7
-        with pytest.raises(SourceError, match="1 of 3 videos could not be read to the end; first: .*aa.avi"):
+        with pytest.raises(SourceError, match="1 of 3 videos could not be read completely; the first error: .*aa.avi"):
             next(frames)
         assert "aa.avi" in caplog.text
 
     def test_images_beside_videos_are_read_and_the_videos_named(self, clips, caplog):
         cv2.imwrite(str(clips / "still.png"), np.zeros((48, 64, 3), np.uint8))
         assert [Path(frame.name).name for frame in open_source(clips)] == ["still.png"]
-        assert "1 image is read, 2 videos are left out; for videos give a pattern such as '*.avi'" in caplog.text
+        assert "1 image is read, 2 videos are skipped; for videos give a pattern such as '*.avi'" in caplog.text
 
 
 class TestWeb:
@@ -195,7 +195,7 @@ class TestWeb:
         assert list(open_source(f"{url}/download"))
 
     @pytest.mark.parametrize(("name", "code"), [("none.mp4", "not-found"), ("secret.mp4", "unauthorised")])
-    def test_what_the_server_says_is_told(self, web, name, code):
+    def test_message_of_the_server_is_reported(self, web, name, code):
         with pytest.raises(SourceError) as caught:
             open_source(f"{web[1]}/{name}")
         assert caught.value.code == code

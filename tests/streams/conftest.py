@@ -1,4 +1,4 @@
-"""What the stream tests share: servers where they are, and figures that are printed at the end."""
+"""Fixtures of the stream tests: servers, and figures that are printed at the end."""
 
 from __future__ import annotations
 

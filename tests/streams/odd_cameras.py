@@ -106,7 +106,7 @@ PARTS: dict[str, Callable[[bytes, int], bytes]] = {
         make_jpeg(number, [(320, 240), (322, 238)][number // 5 % 2]), number
     ),
 }
-"""Oddity of the parts -> what is written for a picture."""
+"""Oddity of the parts -> bytes that are written for a picture."""
 
 _KIND = b"Content-Type: multipart/x-mixed-replace; boundary=frame"
 HEADS = {

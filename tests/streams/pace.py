@@ -15,7 +15,7 @@ MOST = 3.0
 
 
 class Pace:
-    """The factor by which the machine is slower, the largest that was seen in a test."""
+    """The factor by which the machine is slower; the largest of a test."""
 
     fastest_s = float("inf")
     """A round on the idle machine: the fastest that was ever seen."""
@@ -25,7 +25,7 @@ class Pace:
         self.look()
 
     def look(self) -> None:
-        """Measure for half a second: nine of ten rounds are faster than what counts."""
+        """Measure for half a second; the result is a pace that nine of ten rounds reach."""
         rounds = []
         for _ in range(ROUNDS):
             start = time.monotonic()
@@ -37,6 +37,6 @@ class Pace:
         self.factor = min(MOST, max(self.factor, slow_s / Pace.fastest_s))
 
     def allow(self, limit: float) -> float:
-        """A limit for the idle machine as it is on this one, after another look."""
+        """A limit for the idle machine, scaled to this one's present speed."""
         self.look()
         return limit * self.factor

@@ -28,7 +28,7 @@ MAX_SLOPE = 0.1
 
 
 class RtspFaults:
-    """What may happen to an RTSP camera."""
+    """Possible faults of an RTSP camera."""
 
     def __init__(self, server: RtspServer, chance: random.Random) -> None:
         self._server = server
@@ -58,7 +58,7 @@ class RtspFaults:
 
 
 class MjpegFaults:
-    """What may happen to an MJPEG camera."""
+    """Possible faults of an MJPEG camera."""
 
     def __init__(self, server: MjpegServer, chance: random.Random) -> None:
         self._server = server

@@ -1,4 +1,5 @@
-"""Servers on 127.0.0.1 that send pictures and misbehave when told. Every picture carries the time it was sent."""
+"""Servers on 127.0.0.1 that send pictures, with faults on request. Every picture carries the time at which it was
+sent."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ def age_s(image: np.ndarray) -> float:
 
 
 def free_port() -> int:
-    """A TCP port that nobody uses."""
+    """A free TCP port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -181,7 +182,7 @@ class RtspServer:
 
 
 class SilentServer:
-    """Takes connections and never says a word."""
+    """Accepts connections and never sends a byte."""
 
     def __enter__(self):
         self._socket = socket.socket()

@@ -1,4 +1,4 @@
-"""Real servers on 127.0.0.1 that die, freeze, refuse and lie. Each test prints its figure."""
+"""Real servers on 127.0.0.1 with faults. Each test prints its figure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from runtimes import SourceError
 from runtimes.sources import open_source
 
 SECONDS = float(os.environ.get("STREAM_SECONDS", 60))
-"""How long the test of a slow model runs."""
+"""Duration of the test of a slow model."""
 PERIOD_MS, MODEL_MS = 40, 200
 RESTARTS_S = (1.5, 3) * 9 + (1.5, 20)
-"""How long a server that was killed stays away, time after time."""
+"""Duration of each absence of a killed server."""
 
 
 class TestAge:
@@ -188,6 +188,6 @@ class TestMjpeg:
             time.sleep(2)
             server.fault = ""
             back = run.wait_frame()
-        figure(f"noticed after {gone:.2f} s, back {back:.1f} s after it is mended")
+        figure(f"noticed after {gone:.2f} s, back {back:.1f} s after the repair")
         assert run.error is None
         assert gone <= pace.allow(3) and back <= pace.allow(5)

@@ -1,4 +1,4 @@
-"""Packets that are lost: a network namespace of its own, whose loopback drops what nftables says."""
+"""Packet loss, in a network namespace of its own whose loopback drops packets by rules of nftables."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run_apart(kind: str) -> dict[str, float]:
 
 def test_damaged_frames_of_a_lossy_udp_stream_are_counted(figure):
     seen = run_apart("udp")
-    figure(f"3 % of packets lost: {seen['damaged']} of {seen['received']} frames damaged and left out")
+    figure(f"3 % of packets lost: {seen['damaged']} of {seen['received']} frames damaged and skipped")
     assert seen["damaged"] > 0 and seen["processed"] > 0
 
 

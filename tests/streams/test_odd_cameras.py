@@ -1,4 +1,4 @@
-"""Cameras and servers that keep to no standard must work too. Each test prints the time of its first frame."""
+"""Cameras and servers that violate standards. Each test prints the time of its first frame."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_camera_that_wants_udp_gets_it_with_a_word(figure, caplog):
 
 
 def test_slow_stream_is_not_taken_for_a_stalled_one(figure):
-    """A frame every four seconds, twice the usual limit: once the pace is known nothing is given up any more."""
+    """A frame every four seconds, twice the usual limit: the limit adapts to the pace."""
     with OddRtsp(fps=0.25, key_every=1) as server, Watched(server.url + "#open=20", stamped=False) as run:
         run.wait_frame(timeout_s=30)
         time.sleep(30)

@@ -1,4 +1,4 @@
-"""`edge-mrcnn run` as people and systemd use it: signals in each state, full disks, a killed recording, secrets."""
+"""`edge-mrcnn run` in operation: signals in each state, full disks, a killed recording, secrets."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class TestSignals:
                 run.wait_for(lambda: "no frame for" in run.text, "stalled")
             elif state == "lost":
                 server.fault = "close"
-                run.wait_for(lambda: "trying again" in run.text, "lost")
+                run.wait_for(lambda: "reconnecting" in run.text, "lost")
             seconds = run.end(signal.SIGINT if state == "live" else signal.SIGTERM)
         figure(f"{seconds:.2f} s")
         assert run.process.returncode == 0, run.text
@@ -173,9 +173,9 @@ class TestRecording:
             "--keep-free", keep, wrap=("unshare", "-m", "sh", "-c", script, str(disk)),
         )  # fmt: skip
         assert run.process.wait(timeout=120) == 1, run.text
-        assert "is not complete" in run.text
+        assert "is incomplete" in run.text
         kept = list(open_source(f"{disk}.mp4"))
-        stopped = run.text.count("recording stopped, detection goes on")
+        stopped = run.text.count("recording stopped, detection continues")
         size = Path(f"{disk}.mp4").stat().st_size
         figure(f"{stopped} message; {len(kept)} frames in {size / 1e6:.1f} MB can be played; all 150 were inferred")
         assert stopped == 1 and words in run.text
@@ -215,7 +215,7 @@ class TestSecrets:
             reader = children(run.process.pid)[0]
             command_line = Path(f"/proc/{reader}/cmdline").read_bytes().decode()
             server.fault = "close"
-            run.wait_for(lambda: "trying again" in run.text, "lost")
+            run.wait_for(lambda: "reconnecting" in run.text, "lost")
             run.end()
         everything = run.text + lines.read_text() + command_line
         for word in (secret, "t0ken-value"):

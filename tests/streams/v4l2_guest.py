@@ -36,7 +36,7 @@ def check(name: str, figure: str) -> None:
 
 
 def is_camera(path: Path) -> bool:
-    """Whether it captures pictures."""
+    """Whether the device captures pictures."""
     return "Video Capture" in control(path, "--info").partition("Device Caps")[2]
 
 
@@ -101,7 +101,7 @@ def fail(text: str) -> str:
 
 
 def fail_without_permission(device: Path) -> str:
-    """What another user is told; in a fork, since that user cannot read our Python."""
+    """The error for a user without permission; in a fork, since that user cannot read our Python."""
     device.chmod(0o600)
     reader, writer = os.pipe()
     if os.fork() == 0:
@@ -120,7 +120,7 @@ def fail_without_permission(device: Path) -> str:
 
 
 def disconnect(device: Path) -> str:
-    """The plug is pulled while frames come; vivid gives frames again to whoever opens it afresh."""
+    """The device is unplugged during capture; vivid gives frames again after it is reopened."""
     stream = Stream(FakeRuntime(), patient(str(device)))
     frames = iter(stream)
     next(frames)

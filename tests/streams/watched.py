@@ -1,4 +1,4 @@
-"""A stream that runs in a thread while a test plays with its sources."""
+"""A stream that runs in a thread while a test changes its sources."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How data sets lie in folders, one module for each layout; a new one is a module and a line here.
+"""Layouts of data sets in folders, one module for each; a new one is a module and a line here.
 
-A module has a `TITLE` for the user and `find(root, split)`, which returns the `SplitSource` of a split or None. It is
-asked for "train", "val" or another name of a split, and for `WHOLE`, which is a data set that is not divided.
+A module has a `TITLE` for messages and `find(root, split)`, which returns the `SplitSource` of a split or None. It is
+called with "train", "val" or another name of a split, and with `WHOLE` for a data set without splits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from runtimes.errors import MissingFileError
 
 WHOLE = "whole"
-"""Name of the only split of a data set that is not divided."""
+"""Name of the only split of a data set without splits."""
 
 LAYOUTS = {
     "ours": "edge_mrcnn.data.layouts.plain",
@@ -29,14 +29,14 @@ LAYOUTS = {
     "labelme": "edge_mrcnn.data.layouts.labelme",
     "json": "edge_mrcnn.data.layouts.one_json",
 }
-"""Name to module, in the order in which they are tried."""
+"""Name -> module, in the order in which they are tried."""
 
 SYNONYMS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev")}
-"""What splits are called."""
+"""Names of splits in other tools."""
 
 EXPECTED = (
     "annotations/instances_train.json (or _train2017, _default), train/_annotations.coco.json (Roboflow), labels.json "
-    "and data/ (FiftyOne), data.yaml (YOLO), ImageSets/Segmentation (Pascal VOC), or JSON files of labelme"
+    "and data/ (FiftyOne), data.yaml (YOLO), ImageSets/Segmentation (Pascal VOC), or labelme JSON files"
 )
 
 
@@ -45,19 +45,19 @@ class SplitSource:
     """A split that was found, and how to read it."""
 
     title: str
-    """Of its layout."""
+    """Title of its layout."""
     path: Path
     """Annotation file, or folder."""
     folder: Path
-    """That file names are relative to."""
+    """Folder that file names are relative to."""
     root: Path
-    """Of the whole data set."""
+    """Root of the whole data set."""
     read: Callable[[SplitSource], dict[str, Any]] = field(repr=False)
-    """Gives COCO's tables `images`, `annotations` and `categories`."""
+    """Returns COCO's tables `images`, `annotations` and `categories`."""
 
 
 def names_of(split: str) -> tuple[str, ...]:
-    """What a split may be called, its own name first."""
+    """Possible names of a split, its own name first."""
     return SYNONYMS.get(split, (split,))
 
 
@@ -65,18 +65,18 @@ def find_layout(root: Path) -> ModuleType:
     """The layout of a folder.
 
     Raises:
-        MissingFileError: If it is none that is known here.
+        MissingFileError: If the layout is unknown.
     """
     for module_name in LAYOUTS.values():
         module = importlib.import_module(module_name)
         if any(module.find(root, split) for split in (*SYNONYMS, "test", WHOLE)):
             return module
-    what = "no data set in it that is known here" if root.is_dir() else "no such file or folder"
+    what = "no data set in a known layout" if root.is_dir() else "no such file or folder"
     raise MissingFileError(f"{root}: {what}; expected a COCO JSON file or a folder with {EXPECTED}")
 
 
 def find_child(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """The entry of a folder with one of these names, in any case of letters."""
+    """The entry of a folder with one of these names, ignoring case."""
     if not folder.is_dir():
         return None
     entries = {entry.name.casefold(): entry for entry in sorted(folder.iterdir())}

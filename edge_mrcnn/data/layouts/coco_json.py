@@ -1,4 +1,4 @@
-"""What the layouts with COCO's JSON share: the file, and where its pictures usually lie."""
+"""Shared by the layouts with COCO JSON: reading the file, and the usual folders of its images."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def read_tables(source: SplitSource) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The record of an annotation file, which has lists of images, annotations and categories.
+    """The content of an annotation file, which has lists of images, annotations and categories.
 
-    A byte order mark, UTF-16, and keys in upper case are read, too.
+    A byte order mark, UTF-16, and keys in upper case are accepted.
 
     Raises:
         MissingFileError: If there is no such file.
-        DataError: If it is something else, or lists no image or no category.
+        DataError: If it is another file, or lists no image or no category.
     """
     try:
         record = json.loads(path.read_bytes())
@@ -38,7 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: expected COCO annotations, but it is not JSON ({one_line(error)})") from error
     if isinstance(record, dict) and not set(TABLES) <= set(record):
         record = lower_keys(record)
-        log.warning("%s: keys in upper case are read in lower case", path.name)
+        log.warning("%s: keys in upper case are read as lower case", path.name)
     missing = set(TABLES) - set(record if isinstance(record, dict) else ())
     if missing:
         raise DataError(f"{path}: expected COCO instance annotations, but {', '.join(sorted(missing))} is missing")
@@ -52,7 +52,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def lower_keys(record: dict[str, Any]) -> dict[str, Any]:
-    """The same with keys in lower case: of the record, and of the rows of its tables."""
+    """The same with keys in lower case, in the record and in the rows of its tables."""
     lowered: dict[str, Any] = {}
     for key, value in record.items():
         rows = value if isinstance(value, list) else []
@@ -65,11 +65,11 @@ def _lower_row(row: Any) -> Any:
 
 
 def dataset_root(annotation_file: Path) -> Path:
-    """The folder around `annotations/`, else the annotation file's own."""
+    """The folder around `annotations/`, or else the annotation file's own."""
     folder = annotation_file.parent
     return folder.parent if folder.name.casefold() == "annotations" else folder
 
 
 def json_source(title: str, path: Path, folder: Path | None = None) -> SplitSource:
-    """A split that is one COCO file."""
+    """A split in one COCO file."""
     return SplitSource(title, path, folder or image_folder(path), dataset_root(path), read_tables)

@@ -1,4 +1,4 @@
-"""COCO as it is published: `annotations/instances_train2017.json` and `train2017/`."""
+"""COCO as published: `annotations/instances_train2017.json` and `train2017/`."""
 
 from __future__ import annotations
 

@@ -11,6 +11,6 @@ TITLE = "CVAT's COCO export (annotations/instances_default.json)"
 
 
 def find(root: Path, split: str) -> SplitSource | None:
-    """The task, which is not divided."""
+    """The task, which has no splits."""
     path = root / "annotations" / "instances_default.json"
     return json_source(TITLE, path) if split == WHOLE and path.is_file() else None

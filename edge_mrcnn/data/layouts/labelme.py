@@ -1,7 +1,7 @@
-"""labelme: a JSON file for each picture, beside it or with a path to it.
+"""labelme: a JSON file per image, beside it or with a path to it.
 
-Source: https://github.com/wkentaro/labelme, `labelme/_label_file.py` and `examples/instance_segmentation`: shapes of
-one label and group are one object. A rectangle is a box; lines and points are no objects.
+Source: https://github.com/wkentaro/labelme, `labelme/_label_file.py` and `examples/instance_segmentation`: shapes with
+the same label and group are one object. A rectangle is a box; lines and points are not objects.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 TITLE = "labelme (a JSON file for each picture)"
 LOOKED_AT = 5
-"""JSON files of a folder among which one must be of labelme."""
+"""Number of JSON files of a folder among which at least one must be of labelme."""
 CORNERS = 64
-"""Of the polygon that a circle becomes."""
+"""Number of corners of the polygon for a circle."""
 
 Shape = dict[str, Any]
 
@@ -68,12 +68,17 @@ def read_folder(source: SplitSource) -> dict[str, Any]:
             label = str(shapes[0].get("label"))
             annotations.append({"id": len(annotations) + 1, "image_id": number, "label": label, **outline})
     if ignored:
-        log.warning("%s: %d lines and points are no objects, and are left out", source.folder, ignored)
+        what = (
+            "1 line or point is not an object and is"
+            if ignored == 1
+            else f"{ignored} lines and points are not objects and are"
+        )
+        log.warning("%s: %s left out", source.folder, what)
     names = sorted({row["label"] for row in annotations})
     for row in annotations:
         row["category_id"] = names.index(row["label"]) + 1
     if not names:
-        raise DataError(f"{source.folder}: no polygon, box or mask in {len(files)} files of labelme")
+        raise DataError(f"{source.folder}: no polygon, box or mask in {len(files)} labelme files")
     return {"images": images, "annotations": annotations, "categories": category_rows(names)}
 
 
@@ -84,7 +89,7 @@ def _image_row(number: int, file: Path, record: dict[str, Any]) -> dict[str, Any
 
 
 def _picture_of(file: Path, record: dict[str, Any]) -> Path:
-    """The picture that a file names, or the one beside it that is called like it."""
+    """The image that a file names, or the one beside it with the same stem."""
     stated = str(record.get("imagePath") or "")
     named = file.parent / stated.replace("\\", "/")  # labelme on Windows
     if named.is_file():
@@ -96,24 +101,24 @@ def _picture_of(file: Path, record: dict[str, Any]) -> Path:
 
 
 def group_shapes(shapes: list[Shape]) -> Iterator[list[Shape]]:
-    """Shapes that are one object: of one label and group; without a group, each is one."""
+    """Shapes of one object: with the same label and group; without a group, each is one object."""
     groups: dict[tuple[str, Any], list[Shape]] = {}
     for place, shape in enumerate(shapes):
         group = shape.get("group_id")
         key = (str(shape.get("label")), group)
         if group is None or kind_of(shape) not in ("polygon", "circle"):
-            key = ("", place)  # of this shape alone
+            key = ("", place)  # a group of its own
         groups.setdefault(key, []).append(shape)
     yield from groups.values()
 
 
 def kind_of(shape: Shape) -> str:
-    """What is drawn; old files do not say."""
+    """Type of the shape; old files do not state it."""
     return str(shape.get("shape_type") or "polygon")
 
 
 def _outline_of(shapes: list[Shape], image: dict[str, Any], file: Path) -> dict[str, Any] | None:
-    """COCO's segmentation, or box; None for what is no object."""
+    """COCO's segmentation, or box; None for shapes that are not objects."""
     kind = kind_of(shapes[0])
     try:
         if kind == "rectangle":

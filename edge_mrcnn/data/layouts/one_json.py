@@ -1,4 +1,4 @@
-"""COCO JSON without a fixed place: `train.json`, `annotations/train.json`, or Label Studio's `result.json`."""
+"""COCO JSON in no fixed place: `train.json`, `annotations/train.json`, or Label Studio's `result.json`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WHOLE_NAMES = ("result.json", "annotations.json", "coco.json", "instances.json",
 
 
 def find(root: Path, split: str) -> SplitSource | None:
-    """The file that is named after the split, or as tools name the only one."""
+    """The file named after the split, or with the name that tools give a single file."""
     names: tuple[str, ...] = WHOLE_NAMES
     if split != WHOLE:
         called = names_of(split)

@@ -1,4 +1,4 @@
-"""What the layouts without COCO's JSON share: lists of pictures, and tables of what is in them."""
+"""Shared by the layouts without COCO JSON: lists of images, and COCO tables of their content."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """Pictures under a folder, sorted by path."""
+    """Images under a folder, sorted by path."""
     return sorted(path for path in folder.rglob("*") if path.suffix.casefold() in SUFFIXES)
 
 
 def image_row(number: int, path: Path, size_hw: tuple[int, int] | None = None) -> dict[str, Any]:
-    """COCO's record of a picture; its size is read from the file where it is not given, and absent if it has none."""
+    """COCO's record of an image; its size is read from the file if not given, and absent if that fails."""
     row: dict[str, Any] = {"id": number, "file_name": str(path.absolute())}
     size = size_hw or read_shown_size(path)
     if size is not None:

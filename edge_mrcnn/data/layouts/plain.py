@@ -1,4 +1,4 @@
-"""`annotations/instances_<split>.json` with pictures in `images/<split>/`, `<split>/` or `images/`."""
+"""`annotations/instances_<split>.json` with images in `images/<split>/`, `<split>/` or `images/`."""
 
 from __future__ import annotations
 

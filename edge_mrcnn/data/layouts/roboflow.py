@@ -1,4 +1,4 @@
-"""Roboflow's "COCO": `train/_annotations.coco.json` beside the pictures, `valid/` and `test/` likewise."""
+"""Roboflow's "COCO": `train/_annotations.coco.json` beside the images, `valid/` and `test/` in the same way."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Pascal VOC masks: `ImageSets/Segmentation/<split>.txt`, `JPEGImages/`, `SegmentationObject/`, `SegmentationClass/`.
 
-Source: the development kit of VOC 2012, section 4: each object has a colour of its own in one mask, its class's in the
-other, and a border of void around it. CVAT's "Segmentation mask" export adds `labelmap.txt`, the colours of classes.
+Source: the development kit of VOC 2012, section 4. Each object has a colour of its own in one mask and that of its
+class in the other, with a border of void around it. CVAT's "Segmentation mask" export adds `labelmap.txt`, the colours
+of classes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Color = tuple[int, int, int]
 
 
 def find(root: Path, split: str) -> SplitSource | None:
-    """The split of this name; `root` may be the folder around VOC2012, too."""
+    """The split of this name; `root` may also be the folder around VOC2012."""
     names = ("default",) if split == WHOLE else names_of(split)
     lists = tuple(f"{name}.txt" for name in names)
     years = [*sorted(root.glob("VOC*")), *sorted(root.glob("VOCdevkit/VOC*"))]
@@ -40,7 +41,7 @@ def find(root: Path, split: str) -> SplitSource | None:
 
 
 def read_list(source: SplitSource) -> dict[str, Any]:
-    """COCO's tables of the pictures of a list."""
+    """COCO's tables of the images of a list."""
     colors = class_colors(source.root)
     names = list(colors.values())
     images: list[dict[str, Any]] = []
@@ -67,7 +68,7 @@ def _picture_of(folder: Path, stem: str) -> Path:
 
 
 def class_colors(root: Path) -> dict[Color, str]:
-    """RGB of each class in the masks, to its name."""
+    """RGB of each class in the masks -> its name."""
     labels = root / "labelmap.txt"
     if not labels.is_file():
         return {palette_color(index): name for index, name in enumerate(NAMES, start=1)}
@@ -94,10 +95,10 @@ def palette_color(index: int) -> Color:
 
 
 def read_objects(root: Path, stem: str, colors: dict[Color, str]) -> list[tuple[str, dict[str, Any]]]:
-    """Class name and run lengths of each object of a picture.
+    """Class name and run lengths of each object of an image.
 
     Raises:
-        DataError: If a mask cannot be read, or an object has the colour of no class.
+        DataError: If a mask cannot be read, or an object has an unknown class colour.
     """
     from pycocotools import mask as rle
 
@@ -109,11 +110,13 @@ def read_objects(root: Path, stem: str, colors: dict[Color, str]) -> list[tuple[
             continue
         mask = objects == code
         values, counts = np.unique(classes[mask], return_counts=True)
-        color = _color(int(values[counts.argmax()]))  # that of most of its pixels
+        color = _color(int(values[counts.argmax()]))  # the colour of most of its pixels
         name = colors.get(color)
         if name is None:
             red, green, blue = color
-            raise DataError(f"{root}: object in SegmentationClass/{stem}.png of no class's colour {red},{green},{blue}")
+            raise DataError(
+                f"{root}: unknown class colour of an object in SegmentationClass/{stem}.png: {red},{green},{blue}"
+            )
         outline = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
         found.append((name, outline))
     return found
@@ -123,7 +126,7 @@ def _read_codes(path: Path) -> np.ndarray:
     """The colours of a mask (H, W) as numbers."""
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if pixels is None:
-        raise DataError(f"{path}: expected a mask, but it is not there or cannot be read")
+        raise DataError(f"{path}: expected a mask, but the file is missing or unreadable")
     blue, green, red = np.moveaxis(pixels.astype(np.int64), 2, 0)
     codes: np.ndarray = red << 16 | green << 8 | blue
     return codes

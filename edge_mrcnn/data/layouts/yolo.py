@@ -1,7 +1,7 @@
-"""YOLO segmentation: a `data.yaml`, pictures, and a text file of polygons or boxes for each of them.
+"""YOLO segmentation: a `data.yaml`, images, and a text file of polygons or boxes for each image.
 
-Source: https://docs.ultralytics.com/datasets/segment: a line is the class, then x y of each corner as shares of width
-and height; a line of four shares is a box, its centre, width and height.
+Source: https://docs.ultralytics.com/datasets/segment. A line is the class, then x y of each corner as shares of width
+and height; a line with four numbers is a box: its centre, width and height.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from runtimes.errors import DataError, MissingExtraError, one_line
 
 TITLE = "YOLO ({})"
 LINE_SHOWN = 40
-"""Characters of a line that cannot be read, in messages."""
+"""Maximum number of characters of an unreadable line in messages."""
 FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
@@ -34,7 +34,7 @@ def find(root: Path, split: str) -> SplitSource | None:
 
 
 def find_in(file: Path, split: str) -> SplitSource | None:
-    """The split of this name of a `data.yaml`; None where it names none, or the pictures to train on again."""
+    """The split of this name of a `data.yaml`; None if it has none, or if it is the training images again."""
     record = read_yaml(file)
     pictures = _pictures_of(record, split)
     is_repeated = split != "train" and pictures == _pictures_of(record, "train")
@@ -45,11 +45,11 @@ def find_in(file: Path, split: str) -> SplitSource | None:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The record of a `data.yaml`.
+    """The content of a `data.yaml`.
 
     Raises:
         MissingExtraError: If PyYAML is not installed.
-        DataError: If it is something else.
+        DataError: If it is another file.
     """
     try:
         import yaml
@@ -72,7 +72,7 @@ def read_split(file: Path, split: str) -> dict[str, Any]:
     for entry in entries:
         pictures += _list_entry(file, record, entry)
     if not pictures:
-        raise DataError(f"{file}: no picture in {', '.join(entries)} of {split}")
+        raise DataError(f"{file}: no image in {', '.join(entries)} of {split}")
     return read_pictures(pictures, class_names(record), file)
 
 
@@ -87,15 +87,15 @@ def _read_lines(file: Path) -> list[str]:
 
 
 def read_pictures(pictures: list[Path], names: list[str], file: Path) -> dict[str, Any]:
-    """COCO's tables of pictures with a text file each; without one, a picture has no object.
+    """COCO's tables of images with a text file each; an image without one has no object.
 
     Raises:
-        DataError: If none of them has one.
+        DataError: If none of the images has one.
     """
     images, annotations = [], []
     labels = [label_file(picture) for picture in pictures]
     if not any(label.is_file() for label in labels):
-        raise DataError(f"{file}: none of {len(pictures)} pictures has a file of labels, such as {labels[0]}")
+        raise DataError(f"{file}: none of {len(pictures)} images has a label file, such as {labels[0]}")
     for number, (picture, label) in enumerate(zip(pictures, labels, strict=True), start=1):
         row = image_row(number, picture)
         images.append(row)
@@ -105,7 +105,7 @@ def read_pictures(pictures: list[Path], names: list[str], file: Path) -> dict[st
 
 
 def label_file(picture: Path) -> Path:
-    """The text file of a picture: `labels` instead of the last `images` in its path, else beside it."""
+    """The text file of an image: `labels` instead of the last `images` in its path, or else beside it."""
     parts = list(picture.with_suffix(".txt").parts)
     for place in range(len(parts) - 2, -1, -1):
         if parts[place] == "images":
@@ -115,7 +115,7 @@ def label_file(picture: Path) -> Path:
 
 
 def read_labels(file: Path, image: dict[str, Any]) -> list[dict[str, Any]]:
-    """COCO's annotations of one text file; what cannot be read is left for the rules to name."""
+    """COCO's annotations of one text file; unreadable lines are left to the check of records."""
     sides = image.get("width", 0), image.get("height", 0)
     lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     rows = []
@@ -133,7 +133,7 @@ def read_labels(file: Path, image: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _shape_of(shares: list[float], sides: tuple[int, int]) -> dict[str, Any]:
-    """COCO's segmentation, or box, of x and y by turns as shares of width and height."""
+    """COCO's segmentation, or box, from alternating x and y as shares of width and height."""
     pixels = [share * sides[place % 2] for place, share in enumerate(shares)]
     if len(pixels) != 4:
         return {"segmentation": [pixels]}
@@ -144,7 +144,7 @@ def _shape_of(shares: list[float], sides: tuple[int, int]) -> dict[str, Any]:
 
 
 def class_names(record: dict[str, Any]) -> list[str]:
-    """Names by class, which YAML has as a list or as a table of numbers; missing ones are numbered."""
+    """Names by class, which YAML has as a list or as a table of numbers; missing names become numbers."""
     names = record.get("names")
     if isinstance(names, list):
         return [str(name) for name in names]
@@ -167,13 +167,13 @@ def _pictures_of(record: dict[str, Any], split: str) -> list[str] | None:
 
 
 def _base(file: Path, record: dict[str, Any]) -> Path:
-    """The folder that a `data.yaml` speaks of, as far as it is here."""
+    """The root folder in a `data.yaml`, if it exists here."""
     stated = file.parent / str(record.get("path") or ".")
     return stated if stated.is_dir() else file.parent
 
 
 def _list_entry(file: Path, record: dict[str, Any], entry: str) -> list[Path]:
-    """The pictures of a folder, or those that a text file lists."""
+    """The images of a folder, or those listed in a text file."""
     plain = entry.replace("\\", "/")
     inside = plain.removeprefix("../")  # Roboflow writes ../train/images for a folder beside the file
     base = _base(file, record)

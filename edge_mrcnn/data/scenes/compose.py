@@ -1,8 +1,8 @@
 """Scenes: objects lying on a surface, seen by a camera.
 
-A `Scene` is a description drawn at random; `draw_scene` turns it into a picture with exact masks, from any camera
-position. One affine map per object carries scale, turn, flip and the foreshortening of a camera that looks down at
-an angle, so one warp per object is all that is resampled.
+A `Scene` is a random description; `draw_scene` renders it with exact masks, from any camera position. One affine map
+per object includes scale, rotation, flip and the foreshortening of a tilted camera, so each object is resampled only
+once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SIZES = {"coin": (20, 140), "pebble": (18, 70), "cup": (85, 230), "photo": (80,
 _SHARES = (0.45, 0.3, 0.1, 0.15)
 _EMPTY_SHARE = 0.06
 _LEAST_VISIBLE = 0.4
-"""An object is left out rather than hidden further than this share of its area, by others or by the frame."""
+"""Minimum visible share of an object's area; an object that others or the frame would hide more is left out."""
 _LEAST_AREA = 60
 
 
@@ -37,14 +37,14 @@ class Placement:
 
 @dataclass(frozen=True)
 class Look:
-    """Light and camera, the same for all that is in the picture."""
+    """Light and camera, the same for the whole scene."""
 
     shadow_direction: np.ndarray
     """(2,) x y, in sizes of the object per unit of its height."""
     shadow_depth: float
-    """How dark a shadow is, in [0, 1]."""
+    """Darkness of shadows, in [0, 1]."""
     light: np.ndarray
-    """(3, 3) factor on the picture, bilinear over a 3 x 3 grid: a lamp at one side, a dark corner."""
+    """(3, 3) factor on the image, bilinear over a 3 x 3 grid: a lamp at one side, a dark corner."""
     white: np.ndarray
     """(3,) factor on each colour."""
     blur: float
@@ -55,7 +55,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Scene:
-    """A surface, objects from the bottom up, and how they are seen."""
+    """A surface, objects from bottom to top, and light and camera."""
 
     surface: Surface
     surface_matrix: np.ndarray
@@ -68,24 +68,24 @@ class Scene:
 
 @dataclass(frozen=True)
 class RenderedScene:
-    """What the camera sees."""
+    """The rendered view."""
 
     image: np.ndarray
     """(H, W, 3) uint8 RGB."""
     owner: np.ndarray
-    """(H, W) int16: index of the placement that is visible at each pixel, -1 for the surface."""
+    """(H, W) int16: index of the visible placement at each pixel, -1 for the surface."""
 
 
 def draw_scene(
     scene: Scene, size_hw: tuple[int, int], camera: np.ndarray | None = None, noise_seed: int = 0
 ) -> RenderedScene:
-    """Draw a scene.
+    """Render a scene.
 
     Args:
         scene: What to draw.
-        size_hw: Height and width of the picture.
-        camera: (2, 3) from the scene to the picture; the identity if None.
-        noise_seed: Picks the sensor noise.
+        size_hw: Height and width of the image.
+        camera: (2, 3) from the scene to the image; the identity if None.
+        noise_seed: Seed of the sensor noise.
     """
     ground = warp_surface(scene.surface, _through(camera, scene.surface_matrix), size_hw)
     picture = RenderedScene(_scale(ground, scene.surface_gain), np.full(size_hw, -1, np.int16))
@@ -100,14 +100,14 @@ def draw_scene(
 def make_scene(
     rng: np.random.Generator, *, held_out: bool, size_hw: tuple[int, int], unit: float = 1.0, count: int | None = None
 ) -> Scene:
-    """Draw up a scene at random.
+    """Make a random scene.
 
     Args:
-        rng: Where chance comes from; the same state gives the same scene.
+        rng: Source of randomness; the same state gives the same scene.
         held_out: True to use the objects and surfaces kept for validation.
         size_hw: Height and width of the scene.
-        unit: Factor on the sizes of objects and surface, which are given for a scene of 320 pixels.
-        count: Number of objects tried; at random in 0..12 if None. Those that would hide others are left out.
+        unit: Factor on the sizes of objects and surface, which are defined for a scene of 320 pixels.
+        count: Number of objects to place; random in 0..12 if None. Objects that would hide others are left out.
     """
     surfaces = list_surfaces(held_out)
     surface = surfaces[rng.integers(len(surfaces))]
@@ -128,7 +128,7 @@ def make_scene(
 
 
 def visible_masks(owner: np.ndarray, count: int) -> list[np.ndarray]:
-    """(H, W) bool mask of each placement; empty for one that is out of the frame."""
+    """(H, W) bool mask of each placement; empty if it is outside the frame."""
     return [owner == index for index in range(count)]
 
 
@@ -145,7 +145,7 @@ def _place(
     least, greatest = _SIZES[name]
     size = least * (greatest / least) ** rng.beta(1.2, 1.2)
     scale = unit * size / cutout.size
-    if name == "cup":  # photographed from the side already: it neither turns over nor foreshortens
+    if name == "cup":  # its photograph is already a side view, so it is neither flipped nor foreshortened
         turn = rng.uniform(-0.5, 0.5)
         tilt = 1.0
     else:
@@ -164,7 +164,7 @@ def _lay_surface(
     scale = unit * rng.uniform(*surface.zoom)
     h, w = surface.levels[0].shape[:2]
     size_wh = np.array(size_hw[::-1])
-    spare = np.maximum(0, np.array((w, h)) * scale - size_wh)  # what reaches over the frame
+    spare = np.maximum(0, np.array((w, h)) * scale - size_wh)  # the part outside the frame
     centre = size_wh / 2 + rng.uniform(-0.5, 0.5, 2) * spare
     turn = rng.uniform(0, 2 * np.pi)
     flip = rng.choice((-1, 1))
@@ -187,7 +187,7 @@ def _make_look(rng: np.random.Generator) -> Look:
 def _map_about(
     shape: tuple[int, ...], scale: float, turn: float, centre: np.ndarray, *, flip: float, tilt: float
 ) -> np.ndarray:
-    """(2, 3) map that carries the middle of an image to `centre`: flip, scale, turn, then foreshorten."""
+    """(2, 3) map of the middle of an image to `centre`: flip, scale, rotation, then foreshortening."""
     cos, sin = np.cos(turn), np.sin(turn)
     rotation = np.array(((cos, -sin), (sin, cos)))
     linear = np.diag((1, tilt)) @ rotation @ np.diag((flip * scale, scale))
@@ -205,20 +205,20 @@ def _through(camera: np.ndarray | None, matrix: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Stamp:
-    """A warped object with room for its shadow."""
+    """A warped object with space for its shadow."""
 
     left: int
     top: int
     rgba: np.ndarray
-    """(h, w, 4) uint8, premultiplied; may reach over the frame."""
+    """(h, w, 4) uint8, premultiplied; may extend outside the frame."""
     size: float
     """Longer side of the object in pixels."""
     full_area: int
-    """Pixels of the whole object, inside the frame or not."""
+    """Number of pixels of the whole object, also outside the frame."""
 
 
 def _stamp(placement: Placement, size_hw: tuple[int, int]) -> _Stamp | None:
-    """Warp one object into the smallest window that holds it and its shadow; None if that misses the frame."""
+    """Warp one object into the smallest window around it and its shadow; None if that is outside the frame."""
     cutout = placement.cutout
     h, w = cutout.levels[0].shape[:2]
     linear, shift = placement.matrix[:, :2], placement.matrix[:, 2]
@@ -240,7 +240,7 @@ def _stamp(placement: Placement, size_hw: tuple[int, int]) -> _Stamp | None:
 
 
 def _leave_out_hidden(candidates: list[Placement], size_hw: tuple[int, int]) -> tuple[Placement, ...]:
-    """Keep, from the bottom up, each object that is visible itself and does not hide one below it."""
+    """Keep, from bottom to top, each object that is visible and does not hide one below it."""
     owner = np.full(size_hw, -1, np.int16)
     kept: list[Placement] = []
     full: list[int] = []
@@ -268,7 +268,7 @@ def _leave_out_hidden(candidates: list[Placement], size_hw: tuple[int, int]) -> 
 
 
 def _windows(stamp: _Stamp, size_hw: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where the stamp meets the picture: as slices of the picture and as slices of the stamp."""
+    """The intersection of the stamp and the image: as slices of the image and of the stamp."""
     h, w = stamp.rgba.shape[:2]
     height, width = size_hw
     top, bottom = max(0, stamp.top), min(height, stamp.top + h)
@@ -290,7 +290,7 @@ def _paste(picture: RenderedScene, stamp: _Stamp, index: int, placement: Placeme
 
 
 def _shade(stamp: _Stamp, height: float, look: Look) -> np.ndarray:
-    """(h, w, 1) float32 factor: a soft shadow thrown to one side, and a narrow dark line of contact all round."""
+    """(h, w, 1) float32 factor: a soft shadow on one side, and a narrow dark contact line all around."""
     lift = height * stamp.size
     dx, dy = look.shadow_direction * lift
     alpha = stamp.rgba[..., 3]

@@ -38,14 +38,14 @@ _PRINTS_PER_PHOTOGRAPH = 4
 
 @dataclass(frozen=True)
 class Cutout:
-    """One object without its surroundings."""
+    """One object without its background."""
 
     label: int
     """Index into `CLASSES`."""
     levels: tuple[np.ndarray, ...]
-    """(h, w, 4) uint8 RGBA with colours premultiplied by alpha; each level is half the size of the one before."""
+    """(h, w, 4) uint8 RGBA with colours premultiplied by alpha; each level is half the size of the previous one."""
     height: float
-    """How far it rises above the surface, as a share of its own size: the length of its shadow."""
+    """Its height above the surface, as a share of its own size; determines the length of its shadow."""
 
     @property
     def size(self) -> int:
@@ -55,7 +55,7 @@ class Cutout:
 
 @functools.cache
 def cut_objects(held_out: bool) -> tuple[tuple[Cutout, ...], ...]:
-    """All cut-outs of one side of the division, by label; made once per process.
+    """All cut-outs of training or validation, by label; made once per process.
 
     Args:
         held_out: False for the objects of training, True for those of validation.
@@ -65,7 +65,7 @@ def cut_objects(held_out: bool) -> tuple[tuple[Cutout, ...], ...]:
 
 
 def cut_coins(held_out: bool) -> list[Cutout]:
-    """The coins of the upper rows, or of the lower ones where `held_out`."""
+    """The coins of the upper rows, or of the lower ones if `held_out`."""
     photo = read_photograph("coins")
     coins = []
     for rim in trace_coins():
@@ -83,7 +83,8 @@ def trace_coins() -> tuple[np.ndarray, ...]:
 
 
 def _find_coins(grey: np.ndarray) -> list[tuple[tuple[float, float], float]]:
-    """Centre and rough radius of each place with relief; brightness does not part the upper coins from their ground."""
+    """Centre and approximate radius of each coin, found by relief; brightness does not separate the upper coins from
+    the background."""
     smooth = cv2.GaussianBlur(grey, (0, 0), 1).astype(np.float32)
     slope_x = cv2.Sobel(smooth, cv2.CV_32F, 1, 0)
     slope_y = cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
@@ -92,19 +93,20 @@ def _find_coins(grey: np.ndarray) -> list[tuple[tuple[float, float], float]]:
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(mask, contours, -1, 255, cv2.FILLED)
     depth = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
-    count, cores = cv2.connectedComponents((depth > 12).astype(np.uint8))  # this deep, coins whose halos touch part
+    # at this depth, coins with touching halos separate
+    count, cores = cv2.connectedComponents((depth > 12).astype(np.uint8))
     coins = []
     for index in range(1, count):
         core = (cores == index).astype(np.uint8)
-        _, radius, _, (x, y) = cv2.minMaxLoc(depth, core)  # the deepest place is the centre
+        _, radius, _, (x, y) = cv2.minMaxLoc(depth, core)  # the deepest point is the centre
         coins.append(((float(x), float(y)), radius))
     return coins
 
 
 def _trace_rim(grey: np.ndarray, centre: tuple[float, float], radius: float) -> np.ndarray:
-    """The closed path around `centre` where the picture falls most steeply from bright to dark.
+    """The closed path around `centre` with the steepest step from bright to dark.
 
-    Dynamic programming over (angle, radius) in polar coordinates: two laps, of which the middle one is closed.
+    Dynamic programming over (angle, radius) in polar coordinates: two rounds, of which the middle one is closed.
 
     Returns:
         (256, 2) float64 x y.
@@ -118,7 +120,7 @@ def _trace_rim(grey: np.ndarray, centre: tuple[float, float], radius: float) -> 
 
     fall = np.zeros_like(polar)
     fall[:, 3:-3] = polar[:, :-6] - polar[:, 6:]
-    share = np.arange(samples) / samples * reach  # of the rough radius
+    share = np.arange(samples) / samples * reach  # of the approximate radius
     gain = np.clip(fall, -20, 80) - 60 * np.abs(share - 0.97)
     gain[:, share < 0.7] = -1e3
 
@@ -150,7 +152,7 @@ def _best_path(gain: np.ndarray, step_cost: float) -> np.ndarray:
 
 
 def cut_pebbles(held_out: bool) -> list[Cutout]:
-    """Stones of the left half of the gravel, or of the right half where `held_out`."""
+    """Stones of the left half of the gravel, or of the right half if `held_out`."""
     photo = read_photograph("gravel")
     half = photo.shape[1] / 2
     stones = []
@@ -163,8 +165,8 @@ def cut_pebbles(held_out: bool) -> list[Cutout]:
 
 @functools.cache
 def _trace_stones() -> tuple[np.ndarray, ...]:
-    """Outlines of stones that lie whole and clean: convex, large, not at the border, (N, 2) float64 x y."""
-    from skimage.measure import regionprops  # the one place that needs scikit-image's code, not only its files
+    """Outlines of whole, well separated stones: convex, large, not at the border, (N, 2) float64 x y."""
+    from skimage.measure import regionprops  # the only use of scikit-image's code instead of only its files
     from skimage.segmentation import watershed
 
     zoom = 2
@@ -192,7 +194,7 @@ def _disc(size: int) -> np.ndarray:
 
 
 def _is_clean_stone(region: Any, shape: tuple[int, ...]) -> bool:
-    """Whether a region of scikit-image lies whole in a picture, and is convex, large and not too long."""
+    """Whether a region of scikit-image is whole, convex, large and not too long."""
     top, left, bottom, right = region.bbox
     height, width = shape
     if min(top, left, height - bottom, width - right) <= 2:
@@ -209,7 +211,7 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 
 def cut_cups(held_out: bool) -> list[Cutout]:
-    """The cup on its saucer in several glazes; `held_out` ones have hues that training never shows."""
+    """The cup on its saucer in several glazes; `held_out` ones have hues that are not in training."""
     photo = read_photograph("coffee")
     outline = _trace_cup()
     cups = []
@@ -232,7 +234,7 @@ def _trace_cup() -> np.ndarray:
 
 
 def _turn_glaze(photo: np.ndarray, hue: int) -> np.ndarray:
-    """Give the red parts another hue; the coffee, the rim and the spoon keep theirs."""
+    """Change the hue of the red parts; the coffee, the rim and the spoon keep theirs."""
     hsv = cv2.cvtColor(photo, cv2.COLOR_RGB2HSV)
     old_hue, saturation, _ = np.moveaxis(hsv, 2, 0)
     is_red = ((old_hue < 9) | (old_hue > 172)) & (saturation > 110)
@@ -245,7 +247,7 @@ def _turn_glaze(photo: np.ndarray, hue: int) -> np.ndarray:
 
 
 def cut_prints(held_out: bool) -> list[Cutout]:
-    """Paper prints with a white border, of photographs that the other side never shows."""
+    """Paper prints with a white border, from photographs that the other split does not use."""
     rng = np.random.default_rng(7 + held_out)
     prints = []
     for name in _HELD_OUT_PRINTS if held_out else _TRAIN_PRINTS:
@@ -256,7 +258,7 @@ def cut_prints(held_out: bool) -> list[Cutout]:
 
 
 def _print(photo: np.ndarray, rng: np.random.Generator) -> Cutout:
-    """A piece of a photograph at random, with a white border."""
+    """A random piece of a photograph with a white border."""
     tall, wide = photo.shape[:2]
     h = int(tall * rng.uniform(0.55, 1))
     w = int(wide * rng.uniform(0.55, 1))
@@ -272,7 +274,7 @@ def _print(photo: np.ndarray, rng: np.random.Generator) -> Cutout:
 
 
 def _cut(photo: np.ndarray, outline: np.ndarray, name: str, *, height: float, inset: float) -> Cutout:
-    """Cut along an outline, leaving out the outermost `inset` pixels, where the photograph mixes in its ground.
+    """Cut along an outline, without the outermost `inset` pixels, where the photograph mixes in its background.
 
     The cut-out is made at twice the photograph's size, so that a smooth outline stays smooth when enlarged.
     """
@@ -285,7 +287,7 @@ def _cut(photo: np.ndarray, outline: np.ndarray, name: str, *, height: float, in
     right, bottom = np.minimum(high, (photo_width, photo_height))
     rgb = photo[top:bottom, left:right]
     rgb = cv2.resize(rgb, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-    # a pixel's centre lies at (x + 0.5) * zoom - 0.5 of the enlarged grid
+    # a pixel's centre is at (x + 0.5) * zoom - 0.5 of the enlarged grid
     corners = ((outline - low + 0.5) * zoom - 0.5) * (1 << shift)
     solid = np.zeros(rgb.shape[:2], np.uint8)
     cv2.fillPoly(solid, [np.round(corners).astype(np.int32)], 255, cv2.LINE_8, shift)
@@ -298,7 +300,7 @@ def _cut(photo: np.ndarray, outline: np.ndarray, name: str, *, height: float, in
 
 
 def _halve(image: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The image, and each level half the size of the one before."""
+    """The image, and further levels, each half the size of the previous one."""
     levels = [image]
     while max(levels[-1].shape) > 40:
         levels.append(cv2.pyrDown(levels[-1], borderType=cv2.BORDER_REPLICATE))

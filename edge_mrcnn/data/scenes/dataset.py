@@ -1,4 +1,4 @@
-"""Scenes as COCO data on disk: splits `train`, `val` and a small `real` one of photographs as they are."""
+"""Scenes as COCO data on disk: splits `train`, `val` and a small `real` one of unchanged photographs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from runtimes.errors import MissingExtraError, UsageError
 from runtimes.progress import Progress, silent
 
 REFERENCE_SIZE = 320
-"""Height or width at which objects have their natural sizes; those of other pictures follow the smaller side."""
+"""Height or width at which objects have their natural sizes; in other images sizes follow the smaller side."""
 LEAST_SIZE = 64
 """Smallest height or width of a scene, in pixels."""
 SPLIT_STREAMS = {"train": 0, "val": 1, "calib": 2}
-"""Each split draws its scenes from its own stream of chance, so none shares a scene with another."""
+"""Each split has its own random stream, so none shares a scene with another."""
 
 REAL_CROPS = (  # (x0, y0, width, height, zoom) of the coins photograph, below the rows that training sees
     (0, 156, 384, 147, 1.5),
@@ -40,17 +40,17 @@ REAL_CROPS = (  # (x0, y0, width, height, zoom) of the coins photograph, below t
     (126, 160, 123, 64, 3.0),
 )
 REAL_EMPTY = ("text", "camera", "rocket")
-"""Photographs without any object of `CLASSES`, which training never shows: what is found there is false."""
+"""Photographs without objects of `CLASSES`, not used in training: all detections there are false positives."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One picture with its objects."""
+    """One image with its objects."""
 
     image: np.ndarray
     """(H, W, 3) uint8 RGB."""
     masks: list[np.ndarray]
-    """(H, W) bool, what is visible of each object."""
+    """(H, W) bool, the visible part of each object."""
     labels: list[int]
     """Index into `CLASSES` of each object."""
     jpeg_quality: int
@@ -77,12 +77,12 @@ def make_dataset(
     The same arguments give the same annotations and pixels; scene i of a split does not depend on how many there are.
 
     Args:
-        folder: Made if missing; files of an earlier call are overwritten.
+        folder: Output folder; files of an earlier call are overwritten.
         train: Number of training scenes.
         val: Number of validation scenes.
         size_hw: Height and width of each scene in pixels.
         seed: Any non-negative integer.
-        progress: Told after each scene.
+        progress: Called after each scene.
 
     Raises:
         MissingExtraError: If scikit-image or pycocotools is not installed.
@@ -105,11 +105,11 @@ def make_dataset(
 def make_calibration_set(
     folder: str | Path, *, count: int = 32, size_hw: tuple[int, int] = (320, 320), seed: int = 0
 ) -> Path:
-    """Write a calibration set: scenes such as training sees, but none of those in `train` or `val`.
+    """Write a calibration set: scenes like those of training, but none of those in `train` or `val`.
 
     Args:
-        folder: Made if missing; gets `images/*.jpg` and `manifest.json`.
-        count: Number of pictures, at least one.
+        folder: Output folder; gets `images/*.jpg` and `manifest.json`.
+        count: Number of images, at least one.
         size_hw: Height and width of each in pixels.
         seed: Any non-negative integer.
 
@@ -140,7 +140,7 @@ def make_calibration_set(
 
 
 def make_example(split: str, index: int, *, size_hw: tuple[int, int] = (320, 320), seed: int = 0) -> Example:
-    """Scene `index` of a split of `SPLIT_STREAMS`; only "val" shows what training does not."""
+    """Scene `index` of a split of `SPLIT_STREAMS`; only "val" uses held-out objects and surfaces."""
     stream = SPLIT_STREAMS[split]
     rng = np.random.default_rng((seed, stream, index))
     scene = make_scene(rng, held_out=split == "val", size_hw=size_hw, unit=min(size_hw) / REFERENCE_SIZE)
@@ -151,7 +151,7 @@ def make_example(split: str, index: int, *, size_hw: tuple[int, int] = (320, 320
 
 
 def make_real_examples() -> Iterator[Example]:
-    """Photographs as they are: crops of held-out coins, enlarged, then pictures without objects."""
+    """Unchanged photographs: crops of held-out coins, enlarged, then images without objects."""
     for x, y, width, height, zoom in REAL_CROPS:
         crop = read_photograph("coins")[y : y + height, x : x + width]
         size = (round(width * zoom), round(height * zoom))
@@ -173,7 +173,7 @@ def _coin_masks(x: int, y: int, zoom: float, size: tuple[int, int]) -> Iterator[
 
 
 def _write_split(folder: Path, split: str, examples: Iterator[Example]) -> Iterator[None]:
-    """Write pictures one by one, then the annotation file; yields after each picture."""
+    """Write images one by one, then the annotation file; yields after each image."""
     images = folder / "images" / split
     images.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {

@@ -1,7 +1,7 @@
-"""The photographs that scenes are made of: files inside the scikit-image wheel, so nothing is downloaded.
+"""The photographs for scenes: files inside the scikit-image wheel, so nothing is downloaded.
 
-Only photographs whose reuse is free without doubt (public domain, CC0, "no known copyright restrictions",
-in the words of `skimage.data`) are listed; the wheel's moon, page and motorcycle say nothing of it and stay out.
+Only photographs with clearly free licences (public domain, CC0, "no known copyright restrictions", as stated by
+`skimage.data`) are used; for the wheel's moon, page and motorcycle nothing is stated.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from runtimes.errors import MissingExtraError, MissingFileError
 
 @dataclass(frozen=True)
 class Photograph:
-    """One file of the wheel, with where it comes from."""
+    """One file of the wheel, with its origin."""
 
     file: str
     """Name inside skimage/data."""
     source: str
-    """Who took or published it."""
+    """Author or publisher."""
     licence: str
-    """What `skimage.data` says of its reuse."""
+    """Licence as stated by `skimage.data`."""
 
 
 PHOTOGRAPHS = {
@@ -56,7 +56,7 @@ def read_photograph(name: str) -> np.ndarray:
 
     Raises:
         MissingExtraError: If scikit-image is not installed.
-        MissingFileError: If this scikit-image does not ship the file.
+        MissingFileError: If this scikit-image does not include the file.
     """
     path = _data_folder() / PHOTOGRAPHS[name].file
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)

@@ -1,4 +1,4 @@
-"""What objects lie on: parts of photographs without objects, warped to any size and tinted.
+"""Surfaces under the objects: parts of photographs without objects, warped to any size and tinted.
 
 Training and validation never share a part of a photograph.
 """
@@ -20,9 +20,9 @@ class Surface:
     """A flat piece of photograph."""
 
     levels: tuple[np.ndarray, ...]
-    """(h, w, 3) uint8 RGB, at least 2 x 2; each level is half the size of the one before."""
+    """(h, w, 3) uint8 RGB, at least 2 x 2; each level is half the size of the previous one."""
     zoom: tuple[float, float]
-    """Range of magnification in which it looks like a surface at 320 pixels, scene pixels per photograph pixel."""
+    """Range of magnification in which it looks realistic at 320 pixels, in scene pixels per photograph pixel."""
 
 
 _REGIONS = {  # (photograph, y0, y1, x0, x1, least zoom, greatest zoom); pixels of the photograph
@@ -45,7 +45,7 @@ _REGIONS = {  # (photograph, y0, y1, x0, x1, least zoom, greatest zoom); pixels 
 
 @functools.cache
 def list_surfaces(held_out: bool) -> tuple[Surface, ...]:
-    """The surfaces of training, or those of validation where `held_out`; made once per process."""
+    """The surfaces of training, or those of validation if `held_out`; made once per process."""
     surfaces = [
         Surface(_halve(read_photograph(name)[y0:y1, x0:x1]), (least, greatest))
         for name, y0, y1, x0, x1, least, greatest in _REGIONS[held_out]
@@ -56,7 +56,7 @@ def list_surfaces(held_out: bool) -> tuple[Surface, ...]:
 
 
 def _clear_coin_tray() -> np.ndarray:
-    """The ground of the coins photograph above the split, its coins painted over from their surroundings."""
+    """The background of the coins photograph above the split line, with its coins inpainted."""
     tray = read_photograph("coins")[:COIN_ROW_SPLIT_Y].copy()
     coins = np.zeros(tray.shape[:2], np.uint8)
     for rim in trace_coins():
@@ -68,10 +68,10 @@ def _clear_coin_tray() -> np.ndarray:
 
 
 def warp_surface(surface: Surface, matrix: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Lay a surface under the camera; beyond its edges it goes on mirrored.
+    """Render a surface; beyond its edges it is mirrored.
 
     Args:
-        surface: What to lay.
+        surface: The surface.
         matrix: (2, 3) from pixels of the surface's first level to pixels of the picture.
         size_hw: Height and width of the picture.
 
@@ -83,7 +83,7 @@ def warp_surface(surface: Surface, matrix: np.ndarray, size_hw: tuple[int, int])
 
 
 def pick_level(levels: tuple[np.ndarray, ...], matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The level nearest above the size wanted, and the matrix adapted to it: warping down further would alias."""
+    """The next larger level than the wanted size, and the matrix adapted to it: more downscaling would alias."""
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     index = int(np.clip(np.floor(-np.log2(max(scale, 1e-6)) + 0.3), 0, len(levels) - 1))
     factor = 2.0**index

@@ -1,4 +1,4 @@
-"""A moving camera over a large scene in which some objects move: a source for `edge-mrcnn run` without a camera."""
+"""A moving camera over a large scene with moving objects: a source for `edge-mrcnn run` without a camera."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from edge_mrcnn.data.scenes.compose import Look, Placement, Scene, draw_scene, m
 from runtimes.errors import DataError, UsageError
 
 VIDEO_STREAM = 3
-"""Its own stream of chance, beside those of the data set's splits."""
+"""Its own random stream, separate from those of the data set's splits."""
 _WORLD_VIEWS = 2.6
-"""Side of the scene, in sides of the picture."""
+"""Side of the scene, in sides of the frame."""
 _OBJECTS_TRIED = 60
 _MOVING_SHARE = 0.35
 
 
 @dataclass(frozen=True)
 class _Motion:
-    """A slow swing about the place where an object lies."""
+    """A slow swing around the position of an object."""
 
     reach: np.ndarray
     """(2,) greatest distance in x and y, in pixels."""
     rate: float
     """Swings per second."""
     turn: float
-    """Greatest turn to either side, in radians."""
+    """Maximum rotation to either side, in radians."""
 
 
 def render_video(
@@ -40,17 +40,17 @@ def render_video(
     size_hw: tuple[int, int] = (480, 640),
     seed: int = 0,
 ) -> None:
-    """Film a scene of objects that training never shows: pan, zoom and turn slowly while some of them slide about.
+    """Render a video of held-out objects: slow pan, zoom and rotation while some objects slide.
 
     Args:
-        path: The file to write, such as scenes.mp4; H.264 where PyAV is installed, else MPEG-4 Part 2.
+        path: Output file, such as scenes.mp4; H.264 if PyAV is installed, else MPEG-4 Part 2.
         seconds: Length.
         fps: Frames per second.
         size_hw: Height and width of a frame in pixels, both even.
         seed: Any non-negative integer; the same one gives the same frames.
 
     Raises:
-        UsageError: If the length, rate or size cannot be filmed.
+        UsageError: If the length, rate or size is not valid.
         DataError: If the file cannot be written.
     """
     if seconds * fps < 1 or fps < 1 or size_hw[0] % 2 or size_hw[1] % 2 or min(size_hw) < 64:
@@ -104,7 +104,7 @@ def _moved(placement: Placement, motion: _Motion | None, time: float) -> Placeme
 def _camera_at(
     time: float, phase: np.ndarray, world_hw: tuple[int, int], size_hw: tuple[int, int]
 ) -> tuple[np.ndarray, float]:
-    """(2, 3) map from the scene to the picture, and the camera's turn in radians."""
+    """(2, 3) map from the scene to the frame, and the camera's rotation in radians."""
     swing = np.sin(2 * np.pi * time * np.array((0.031, 0.023, 0.017, 0.041)) + phase)
     zoom, turn = 1.1 + 0.3 * swing[2], 0.35 * swing[3]
     half_view = np.array(size_hw[::-1]) / 2

@@ -1,7 +1,7 @@
-"""Half precision: an FP32 artefact in, one with its learned layers in FP16 out.
+"""Half precision: from an FP32 model file to one with its learned layers in FP16.
 
-Half the size; faster where the hardware multiplies halves, as GPUs, NPUs and newer Arm cores do. What stays in float is
-what stays in float under INT8, see `quantize.parts`: predictors and all arithmetic of boxes.
+Half the size; faster on hardware with native FP16: GPUs, NPUs and newer Arm cores. The layers in float are the same as
+in INT8, see `quantize.parts`: predictors and all box arithmetic.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ TARGETS = {
     "openvino": "edge_mrcnn.export.half.openvino_file:halve_openvino",
     "tflite": "edge_mrcnn.export.half.tflite_file:halve_tflite",
 }
-"""Format -> what reads one file and writes another in half precision; the card comes afterwards."""
+"""Format -> function that reads one file and writes another in half precision; the card is added afterwards."""
 
 
 def halve(model: Path, output: Path) -> None:
-    """Write an FP32 artefact of `edge-mrcnn export` in half precision.
+    """Write an FP32 model of `edge-mrcnn export` in half precision.
 
     Args:
         model: FP32 file.
-        output: File to write, with the same suffix.
+        output: Output file, with the same suffix.
 
     Raises:
         MissingExtraError: If a package that this format needs is not installed.

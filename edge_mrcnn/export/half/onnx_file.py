@@ -1,4 +1,4 @@
-"""FP16 for ONNX: learned layers compute in half precision, between casts; GPUs and TensorRT run them so."""
+"""FP16 for ONNX: learned layers compute in half precision, between casts; for GPUs and TensorRT."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from quantize.parts import part_of
 
 FLOAT_INPUTS = {"Resize": {1, 2}}
-"""Operator -> places of its inputs that are float32 whatever its data is."""
+"""Operator -> positions of inputs that are always float32."""
 SUFFIX = "/half"
-"""Behind the name of a value in half precision."""
+"""Suffix of the name of a value in half precision."""
 
 
 def halve_onnx(model: Path, output: Path) -> None:
@@ -26,14 +26,14 @@ def halve_onnx(model: Path, output: Path) -> None:
 
 
 def convert_layers(model: ModelProto) -> None:
-    """Let the nodes of learned layers take and give half precision, in place.
+    """Convert the nodes of learned layers to half precision, in place.
 
-    What they make is cast back for others, what they take from others is cast once; a cast that nothing reads goes.
+    Their outputs are cast back for other nodes, and their inputs are cast once; unused casts are removed.
     """
     floats = _float_values(model)
     weights = [tensor for tensor in model.graph.initializer if tensor.name in floats]
     model.graph.initializer.extend(map(_halve, weights))
-    # What has a value in half precision already.
+    # Values that already exist in half precision.
     halved = {tensor.name for tensor in weights}
     nodes: list[NodeProto] = []
     for node in model.graph.node:
@@ -54,7 +54,7 @@ def convert_layers(model: ModelProto) -> None:
 
 
 def _data_inputs(node: NodeProto) -> set[str]:
-    """What a node takes, without what is float32 whatever its data is."""
+    """Inputs of a node, without those that are always float32."""
     always_float = FLOAT_INPUTS.get(node.op_type, set())
     return {name for place, name in enumerate(node.input) if place not in always_float}
 
@@ -84,7 +84,7 @@ def _cast(source: str, result: str, kind: int) -> NodeProto:
 
 
 def _replace_nodes(model: ModelProto, nodes: Iterable[NodeProto]) -> None:
-    """Give a graph these nodes, without the casts and weights that nothing reads; what was known of values goes."""
+    """Set the nodes of a graph, without unused casts and weights; information about values is removed."""
     graph = model.graph
     nodes = list(nodes)
     read = {value.name for value in graph.output}

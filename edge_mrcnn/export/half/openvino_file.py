@@ -1,7 +1,7 @@
 """FP16 for OpenVINO: the weights of learned layers are stored in half precision.
 
-What they are multiplied in is the device's or the runtime's choice (`precision` of `runtimes.load`). OpenVINO's own
-compression takes every constant, anchors and thresholds too.
+The precision of the computation is the choice of the device or the runtime (`precision` of `runtimes.load`). OpenVINO's
+own compression would convert every constant, including anchors and thresholds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from openvino import opset13
 from quantize.parts import part_of
 
 SMALLEST = 256
-"""Weights of a constant that is worth it."""
+"""Minimum number of weights of a constant to convert."""
 
 
 def halve_openvino(model: Path, output: Path) -> None:

@@ -1,6 +1,6 @@
-"""FP16 for TFLite: the weights of learned layers are stored in half precision and computed with in float.
+"""FP16 for TFLite: the weights of learned layers are stored in half precision, with computation in float.
 
-GPU and NPU delegates take such weights as they are; XNNPACK unpacks them once, when the file is opened.
+GPU and NPU delegates use such weights directly; XNNPACK converts them once, when the file is opened.
 """
 
 from __future__ import annotations

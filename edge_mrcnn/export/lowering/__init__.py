@@ -1,1 +1,1 @@
-"""How each target says the operators of `edge_mrcnn.export.operators`."""
+"""Lowering of the operators of `edge_mrcnn.export.operators`, for each target."""

@@ -1,4 +1,4 @@
-"""How ONNX says our operators: NonMaxSuppression and RoiAlign, each once.
+"""Our operators in ONNX: NonMaxSuppression and RoiAlign, each once.
 
 https://onnx.ai/onnx/operators/onnx__NonMaxSuppression.html, https://onnx.ai/onnx/operators/onnx__RoiAlign.html
 """
@@ -16,22 +16,22 @@ from onnxscript import opset18 as op
 from edge_mrcnn.export.operators import next_above
 
 Value = Any
-"""A tensor while a graph is being built; onnxscript gives it no public type."""
+"""A tensor of a graph under construction; onnxscript has no public type for it."""
 
 FLOAT, INT64 = 1, 7
 """onnx.TensorProto's numbers of two types."""
 
 CHAIN = 24
-"""Links of a chain of overlaps, each box overlapping the next, that `static_nms` resolves exactly."""
+"""Length of a chain of overlaps, each box overlapping the next, that `static_nms` resolves exactly."""
 
 
 def nms(boxes: Value, scores: Value, iou_threshold: float, limit: int) -> Sequence[Value]:
-    """Ranks stand in for scores, so that ties keep the order of the rows on every runtime."""
+    """Ranks replace scores, so that ties keep the order of the rows on every runtime."""
     rows = op.Squeeze(op.Shape(scores), _ints(0))
     descending = op.Cast(op.Range(rows, _int(0), _int(-1)), to=FLOAT)
     is_live = op.Cast(op.Greater(scores, _float(0.0)), to=FLOAT)
     ranks = op.Mul(descending, is_live)
-    # The operator wants a batch of images and, of scores, classes too.
+    # The operator expects a batch of images and, for scores, classes.
     selected = op.NonMaxSuppression(
         op.Unsqueeze(boxes, _ints(0)),
         op.Unsqueeze(ranks, _ints(0, 1)),
@@ -39,10 +39,10 @@ def nms(boxes: Value, scores: Value, iou_threshold: float, limit: int) -> Sequen
         _floats(last_kept(iou_threshold)),
         _floats(0.5),
     )
-    # It answers (image, class, row) of each kept box.
+    # It returns (image, class, row) of each kept box.
     kept_rows = op.Squeeze(op.Gather(selected, _ints(2), axis=1), _ints(1))
     kept = op.Slice(kept_rows, _ints(0), _ints(limit))
-    # Padding that always reaches beyond the limit, cut to it: so runtimes know the length, and plan all that follows.
+    # Padded beyond the limit and cut to it, so that runtimes know the length and can plan all later memory.
     padding = _ints(*[0] * limit)
     padded = op.Slice(op.Concat(kept, padding, axis=0), _ints(0), _ints(limit))
     count = op.Squeeze(op.Shape(kept), _ints(0))
@@ -50,16 +50,17 @@ def nms(boxes: Value, scores: Value, iou_threshold: float, limit: int) -> Sequen
 
 
 def last_kept(threshold: float) -> float:
-    """The largest float32 IoU that torchvision, which compares with a double, does not suppress."""
+    """The largest float32 IoU that torchvision, which compares in double, does not suppress."""
     first_suppressed = np.float32(next_above(threshold))
     return float(np.nextafter(first_suppressed, np.float32(0)))
 
 
 def static_nms(boxes: Value, scores: Value, iou_threshold: float, limit: int) -> Sequence[Value]:
-    """NMS without a shape that depends on the data, by matrix products.
+    """NMS without data-dependent shapes, by matrix products.
 
-    A box is kept if no kept box before it overlaps it. Repeating that rule from "all are kept" makes it true of one
-    more link of every chain of overlaps each time, so the result is exact where no chain has more than `CHAIN` links.
+    A box is kept if no kept box before it overlaps it. Each repetition of this rule, starting with all boxes kept,
+    makes it true for one more link of every chain of overlaps, so the result is exact if no chain has more than `CHAIN`
+    links.
     """
     rows = int(scores.shape[0])
     first_to_last = np.arange(rows, dtype=np.float32)
@@ -111,12 +112,12 @@ def multiscale_roi_align(
     maps: Sequence[Value], boxes: Value, scales: Sequence[float], bounds: Sequence[float], size: int,
     sampling_ratio: int, images: Value | None = None, aligned: bool = False,
 ) -> Value:  # fmt: skip
-    """One RoiAlign for all levels and images: their maps are one batch, in which a box has its index.
+    """One RoiAlign for all levels and images: their maps are one batch, and each box has an index in it.
 
-    The coarser maps are padded above and on the left to the size of the finest, and boxes move with them. So the
-    right and lower borders of all maps coincide, behind which a sample counts as 0; before the left and upper ones
-    no box inside the image has any. Aligned samples reach half a cell before them, where a map counts as its edge:
-    so does the padding.
+    The coarser maps are padded above and on the left to the size of the finest, and boxes are shifted with them. So the
+    right and lower borders of all maps coincide, beyond which a sample counts as 0; no box inside the image has samples
+    beyond the left and upper ones. Aligned samples extend half a cell beyond those, where a map counts as its edge
+    value, and so does the padding.
     """
     if len(maps) == 1:
         index = op.Expand(_int(0), op.Shape(boxes, end=1)) if images is None else images
@@ -139,7 +140,7 @@ def multiscale_roi_align(
 
 
 def _levels_of(boxes: Value, bounds: Sequence[float]) -> Value:
-    """(K,) int64, the level of each box: how many bounds its area reaches."""
+    """(K,) int64, the level of each box: the number of bounds that its area reaches."""
     low = op.Gather(boxes, _ints(0, 1), axis=1)
     high = op.Gather(boxes, _ints(2, 3), axis=1)
     area = op.ReduceProd(op.Sub(high, low), _ints(1), keepdims=1)
@@ -163,7 +164,7 @@ def live_rows(scores: Value) -> Value:
 
 
 def _same_size(maps: Sequence[Any], *, by_edge: bool) -> list[Any]:
-    """Maps padded above and on the left, by 0 or by their edge."""
+    """Maps padded above and on the left, with 0 or with their edge values."""
     mode = {"mode": "edge"} if by_edge else {}
     padded = [maps[0]]
     for level in maps[1:]:
@@ -173,7 +174,7 @@ def _same_size(maps: Sequence[Any], *, by_edge: bool) -> list[Any]:
 
 
 def _missing(maps: Sequence[Any], level: Any) -> tuple[int, int]:
-    """Rows and columns that a level has less than the finest one."""
+    """Number of rows and columns that a level lacks compared with the finest one."""
     finest = maps[0]
     return finest.shape[2] - level.shape[2], finest.shape[3] - level.shape[3]
 
@@ -200,10 +201,10 @@ def _tensor(values: Any) -> Value:
 
 
 def translations(static: bool) -> dict[Callable[..., Any], Callable[..., Any]]:
-    """Our operators and their ONNX form, for `torch.onnx.export(custom_translation_table=...)`.
+    """Our operators -> their ONNX form, for `torch.onnx.export(custom_translation_table=...)`.
 
     Args:
-        static: Let no shape depend on the data.
+        static: Use only shapes that do not depend on the data.
     """
     ours = torch.ops.edge_mrcnn
     return {

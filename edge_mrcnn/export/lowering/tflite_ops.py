@@ -1,7 +1,7 @@
-"""How TFLite says our operators, with nothing but its builtin ones.
+"""Our operators in TFLite, with builtin operators only.
 
-NMS is NON_MAX_SUPPRESSION_V4. RoIAlign, for which TFLite has no operator, is a GATHER per cell that a bin is made of,
-times its weight. Row selection is GATHER too, where litert-torch would check each index against the bounds.
+NMS is NON_MAX_SUPPRESSION_V4. RoIAlign, for which TFLite has no operator, is a GATHER per cell of a bin, times its
+weight. Row selection is GATHER as well, because litert-torch would check each index against the bounds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from edge_mrcnn.export import operators
 
 STEEP = 1e30
-"""Slope that takes every difference of coordinates above 0 to 1 or more."""
+"""Factor that makes every positive difference of coordinates at least 1."""
 
 torch.library.define(
     "edge_mrcnn::non_max_suppression_v4", "(Tensor boxes, Tensor ranks, float threshold, int limit) -> (Tensor, Tensor)"
@@ -43,7 +43,7 @@ def _(x: Tensor, axis: int, rows: Tensor) -> Tensor:
 
 @contextmanager
 def lowered_operators() -> Iterator[None]:
-    """While it lasts, litert-torch knows our operators; other conversions are not touched."""
+    """Context in which litert-torch knows our operators; other conversions are unaffected."""
     forms = {
         torch.ops.edge_mrcnn.nms.default: nms,
         torch.ops.edge_mrcnn.multiscale_roi_align.default: multiscale_roi_align,
@@ -74,8 +74,8 @@ def _lower_gather(context: Any, x: ir.Value, axis: int, rows: ir.Value) -> Any:
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> tuple[Tensor, Tensor]:
     """`edge_mrcnn::nms` by NON_MAX_SUPPRESSION_V4.
 
-    Ranks stand in for scores, so that ties keep the order of the rows. A box without area takes no part: TFLite
-    would select it over and over. It suppresses at an IoU of at least the threshold, torchvision above it.
+    Ranks replace scores, so that ties keep the order of the rows. Boxes without area are excluded: TFLite would select
+    them repeatedly. It suppresses at an IoU of at least the threshold, torchvision above it.
     """
     ranks = torch.arange(len(scores), 0, -1, dtype=torch.float32)
     has_area = (boxes[:, 2:] - boxes[:, :2]).amin(1) > 0
@@ -94,7 +94,7 @@ def _lower_nms(context: Any, boxes: ir.Value, ranks: ir.Value, threshold: float,
 
 
 def _builtin(context: Any, name: str, operands: list[ir.Value], **attributes: ir.Attribute) -> Any:
-    """One of https://www.tensorflow.org/mlir/tfl_ops, in the form in which litert-torch carries them."""
+    """An operator of https://www.tensorflow.org/mlir/tfl_ops, in litert-torch's form."""
     return stablehlo.custom_call(
         result=utils.node_meta_to_ir_types(context.node),
         inputs=operands,
@@ -110,17 +110,17 @@ def multiscale_roi_align(
 ) -> Tensor:  # fmt: skip
     """`edge_mrcnn::multiscale_roi_align` of one image by gathers.
 
-    Bilinear sampling and averaging make a bin the weighted sum of (2 x ratio)² cells. The cells of all levels lie in
-    one table, so a box's level is an offset into it. Each of these taps is a gather of its own: what it fetches is
+    Bilinear sampling and averaging make a bin the weighted sum of (2 x ratio)² cells. The cells of all levels are in
+    one table, so a box's level is an offset into it. Each of these taps is a separate gather, because its result is
     still in the cache when it is added.
     """
     assert images is None  # TFLite files take one image at a time
-    assert sampling_ratio > 0  # a number of samples that depends on the box is a shape that depends on the data
+    assert sampling_ratio > 0  # an adaptive number of samples would be a shape that depends on the data
     on_level = level_weights(boxes, bounds)
     channels = maps[0].shape[1]
     heights = [features.shape[2] for features in maps]
     widths = [features.shape[3] for features in maps]
-    # Where the cells of each level begin in the table.
+    # Start of the cells of each level in the table.
     starts = [0]
     for level_height, level_width in zip(heights, widths, strict=True):
         starts.append(starts[-1] + level_height * level_width)
@@ -150,7 +150,7 @@ def level_weights(boxes: Tensor, bounds: list[float]) -> list[Tensor]:
     for bound in bounds:
         last_below = np.nextafter(np.float32(bound), np.float32(0))
         above.append(_is_above(area, last_below))
-    # Every box reaches the first level, none the level behind the last.
+    # Every box reaches the first level, none the level after the last.
     reached = [torch.ones_like(area), *above, torch.zeros_like(area)]
     return [this - next_one for this, next_one in itertools.pairwise(reached)]
 
@@ -165,8 +165,8 @@ def _of_level(on_level: list[Tensor], values: Sequence[float]) -> Tensor:
 def _is_above(x: Tensor, limit: float | np.floating[Any]) -> Tensor:
     """1.0 where x > limit, else 0.0.
 
-    Arithmetic instead of a comparison, which would cut XNNPACK's part of the graph in two; exact, since the slope
-    takes the float32 after the limit to 1 or more.
+    Arithmetic instead of a comparison, which would split XNNPACK's part of the graph; exact, because the factor makes
+    the float32 after the limit at least 1.
     """
     low = np.float32(limit)
     slope = 1 / float(np.nextafter(low, np.float32(np.inf)) - low)
@@ -181,11 +181,11 @@ def _is_positive(x: Tensor, slope: float) -> Tensor:
 def axis_taps(
     start: Tensor, end: Tensor, cells: Tensor, size: int, ratio: int, aligned: bool
 ) -> list[tuple[Tensor, Tensor]]:
-    """Which cells of one axis a bin is made of, and what each gives (Mask R-CNN, arXiv 1703.06870, section 3).
+    """Cells and weights of the bins along one axis (Mask R-CNN, arXiv 1703.06870, section 3).
 
     Args:
-        start: (K, 1) float32, where the boxes begin, in cells.
-        end: (K, 1) float32, where they end.
+        start: (K, 1) float32, start of the boxes, in cells.
+        end: (K, 1) float32, end of the boxes.
         cells: (K, 1) float32, length of the map that each box is pooled from.
         size: Number of bins.
         ratio: Samples per bin.

@@ -1,5 +1,5 @@
-"""Where the results of the loop go: each output in a module of its own, all of one face, chosen from one table.
+"""Outputs of the loop: one module per output, with a common base class and one table.
 
-To add one, write a module beside these with a subclass of `base.Output` and its settings, and add its line to
-`table.OUTPUTS`: its options are then those of `run` and of `edge_mrcnn.stream`.
+To add an output, write a module with a subclass of `base.Output` and its settings, and add a line to `table.OUTPUTS`.
+Its options then belong to `run` and to `edge_mrcnn.stream`.
 """

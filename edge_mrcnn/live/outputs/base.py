@@ -1,4 +1,4 @@
-"""The face of an output of the loop, and what it may know of the loop."""
+"""Base class of the outputs, and the loop's facts that they may use."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edge_mrcnn.live.monitor import Monitor
 from edge_mrcnn.live.option_spec import flag_name, options_of
 from edge_mrcnn.live.outputs.text_file import STANDARD_OUTPUT
 from edge_mrcnn.live.result import LiveResult
-from edge_mrcnn.live.scenes import Happening, Scenes
+from edge_mrcnn.live.scenes import SceneEvent, Scenes
 from edge_mrcnn.live.snapshots import SnapshotStyle
 from runtimes import ModelCard
 from runtimes.sources import Source
 
 QUEUE = 100
-"""Events that may wait for a server or broker; further ones are dropped and counted."""
+"""Maximum number of events that wait for a server or broker; further ones are dropped and counted."""
 
 P = ParamSpec("P")
 Tally = tuple[str, str, Samples]
@@ -30,7 +30,7 @@ Tally = tuple[str, str, Samples]
 
 @dataclass(frozen=True, kw_only=True)
 class LoopContext:
-    """What an output may know of the loop."""
+    """Facts about the loop for outputs."""
 
     card: ModelCard
     """The model."""
@@ -40,55 +40,55 @@ class LoopContext:
     scenes: Scenes
     controls: Controls
     classes: tuple[str, ...] = ()
-    """Names of the classes that count."""
+    """Names of the classes that are kept."""
     snapshot: SnapshotStyle | None = None
-    """How pictures of messages look; None for messages without pictures."""
+    """Style of the images of messages; None for messages without images."""
     pixel_mm: float | None = None
-    """Side of a pixel in millimetres, where it is known."""
+    """Side of a pixel in millimetres, if known."""
     overwrite: bool = False
-    """Whether files that are there are replaced; else new ones get numbers."""
+    """Whether existing files are replaced; else new ones get numbers."""
     tallies: Callable[[], Iterable[Tally]]
     """The counters of all outputs."""
     add_times: Callable[[str, Mapping[str, float]], None]
-    """Takes the label of a source and what was done for a frame of it, in milliseconds by stage; from any thread."""
+    """Takes the label of a source and the stage times of work on a frame, in milliseconds; callable from any thread."""
 
 
 @dataclass(frozen=True)
 class NoSettings:
-    """The settings of an output that has none."""
+    """Settings of an output without options."""
 
 
 class Output:
-    """Takes results of the loop; does nothing with what a subclass does not ask for.
+    """Receives results of the loop; the methods of this base class do nothing.
 
-    `put` and `put_happening` are called by the loop and return at once; `tick` is called once a second by another
-    thread. Whatever any of them raises ends this output, with one line, and nothing else. Work in a thread of its own
-    goes through `start_thread` or `guarded`, so that the same holds there.
+    `put` and `put_event` are called by the loop and must return at once; `tick` is called once a second by another
+    thread. An exception in any of them switches off this output only, with one log line. Threads of an output are
+    started with `start_thread`, or their functions wrapped with `guarded`, so that the same holds for them.
     """
 
     settings_type: ClassVar[type] = NoSettings
     """Frozen dataclass; fields made by `edge_mrcnn.live.option_spec.option` are options of the command line."""
     needs_drawing: ClassVar[bool] = False
-    """Whether it looks at every picture in full size."""
+    """Whether it uses every picture in full size."""
     keeps_frames = True
-    """Whether it reads the pixels of a frame, other than drawn ones."""
+    """Whether it reads the pixels of frames without drawing."""
 
     name = ""
-    """What it is called in messages, such as "--json out.jsonl"; the name of its class if empty."""
+    """Name in messages, such as "--json out.jsonl"; the class name if empty."""
     is_finished = False
-    """Whether its user wants the loop to end."""
+    """Whether the user has stopped the loop in this output."""
     patience_s: float | None = None
-    """Seconds that `close` may wait for a disk; as long as it takes if None."""
+    """Maximum seconds that `close` waits for a disk; no limit if None."""
     is_hanging = False
-    """Whether `close` gave up waiting for something that hangs."""
+    """Whether `close` gave up waiting."""
     failure = ""
-    """Why what it made is not complete, in words."""
+    """Why its result is incomplete, in words."""
     error: BaseException | None = None
-    """What a thread of its own raised."""
+    """Exception of one of its threads."""
 
     @classmethod
     def open(cls, settings: Any, context: LoopContext) -> Output | None:
-        """Begin.
+        """Open the output.
 
         Args:
             settings: An instance of `settings_type`.
@@ -99,16 +99,16 @@ class Output:
 
         Raises:
             UsageError: If the settings cannot work.
-            UnavailableError: If something that they name cannot be had at present.
+            UnavailableError: If a file, disk or port is not available now.
             MissingExtraError: If a package that it needs is not installed.
         """
         raise NotImplementedError
 
     @classmethod
     def outgoing_paths(cls, settings: Any, sources: Iterable[str]) -> Iterable[tuple[str, Path]]:
-        """Flag and path of every file or folder that it would write, for the labels of the sources.
+        """Option and path of every file or folder that it would write, for these source labels.
 
-        Those of all fields that name a path; nothing is opened.
+        The default takes all fields that hold a path; nothing is opened.
         """
         for name, _, spec in options_of(cls.settings_type):
             path = getattr(settings, name)
@@ -116,27 +116,31 @@ class Output:
                 yield flag_name(name, spec), path
 
     def wants_picture(self, source: str) -> bool:
-        """Whether it may look at the picture of the next frame of a source; else that stays where it was decoded.
+        """Whether it may use the image of the next frame of a source; if no output does, the image is not converted.
 
-        Asked before each frame, under the lock of the stream: it must not wait.
+        Called before each frame, under the lock of the stream: it must not wait.
         """
         return self.needs_drawing or self.keeps_frames
 
     def put(self, result: LiveResult) -> None:
-        """Take the result of a frame."""
+        """Receive the result of a frame."""
 
-    def put_happening(self, happening: Happening) -> None:
-        """Take what happened."""
+    def put_event(self, event: SceneEvent) -> None:
+        """Receive an event."""
+        self.put_happening(event)
+
+    def put_happening(self, event: SceneEvent) -> None:
+        """The former name of `put_event`; outputs that define it still receive events."""
 
     def tick(self) -> None:
-        """A second has passed."""
+        """Called once a second."""
 
     def tallies(self) -> Iterable[Tally]:
         """Counters for the metrics."""
         return ()
 
     def greetings(self) -> Iterable[str]:
-        """Lines for the user at the start."""
+        """Lines for the user at start."""
         return ()
 
     def remarks(self) -> Iterable[str]:
@@ -144,26 +148,26 @@ class Output:
         return ()
 
     def written(self) -> Iterable[str]:
-        """What it wrote, for the user at the end."""
+        """Files that it wrote, for the user at the end."""
         return ()
 
     def close(self) -> None:
         """Finish, within `patience_s`; a second call does nothing."""
 
     def guarded(self, act: Callable[P, None]) -> Callable[P, None]:
-        """A function for another thread: what it raises ends this output instead of the thread."""
+        """Wrap a function for another thread: an exception switches off this output instead of ending the thread."""
 
         @wraps(act)
         def act_safely(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
                 act(*args, **kwargs)
-            except BaseException as error:  # a panic of foreign code is no Exception
+            except BaseException as error:  # a panic of foreign code is not an Exception
                 self.error = error
 
         return act_safely
 
     def start_thread(self, act: Callable[[], None], name: str) -> threading.Thread:
-        """Do something in a thread that nobody waits for at exit."""
+        """Start a daemon thread, which does not block the exit."""
         thread = threading.Thread(target=self.guarded(act), name=name, daemon=True)
         thread.start()
         return thread

@@ -22,28 +22,28 @@ ImageId = int | str
 class CocoSettings:
     """Options of the COCO results."""
 
-    coco: Path | None = option(None, "Write a file of COCO results; - for standard output.", kind="file")
+    coco: Path | None = option(None, "Write detections as COCO results; - for standard output.", kind="file")
 
 
 class CocoResults(Output):
-    """`[{"image_id": ...}, ...]`, written as it grows: memory does not grow with it.
+    """Writes `[{"image_id": ...}, ...]` incrementally, so memory stays constant.
 
-    The image id is the frame's number; with several sources it is "SOURCE/number", and for images their file name.
+    The image id is the frame number; with several sources it is "SOURCE/number", and for images their file name.
     """
 
     settings_type = CocoSettings
     keeps_frames = False
 
     def __init__(self, path: Path, name_image: Callable[[Frame], ImageId], *, overwrite: bool = False) -> None:
-        """Make one; the file is made with its first frame.
+        """Prepare it; the file is created with the first frame.
 
         Args:
-            path: Where; its folder is made.
-            name_image: The image id of a frame.
-            overwrite: Whether a file that is there is replaced.
+            path: Path of the file; its folder is made.
+            name_image: Returns the image id of a frame.
+            overwrite: Whether an existing file is replaced.
 
         Raises:
-            UnavailableError: If it cannot be written there.
+            UnavailableError: If the file cannot be written.
         """
         self.name = f"--coco {path}"
         self._file = TextFile(path, overwrite=overwrite)
@@ -65,7 +65,7 @@ class CocoResults(Output):
 
     @property
     def is_finished(self) -> bool:  # type: ignore[override]
-        """Whether who reads standard output has had enough."""
+        """Whether the reader of standard output has closed it."""
         return self._file.is_unwanted
 
     def written(self) -> Iterable[str]:
@@ -82,7 +82,7 @@ class CocoResults(Output):
 def name_images(sources: Mapping[str, Source]) -> dict[tuple[str, str], ImageId]:
     """Label of the source and path of each image file -> its image id: the number or name of the file.
 
-    Where files of several folders share one, all go by their paths.
+    If files of several folders have the same name, all ids are paths.
     """
     images = [(label, str(path)) for label, s in sources.items() if isinstance(s, ImageSource) for path in s.paths]
     ids = {image: _id_of(Path(image[1])) for image in images}

@@ -1,4 +1,4 @@
-"""All outputs of a loop together; one that fails is switched off, and everything else goes on."""
+"""All outputs of a loop; one that fails is switched off, and the others continue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from edge_mrcnn.live.outputs.base import Output, Tally
 from edge_mrcnn.live.result import LiveResult
-from edge_mrcnn.live.scenes import Happening
+from edge_mrcnn.live.scenes import SceneEvent
 from runtimes.errors import one_line
 from runtimes.redaction import redact
 
@@ -19,24 +19,25 @@ logger = logging.getLogger(__name__)
 
 
 class Outputs:
-    """Several outputs; from any thread."""
+    """Several outputs; usable from any thread."""
 
     def __init__(self, outputs: Iterable[Output] = ()) -> None:
         self.failures: dict[str, str] = {}
-        """Name of each output that is not complete -> why, in words."""
+        """Name of each incomplete output -> reason, in words."""
         self._outputs: list[Output] = []
         self._lock = threading.Lock()
         for output in outputs:
             self.add(output)
 
     def add(self, output: Output) -> None:
-        """Take one more."""
+        """Add an output."""
         output.name = output.name or type(output).__name__
         with self._lock:
             self._outputs.append(output)
 
     def put(self, result: LiveResult) -> None:
-        """Give the result of a frame to each; not to one that has just begun and wants a picture that was not kept."""
+        """Pass the result of a frame to each; but not to an output that was just added and needs an image that was not
+        kept."""
         frame = result.frame
 
         def give(output: Output) -> None:
@@ -45,20 +46,20 @@ class Outputs:
 
         self._each(give)
 
-    def put_happening(self, happening: Happening) -> None:
-        """Tell each what happened."""
-        self._each(lambda output: output.put_happening(happening))
+    def put_event(self, event: SceneEvent) -> None:
+        """Pass an event to each."""
+        self._each(lambda output: output.put_event(event))
 
     def tick(self) -> None:
-        """Tell each that a second has passed."""
+        """Call `tick` of each."""
         self._each(lambda output: output.tick())
 
     def tallies(self) -> list[Tally]:
-        """The counters of all."""
+        """The counters of all outputs."""
         return self._collect(lambda output: output.tallies())
 
     def greetings(self) -> list[str]:
-        """Lines for the user at the start."""
+        """Lines for the user at start."""
         return self._collect(lambda output: output.greetings())
 
     def remarks(self) -> list[str]:
@@ -66,38 +67,38 @@ class Outputs:
         return self._collect(lambda output: output.remarks())
 
     def written(self) -> list[str]:
-        """What was written and is complete."""
+        """Complete files that were written."""
         return self._collect(lambda output: () if output.failure else output.written())
 
     @property
     def needs_drawing(self) -> bool:
-        """Whether one looks at every picture in full size."""
+        """Whether any output uses every picture in full size."""
         return any(output.needs_drawing for output in self._outputs)
 
     @property
     def keeps_frames(self) -> bool:
-        """Whether one reads the pixels of a frame, other than drawn ones."""
+        """Whether any output reads the pixels of frames without drawing."""
         return any(output.keeps_frames for output in self._outputs)
 
     def wants_picture(self, source: str) -> bool:
-        """Whether one may look at the picture of the next frame of a source."""
+        """Whether any output may use the image of the next frame of a source."""
         try:
             return any(output.wants_picture(source) for output in list(self._outputs))
-        except Exception:  # it is found out and switched off where nobody waits for a lock
+        except Exception:  # An exception is handled later, without holding the lock of the stream.
             return True
 
     @property
     def is_finished(self) -> bool:
-        """Whether the user of one wants the loop to end."""
+        """Whether the user of an output has stopped the loop."""
         return any(output.is_finished for output in self._outputs)
 
     @property
     def is_hanging(self) -> bool:
-        """Whether one could not be closed."""
+        """Whether an output could not be closed."""
         return any(output.is_hanging for output in self._outputs)
 
     def close(self, limit_s: float | None = None) -> None:
-        """Finish each, the last first, waiting for so many seconds at most if given."""
+        """Close each, the last first, within a number of seconds if given."""
         with self._lock:
             outputs = self._outputs[::-1]
         for output in outputs:
@@ -108,10 +109,10 @@ class Outputs:
                 self.failures[output.name] = output.failure
 
     def switch_off(self, name: str, error: BaseException) -> None:
-        """Note and say that an output is lost."""
+        """Log that an output has failed."""
         reason = redact(one_line(error))
         self.failures[name] = reason
-        logger.error("%s stopped, everything else goes on: %s", name, reason)
+        logger.error("%s stopped, everything else continues: %s", name, reason)
 
     def _each(self, act: Callable[[Output], None]) -> None:
         for output in list(self._outputs):
@@ -124,7 +125,7 @@ class Outputs:
         return collected
 
     def _try(self, output: Output, act: Callable[[Output], None]) -> None:
-        """Do something with an output that may raise anything, a panic of foreign code included."""
+        """Call a function of an output; any exception, also a panic of foreign code, switches it off."""
         try:
             if output.error is not None:
                 raise output.error
@@ -146,4 +147,4 @@ class Outputs:
         except KeyboardInterrupt:
             raise
         except BaseException as second:
-            logger.debug("%s: could not be closed either: %s", output.name, redact(one_line(second)))
+            logger.debug("%s: could not be closed: %s", output.name, redact(one_line(second)))

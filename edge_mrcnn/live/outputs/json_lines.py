@@ -21,13 +21,15 @@ from runtimes.sources import Frame
 class JsonSettings:
     """Options of the lines of JSON."""
 
-    json: Path | None = option(None, "Write detections, one JSON line a frame; - for standard output.", kind="path")
+    json: Path | None = option(
+        None, "Write detections as JSON lines, one per frame; - for standard output.", kind="path"
+    )
 
 
 class JsonLines(Output):
-    """Where each frame is from, times, detections as COCO results, counts.
+    """Source, times, detections as COCO results, and counts of each frame.
 
-    Each line is written at once, so that others can follow the file and a full disk is noticed.
+    Each line is flushed at once, so that other programs can follow the file and a full disk is noticed.
     """
 
     settings_type = JsonSettings
@@ -41,16 +43,16 @@ class JsonLines(Output):
         overwrite: bool = False,
         pixel_mm: float | None = None,
     ) -> None:
-        """Make one; the file is made with its first line.
+        """Prepare it; the file is created with the first line.
 
         Args:
-            path: Where; its folder is made.
-            count: The counts of a source at its lines and zones; empty where there are none.
-            overwrite: Whether a file that is there is replaced.
-            pixel_mm: Side of a pixel in millimetres, where it is known.
+            path: Path of the file; its folder is made.
+            count: Counts of a source at its lines and zones; empty without any.
+            overwrite: Whether an existing file is replaced.
+            pixel_mm: Side of a pixel in millimetres, if known.
 
         Raises:
-            UnavailableError: If it cannot be written there.
+            UnavailableError: If the file cannot be written.
         """
         self.name = f"--json {path}"
         self._file = TextFile(path, overwrite=overwrite)
@@ -71,7 +73,7 @@ class JsonLines(Output):
 
     @property
     def is_finished(self) -> bool:  # type: ignore[override]
-        """Whether who reads standard output has had enough."""
+        """Whether the reader of standard output has closed it."""
         return self._file.is_unwanted
 
     def written(self) -> Iterable[str]:
@@ -82,7 +84,7 @@ class JsonLines(Output):
 
 
 def to_record(frame: Frame, found: Detections, pixel_mm: float | None = None) -> dict[str, Any]:
-    """One frame as JSON: where it is from, times, detections as COCO results, with real areas where they are known."""
+    """One frame as JSON: source, times, detections as COCO results, and areas in mm2 if the pixel size is known."""
     detections = found.to_coco(frame.index)
     for detection in detections:
         detection |= real_area(detection, pixel_mm)

@@ -1,9 +1,9 @@
-"""Results to an MQTT broker: state of each source once a second, events at once, pictures, Home Assistant.
+"""Results to an MQTT broker: state of each source once a second, events at once, images, Home Assistant discovery.
 
-Topics under the prefix: `status` (online, stopped or offline, retained; the last is the broker's own word when it hears
-nothing), `SOURCE/state` (JSON, retained), `SOURCE/event` (JSON), `SOURCE/snapshot` and `SOURCE/event/snapshot` (JPEG,
-retained). Sources go by their public name, never by URL.
-The client's own thread sends; the loop leaves messages in a bounded queue, and of each picture the newest alone.
+Topics under the prefix: `status` (online, stopped or offline, retained; the broker itself publishes offline when the
+connection is lost), `SOURCE/state` (JSON, retained), `SOURCE/event` (JSON), `SOURCE/snapshot` and
+`SOURCE/event/snapshot` (JPEG, retained). Topics use the public name of a source, never its URL. The client's own thread
+sends. The loop puts messages into a bounded queue, and of the images only the newest is kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from edge_mrcnn.live.names import name_publicly
 from edge_mrcnn.live.option_spec import option
 from edge_mrcnn.live.outputs.base import QUEUE, LoopContext, Output, Tally
 from edge_mrcnn.live.result import LiveResult
-from edge_mrcnn.live.scenes import Happening
+from edge_mrcnn.live.scenes import SceneEvent
 from edge_mrcnn.live.snapshots import SnapshotEncoder, SnapshotStyle
 from edge_mrcnn.live.state import describe_views
 from runtimes import ModelCard
@@ -35,29 +35,30 @@ from runtimes.errors import MissingExtraError, UsageError, one_line
 from runtimes.redaction import find_secrets, hide
 
 KEEPALIVE_S = 10
-"""Seconds of silence after which the broker asks; it says "offline" after one and a half times as many."""
+"""MQTT keep-alive, in seconds; the broker publishes "offline" after one and a half times as long."""
 CONNECT_S = 3.0
-"""Seconds that a connection may take."""
+"""Seconds until a connection attempt ends."""
 CLOSE_S = 0.5
-"""Seconds that the end may wait for the broker, twice."""
+"""Maximum seconds to wait for the broker at the end, twice."""
 AWAY_S = 5.0
-"""Seconds without the broker after which that is said, once until it is there again."""
+"""Seconds without the broker until a warning is logged, once per outage."""
 MAX_CLASSES = 20
-"""Models with more classes announce a class to Home Assistant when it is first seen."""
+"""Maximum number of classes that are announced to Home Assistant at start; with more, a class is announced when first
+seen."""
 USER, PASSWORD = "EDGE_MRCNN_MQTT_USER", "EDGE_MRCNN_MQTT_PASSWORD"
-"""Environment variables for those who keep them out of the URL."""
+"""Environment variables for user and password, as an alternative to the URL."""
 DISCOVERY = "homeassistant"
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 Describe = Callable[[], Iterable[tuple[str, dict[str, Any]]]]
-"""Gives the label of each source and its state, as `edge_mrcnn.live.state.describe_source` makes it."""
+"""Returns the label of each source and its state, as `edge_mrcnn.live.state.describe_source` makes it."""
 
 
 @dataclass(frozen=True)
 class Broker:
-    """Where messages go."""
+    """Address of the broker."""
 
     host: str
     port: int
@@ -69,10 +70,10 @@ class Broker:
 
 
 def parse_broker(url: str) -> Broker:
-    """Read "mqtt[s]://[USER:PASSWORD@]HOST[:PORT][/PREFIX]"; user and password may come from the environment instead.
+    """Parse "mqtt[s]://[USER:PASSWORD@]HOST[:PORT][/PREFIX]"; user and password may also come from the environment.
 
     Raises:
-        UsageError: If it is no such URL.
+        UsageError: If the URL is not valid.
     """
     scheme, _, rest = url.partition("://")
     credentials, _, address = rest.rpartition("@")
@@ -96,17 +97,19 @@ class MqttSettings:
     """Options of MQTT."""
 
     mqtt: str | None = option(
-        None, "mqtt[s]://HOST[:PORT][/PREFIX]: state, events, Home Assistant. Password: env:NAME or file:PATH.",
+        None,
+        "Publish states and events to mqtt[s]://HOST[:PORT][/PREFIX], also for Home Assistant; password: env:NAME or "
+        "file:PATH.",
         kind="private url", metavar="URL",
     )  # fmt: skip
     snapshot_every: float = option(
-        10.0, "Seconds after which --mqtt has a new picture without an event too; 0 for events alone.",
+        10.0, "Interval in seconds of --mqtt images without an event; 0 sends images only with events.",
         kind="number", low=0, shows_default=True,
     )  # fmt: skip
 
 
 class Mqtt(Output):
-    """Publishes states and events; connects in the background, again and again."""
+    """Publishes states and events; connects and reconnects in the background."""
 
     settings_type = MqttSettings
     name = "--mqtt"
@@ -122,16 +125,16 @@ class Mqtt(Output):
         snapshot: SnapshotStyle | None = None,
         snapshot_every_s: float = 10.0,
     ) -> None:
-        """Begin to connect; a broker that is away is no error.
+        """Start connecting; a broker that is offline is not an error.
 
         Args:
-            broker: Where to.
+            broker: Address of the broker.
             card: The model.
             names: Label of each source -> its public name.
-            describe: The state of every source, from any thread.
-            classes: Those that are announced; all of the model if None.
-            snapshot: How pictures look; None for none.
-            snapshot_every_s: Seconds between pictures of a source without an event; 0 for none.
+            describe: The state of every source; callable from any thread.
+            classes: Classes to announce; all of the model if None.
+            snapshot: Style of the images; None for no images.
+            snapshot_every_s: Seconds between images of a source without an event; 0 for none.
 
         Raises:
             MissingExtraError: If paho-mqtt is not installed.
@@ -153,12 +156,12 @@ class Mqtt(Output):
         self._announced: set[tuple[str, str]] = set()
         self.keeps_frames = snapshot is not None
         self._results: dict[str, LiveResult] = {}
-        """The newest of each source, where pictures are wanted."""
+        """The newest result of each source, if images are sent."""
         self._snapshot_every_s = snapshot_every_s
         self._pictured_s: dict[str, float] = {}
-        """When each source had its last picture, by the monotonic clock."""
+        """Time of the last image of each source, by the monotonic clock."""
         self._sending: dict[str, Any] = {}
-        """The last picture of each topic, on its way."""
+        """The last image of each topic that is being sent."""
         self._encoder = SnapshotEncoder(snapshot, self.start_thread) if snapshot else None
         self._status_topic = f"{broker.prefix}/status"
         self._client = self._set_up(paho.Client(CallbackAPIVersion.VERSION2))
@@ -166,7 +169,7 @@ class Mqtt(Output):
         self._client.loop_start()
 
     def _set_up(self, client: Any) -> Any:
-        """A client of paho that knows the broker and tells us what becomes of the connection."""
+        """A paho client for the broker, with our callbacks for the connection."""
         client.will_set(self._status_topic, "offline", qos=1, retain=True)
         if self._broker.user or self._broker.password:
             client.username_pw_set(self._broker.user, self._broker.password)
@@ -178,7 +181,7 @@ class Mqtt(Output):
         client.on_connect_fail = self.guarded(self._note_failure)
         client.on_connect = self.guarded(self._greet)
         client.on_disconnect = self.guarded(self._note_loss)
-        client.reconnect = _as_os_error(client.reconnect)  # its thread survives these
+        client.reconnect = _as_os_error(client.reconnect)  # the client's thread survives these exceptions
         return client
 
     @classmethod
@@ -192,7 +195,7 @@ class Mqtt(Output):
         )  # fmt: skip
 
     def put(self, result: LiveResult) -> None:
-        """Keep the result for a picture; send one where the last is old."""
+        """Keep the result for an image; send an image if the last one is old."""
         if self._encoder is None:
             return
         source = result.frame.source
@@ -201,16 +204,16 @@ class Mqtt(Output):
         if self._snapshot_every_s and age_s >= self._snapshot_every_s:
             self._send_picture(source, SNAPSHOT)
 
-    def put_happening(self, happening: Happening) -> None:
-        name = self._names[happening.source]
-        message = json.dumps({**happening.to_dict(), "source": name})
+    def put_event(self, event: SceneEvent) -> None:
+        name = self._names[event.source]
+        message = json.dumps({**event.to_dict(), "source": name})
         sent = self._client.publish(f"{self._broker.prefix}/{name}/event", message, qos=1)
         self._counts["dropped" if sent.rc == _QUEUE_IS_FULL else "sent"] += 1
-        if happening.is_in_view:
-            self._send_picture(happening.source, SNAPSHOT, EVENT_SNAPSHOT)
+        if event.is_in_view:
+            self._send_picture(event.source, SNAPSHOT, EVENT_SNAPSHOT)
 
     def _send_picture(self, source: str, *topics: str) -> None:
-        """Have the newest frame of a source encoded and published."""
+        """Encode and publish the newest frame of a source."""
         if self._encoder is None:
             return
         self._pictured_s[source] = time.monotonic()
@@ -218,7 +221,7 @@ class Mqtt(Output):
         self._encoder.submit(self._results.get(source), lambda jpeg: self._publish_picture(places, jpeg))
 
     def _publish_picture(self, topics: Iterable[str], jpeg: bytes | None) -> None:
-        """Publish a picture, unless the one before is still on its way: a slow network must not fill the memory."""
+        """Publish an image, unless the previous one is still being sent: a slow network must not fill the memory."""
         if jpeg is None or not self._client.is_connected():
             return
         for topic in topics:
@@ -226,7 +229,7 @@ class Mqtt(Output):
                 self._sending[topic] = self._client.publish(topic, jpeg, retain=True)
 
     def tick(self) -> None:
-        """Publish the state of each source, and announce what Home Assistant was not told yet."""
+        """Publish the state of each source, and announce new entities to Home Assistant."""
         if not self._client.is_connected():
             self._complain()
             return
@@ -240,24 +243,24 @@ class Mqtt(Output):
 
     def tallies(self) -> Iterable[Tally]:
         samples = [({"result": result}, count) for result, count in self._counts.items()]
-        yield "mqtt_events", "Events for the broker, by what became of them.", samples
+        yield "mqtt_events", "Events for the broker, by outcome.", samples
 
     def close(self) -> None:
-        """Say "stopped" and leave; a broker that does not listen is not waited for."""
+        """Publish "stopped" and disconnect, without waiting for a broker that does not respond."""
         if self._encoder:
             self._encoder.close()
         if not self._is_met:
-            self.failure = f"the broker at {self._place} was never reached: {self._reason}"
-        with contextlib.suppress(RuntimeError, ValueError):  # the connection was lost just now
+            self.failure = f"the broker at {self._place} could not be reached: {self._reason}"
+        with contextlib.suppress(RuntimeError, ValueError):  # the connection has just been lost
             self._publish(self._status_topic, "stopped").wait_for_publish(CLOSE_S)
-        # Not loop_stop, which waits for a broker that is frozen; the thread ends by itself once this is sent.
+        # Not loop_stop, which waits for a broker that hangs. The thread ends by itself once this is sent.
         self._client.disconnect()
         deadline = time.monotonic() + CLOSE_S
         while self._client.is_connected() and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def _greet(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
-        """Say who we are after each connection: the broker may have lost everything."""
+        """Publish status and announcements after each connection: the broker may have lost its retained messages."""
         if reason.is_failure:
             self._reason = f"refused: {reason}"
             logger.warning("MQTT broker %s: refused: %s", self._broker.host, reason)
@@ -272,30 +275,30 @@ class Mqtt(Output):
         return f"{self._broker.host}:{self._broker.port}"
 
     def _note_failure(self, client: Any, data: Any) -> None:
-        """Note why no connection could be made; the client calls this while it handles the error."""
+        """Keep the reason of a failed connection; the client calls this while it handles the error."""
         error = sys.exc_info()[1]
         self._reason = one_line(error) if error else "no answer"
 
     def _complain(self) -> None:
-        """Say once that the broker is away."""
+        """Log once that the broker is offline."""
         if self._away_since is not None and time.monotonic() - self._away_since > AWAY_S:
             self._away_since = None
-            logger.warning("MQTT broker %s: cannot be reached, trying again: %s", self._place, self._reason)
+            logger.warning("MQTT broker %s: cannot be reached, reconnecting: %s", self._place, self._reason)
 
     def _note_loss(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             logger.warning("MQTT broker %s: connection lost: %s", self._broker.host, reason)
 
     def _publish(self, topic: str, message: str) -> Any:
-        """Publish what the broker keeps; not with QoS 1, whose queue may be full of events that nobody fetched."""
+        """Publish a retained message; not with QoS 1, whose queue may be full of undelivered events."""
         return self._client.publish(topic, message, retain=True)
 
     def _name_classes(self, state: Mapping[str, Any]) -> tuple[str, ...]:
-        """The classes that Home Assistant is told of: all, or those that were seen where there are many."""
+        """The classes that are announced to Home Assistant: all, or only those seen so far if there are many."""
         return self._classes if len(self._classes) <= MAX_CLASSES else tuple(state["objects"])
 
     def _announce(self, name: str, entity: Entity) -> None:
-        """Have Home Assistant make an entity, once per connection."""
+        """Announce an entity to Home Assistant, once per connection."""
         if (name, entity.key) in self._announced:
             return
         self._announced.add((name, entity.key))
@@ -307,7 +310,7 @@ class Mqtt(Output):
             **topics,
             "unique_id": f"{node}-{entity.key}",
             "availability_topic": self._status_topic,
-            # Home Assistant knows two states; a clean stop is as unavailable as a loss.
+            # Home Assistant has only two states: a clean stop is offline, too.
             "availability_template": "{{ 'online' if value == 'online' else 'offline' }}",
             "device": {
                 "identifiers": [node],
@@ -321,15 +324,15 @@ class Mqtt(Output):
 
 
 def _is_under_way(message: Any) -> bool:
-    """Whether a message that was published waits to be sent."""
+    """Whether a published message still waits to be sent."""
     try:
         return message is not None and not message.is_published()
-    except (RuntimeError, ValueError):  # it never will be: the connection was lost
+    except (RuntimeError, ValueError):  # it will never be sent: the connection was lost
         return False
 
 
 def _as_os_error(connect: Callable[[], T]) -> Callable[[], T]:
-    """The same, but what else it raises (a name that is no host's, a broken certificate store) is an OSError too."""
+    """The same, but other exceptions (an invalid host name, a broken certificate store) become an OSError."""
 
     def connect_or_fail() -> T:
         try:

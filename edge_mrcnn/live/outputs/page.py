@@ -1,4 +1,4 @@
-"""The web page as an output: it leaves the newest result of each source for those who look."""
+"""The web page as an output: it keeps the newest result of each source for viewers."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from runtimes.redaction import hide
 class PageSettings:
     """Options of the page."""
 
-    web: str | None = option(None, "Live page, /healthz, /metrics: :8080 for this machine.", metavar="[HOST:]PORT")
+    web: str | None = option(
+        None, "Serve the live page, /healthz and /metrics; :8080 is for this machine only.", metavar="[HOST:]PORT"
+    )
     web_token: str | None = option(
-        None, "Secret that opens the page; needed for another host. Better env:NAME or file:PATH.",
+        None, "Token for the page, required for other hosts; use env:NAME or file:PATH.",
         kind="secret", metavar="TOKEN",
     )  # fmt: skip
-    web_hosts: tuple[str, ...] = option((), "Further name of the page.", name="web-host", metavar="NAME")
+    web_hosts: tuple[str, ...] = option((), "Further host name of the page.", name="web-host", metavar="NAME")
 
     def __post_init__(self) -> None:
         if (self.web_token or self.web_hosts) and not self.web:
-            raise UsageError("--web-token, --web-host: they belong to --web, which is missing")
+            raise UsageError("--web-token and --web-host need --web [HOST:]PORT")
 
 
 class Page(Output):
@@ -43,8 +45,8 @@ class Page(Output):
 
         Args:
             web: [HOST:]PORT.
-            token: Secret that opens the page; None for none.
-            hosts: Further names by which it may be asked for.
+            token: Token that opens the page; None for none.
+            hosts: Further host names of the page.
             context: The loop.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The drawn pictures of each source as a video file, or as images."""
+"""Recording of each source with masks drawn, as a video file or as images."""
 
 from __future__ import annotations
 
@@ -18,40 +18,45 @@ from runtimes.sinks import Background, GuardedSink, Reserve, Split, find_segment
 class RecordingSettings:
     """Options of the recording."""
 
-    save: Path | None = option(None, "Keep the drawn pictures: a video file, or a folder for images.", kind="path")
+    save: Path | None = option(
+        None, "Save frames with masks drawn: to a video file, or a folder of images.", kind="path"
+    )
     keep_free: float | None = option(
-        None, "MB that --save leaves free [default: 10 %, 1000 at most].", kind="number", low=0
+        None,
+        "Stop --save when the disk has less than this many MB free [default: 10 %, at most 1000].",
+        kind="number",
+        low=0,
     )
     split: float | None = option(
-        None, "Begin a new video file of --save every so many minutes.",
+        None, "Start a new video file of --save every so many minutes.",
         kind="number", low=0, is_above=True, metavar="MINUTES",
     )  # fmt: skip
     keep: float | None = option(
-        None, "Of the files of --split keep so much, the oldest go first [default: until the disk has no room].",
+        None, "Maximum total size of the --split files; the oldest are deleted [default: until the disk is full].",
         kind="number", low=0, is_above=True, metavar="MB",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.keep is not None and self.split is None:
-            raise UsageError("--keep is for the files of --split: add --split MINUTES, or see --keep-free")
+            raise UsageError("--keep needs --split MINUTES; to keep disk space free, use --keep-free")
         if self.split is not None and self.save is None:
-            raise UsageError("--split is for a recording: add --save FILE.mp4")
+            raise UsageError("--split needs --save FILE.mp4")
 
     @property
     def reserve(self) -> Reserve:
-        """What the recording leaves free of the disk."""
+        """Disk space that the recording leaves free."""
         return Reserve() if self.keep_free is None else Reserve(share=1.0, most_bytes=int(1e6 * self.keep_free))
 
     @property
     def parts(self) -> Split | None:
-        """How the recording is split; None for one file."""
+        """Length and total size of the files; None for one file."""
         if self.split is None:
             return None
         return Split(every_s=60 * self.split, most_bytes=None if self.keep is None else int(1e6 * self.keep))
 
 
 class Recording(Output):
-    """Draws and writes in a thread of its own; a live source is never held up by a slow disk."""
+    """Draws and writes in a thread of its own, so that a slow disk never delays a live source."""
 
     settings_type = RecordingSettings
     needs_drawing = True
@@ -61,8 +66,8 @@ class Recording(Output):
         """Begin.
 
         Args:
-            path: What the user named.
-            sinks: Label of each source -> where its pictures go.
+            path: Path that the user gave.
+            sinks: Label of each source -> its sink.
             context: The loop.
         """
         self.name = f"--save {path}"
@@ -79,7 +84,7 @@ class Recording(Output):
 
     @classmethod
     def outgoing_paths(cls, settings: RecordingSettings, sources: Iterable[str]) -> Iterable[tuple[str, Path]]:
-        """A path for each source; files of an earlier recording that --keep may delete count too."""
+        """A path for each source; files of an earlier recording that --keep may delete count as well."""
         if settings.save is None:
             return
         for path in name_outputs(settings.save, sources).values():
@@ -91,14 +96,14 @@ class Recording(Output):
 
     def remarks(self) -> Iterable[str]:
         if self._worker.skipped:
-            yield f"{self._worker.skipped} pictures were not kept: the disk or the encoder could not follow"
+            yield f"{self._worker.skipped} frames were not saved: the disk or the encoder was too slow"
 
     def written(self) -> Iterable[str]:
         return [text for sink in self._sinks.values() for text in sink.written()]
 
     def close(self) -> None:
         if not self._worker.close(self.patience_s):
-            self.is_hanging = True  # nobody else may touch the files that its thread is at
+            self.is_hanging = True  # only its own thread may use these files
             return
         for sink in self._sinks.values():
             sink.close()

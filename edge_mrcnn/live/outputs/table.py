@@ -1,4 +1,4 @@
-"""All outputs of the loop, in the order in which they take a result."""
+"""All outputs of the loop, in the order in which they receive results."""
 
 from __future__ import annotations
 
@@ -22,4 +22,4 @@ OUTPUTS: dict[str, type[Output]] = {
     "coco": CocoResults,
     "yolo": YoloLabels,
 }
-"""Name -> output. Its options come from the fields of its settings; no two outputs have a field of one name."""
+"""Name -> output. The options come from the fields of its settings; field names are unique over all outputs."""

@@ -1,4 +1,4 @@
-"""A text file that is made with the first thing that is written to it; standard output by the name of "-"."""
+"""A text file that is created with its first text; "-" is standard output."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ STANDARD_OUTPUT = Path("-")
 
 
 class TextFile:
-    """Written line by line; what is there already stays, and the new file gets a number.
+    """Written line by line. An existing file stays, and the new one gets a number.
 
-    A reader of standard output that has had enough is no fault: `is_unwanted` says so, and nothing more is written.
+    If the reader of standard output closes it, `is_unwanted` becomes true and nothing more is written; this is not an
+    error.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
-        """Make one; nothing is touched yet.
+        """Prepare it; no file is touched yet.
 
         Raises:
-            UnavailableError: If it could not be written there.
+            UnavailableError: If the file cannot be written.
         """
         self._is_standard = path == STANDARD_OUTPUT
         if not self._is_standard:
@@ -37,14 +38,14 @@ class TextFile:
 
     @property
     def is_open(self) -> bool:
-        """Whether it was begun and is not finished."""
+        """Whether the file is open."""
         return self._file is not None and not self._is_closed
 
     def open(self) -> TextIO:
-        """Begin it, unless it is open already.
+        """Open the file, if it is not open yet.
 
         Raises:
-            UnavailableError: If it cannot be written there.
+            UnavailableError: If the file cannot be written.
         """
         if self._is_closed:
             raise ValueError(f"{self._path}: is closed")
@@ -56,7 +57,7 @@ class TextFile:
         return self._file
 
     def write(self, text: str) -> None:
-        """Write a text; each line is on the disk, or with its reader, at once."""
+        """Write a text, and flush it at once."""
         if not self._is_standard:
             self.open().write(text)
         elif not self.is_unwanted:
@@ -68,30 +69,30 @@ class TextFile:
             sys.stdout.flush()
         except BrokenPipeError:
             self.is_unwanted = True
-            # What Python still wants to write at exit must not fail again.
+            # Python must not fail again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def written(self) -> Iterable[str]:
-        """Its path, which may have got a number; nothing where nothing was written."""
+        """The path, which may have got a number; None if nothing was written."""
         return [str(self._path)] if self._file is not None and not self._is_standard else []
 
     def close(self) -> None:
-        """Finish it; a second call does nothing."""
+        """Close the file; a second call does nothing."""
         self._is_closed = True
         if self._file is not None and not self._is_standard:
             self._file.close()
 
 
 def writes_to_standard_output(settings: Mapping[str, object]) -> bool:
-    """Whether an output writes there, so that nothing else may.
+    """Whether an output writes to standard output, so that nothing else may.
 
     Args:
-        settings: Flag -> path of each output that writes text.
+        settings: Option -> path of each output that writes text.
 
     Raises:
-        UsageError: If several do.
+        UsageError: If several outputs do.
     """
     flags = [flag for flag, path in settings.items() if path == STANDARD_OUTPUT]
     if len(flags) > 1:
-        raise UsageError(f"{', '.join(flags)}: only one of them can go to standard output")
+        raise UsageError(f"{', '.join(flags)}: only one of them can write to standard output")
     return bool(flags)

@@ -1,6 +1,6 @@
-"""Events as HTTP POST to a URL of the user's, from a thread with a bounded queue: the loop never waits for a server.
+"""Events as HTTP POST to a URL of the user, from a thread with a bounded queue: the loop never waits for a server.
 
-An event is JSON; with a picture it is a form of two parts, `event` (JSON) and `snapshot` (JPEG), as for uploaded files.
+An event is JSON; with an image it is a multipart form with `event` (JSON) and `snapshot` (JPEG).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from edge_mrcnn import __version__
 from edge_mrcnn.live.option_spec import option
 from edge_mrcnn.live.outputs.base import QUEUE, LoopContext, Output, Tally
 from edge_mrcnn.live.result import LiveResult
-from edge_mrcnn.live.scenes import Happening
+from edge_mrcnn.live.scenes import SceneEvent
 from edge_mrcnn.live.snapshots import FLUSH_S, SnapshotEncoder, SnapshotStyle
 from runtimes.errors import UsageError
 from runtimes.redaction import find_secrets, hide
 
 TIMEOUT_S = 5.0
-"""Seconds that the server may take."""
+"""Timeout of a request, in seconds."""
 PAUSES_S = (1.0, 3.0, 10.0)
-"""Pauses before each further try."""
+"""Seconds to wait before each retry."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +40,11 @@ logger = logging.getLogger(__name__)
 class WebhookSettings:
     """Options of the webhook."""
 
-    webhook: str | None = option(None, "POST events there as JSON.", kind="private url", metavar="URL")
+    webhook: str | None = option(None, "POST events to this URL as JSON.", kind="private url", metavar="URL")
 
 
 class Message(NamedTuple):
-    """An event on its way."""
+    """An event to be sent."""
 
     event: dict[str, Any]
     jpeg: bytes | None = None
@@ -63,7 +63,7 @@ class Message(NamedTuple):
 
 
 class Webhook(Output):
-    """Posts events as JSON, each with an `id` that stays the same over tries."""
+    """Posts events as JSON, each with an `id` that stays the same over retries."""
 
     settings_type = WebhookSettings
     keeps_frames = False
@@ -76,17 +76,17 @@ class Webhook(Output):
 
         Args:
             url: http:// or https://; user name and password in it become basic authentication.
-            snapshot: How the pictures look; None for events without.
-            pauses_s: Pauses before each further try, in seconds.
+            snapshot: Style of the images; None for events without images.
+            pauses_s: Seconds to wait before each retry.
 
         Raises:
-            UsageError: If it is no such URL.
+            UsageError: If the URL is not valid.
         """
         self._url, self._headers = _split_credentials(url)
         parts = urlsplit(self._url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError("--webhook: expected a URL that begins with http:// or https://")
-        # Services put the secret into the path, so nothing but the host is ever shown.
+        # Services put the secret into the path, so only the host is ever shown.
         hide(*find_secrets(url), *(part for part in (parts.path.strip("/"), parts.query) if len(part) >= 8))
         self._host = parts.hostname
         self._pauses_s = pauses_s
@@ -96,7 +96,7 @@ class Webhook(Output):
         self._reason = ""
         self._stopping = threading.Event()
         self._results: dict[str, LiveResult] = {}
-        """The newest of each source, where pictures are wanted."""
+        """The newest result of each source, if images are sent."""
         self.keeps_frames = snapshot is not None
         self._encoder = SnapshotEncoder(snapshot, self.start_thread) if snapshot else None
         self._thread = self.start_thread(self._run, "webhook")
@@ -109,16 +109,16 @@ class Webhook(Output):
         if self._encoder:
             self._results[result.frame.source] = result
 
-    def put_happening(self, happening: Happening) -> None:
-        event = {"id": str(uuid.uuid4()), **happening.to_dict()}
+    def put_event(self, event: SceneEvent) -> None:
+        record = {"id": str(uuid.uuid4()), **event.to_dict()}
         if self._encoder:
-            result = self._results.get(happening.source) if happening.is_in_view else None
-            self._encoder.submit(result, lambda jpeg: self._put(Message(event, jpeg)))
+            result = self._results.get(event.source) if event.is_in_view else None
+            self._encoder.submit(result, lambda jpeg: self._put(Message(record, jpeg)))
         else:
-            self._put(Message(event))
+            self._put(Message(record))
 
     def _put(self, message: Message) -> None:
-        """Leave a message for the thread."""
+        """Put a message into the queue."""
         try:
             self._queue.put_nowait(message)
         except queue.Full:
@@ -126,10 +126,10 @@ class Webhook(Output):
 
     def tallies(self) -> Iterable[Tally]:
         samples = [({"result": result}, count) for result, count in self._counts.items()]
-        yield "webhook_events", "Events for the webhook, by what became of them.", samples
+        yield "webhook_events", "Events for the webhook, by outcome.", samples
 
     def close(self) -> None:
-        """Send what waits, for a second at most; the rest is dropped."""
+        """Send what is queued, for at most a second; drop the rest."""
         if self._stopping.is_set():
             return
         if self._encoder:
@@ -140,10 +140,10 @@ class Webhook(Output):
         except queue.Full:
             pass
         self._stopping.set()
-        self._thread.join(FLUSH_S)  # a pause between two tries ends at once
+        self._thread.join(FLUSH_S)  # ends the pause between two attempts
         self._counts["dropped"] += sum(event is not None for event in self._queue.queue)
         if self._counts["failed"] and not self._counts["sent"]:
-            self.failure = f"{self._host} took no event: {self._reason}"
+            self.failure = f"{self._host} accepted no event: {self._reason}"
 
     def _run(self) -> None:
         while not self._stopping.is_set() and (message := self._queue.get()) is not None:
@@ -151,21 +151,21 @@ class Webhook(Output):
             self._counts["sent" if is_sent else "failed"] += 1
 
     def _deliver(self, message: Message) -> bool:
-        """Try until the server takes it; False when it does not, or says that it never will."""
+        """Retry until the server accepts the event; False if it does not, or rejects it for good."""
         kind, body = message.encode()
         for pause_s in (*self._pauses_s, None):
             try:
                 self._post(kind, body)
                 return True
             except HTTPError as error:
-                reason, is_final = f"answers {error.code}", error.code < 500 and error.code not in (408, 429)
+                reason, is_final = f"responds with {error.code}", error.code < 500 and error.code not in (408, 429)
                 error.close()
             except (OSError, HTTPException, ValueError) as error:
                 reason, is_final = _reason_of(error), False
             if is_final or pause_s is None or self._stopping.wait(pause_s):
                 break
         self._reason = reason
-        logger.warning("webhook at %s: an event was not taken: %s", self._host, reason)
+        logger.warning("webhook at %s: an event was not accepted: %s", self._host, reason)
         return False
 
     def _post(self, kind: str, body: bytes) -> None:
@@ -176,20 +176,20 @@ class Webhook(Output):
 
 
 def _reason_of(error: Exception) -> str:
-    """What went wrong, without an address: of an error of the connection what the system says."""
+    """The reason of a failure without the address; for a connection error, the system's message."""
     inner = getattr(error, "reason", error)
     return getattr(inner, "strerror", None) or type(inner).__name__
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection: it would turn a POST into a GET, and could carry the event elsewhere."""
+    """Refuses redirects: they would turn a POST into a GET, and could send the event elsewhere."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 def _split_credentials(url: str) -> tuple[str, dict[str, str]]:
-    """The URL without user name and password, and the headers of a request."""
+    """The URL without user name and password, and the request headers."""
     headers = {"User-Agent": f"edge-mrcnn/{__version__}"}
     scheme, separator, rest = url.partition("://")
     credentials, at, address = rest.rpartition("@")

@@ -1,4 +1,4 @@
-"""The drawn pictures in a window of this machine's screen."""
+"""Frames with masks drawn, in a window on this machine."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ENDS = (ord("q"), 27)
 class WindowSettings:
     """Options of the window."""
 
-    show: bool = option(False, "Show them in a window; q ends.", kind="switch")
+    show: bool = option(False, "Show frames in a window; press q to stop.", kind="switch")
 
 
 class Window(Output):
-    """Shows every picture. Windows belong to the thread that opened them, so this one draws in the loop's thread."""
+    """Shows every frame. A window belongs to the thread that opened it, so this output draws in the loop's thread."""
 
     settings_type = WindowSettings
     needs_drawing = True

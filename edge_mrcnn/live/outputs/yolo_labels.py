@@ -1,4 +1,4 @@
-"""A text file for each picture, one line an object: YOLO's labels of segmentation."""
+"""YOLO segmentation labels: a text file per frame, a line per object."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ class YoloSettings:
     """Options of the labels."""
 
     save_txt: Path | None = option(
-        None, "Write YOLO's segmentation labels, a text file a picture, into a folder.", kind="path", metavar="DIR"
+        None, "Write YOLO segmentation labels to this folder, one text file per frame.", kind="path", metavar="DIR"
     )
 
 
 class YoloLabels(Output):
-    """`class x y x y ...` in shares of the picture; for images always a file, for frames where there are objects."""
+    """Writes `class x y x y ...` in shares of the image; always a file for images, for video frames only if they have
+    objects."""
 
     settings_type = YoloSettings
     keeps_frames = False
 
     def __init__(self, folder: Path, sources: dict[str, Source], *, overwrite: bool = False) -> None:
-        """Make one; the folder is made with its first file.
+        """Prepare it; the folder is created with its first file.
 
         Args:
-            folder: Where.
+            folder: Output folder.
             sources: Label -> source.
-            overwrite: Whether files that are there are replaced.
+            overwrite: Whether existing files are replaced.
 
         Raises:
-            UnavailableError: If nothing can be written there.
+            UnavailableError: If the folder cannot be written.
         """
         expect_writable(folder)
         self.name = f"--save-txt {folder}"
@@ -70,7 +71,7 @@ class YoloLabels(Output):
 
 
 def name_labels(frame: Frame, source: Source) -> Path:
-    """Where the labels of a frame are, below the folder: as the image is called, or the source and the number."""
+    """Path of the labels of a frame, relative to the folder: the name of the image, or the source and frame number."""
     if isinstance(source, ImageSource):
         return Path(frame.name).relative_to(source.root).with_suffix(".txt")
     stem = Path(frame.source).stem if Path(frame.source).exists() else frame.source
@@ -78,9 +79,9 @@ def name_labels(frame: Frame, source: Source) -> Path:
 
 
 def to_yolo(found: Detections) -> list[str]:
-    """A line an object: the label, then the corners of the largest part of its mask in shares of the picture.
+    """A line per object: the label, then the corners of the largest part of its mask in shares of the image.
 
-    Where the mask is empty, those of the box.
+    If the mask is empty, the corners of the box.
     """
     height, width = found.image_size_hw
     lines = []

@@ -1,14 +1,15 @@
-// The page of a running camera: asks for the state once a second and for each next picture when the last one is shown,
-// so that a slow viewer gets fewer pictures, never late ones. Nothing is asked for while nobody looks.
+// The page of a running camera. It requests the state once a second, and the next picture when the last one is shown, so
+// that a slow viewer gets fewer pictures, never late ones. A hidden page requests nothing.
 
 const STATE_MS = 1000;
 const RETRY_MS = 1500;
 const HISTORY = 60;
 const SLIDER_MS = 80;
 const WORDS = {
-  opening: "opening", live: "live", stalled: "no frames come", lost: "connection lost", paused: "paused",
+  opening: "opening", live: "live", stalled: "no frames", lost: "connection lost", paused: "paused",
   ended: "ended", failed: "failed",
 };
+const HAS_VIEW = ["live", "paused", "ended"];
 const FACTS = [
   ["Received", (s) => [s.received]],
   ["Processed", (s) => [s.processed]],
@@ -32,7 +33,7 @@ const untilVisible = () => document.hidden
   ? new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }))
   : Promise.resolve();
 
-// A tab keeps its name when it is loaded again, so that it does not take a second one of the few places.
+// A reloaded tab keeps its name, so that it does not count as a second viewer.
 function nameViewer() {
   const bytes = crypto.getRandomValues(new Uint8Array(8));
   const name = sessionStorage.getItem("viewer") || Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
@@ -105,9 +106,10 @@ class Tile {
         this.note = "";
         if (answer.status === 200) {
           number = Number(answer.headers.get("X-Number"));
-          await this.show(await answer.blob());
+          await this.show(await answer.blob(), JSON.parse(answer.headers.get("X-Shown")));
         }
       } catch (error) {
+        this.shown = null;
         this.note = error.status === 503 ? error.message : "";
         await sleep(RETRY_MS);
       }
@@ -118,13 +120,25 @@ class Tile {
     return this.image.clientWidth * Math.min(devicePixelRatio, 2) > 800 ? "large" : "small";
   }
 
-  async show(blob) {
+  // The numbers beside a picture are those of the picture, so that they agree with what is drawn in it.
+  async show(blob, shown) {
     const url = URL.createObjectURL(blob);
     const before = this.image.src;
     this.image.src = url;
     await this.image.decode().catch(() => {});
     this.node.querySelector(".picture").style.aspectRatio = `${this.image.naturalWidth} / ${this.image.naturalHeight}`;
     if (before) URL.revokeObjectURL(before);
+    this.shown = shown;
+    showPictureFacts();
+  }
+
+  // Objects and counts of the shown picture; those of the newest frame if there is no picture.
+  facts() {
+    return { ...this.source, ...this.shown };
+  }
+
+  showRate() {
+    this.node.querySelector(".fps").textContent = this.facts().fps.toFixed(1);
   }
 
   update(source) {
@@ -136,9 +150,9 @@ class Tile {
     this.image.alt = `Live picture of ${source.name}`;
     set(".name", source.name);
     set(".state", source.state);
-    set(".fps", source.fps.toFixed(1));
+    this.showRate();
     set(".veil", this.note || (isWell ? "" : source.error || WORDS[source.state] || source.state));
-    set(".pause", isPaused ? "Go on" : "Pause");
+    set(".pause", isPaused ? "Resume" : "Pause");
     this.button.setAttribute("aria-pressed", isPaused);
     this.button.hidden = source.state === "ended" || source.state === "failed";
     this.node.querySelectorAll("dd").forEach((node, row) => {
@@ -185,7 +199,7 @@ function showHealth({ ok, sources }) {
   const isResting = sources.length && sources.every(({ state }) => state === "paused" || state === "ended");
   if (!ok) setHealth("failed", "not processing");
   else if (isResting) setHealth("paused", sources[0].state);
-  else if (away) setHealth("stalled", `${away} of ${sources.length} away`);
+  else if (away) setHealth("stalled", `${away} of ${sources.length} offline`);
   else setHealth("live", "processing");
 }
 
@@ -206,10 +220,18 @@ function showConf(value) {
   $("conf-value").textContent = Number($("conf").value).toFixed(2);
 }
 
+function showPictureFacts() {
+  const known = tiles.filter((tile) => tile.source);
+  known.forEach((tile) => tile.showRate());
+  const sources = known.map((tile) => tile.facts());
+  showObjects(sources);
+  showCounts(sources);
+}
+
 function showObjects(sources) {
   const counts = {};
   for (const source of sources) {
-    if (source.state !== "live") continue;
+    if (!HAS_VIEW.includes(source.state)) continue;
     for (const [name, count] of Object.entries(source.objects)) counts[name] = (counts[name] || 0) + count;
   }
   $("total").textContent = total(counts);
@@ -235,7 +257,7 @@ function showCounts(sources) {
   const row = (name, text) => element("li", "", element("span", "label", name), element("span", "value", text));
   const describe = ({ counts }) => [
     ...Object.entries(counts.lines).map(([name, c]) => row(name, `${total(c.in)} in, ${total(c.out)} out`)),
-    ...Object.entries(counts.zones).map(([name, c]) => row(name, `${total(c.inside)} now, ${total(c.entered)} in all`)),
+    ...Object.entries(counts.zones).map(([name, c]) => row(name, `${total(c.inside)} inside, ${total(c.entered)} in total`)),
   ];
   $("counts-card").hidden = !showGroups("counts", sources, describe);
 }
@@ -267,8 +289,7 @@ function show(state) {
   showConf(state.conf);
   while (tiles.length < state.sources.length) tiles.push(new Tile(tiles.length));
   state.sources.forEach((source, i) => tiles[i].update(source));
-  showObjects(state.sources);
-  showCounts(state.sources);
+  showPictureFacts();
   showStages(state.sources);
   $("login").hidden = true;
   $("live").hidden = false;
@@ -285,7 +306,7 @@ async function refresh() {
       return;
     }
     setHealth("lost", "no connection");
-    alarm(error.status ? error.message : "The camera does not answer. Trying again.");
+    alarm(error.status ? error.message : "No connection to the camera. Reconnecting.");
   }
 }
 

@@ -1,7 +1,7 @@
-"""Backbones by name: an image in, three feature maps at strides 8, 16 and 32 out.
+"""Backbones by name: from an image to three feature maps at strides 8, 16 and 32.
 
-A backbone is an `nn.Module` whose `forward` returns a list of maps, finest first, and that states
-`channels` and `strides` of them, so that nobody guesses (detectron2's ShapeSpec).
+A backbone is an `nn.Module` whose `forward` returns a list of maps, finest first, and which states their `channels` and
+`strides` (detectron2's ShapeSpec).
 """
 
 from __future__ import annotations
@@ -30,25 +30,26 @@ BACKBONES = {  # name -> "module:function"; the function takes `pretrained: bool
 
 
 class Backbone(nn.Module):
-    """What the feature pyramid asks of a backbone; `forward` gives the maps."""
+    """Interface of a backbone for the feature pyramid; `forward` returns the maps."""
 
     image_mean: tuple[float, float, float] = IMAGENET_MEAN
     image_std: tuple[float, float, float] = IMAGENET_STD
-    """Mean and deviation of RGB in [0, 1] that its images are normalised by, those of its published weights."""
+    """Mean and standard deviation of RGB in [0, 1] for normalising images, as in its published weights."""
 
     float_layers: tuple[str, ...] = ()
-    """Leading parts of `net` that TFLite's INT8 keeps in float: few channels of unequal range, whose rounding all later
-    layers see. The first convolution is integer where mean and deviation are 0 and 1, and it multiplies bytes."""
+    """First parts of `net` that TFLite's INT8 keeps in float: few channels with unequal ranges, whose rounding affects
+    all later layers. The first convolution is integer if mean and deviation are 0 and 1, because it then multiplies
+    bytes."""
 
     net: nn.Module
-    """The published model, whose own state-dict keys are kept."""
+    """The published model, which keeps its own state-dict keys."""
     channels: tuple[int, ...]
     strides: tuple[int, ...]
 
     def stages(self) -> list[nn.ModuleList]:
-        """All parts in order of depth, for freezing: the stem, then those that lead to strides 4, 8, 16 and 32.
+        """All parts in order of depth, for freezing: the stem, then the stages up to strides 4, 8, 16 and 32.
 
-        The stem ends with the maps of stride 2, or with the pooling behind them. A stage may be empty.
+        The stem ends with the maps of stride 2, or with the pooling after them. A stage may be empty.
         """
         raise NotImplementedError
 
@@ -63,7 +64,7 @@ def build_backbone(name: str, *, pretrained: bool = False, weights: str | Path |
     Args:
         name: A key of `BACKBONES`, or "timm:<model>" for any timm model with `features_only`.
         pretrained: Download the ImageNet weights of torchvision or timm.
-        weights: A local state dict instead; keys of a classifier that the backbone lacks are ignored.
+        weights: A local state dict instead; keys of a classifier without counterpart are ignored.
 
     Raises:
         UsageError: If the name is unknown.
@@ -83,7 +84,7 @@ def build_backbone(name: str, *, pretrained: bool = False, weights: str | Path |
 
 
 def load_backbone_weights(backbone: Backbone, path: str | Path) -> None:
-    """Load a plain state dict; classifier keys that the backbone lacks are ignored, missing ones are not."""
+    """Load a plain state dict; classifier keys without counterpart are ignored, missing keys are an error."""
     import torch
 
     if not Path(path).is_file():

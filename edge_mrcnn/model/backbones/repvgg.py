@@ -1,9 +1,9 @@
-"""A plain dense 3x3 ReLU backbone in RepVGG form (arXiv 2101.03697), narrow enough for the edge.
+"""A plain dense 3x3 ReLU backbone in RepVGG form (arXiv 2101.03697), narrow enough for edge devices.
 
-While it trains, each block is the sum of a 3x3, a 1x1 and an identity branch, each with BatchNorm; `fuse`
-folds them into one 3x3 convolution. INT8 kernels like nothing better than dense 3x3 and ReLU: such a
-stack with 2.6 times the MACs of MobileNetV3 takes less than half its INT8 time. Its images are divided by 255 and
-nothing else, so that the bytes of a picture are the integers that the first convolution multiplies: no rounding.
+In training, each block is the sum of a 3x3, a 1x1 and an identity branch, each with BatchNorm; `fuse` folds them into
+one 3x3 convolution. INT8 kernels are fastest for dense 3x3 with ReLU: such a network with 2.6 times the MACs of
+MobileNetV3 takes less than half its INT8 time. Its images are only divided by 255, so that the first convolution
+multiplies the image's bytes directly, without rounding.
 """
 
 from __future__ import annotations
@@ -57,24 +57,24 @@ def _folded(weight: Tensor, bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def repvgg_lite(pretrained: bool) -> StagedBackbone:
-    """Widths 32-48-96-192-256 at strides 2-4-8-16-32: 1.41 M parameters once fused.
+    """Widths 32-48-96-192-256 at strides 2-4-8-16-32: 1.41 M parameters after fusing.
 
-    There are no published weights of it, so `pretrained` changes nothing.
+    There are no published weights for it, so `pretrained` has no effect.
     """
     return _stack((32, 48, 96, 192, 256))
 
 
 def repvgg_deep(pretrained: bool) -> StagedBackbone:
-    """Widths 32-48-96-128-256 with four blocks at stride 16 and three at 32: 2.17 M parameters once fused.
+    """Widths 32-48-96-128-256 with four blocks at stride 16 and three at 32: 2.17 M parameters after fusing.
 
-    It has about the multiply-accumulates of `repvgg_lite`. The coarsest map of that one sees 143 pixels of the picture,
-    this one's sees 303, as much as a person who fills an input of 320 px.
+    It has about the multiply-accumulates of `repvgg_lite`. The receptive field of its coarsest map is 303 pixels
+    instead of 143, as large as a person who fills an input of 320 px.
     """
     return _stack((32, 48, 96, 128, 256), (1, 1, 2, 4, 3))
 
 
 def repvgg_wide(pretrained: bool) -> StagedBackbone:
-    """Widths 40-64-128-256-384: 2.61 M parameters once fused; no published weights either."""
+    """Widths 40-64-128-256-384: 2.61 M parameters after fusing; no published weights either."""
     return _stack((40, 64, 128, 256, 384))
 
 

@@ -17,7 +17,7 @@ def _headless(net: nn.Module, channels: tuple[int, ...]) -> StagedBackbone:
 
 
 def resnet18(pretrained: bool) -> StagedBackbone:
-    """11.2 M parameters, dense 3x3 convolutions and ReLU: slow in FP32, quick in INT8."""
+    """11.2 M parameters, dense 3x3 convolutions and ReLU: slow in FP32, fast in INT8."""
     return _headless(torchvision.models.resnet18(weights="IMAGENET1K_V1" if pretrained else None), (128, 256, 512))
 
 

@@ -13,14 +13,14 @@ def shufflenet_v2_x1_0(pretrained: bool) -> StagedBackbone:
     net = torchvision.models.shufflenet_v2_x1_0(weights="IMAGENET1K_V1" if pretrained else None)
     del net.conv5, net.fc
     parts = ("conv1", "maxpool", "stage2", "stage3", "stage4")
-    # Only a pooling leads to stride 4, so that stage is empty.
+    # Only a pooling layer leads to stride 4, so that stage is empty.
     backbone = StagedBackbone(net, parts, (2, 2, 3, 4, 5), (116, 232, 464))
     backbone.float_layers = ("conv1",)
     return backbone
 
 
 def shufflenet_v2_x1_0_leaky(pretrained: bool) -> StagedBackbone:
-    """The same with LeakyReLU(0.1), the form in which the NanoDet project trains it on COCO."""
+    """The same with LeakyReLU(0.1), as trained on COCO by the NanoDet project."""
     backbone = shufflenet_v2_x1_0(pretrained)
     _replace_relu(backbone)
     return backbone

@@ -1,4 +1,4 @@
-"""A backbone made of consecutive parts, the last of which each give one feature map."""
+"""A backbone of consecutive parts, of which the last ones give a feature map each."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from edge_mrcnn.model.backbones import Backbone
 
 
 class StagedBackbone(Backbone):
-    """Parts of a classifier run one after the other; the maps after some of them are handed out.
+    """Runs the parts of a classifier one after another, and returns the maps after some of them.
 
-    The parts stay inside `net`, whose own state-dict keys are kept, so published weights load unchanged.
+    The parts stay inside `net`, which keeps its own state-dict keys, so published weights load unchanged.
     """
 
     def __init__(self, net: nn.Module, parts: Sequence[str], ends: Sequence[int], channels: Sequence[int]) -> None:
         """
+
         Args:
-            net: Module that holds the parts.
+            net: Module with the parts.
             parts: Dotted names of the parts inside `net`, in order of execution.
-            ends: How many parts there are up to the end of the stem, and of what leads to strides 4, 8, 16 and 32;
-                behind the last three a map is handed out.
+            ends: Number of parts up to the end of the stem, and up to the end of each stage for strides 4, 8, 16 and
+                32; a map is returned after each of the last three.
             channels: Channels of those maps.
         """
         super().__init__()
@@ -36,7 +37,7 @@ class StagedBackbone(Backbone):
         return [self.net.get_submodule(name) for name in self.part_names]
 
     def stages(self) -> list[nn.ModuleList]:
-        """The stem, then the parts that lead to strides 4, 8, 16 and 32."""
+        """The stem, then the stages up to strides 4, 8, 16 and 32."""
         return split_stages(self.parts(), self.ends)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -50,6 +51,6 @@ class StagedBackbone(Backbone):
 
 
 def split_stages(parts: Sequence[nn.Module], ends: Sequence[int]) -> list[nn.ModuleList]:
-    """Consecutive parts as stages; each stage ends behind so many parts."""
+    """Consecutive parts as stages; each stage ends after the given number of parts."""
     begins = (0, *ends[:-1])
     return [nn.ModuleList(parts[begin:end]) for begin, end in zip(begins, ends, strict=True)]

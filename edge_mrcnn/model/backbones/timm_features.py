@@ -1,4 +1,4 @@
-"""Any timm model that can hand out its feature maps."""
+"""Any timm model with feature maps."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ class TimmBackbone(Backbone):
 
     def __init__(self, net: nn.Module, channels: tuple[int, ...], ends: dict[int, str]) -> None:
         """
+
         Args:
             net: The model.
             channels: Channels of its maps.
-            ends: Stride to the name of the part behind which maps have it.
+            ends: Stride -> name of the last part before its maps.
         """
         super().__init__()
         self.net = net
@@ -32,7 +33,7 @@ class TimmBackbone(Backbone):
         self.image_std = tuple(published.get("std", self.image_std))
 
     def stages(self) -> list[nn.ModuleList]:
-        """The stem, then the parts that lead to strides 4, 8, 16 and 32."""
+        """The stem, then the stages up to strides 4, 8, 16 and 32."""
         parts = _list_parts(self.net)
         names = list(parts)
         end = _end_of_stem(parts, self.ends.get(2))
@@ -51,7 +52,7 @@ class TimmBackbone(Backbone):
 
 
 def timm_backbone(name: str, pretrained: bool) -> TimmBackbone:
-    """Build timm model `name`; its published weights are downloaded by timm's own loader."""
+    """Build timm model `name`; timm's own loader downloads its published weights."""
     try:
         probe = timm.create_model(name, features_only=True, pretrained=False)
         reductions = probe.feature_info.reduction()
@@ -65,7 +66,7 @@ def timm_backbone(name: str, pretrained: bool) -> TimmBackbone:
 
 
 def _list_parts(net: nn.Module) -> dict[str, nn.Module]:
-    """Name to part, in order of execution; what timm gathers as `blocks` is taken apart."""
+    """Name -> part, in order of execution; timm's `blocks` are split up."""
     parts: dict[str, nn.Module] = {}
     for name, child in net.named_children():
         if name == "blocks":
@@ -82,7 +83,7 @@ def _dotted(name: str) -> str:
 
 
 def _end_of_stem(parts: dict[str, nn.Module], last: str | None) -> int:
-    """How many leading parts are the stem: those up to the maps of stride 2, or what timm calls so."""
+    """Number of leading parts in the stem: those up to the maps of stride 2, or timm's own stem."""
     names = list(parts)
     if last in names:
         return _past_norms(parts, names.index(last) + 1)
@@ -91,7 +92,7 @@ def _end_of_stem(parts: dict[str, nn.Module], last: str | None) -> int:
 
 
 def _past_norms(parts: dict[str, nn.Module], end: int) -> int:
-    """The place behind the norms, activations and poolings that follow a part: they belong to it."""
+    """The position after the norms, activations and poolings that follow a part, which belong to it."""
     for part in list(parts.values())[end:]:
         if any(parameter.dim() > 1 for parameter in part.parameters()):
             break

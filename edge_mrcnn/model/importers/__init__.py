@@ -1,6 +1,6 @@
-"""Checkpoints of other projects: what they hold, in our names and our numbers.
+"""Checkpoints of other projects, converted to our names and layout.
 
-`reading` opens a file without running code of it, `unpacking` finds the weights in what others wrap around them, one
-module each knows the names of Detectron2 and of MMDetection, and `foreign` says what a file is that cannot be used.
-Torchvision's own names are ours, see `edge_mrcnn.model.published`.
+`reading` opens a file without running its code, `unpacking` finds the weights in nested records, one module each has
+the names of Detectron2 and of MMDetection, and `foreign` describes files that cannot be used. Torchvision's names are
+the same as ours, see `edge_mrcnn.model.published`.
 """

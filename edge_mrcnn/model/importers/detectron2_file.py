@@ -1,8 +1,8 @@
 """Detectron2's Mask R-CNN on a ResNet FPN (github.com/facebookresearch/detectron2): `model_final.pth` and zoo `.pkl`.
 
-Weights are renamed, the first convolution is turned to RGB and ImageNet's deviation, and background becomes class 0.
-What the weights do not say is in the configuration that Detectron2 writes beside them: where a stage halves its maps,
-anchors, RoIAlign, thresholds.
+Weights are renamed, the first convolution is converted to RGB and ImageNet's deviation, and background becomes class 0.
+Other settings come from the configuration that Detectron2 writes beside the weights: position of the strides, anchors,
+RoIAlign, thresholds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from edge_mrcnn.model.importers.imported import (
 from runtimes.errors import MissingFileError, ModelFileError, one_line
 
 CONFIG_NAME = "config.yaml"
-"""What Detectron2 writes beside its checkpoints."""
+"""Name of the configuration that Detectron2 writes beside its checkpoints."""
 
 _BODY, _FPN, _RPN = "backbone.body", "backbone.fpn", "rpn.head"
 
@@ -67,9 +67,9 @@ RENAMES: tuple[Rename, ...] = (
     (r"roi_heads\.mask_head\.deconv\.(weight|bias)", r"roi_heads.mask_predictor.conv5_mask.\1"),
     (r"roi_heads\.mask_head\.predictor\.(weight|bias)", r"roi_heads.mask_predictor.mask_fcn_logits.\1"),
 )
-"""Detectron2's names and ours."""
+"""Detectron2's names -> ours."""
 CONSTANTS = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.cell_anchors.")
-"""What a state dict may hold beside the weights; the configuration has it too."""
+"""Prefixes of entries besides the weights; the configuration has them as well."""
 
 PARTS = (
     ("roi_heads.box_predictor.0.", "a Cascade R-CNN's box heads"),
@@ -84,13 +84,13 @@ PARTS = (
     ("roi_heads.box_head.conv", "convolutions in the box head (ROI_BOX_HEAD.NUM_CONV)"),
     ("proposal_generator.rpn_head.conv.conv", "several convolutions in the RPN head (RPN.CONV_DIMS)"),
 )
-"""Beginnings of names that have no counterpart here, and what they belong to."""
+"""Prefixes of names without counterpart here -> description."""
 
 COUNTS = (
     (r"box_head\.fc", 2, "layers in the box head (ROI_BOX_HEAD.NUM_FC)"),
     (r"mask_head\.mask_fcn", 4, "convolutions in the mask head (ROI_MASK_HEAD.NUM_CONV)"),
 )
-"""Layers that are numbered, how many there must be, and what they are."""
+"""Numbered layers, the required number, and their description."""
 
 EXPECTED: tuple[tuple[str, Any, str], ...] = (
     ("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "{} (META_ARCHITECTURE)"),
@@ -123,14 +123,14 @@ EXPECTED: tuple[tuple[str, Any, str], ...] = (
     ("MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION", 14, "ROI_MASK_HEAD.POOLER_RESOLUTION {}"),
     ("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", False, "one mask for all classes (CLS_AGNOSTIC_MASK)"),
 )
-"""Settings that must be so where the configuration has them, and what a model with another one has."""
+"""Settings that must have this value if the configuration has them, and the description of a model with another one."""
 
 PROJECT = Project(name="Detectron2's", renames=RENAMES, constants=CONSTANTS, parts=PARTS, expected=EXPECTED)
 
 NORMS = ("", "FrozenBN", "BN", "SyncBN", "nnSyncBN", "naiveSyncBN")
 """Norm layers of the backbone that are BatchNorm at inference."""
 POOLERS = {"ROIAlignV2": True, "ROIAlign": False}
-"""Detectron2's poolers, and whether they are aligned."""
+"""Detectron2's poolers -> whether they are aligned."""
 
 
 def is_own(state: Mapping[str, Any]) -> bool:
@@ -139,10 +139,10 @@ def is_own(state: Mapping[str, Any]) -> bool:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A configuration as Detectron2 writes it, or as its repository has it, with the files that it is based on.
+    """A configuration as written by Detectron2, or from its repository, with its base files.
 
     Raises:
-        MissingFileError: If it, or what it is based on, is not there.
+        MissingFileError: If it, or a base file, does not exist.
         ModelFileError: If it is not such a file.
     """
     try:
@@ -152,7 +152,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ModelFileError(f"{path}: expected the YAML that Detectron2 writes ({one_line(error)})") from error
     if isinstance(record, dict) and "_target_" in str(record.get("model", "")):
-        raise ModelFileError(f"{path}: a LazyConfig, which is a program; expected the config.yaml of a yacs training")
+        raise ModelFileError(f"{path}: a LazyConfig, which is Python code; expected the config.yaml of a yacs training")
     if not isinstance(record, dict) or not {"MODEL", "_BASE_"} & set(record):
         raise ModelFileError(f"{path}: expected Detectron2's configuration with a MODEL section")
     if base := record.pop("_BASE_", None):
@@ -168,7 +168,7 @@ _PlainLoader.add_constructor("tag:yaml.org,2002:python/tuple", yaml.SafeLoader.c
 
 
 def merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested dictionary with some of its values exchanged."""
+    """A nested dictionary with some values replaced."""
     result = dict(base)
     for key, value in changes.items():
         inner = result.get(key)
@@ -180,12 +180,12 @@ def convert(path: Path, state: Mapping[str, Any], config: dict[str, Any] | None)
     """A Detectron2 model in our names.
 
     Args:
-        path: Its file, for messages.
+        path: Path of its file, for messages.
         state: Its weights, tensors or arrays.
         config: Its configuration; Detectron2's defaults for an FPN if None.
 
     Raises:
-        ModelFileError: If a part of it has no counterpart here, or the configuration is of another model.
+        ModelFileError: If a part of it has no counterpart here, or the configuration belongs to another model.
     """
     settings = Detectron2Settings(path, PROJECT, config or {})
     settings.check()
@@ -252,7 +252,7 @@ class Detectron2Settings(Settings):
         if (stated, named) != (depth, classes):
             raise ModelFileError(
                 f"{self.path}: has a ResNet of {depth} layers and {classes} classes, its configuration says {stated} "
-                f"and {named}; give the configuration that this file was trained with"
+                f"and {named}; give the configuration of this file's training"
             )
 
     @property
@@ -294,8 +294,8 @@ class Detectron2Settings(Settings):
         """What was assumed."""
         short, long = self.get("INPUT.MIN_SIZE_TEST", 800), self.get("INPUT.MAX_SIZE_TEST", 1333)
         trained = (
-            f"Detectron2 resizes pictures to {short} px on the shorter side and at most {long} px on the longer, "
-            "which depends on the picture; here the input has one size, see --imgsz"
+            f"Detectron2 resizes images to {short} px on the shorter side and at most {long} px on the longer; "
+            "here the input size is fixed, see --imgsz"
         )
         if has_config:
             return (trained,)

@@ -13,7 +13,7 @@ from edge_mrcnn.model.importers.origin import Origin
 from edge_mrcnn.model.importers.unpacking import AVERAGES, PREFIXES, State, candidates
 from runtimes.errors import UsageError
 
-AVERAGED = "the file has a moving average of the weights beside the last ones; the average is taken"
+AVERAGED = "the file has both the last weights and their moving average (EMA); the average is used"
 
 
 def import_record(path: Path, record: Any, origin: Origin) -> Imported | None:
@@ -61,11 +61,11 @@ def _detectron2_config(path: Path, origin: Origin) -> dict[str, Any] | None:
     if origin.config is None:
         return detectron2_file.read_config(beside) if beside.is_file() else None
     if origin.config.suffix not in (".yaml", ".yml"):
-        raise UsageError(f"--config {origin.config}: {path.name} is Detectron2's, expected its config.yaml")
+        raise UsageError(f"--config {origin.config}: expected a Detectron2 config.yaml for {path.name}")
     return detectron2_file.read_config(origin.config)
 
 
 def _python(config: Path) -> Path:
     if config.suffix != ".py":
-        raise UsageError(f"--config {config}: the checkpoint is MMDetection's, expected its configuration in Python")
+        raise UsageError(f"--config {config}: expected an MMDetection configuration (.py) for this checkpoint")
     return config

@@ -1,4 +1,4 @@
-"""Say what a checkpoint is that is not a Mask R-CNN which can be used, and what to do with it."""
+"""Descriptions of checkpoints that cannot be used, with advice."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 from edge_mrcnn.model.importers.reading import TRAIN, Unread
 from edge_mrcnn.model.importers.unpacking import PREFIXES, candidates
 
-WEIGHTS_ALONE = "save its weights alone: torch.save(model.state_dict(), 'weights.pth')"
+WEIGHTS_ALONE = "save only its weights: torch.save(model.state_dict(), 'weights.pth')"
 
 PACKAGES = (
-    ("ultralytics.", f"an ultralytics model, which is no Mask R-CNN and cannot be a teacher; {TRAIN}"),
-    ("yolov5.", f"a YOLOv5 model, which is no Mask R-CNN; {TRAIN}"),
-    ("models.yolo.", f"a YOLOv5 model, which is no Mask R-CNN; {TRAIN}"),
+    ("ultralytics.", f"an ultralytics model, which is not a Mask R-CNN and cannot be a teacher; {TRAIN}"),
+    ("yolov5.", f"a YOLOv5 model, which is not a Mask R-CNN; {TRAIN}"),
+    ("models.yolo.", f"a YOLOv5 model, which is not a Mask R-CNN; {TRAIN}"),
     (
         "torchvision.models.detection.mask_rcnn.",
-        f"a whole pickled Mask R-CNN of torchvision, which is code as well; {WEIGHTS_ALONE}",
+        f"a pickled torchvision Mask R-CNN, which contains code; {WEIGHTS_ALONE}",
     ),
-    ("detectron2.", f"a whole pickled model of Detectron2, which is code as well; {WEIGHTS_ALONE}"),
+    ("detectron2.", f"a pickled Detectron2 model, which contains code; {WEIGHTS_ALONE}"),
 )
-"""Beginnings of the classes of pickled models, and what such a file is."""
+"""Prefixes of the classes of pickled models -> description."""
 
 OF_A_BACKBONE = "use it for the backbone: edge-mrcnn train --data DIR --backbone NAME --backbone-weights FILE"
 
@@ -44,7 +44,7 @@ NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("classifier.", "backbone."),
-        f"a semantic segmentation model of torchvision, which knows no single objects; {TRAIN}",
+        f"a semantic segmentation model of torchvision, which does not detect single objects; {TRAIN}",
     ),
     (("stem.conv1.", "res2."), f"a backbone of Detectron2 alone, without a Mask R-CNN around it; {TRAIN}"),
     (("fc.weight", "layer1."), f"the weights of a classifier (a ResNet); {OF_A_BACKBONE}"),
@@ -54,11 +54,11 @@ NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("classifier.weight",), f"the weights of a classifier; {OF_A_BACKBONE}"),
     (("layer1.", "layer4."), f"the weights of a bare ResNet; {OF_A_BACKBONE}"),
 )
-"""Beginnings of names of weights that must all be there, and what such a file is; the first that fits counts."""
+"""Prefixes of weight names that must all be present -> description; the first match is used."""
 
 
 def name_foreign(record: Any) -> str:
-    """What a record is that no importer knows, with the way on."""
+    """Description of a record that no importer supports, with advice."""
     for value in (record, *(record.values() if isinstance(record, Mapping) else ())):
         if isinstance(value, Unread):
             return _name_pickled(value.path)
@@ -68,7 +68,7 @@ def name_foreign(record: Any) -> str:
                 return what
     if isinstance(record, Mapping) and (blobs := record.get("blobs")) and isinstance(blobs, Mapping):
         return f"a model of Detectron (Caffe2), the predecessor of Detectron2; {TRAIN}"
-    return f"this is another file, which holds {_shown(record)}"
+    return f"this file contains {_shown(record)}"
 
 
 def _name_weights(state: Mapping[str, Any], prefix: str) -> str | None:
@@ -84,7 +84,7 @@ def _name_pickled(path: str) -> str:
     for start, what in PACKAGES:
         if path.startswith(start):
             return f"{what} (class {path})"
-    return f"a whole pickled object of class {path}, which is code as well; {WEIGHTS_ALONE}"
+    return f"a pickled object of class {path}, which contains code; {WEIGHTS_ALONE}"
 
 
 def _shown(record: Any) -> str:

@@ -1,4 +1,4 @@
-"""What an importer gives, and what all of them do: names by patterns, classes, and refusals that say the way on."""
+"""The result of an importer, and its shared parts: renaming by patterns, classes, and errors with advice."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Imported:
     """A model of another project in our names."""
 
     config: ModelConfig
-    """Its parts."""
+    """Settings of its parts."""
     state: State
-    """Its weights, as `build_model` names them; label 0 is background."""
+    """Its weights, named as in `build_model`; label 0 is background."""
     classes: tuple[str, ...]
     """Names of its classes."""
     category_ids: tuple[int, ...]
-    """The data set's own id of each class."""
+    """The data set's id of each class."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Where it comes from."""
+    """Its provenance."""
     notes: tuple[str, ...] = ()
-    """What is not in the file and was assumed, a sentence each."""
+    """Assumptions about information that is not in the file, a sentence each."""
 
     def noting(self, *notes: str) -> Imported:
         """The same with further notes."""
@@ -42,30 +42,30 @@ class Imported:
 
 @dataclass(frozen=True, kw_only=True)
 class Normalisation:
-    """How another project prepares pictures."""
+    """Image normalisation of another project."""
 
     mean_rgb: tuple[float, float, float]
     """In [0, 255]."""
     std_rgb: tuple[float, float, float]
     """In [0, 255]."""
     is_bgr: bool
-    """Whether its first convolution takes blue first."""
+    """Whether its first convolution takes BGR."""
 
     @property
     def image_mean(self) -> tuple[float, float, float]:
-        """The setting of `ModelConfig`, in [0, 1]."""
+        """The fields of `ModelConfig`, in [0, 1]."""
         red, green, blue = (value / 255 for value in self.mean_rgb)
         return red, green, blue
 
     def adapt(self, weight: Tensor) -> Tensor:
-        """The first convolution (C, 3, 7, 7), so that it takes RGB divided by ImageNet's deviation."""
+        """The first convolution (C, 3, 7, 7), converted to RGB divided by ImageNet's deviation."""
         weight = weight.flip(1) if self.is_bgr else weight
         scale = [255 * usual / own for usual, own in zip(IMAGENET_STD, self.std_rgb, strict=True)]
         return weight * torch.tensor(scale, dtype=weight.dtype).reshape(1, 3, 1, 1)
 
 
 Rename = tuple[str, str | Callable[[re.Match[str]], str]]
-"""A pattern of whole names, and the name here."""
+"""A pattern for whole names, and our name."""
 
 
 def rename(state: Mapping[str, Tensor], renames: Sequence[Rename]) -> tuple[State, list[str]]:
@@ -76,7 +76,7 @@ def rename(state: Mapping[str, Tensor], renames: Sequence[Rename]) -> tuple[Stat
         renames: Tried in order; a pattern must match a whole name.
 
     Returns:
-        What has a name here, and the names of what has none.
+        The renamed weights, and the names without a match.
     """
     named: State = {}
     unknown = []
@@ -93,37 +93,38 @@ def rename(state: Mapping[str, Tensor], renames: Sequence[Rename]) -> tuple[Stat
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """What is known of the Mask R-CNN of another project."""
+    """Description of another project's Mask R-CNN."""
 
     name: str
-    """In the possessive, for messages."""
+    """Name in the possessive, for messages."""
     renames: tuple[Rename, ...]
-    """Its names of weights and ours."""
+    """Its names of weights -> ours."""
     constants: tuple[str, ...]
-    """Beginnings of names that a state dict may hold beside the weights."""
+    """Prefixes of entries of a state dict besides the weights."""
     parts: tuple[tuple[str, str], ...]
-    """Beginnings of names that have no counterpart here, and what they belong to."""
+    """Prefixes of names without counterpart here -> description."""
     expected: tuple[tuple[str, Any, str], ...]
-    """Settings that must be so where the configuration has them, and what a model with another one has."""
+    """Settings that must have this value if the configuration has them, and the description of a model with another
+    one."""
 
     def refuse(self, path: Path, what: str) -> NoReturn:
-        """Say that a part has no counterpart here, and what to do instead.
+        """Raise the error for a part without counterpart here, with advice.
 
         Raises:
             ModelFileError: Always.
         """
         raise ModelFileError(
-            f"{path}: {self.name} model with {what}: what is imported is a Mask R-CNN on a ResNet-50 or ResNet-101 FPN "
-            "with the standard heads. Train a model of ours on the same data: edge-mrcnn train --data DIR --model "
+            f"{path}: {self.name} model with {what}; expected a Mask R-CNN on a ResNet-50 or ResNet-101 FPN with the "
+            "standard heads. Train a model of ours on the same data: edge-mrcnn train --data DIR --model "
             "nano-dense; this one cannot be its teacher either"
         )
 
     def without_constants(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """The weights alone."""
+        """Only the weights."""
         return {key: value for key, value in state.items() if not key.startswith(self.constants)}
 
     def refuse_parts(self, path: Path, state: Mapping[str, Tensor]) -> None:
-        """Raise ModelFileError if a weight belongs to a part that has no counterpart here."""
+        """Raise ModelFileError if a weight belongs to a part without counterpart here."""
         for start, what in self.parts:
             if any(key.startswith(start) for key in state):
                 self.refuse(path, what)
@@ -141,13 +142,14 @@ class Project:
 
 
 class Settings:
-    """What the configuration of another project says, with its defaults where it says nothing."""
+    """Settings of another project's configuration, with its defaults for missing ones."""
 
     def __init__(self, path: Path, project: Project, config: Mapping[str, Any]) -> None:
         """
+
         Args:
             path: The checkpoint, for messages.
-            project: What wrote it.
+            project: Name of the project.
             config: The settings of the model, nested.
         """
         self.path = path
@@ -164,7 +166,7 @@ class Settings:
         return list(value) if isinstance(value, tuple) else value
 
     def check(self) -> None:
-        """Raise ModelFileError where a setting has no counterpart here."""
+        """Raise ModelFileError if a setting has no counterpart here."""
         for name, expected, what in self.project.expected:
             value = self.get(name, expected)
             if value != expected:
@@ -175,16 +177,16 @@ class Settings:
         self.project.refuse(self.path, what)
 
     def expect_depth(self, depth: int) -> None:
-        """Raise ModelFileError where the ResNet is of an unknown depth."""
+        """Raise ModelFileError if the ResNet has an unknown depth."""
         if depth not in (50, 101):
             self.refuse(f"a ResNet of {depth or 'unknown'} layers")
 
 
 def finish_weights(weights: State, normalisation: Normalisation) -> int:
-    """Give renamed weights our arithmetic, in place: our input, background first, BatchNorm's counters.
+    """Convert renamed weights to our conventions, in place: our input, background first, BatchNorm's counters.
 
     Returns:
-        The number of classes, background not counted.
+        The number of classes, without background.
     """
     weights[STEM] = normalisation.adapt(weights[STEM])
     put_background_first(weights)
@@ -193,7 +195,7 @@ def finish_weights(weights: State, normalisation: Normalisation) -> int:
 
 
 def ordered(values: Sequence[float], is_bgr: bool) -> tuple[float, float, float]:
-    """Three numbers of a configuration, which are in the order of its channels, as RGB."""
+    """Three numbers of a configuration, in its channel order, as RGB."""
     first, second, third = values[::-1] if is_bgr else values
     return first, second, third
 
@@ -201,13 +203,13 @@ def ordered(values: Sequence[float], is_bgr: bool) -> tuple[float, float, float]
 STEM = "backbone.body.conv1.weight"
 """The first convolution."""
 SCORES = "roi_heads.box_predictor.cls_score"
-"""The predictor whose rows are classes, background among them, which others have last."""
+"""The predictor with a row per class and the background, which other projects have last."""
 OBJECTS_ONLY = {"roi_heads.box_predictor.bbox_pred": 4, "roi_heads.mask_predictor.mask_fcn_logits": 1}
-"""Predictors that others have for objects alone, and their rows for each class."""
+"""Predictors without background in other projects, and their number of rows per class."""
 
 
 def put_background_first(state: State) -> None:
-    """Rows of predictors in torchvision's order, in place: background is class 0, and has a box and a mask as well."""
+    """Rows of predictors in torchvision's order, in place: background is class 0, and also has a box and a mask."""
     for part in ("weight", "bias"):
         state[f"{SCORES}.{part}"] = state[f"{SCORES}.{part}"].roll(1, 0)
         for name, rows in OBJECTS_ONLY.items():
@@ -217,17 +219,17 @@ def put_background_first(state: State) -> None:
 
 
 def count_batches(state: State) -> None:
-    """Add, in place, the counters that BatchNorm has and frozen norm layers have not."""
+    """Add, in place, BatchNorm's counters, which frozen norm layers lack."""
     for key in [key for key in state if key.endswith(".running_var")]:
         state.setdefault(key.replace("running_var", "num_batches_tracked"), torch.tensor(0))
 
 
 DEPTHS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
-"""Blocks of the stages of a ResNet, and its layers."""
+"""Blocks of the stages of a ResNet -> its depth."""
 
 
 def resnet_depth(state: State) -> int:
-    """Layers of the ResNet of renamed weights, 0 for what is none of `DEPTHS`."""
+    """Depth of the ResNet of renamed weights, 0 if it is not in `DEPTHS`."""
     blocks = [re.fullmatch(r"backbone\.body\.layer(\d)\.(\d+)\.conv3\.weight", key) for key in state]
     found = {(int(match[1]), int(match[2])) for match in blocks if match}
     stages = tuple(sum(stage == number for stage, _ in found) for number in range(1, 5))
@@ -247,7 +249,7 @@ def base_config(name: str, depth: int) -> ModelConfig:
 
 
 def check_anchors(path: Path, found: Imported) -> None:
-    """See to it that the RPN scores as many anchors in a place as the settings have.
+    """Check that the RPN scores as many anchors per position as the settings have.
 
     Raises:
         ModelFileError: If it does not.
@@ -257,24 +259,24 @@ def check_anchors(path: Path, found: Imported) -> None:
     expected = sizes * len(found.config.anchor_ratios)
     if scored != expected:
         raise ModelFileError(
-            f"{path}: its RPN scores {scored} anchors in each place, its settings have {expected}: "
-            "give the configuration that it was trained with"
+            f"{path}: its RPN scores {scored} anchors per position, its settings have {expected}; give the "
+            "configuration of its training"
         )
 
 
 ANCHOR_LEVELS = 5
-"""Maps of the pyramid that have anchors."""
+"""Number of pyramid levels with anchors."""
 COCO_CLASSES = 80
 
 
 def coco_classes() -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The 80 names of COCO and their ids."""
+    """COCO's 80 class names and their ids."""
     listed = get_model_weights("maskrcnn_resnet50_fpn").DEFAULT.meta["categories"]
     ids = tuple(number for number, name in enumerate(listed) if number and name != "N/A")
     return tuple(listed[number] for number in ids), ids
 
 
 def numbered_classes(count: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and ids of classes of which nothing but their number is known."""
+    """Names and ids for classes of which only the number is known."""
     ids = tuple(range(1, count + 1))
     return tuple(f"class{number}" for number in ids), ids

@@ -1,7 +1,7 @@
-"""Read a configuration that is written in Python, as MMDetection's are, without running it.
+"""Reading of configurations in Python, as in MMDetection, without running them.
 
-Assignments of plain values, lists, tuples, dictionaries, `dict(...)` and names assigned before are understood. What
-needs more, such as a call of another function, is left out.
+Assignments of plain values, lists, tuples, dictionaries, `dict(...)` and earlier names are supported. All others, such
+as calls of other functions, are left out.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from typing import Any
 from runtimes.errors import MissingFileError, ModelFileError, one_line
 
 BASE = "_base_"
-"""Name of the files that a configuration starts from."""
+"""Name of the list of base files."""
 DELETE = "_delete_"
-"""Marks a dictionary that replaces the one of the base instead of changing it."""
+"""Key of a dictionary that replaces that of the base file instead of changing it."""
 
 
 class _NotPlainError(ValueError):
-    """A value that only a program could give."""
+    """A value that only running the code could give."""
 
 
 def read_literals(path: Path) -> dict[str, Any]:
-    """The plain assignments of a file and of the files that it is based on.
+    """The plain assignments of a file and its base files.
 
     Raises:
-        MissingFileError: If one of them is not there.
-        ModelFileError: If one is not Python.
+        MissingFileError: If one of them does not exist.
+        ModelFileError: If one is not valid Python.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise MissingFileError(f"{path}: no such configuration") from error
     except UnicodeDecodeError as error:
-        raise ModelFileError(f"{path}: expected a configuration in Python, this is no text") from error
+        raise ModelFileError(f"{path}: expected a configuration in Python, this is not a text file") from error
     values = parse_literals(text, str(path))
     bases = values.pop(BASE, ())
     result: dict[str, Any] = {}
@@ -45,10 +45,10 @@ def read_literals(path: Path) -> dict[str, Any]:
 
 
 def parse_literals(text: str, name: str = "the configuration in the checkpoint") -> dict[str, Any]:
-    """The plain assignments of a program, name to value.
+    """The plain assignments of a program: name -> value.
 
     Raises:
-        ModelFileError: If it is not Python.
+        ModelFileError: If it is not valid Python.
     """
     try:
         tree = ast.parse(text)
@@ -65,7 +65,7 @@ def parse_literals(text: str, name: str = "the configuration in the checkpoint")
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested dictionary with some of its values exchanged, as MMDetection does it."""
+    """A nested dictionary with some values replaced, as in MMDetection."""
     result = dict(base)
     for key, value in changes.items():
         inner = result.get(key)
@@ -77,7 +77,7 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _evaluate(node: ast.expr, names: Mapping[str, Any]) -> Any:
-    """The value of an expression; raises _NotPlainError where it is not plain."""
+    """The value of an expression; raises _NotPlainError if it is not plain."""
     if isinstance(node, ast.Name) and node.id in names:
         return names[node.id]
     if isinstance(node, ast.List | ast.Tuple):

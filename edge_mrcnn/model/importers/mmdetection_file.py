@@ -1,7 +1,7 @@
 """MMDetection's Mask R-CNN on a ResNet FPN, versions 2 and 3 (github.com/open-mmlab/mmdetection).
 
-The names differ from Detectron2's, the arithmetic does not. What the weights do not say is in the configuration, which
-a training writes into the checkpoint: where a stage halves its maps (`style`), how pictures are normalised, thresholds.
+The names differ from Detectron2's, the arithmetic does not. Other settings come from the configuration, which training
+writes into the checkpoint: position of the strides (`style`), image normalisation, thresholds.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ RENAMES: tuple[Rename, ...] = (
     (rf"{_MASK}\.upsample\.(weight|bias)", r"roi_heads.mask_predictor.conv5_mask.\1"),
     (rf"{_MASK}\.conv_logits\.(weight|bias)", r"roi_heads.mask_predictor.mask_fcn_logits.\1"),
 )
-"""MMDetection's names and ours."""
+"""MMDetection's names -> ours."""
 CONSTANTS = ("data_preprocessor.", "ema_")
-"""What a state dict may hold beside the weights: pixel statistics, and copies that version 2 made for an average."""
+"""Prefixes of entries besides the weights: pixel statistics, and copies of version 2 for a moving average."""
 
 PARTS = (
     ("roi_head.bbox_head.0.", "a Cascade R-CNN's box heads"),
@@ -68,7 +68,7 @@ PARTS = (
     ("backbone.stages.", "a Swin or ConvNeXt backbone"),
     ("backbone.stem.", "a ResNet with a deep stem"),
 )
-"""Beginnings of names that have no counterpart here, and what they belong to."""
+"""Prefixes of names without counterpart here -> description."""
 
 EXPECTED: tuple[tuple[str, Any, str], ...] = (
     ("type", "MaskRCNN", "the architecture {}"),
@@ -94,12 +94,13 @@ EXPECTED: tuple[tuple[str, Any, str], ...] = (
     ("roi_head.bbox_head.bbox_coder.target_stds", [0.1, 0.1, 0.2, 0.2], "a box coder with deviations {}"),
     ("test_cfg.rcnn.nms.type", "nms", "{}"),
 )
-"""Settings of `model` that must be so where the configuration has them, and what a model with another one has."""
+"""Settings of `model` that must have this value if the configuration has them, and the description of a model with
+another one."""
 
 PROJECT = Project(name="MMDetection's", renames=RENAMES, constants=CONSTANTS, parts=PARTS, expected=EXPECTED)
 
 STRIDES = (4.0, 8.0, 16.0, 32.0, 64.0)
-"""Of the pyramid's maps; anchors are multiples of them."""
+"""Strides of the pyramid levels; anchors are multiples of them."""
 
 
 def is_own(state: Mapping[str, Any]) -> bool:
@@ -108,14 +109,14 @@ def is_own(state: Mapping[str, Any]) -> bool:
 
 
 def find_config(record: Any) -> dict[str, Any] | None:
-    """The configuration that a training wrote into a checkpoint, None where there is none."""
+    """The configuration in a checkpoint, None if there is none."""
     meta = record.get("meta") if isinstance(record, Mapping) else None
     text = meta.get("cfg", meta.get("config")) if isinstance(meta, Mapping) else None
     return parse_literals(text) if isinstance(text, str) else None
 
 
 def find_classes(record: Any) -> tuple[str, ...] | None:
-    """The names of the classes that a training wrote into a checkpoint, None where there are none."""
+    """The class names in a checkpoint, None if there are none."""
     meta = record.get("meta") if isinstance(record, Mapping) else None
     if not isinstance(meta, Mapping):
         return None
@@ -132,13 +133,13 @@ def convert(
     """An MMDetection model in our names.
 
     Args:
-        path: Its file, for messages.
+        path: Path of its file, for messages.
         state: Its weights.
         config: Its configuration; MMDetection's defaults if None.
-        names: Of its classes, if the file has them.
+        names: Class names, if the file has them.
 
     Raises:
-        ModelFileError: If a part of it has no counterpart here, or the configuration is of another model.
+        ModelFileError: If a part of it has no counterpart here, or the configuration belongs to another model.
     """
     settings = MmdetectionSettings(path, config or {})
     settings.check()
@@ -158,7 +159,7 @@ def convert(
 
 
 def _name(count: int, names: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and ids of so many classes: the file's own names, with COCO's ids where they are COCO's."""
+    """Names and ids of this number of classes: the file's own names, with COCO's ids if they are COCO's."""
     numbered, numbers = numbered_classes(count)
     if count != COCO_CLASSES:
         return (names, numbers) if names and len(names) == count else (numbered, numbers)
@@ -180,35 +181,36 @@ def _refuse_layers(path: Path, state: State) -> None:
 
 
 class MmdetectionSettings(Settings):
-    """What a configuration says, with MMDetection's defaults where it says nothing."""
+    """Settings of a configuration, with MMDetection's defaults for missing ones."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         """
+
         Args:
             path: The checkpoint, for messages.
-            config: Its configuration: `model`, and beside it the pipeline of pictures.
+            config: Its configuration: `model`, and the image pipeline.
         """
         super().__init__(path, PROJECT, config.get("model", {}))
         self.whole = config
 
     def check(self) -> None:
-        """Raise ModelFileError where a setting has no counterpart here."""
+        """Raise ModelFileError if a setting has no counterpart here."""
         super().check()
         if self._pooler("bbox") != self._pooler("mask"):
             self.refuse("different poolers for boxes and masks")
 
     def check_depth(self, depth: int) -> None:
-        """Raise ModelFileError where the ResNet is of an unknown depth, or not that of the configuration."""
+        """Raise ModelFileError if the ResNet has an unknown depth, or not that of the configuration."""
         self.expect_depth(depth)
         if (stated := self.get("backbone.depth", depth)) != depth:
             raise ModelFileError(
-                f"{self.path}: has a ResNet of {depth} layers, its configuration says {stated}; "
-                "give the configuration that this file was trained with"
+                f"{self.path}: has a ResNet of {depth} layers, its configuration says {stated}; give the "
+                "configuration of this file's training"
             )
 
     @property
     def normalisation(self) -> Normalisation:
-        """How pictures are prepared: version 3 has it in the model, version 2 in the pipeline."""
+        """Image normalisation: version 3 has it in the model, version 2 in the pipeline."""
         found = self.config.get("data_preprocessor") or self.whole.get("img_norm_cfg") or self._normalize_step() or {}
         swaps = found.get("bgr_to_rgb", found.get("to_rgb", True))
         mean = found.get("mean", (123.675, 116.28, 103.53))
@@ -238,17 +240,16 @@ class MmdetectionSettings(Settings):
         }
 
     def frozen(self) -> dict[str, Any]:
-        """What its training froze, as fields of `TrainConfig`; MMDetection's stage 0 is the stem."""
+        """Frozen parts of its training, as fields of `TrainConfig`; MMDetection's stage 0 is the stem."""
         return {
             "freeze_norm": bool(self.get("backbone.norm_eval", True)),
             "freeze_stages": int(self.get("backbone.frozen_stages", -1)) + 1,
         }
 
     def notes(self, has_config: bool) -> tuple[str, ...]:
-        """What was assumed."""
+        """Assumptions."""
         trained = (
-            "MMDetection resizes pictures by their shorter and longer side, which depends on the picture; here the "
-            "input has one size, see --imgsz"
+            "MMDetection resizes images by their shorter and longer side; here the input size is fixed, see --imgsz"
         )
         if has_config:
             return (trained,)
@@ -263,12 +264,12 @@ class MmdetectionSettings(Settings):
         return bool(layer.get("aligned", True)), int(layer.get("sampling_ratio", 0))
 
     def _normalize_step(self) -> Mapping[str, Any] | None:
-        """The step of the pipeline of a training of version 2 that normalises."""
+        """The normalisation step in the training pipeline of version 2."""
         steps = self.whole.get("train_pipeline", ())
         return next((step for step in steps if isinstance(step, Mapping) and step.get("type") == "Normalize"), None)
 
 
 def _iou(settings: Mapping[str, Any], default: float) -> float:
-    """The threshold of NMS; early versions had it beside, not in, the settings of `nms`."""
+    """The threshold of NMS; early versions had it beside the settings of `nms`."""
     nms = settings.get("nms", {})
     return float(nms.get("iou_threshold", settings.get("nms_thr", default)))

@@ -1,4 +1,4 @@
-"""What a user says of a checkpoint of another project, since the file itself does not say it."""
+"""The user's information about a checkpoint of another project, which is not in the file itself."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Says nothing by default. A checkpoint of our own says everything itself, and is not asked."""
+    """Empty by default. Checkpoints of our own contain everything."""
 
     config: Path | None = None
     """Its configuration: Detectron2's config.yaml, or MMDetection's in Python."""
     classes: tuple[str, ...] | None = None
     """Names of its classes, in the order of its labels."""
     category_ids: tuple[int, ...] | None = None
-    """The data set's own ids of `classes`."""
+    """The data set's ids of `classes`."""

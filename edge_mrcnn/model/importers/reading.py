@@ -1,7 +1,7 @@
-"""Open a checkpoint of anybody without running code of it.
+"""Reading of any checkpoint without running its code.
 
-Torch's files are read with `weights_only`; each object of a class that is not plain data becomes an `Unread`, which
-keeps its class's name and nothing else. Plain pickles, as Detectron2's model zoo has them, may hold numpy arrays.
+Torch's files are read with `weights_only`; each object that is not plain data becomes an `Unread` with only the name of
+its class. Plain pickles, as in Detectron2's model zoo, may contain numpy arrays.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ import torch
 from runtimes.errors import ModelFileError
 
 HDF5 = b"\x89HDF"
-"""How a file of Keras up to version 2 starts."""
+"""Signature of Keras files up to version 2."""
 LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
-"""How a file of `torch.save` before 1.6 starts: a pickled number."""
+"""Signature of `torch.save` before 1.6: a pickled number."""
 
 NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
-"""Where numpy keeps what its pickles are made by, by version."""
+"""Modules of numpy's pickle functions, by version."""
 PICKLED = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
     ("collections", "OrderedDict"),
-    ("_codecs", "encode"),  # how Python 3 writes bytes for Python 2
+    ("_codecs", "encode"),  # bytes pickled by Python 3 for Python 2
     *((module, name) for module in NUMPY_MODULES for name in ("_reconstruct", "scalar", "_frombuffer")),
 }
-"""What a plain pickle may be made of."""
+"""Allowed names in a plain pickle."""
 
 PLAIN: list[Any] = [Namespace, OrderedDict]
-"""Classes that hold data only, and that training scripts save beside the weights."""
+"""Data classes that training scripts save with the weights."""
 
 
 class Unread:
-    """In place of an object whose class would have to be imported: its class is named, its content is left out."""
+    """Stands in for an object whose class would have to be imported: has the name of the class, without the content."""
 
     path = ""
     """Module and name of the class."""
@@ -54,7 +54,7 @@ class Unread:
 
 
 def read_record(path: Path) -> Any:
-    """What a checkpoint file holds.
+    """The content of a checkpoint file.
 
     Raises:
         ModelFileError: If it cannot be read, or not without running code.
@@ -80,7 +80,7 @@ def _read_torch(path: Path) -> Any:
 
 
 def _stand_ins(path: Path) -> list[tuple[type[Unread], str]]:
-    """An `Unread` for each class in a file that torch would not read, with the class's name."""
+    """An `Unread` for each class in a file that torch refuses, with the class's name."""
     if not zipfile.is_zipfile(path):
         return []
     named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
@@ -94,51 +94,51 @@ def _read_pickle(path: Path) -> Any:
             return ArrayUnpickler(file, encoding="latin1").load()
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
-    except Exception as error:  # whatever a damaged pickle leads to
+    except Exception as error:  # any exception that a damaged pickle can cause
         raise ModelFileError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Reads plain values and numpy arrays; whatever else a pickle names is refused before it is imported."""
+    """Reads plain values and numpy arrays; any other name in a pickle is refused before it is imported."""
 
     def __init__(self, file: BinaryIO, *, encoding: str = "ASCII") -> None:
         super().__init__(file, encoding=encoding)
 
     def find_class(self, module: str, name: str) -> Any:
-        """The few things of `PICKLED`.
+        """The allowed names of `PICKLED`.
 
         Raises:
-            ModelFileError: For anything else.
+            ModelFileError: For all others.
         """
         if (module, name) not in PICKLED:
             raise ModelFileError(
-                f"a pickle that would run {module}.{name}: expected numpy arrays only, as in Detectron2's model zoo; "
+                f"a pickle that would run {module}.{name}: expected only numpy arrays, as in Detectron2's model zoo; "
                 "save its weights alone with torch.save(model.state_dict(), 'weights.pth')"
             )
         return super().find_class(module, name)
 
 
 def _refuse_other_archives(path: Path) -> None:
-    """Raise ModelFileError for the zip files of others."""
+    """Raise ModelFileError for zip files of other projects."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     if "model.weights.h5" in names:
         raise ModelFileError(f"{path}: a Keras model, whose layers have no counterpart here; {TRAIN}")
     if any(name.endswith("/constants.pkl") for name in names):
         raise ModelFileError(
-            f"{path}: a TorchScript program, in which the parts of the model cannot be told apart; "
-            "save the weights of the model that it was made from: torch.save(model.state_dict(), 'weights.pth')"
+            f"{path}: a TorchScript program, whose parts cannot be identified; "
+            "save the weights of the original model: torch.save(model.state_dict(), 'weights.pth')"
         )
     if not any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
-        raise ModelFileError(f"{path}: a zip file, but not one of torch.save; expected a checkpoint")
+        raise ModelFileError(f"{path}: expected a checkpoint, got a zip file that torch.save did not write")
 
 
 TRAIN = "train a Mask R-CNN on the same data instead: edge-mrcnn train --data DIR"
-"""The way on from a model of another kind."""
+"""Advice for a model of another kind."""
 
 
 def _describe_keras(path: Path) -> str:
-    """Matterport's Mask R-CNN names its layers in its file."""
+    """Matterport's Mask R-CNN has layer names in its file."""
     if b"mrcnn_mask" in path.read_bytes():
         return (
             "Matterport's Mask R-CNN for Keras, whose backbone and heads are built differently; "

@@ -1,7 +1,7 @@
-"""Find the weights in what training scripts wrap around them.
+"""Search for the weights in the records of training scripts.
 
-Lightning, DataParallel, moving averages and home-made loops save a dictionary with the weights under some key, and
-put something like "model." before each name.
+Lightning, DataParallel, moving averages and custom loops save a dictionary with the weights under some key, and add a
+prefix such as "model." to each name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 AVERAGES = ("ema", "model_ema", "ema_model", "ema_state_dict", "state_dict_ema", "model_ema_state_dict")
-"""Keys of moving averages of the weights, which are better than the last ones."""
+"""Keys of moving averages of the weights, which are preferred to the last weights."""
 KEYS = (
     "model",
     "state_dict",
@@ -29,17 +29,17 @@ KEYS = (
 PREFIXES = ("", "module.", "model.", "_orig_mod.", "module.model.", "model.module.")
 """What loops and compilers put before all names."""
 AVERAGE_PREFIXES = ("ema.", "ema_model.", "model_ema.", "averaged_model.")
-"""What names of averaged weights start with, beside those of the others in one dictionary."""
+"""Prefixes of averaged weights in the same dictionary as the others."""
 
 State = dict[str, Any]
 
 
 def candidates(record: Any, depth: int = 2) -> Iterator[tuple[str, State]]:
-    """Dictionaries that may be weights, the likeliest first, each with the keys that lead to it.
+    """Dictionaries that may be weights, the most likely first, each with its path of keys.
 
     Args:
-        record: What a file holds.
-        depth: How many wrappers there may be.
+        record: Content of a file.
+        depth: Maximum nesting depth.
     """
     if not isinstance(record, Mapping):
         return
@@ -52,14 +52,14 @@ def candidates(record: Any, depth: int = 2) -> Iterator[tuple[str, State]]:
 
 
 def find_by_mark(record: Any, marks: tuple[str, ...]) -> tuple[State, str] | None:
-    """The weights that have all marks behind one prefix, without that prefix.
+    """The weights that contain all marks after one prefix, without that prefix.
 
     Args:
         record: What a file holds.
-        marks: Names of weights that tell a model.
+        marks: Names of weights that identify a model.
 
     Returns:
-        The weights and where they were, such as "state_dict, names after model."; None where there are none.
+        The weights and their place, such as "state_dict, names after model."; None if there are none.
     """
     for path, state in candidates(record):
         for prefix in _prefixes(state, marks[0]):
@@ -72,7 +72,7 @@ def find_by_mark(record: Any, marks: tuple[str, ...]) -> tuple[State, str] | Non
 
 
 def _prefixes(state: State, mark: str) -> list[str]:
-    """What stands before a mark in the names of weights; those of averages first."""
+    """Prefixes before a mark in the names of weights, those of averages first."""
     found = [key.removesuffix(mark) for key in state if isinstance(key, str) and key.endswith(mark)]
     whole = [prefix for prefix in found if not prefix or prefix.endswith(".")]
     return sorted(whole, key=lambda prefix: (not prefix.startswith(AVERAGE_PREFIXES), len(prefix)))

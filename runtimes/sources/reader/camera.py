@@ -1,7 +1,7 @@
 """Cameras of this machine: V4L2 and GStreamer by OpenCV, the Raspberry Pi's ribbon camera by picamera2.
 
-What a V4L2 camera sends is taken as it is where we can read it, so that no picture is converted or decoded that nobody
-asks for.
+A V4L2 camera's frames stay in the format in which it sends them, if that format is supported. A frame is converted or
+decoded only when something needs its pixels.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def read_camera(plan: dict[str, Any], outlet: Outlet) -> None:
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     if difference := compare_mode(cv2, capture, plan):
         outlet.tell(warning=difference)
-    complaint = "no picture; in use by another program, or no camera"
+    complaint = "no image; the device is in use by another program, or is not a camera"
     read_capture(capture, outlet, complaint, code="no-video", make_shot=choose_shots(cv2, capture))
 
 
 def choose_shots(cv2: Any, capture: Any) -> ShotMaker:
-    """Have a V4L2 capture give what the camera sends, if we can read that; what makes frames of it."""
+    """Turn off a V4L2 capture's conversion if its format is supported; return the function that makes frames."""
     fourcc = read_fourcc(cv2, capture)
     make_shot: ShotMaker | None = None
     if fourcc in ("MJPG", "JPEG"):
@@ -68,7 +68,7 @@ def choose_shots(cv2: Any, capture: Any) -> ShotMaker:
 
 
 def choose_raw(form: str, size_hw: tuple[int, int]) -> ShotMaker | None:
-    """What makes frames of a camera's planes; None without PyAV, which scales them."""
+    """The function that makes frames of a camera's planes; None without PyAV, which scales them."""
     try:
         import av
     except ModuleNotFoundError:
@@ -77,7 +77,7 @@ def choose_raw(form: str, size_hw: tuple[int, int]) -> ShotMaker | None:
 
 
 def take_jpeg(decoder: Decoder, ends: UsualEnd, image: Any) -> Shot:
-    """The frame in a row of bytes, behind which the driver's buffer may go on with zeros."""
+    """The JPEG frame in a buffer of the driver, which may end in zeros."""
     data = image.tobytes()
     if not ends.is_whole(data[-4096:].rstrip(b"\0").endswith(b"\xff\xd9")):
         raise BrokenFrameError
@@ -96,14 +96,14 @@ def check_device(path: str) -> None:
     """Find out in words what OpenCV would keep to itself."""
     try:
         if os.major(os.stat(path).st_rdev) != VIDEO_MAJOR:
-            raise Trouble("no-device", f"it leads to {os.path.basename(path)}, which is no camera")
+            raise Trouble("no-device", f"it is a link to {os.path.basename(path)}, which is not a camera")
         os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
     except FileNotFoundError:
         found = ", ".join(sorted(glob.glob("/dev/video*"))) or "none"
-        raise Trouble("no-device", f"there is no such camera (cameras here: {found})") from None
+        raise Trouble("no-device", f"no such camera (cameras here: {found})") from None
     except PermissionError:
         raise Trouble(
-            "no-permission", 'this user may not open it: sudo usermod -aG video "$USER", then log in again'
+            "no-permission", 'no permission to open it: sudo usermod -aG video "$USER", then log in again'
         ) from None
     except OSError as error:
         if error.errno == errno.EBUSY:
@@ -123,16 +123,19 @@ def compare_mode(cv2: Any, capture: Any, plan: dict[str, Any]) -> str:
     rate = capture.get(cv2.CAP_PROP_FPS)
     if plan["fps"] and abs(rate - plan["fps"]) > 0.5:
         given.append(f"{rate:g} fps")
-    return f"the camera has no such mode and gives {', '.join(given)}; modes: v4l2-ctl --list-formats-ext" * bool(given)
+    return (
+        f"the camera does not support this mode; it offers {', '.join(given)}; modes: v4l2-ctl --list-formats-ext"
+        * bool(given)
+    )
 
 
 def read_size(cv2: Any, capture: Any) -> tuple[int, int]:
-    """Height and width of what a capture gives, in pixels."""
+    """Height and width of a capture's frames, in pixels."""
     return int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
 
 
 def read_fourcc(cv2: Any, capture: Any) -> str:
-    """The four letters that say in what form a camera sends."""
+    """FourCC of the format in which a camera sends."""
     return int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True).decode("ascii", "replace")
 
 
@@ -142,7 +145,7 @@ def read_gstreamer(plan: dict[str, Any], outlet: Outlet) -> None:
 
     outlet.tell(is_ready=True)
     capture = cv2.VideoCapture(plan["pipeline"], cv2.CAP_GSTREAMER)
-    read_capture(capture, outlet, "the pipeline does not start; try it with gst-launch-1.0 and autovideosink")
+    read_capture(capture, outlet, "the pipeline does not start; test it with gst-launch-1.0 and autovideosink")
 
 
 def read_capture(
@@ -153,9 +156,9 @@ def read_capture(
     Args:
         capture: A `VideoCapture`.
         outlet: Where frames go.
-        complaint: What is wrong if not one comes, in words.
-        code: The same, a code of `runtimes.sources.CODES`.
-        make_shot: Makes frames of what it gives; that is BGR if None.
+        complaint: Error message if no frame arrives.
+        code: Its code, one of `runtimes.sources.CODES`.
+        make_shot: Makes a frame of an array of the capture; None: the array is BGR.
     """
     import cv2
 
@@ -172,7 +175,7 @@ def read_capture(
             outlet.damaged()
     if not count:
         raise Trouble(code, complaint)
-    raise Trouble("lost", "the connection broke, or the camera was unplugged")
+    raise Trouble("lost", "the connection was lost, or the camera was unplugged")
 
 
 def read_picamera(plan: dict[str, Any], outlet: Outlet) -> None:
@@ -182,15 +185,15 @@ def read_picamera(plan: dict[str, Any], outlet: Outlet) -> None:
     except ModuleNotFoundError:
         raise Trouble(
             "no-driver",
-            "picamera2 is not there: sudo apt install python3-picamera2, and python3 -m venv --system-site-packages",
+            "no picamera2: sudo apt install python3-picamera2, and python3 -m venv --system-site-packages",
         ) from None
     outlet.tell(is_ready=True)
     if plan["device"] >= len(Picamera2.global_camera_info()):
-        raise Trouble("no-device", "there is no such camera; see rpicam-hello --list-cameras")
+        raise Trouble("no-device", "no such camera; see rpicam-hello --list-cameras")
     try:
         camera = Picamera2(plan["device"])
     except RuntimeError:
-        raise Trouble("busy", "cannot be opened; does another program use this camera?") from None
+        raise Trouble("busy", "cannot be opened; another program may be using this camera") from None
     height, width = plan["size_hw"] or (720, 1280)
     controls = {"FrameRate": plan["fps"]} if plan["fps"] else {}
     # libcamera names bytes from the last: its BGR888 is R, G, B in memory

@@ -1,8 +1,8 @@
-"""Read the source of the plan until it fails; say why.
+"""Read the source of the plan until it fails, and report the error.
 
-Over a socket go lines of JSON: the plan of what to open (never on the command line, where `ps` shows passwords), then
-requests one way and reports the other way. Of frames that are asked for, the small picture that a model reads is put
-into memory that both processes share, and the planes of the whole one where somebody may look at it.
+JSON lines go over a socket: the plan (never on the command line, where `ps` shows passwords), then requests in one
+direction and reports in the other. For a requested frame, the model's small input image is written to memory that both
+processes share, and the planes of the whole image if an output may use it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from . import camera, network
 from .outlet import Outlet, Trouble
 
 AFTER_CONNECTION = {"unreadable": "lost", "not-a-stream": "lost", "silent": "stalled"}
-"""What a trouble is once frames have come."""
+"""Error codes after the first frame."""
 
 READERS: dict[str, Callable[[dict[str, Any], Outlet], None]] = {
     "network": network.read_network,
@@ -32,11 +32,12 @@ READERS: dict[str, Callable[[dict[str, Any], Outlet], None]] = {
 
 
 def main() -> None:
-    """Do what the plan says; the arguments are the descriptors of the socket and of the pieces of shared memory."""
-    for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # they reach the whole group; our parent ends us
+    """Execute the plan; the arguments are the descriptors of the socket and of the shared memory."""
+    # signals reach the whole process group; the parent process ends this one
+    for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(end, signal.SIG_IGN)
     number, *memory = map(int, sys.argv[1:])
-    for descriptor in (number, *memory):  # helpers that a library starts must not keep them open after us
+    for descriptor in (number, *memory):  # child processes of a library must not keep them open
         os.set_inheritable(descriptor, False)
     channel = socket.socket(fileno=number)
     lines = channel.makefile("rb")
@@ -51,20 +52,20 @@ def main() -> None:
 
 
 def read(plan: dict[str, Any], outlet: Outlet) -> Trouble:
-    """Read until nothing comes any more, and say why."""
+    """Read until nothing comes any more, and report why."""
     try:
         READERS[plan["kind"]](plan, outlet)
     except Trouble as error:
         return error
-    except Exception as error:  # whatever a driver raises; its text may hold the address
+    except Exception as error:  # any exception of a driver; its text may contain the address
         return Trouble("unreadable", f"cannot be read ({type(error).__name__})")
     return Trouble("lost", "the stream ended")
 
 
 def obey(lines: Any, outlet: Outlet) -> None:
-    """Give a frame per request; end with the process that started us, even in a hang.
+    """Hand out a frame per request; end with the parent process, even during a hang.
 
-    A request is a delay in seconds, the number of a piece of memory, and 1 where the whole picture is wanted, else 0.
+    A request is a delay in seconds, the number of a part of the memory, and 1 if the whole image is wanted, else 0.
     """
     try:
         for line in lines:

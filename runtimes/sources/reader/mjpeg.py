@@ -1,8 +1,8 @@
-"""JPEG pictures out of an HTTP answer, whatever stands between them.
+"""JPEG images in an HTTP response, whatever separates them.
 
-Real cameras write part headers in any order or none, wrong lengths, empty parts, boundaries that change. So the parts
-are not read at all: a picture begins with JPEG's start marker and is followed by its own segments to its end marker
-(ITU-T T.81, annex B).
+Real cameras write part headers in any order or none, wrong lengths, empty parts, changing boundaries. So the parts are
+not parsed at all: an image begins with JPEG's start marker, followed by its own segments up to its end marker (ITU-T
+T.81, annex B).
 """
 
 from __future__ import annotations
@@ -18,53 +18,54 @@ from .shots import AvShot, BgrShot, BrokenFrameError, Picture, Shot
 from .web import Answer, Body, fetch
 
 MOST_BYTES = 64_000_000
-"""Largest picture; a stream that goes on without an end marker is no JPEG."""
+"""Maximum size of an image; a stream without an end marker for longer is not JPEG."""
 SNAPSHOT_FPS = 5.0
-"""How often an address that gives one picture is asked for the next, unless the source says `fps=`."""
+"""Default requests per second for an address with single images, unless the source has `fps=`."""
 SNIFF_BYTES = 4096
-"""How much of an answer of unknown type is looked at."""
+"""Number of bytes that are examined of a response of unknown type."""
 
 START = b"\xff\xd8\xff"
 _START_OF_SCAN, _END, _NEXT_START = 0xDA, 0xD9, 0xD8
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
-"""What ends the coded data of a scan, in which a byte FF is followed by 00 or by a restart marker, D0 to D7."""
+"""The end of the coded data of a scan, in which a byte FF is followed by 00 or by a restart marker, D0 to D7."""
 
 
 class Jpeg(NamedTuple):
-    """One picture."""
+    """One image."""
 
     data: bytes
     has_end: bool
-    """Whether it ends with the end marker."""
+    """Whether it has its end marker."""
 
 
 class Splitter:
-    """Cuts pictures out of bytes that come piece by piece."""
+    """Extracts images from bytes that arrive in pieces."""
 
     def __init__(self, boundary: bytes = b"") -> None:
         """
+
         Args:
-            boundary: What stands between the parts; it ends a picture that has no end marker.
+            boundary: Separator of the parts; it ends an image without an end marker.
         """
         dashes = b"" if boundary.startswith(b"--") else b"--"
         self._boundary = dashes + boundary if boundary else b""
         self._buffer = bytearray()
         self._at = 0
-        """From where on the buffer is not understood yet; 0 before a picture has begun."""
+        """Start of the unparsed part of the buffer; 0 before an image has begun."""
         self._is_in_scan = False
         self._is_starved = False
-        """Whether nothing can be said before more bytes come."""
+        """Whether more bytes are needed."""
 
     def feed(self, data: bytes) -> Iterator[Jpeg]:
-        """Take some bytes; give the pictures that are complete."""
+        """Add bytes; yields the images that are complete."""
         self._buffer += data
         while (picture := self._cut()) is not None:
             yield picture
         if len(self._buffer) > MOST_BYTES:
-            raise Trouble("not-a-stream", "the server answers, but not with pictures")
+            raise Trouble("not-a-stream", "the server responds, but not with images")
 
     def _cut(self) -> Jpeg | None:
-        """The next complete picture; None if more bytes are needed."""
+        """The next complete image; None if more bytes are needed."""
         if self._at == 0 and not self._begin():
             return None
         while True:
@@ -76,19 +77,19 @@ class Splitter:
     def _begin(self) -> bool:
         start = self._buffer.find(START)
         if start < 0:
-            del self._buffer[:-2]  # the marker may be cut in two
+            del self._buffer[:-2]  # the marker may be split between two pieces
             return False
         del self._buffer[:start]
         self._at, self._is_in_scan = 2, False
         return True
 
     def _skip_segment(self) -> Jpeg | None:
-        """Go past one segment of the head; a picture only if the head breaks off."""
+        """Skip one segment of the header; returns an image only if the header is broken."""
         head = self._buffer[self._at : self._at + 4]
         if len(head) < 4:
             self._is_starved = True
             return None
-        if head[0] != 0xFF:  # no segment: a damaged head, look for the next picture
+        if head[0] != 0xFF:  # not a segment: a damaged header, so search for the next image
             return self._finish(self._at, has_end=False)
         if head[1] == 0xFF:  # fill byte
             self._at += 1
@@ -104,7 +105,7 @@ class Splitter:
         return None
 
     def _end_of_scan(self) -> Jpeg | None:
-        """Find what ends the coded data: a marker, or the boundary where the marker is missing."""
+        """Find the end of the coded data: a marker, or the boundary if the marker is missing."""
         marker = _MARKER.search(self._buffer, self._at)
         limit = marker.start() if marker else len(self._buffer)
         boundary = self._buffer.find(self._boundary, self._at, limit) if self._boundary else -1
@@ -119,7 +120,7 @@ class Splitter:
             return self._finish(limit + 2, has_end=True)
         if code == _NEXT_START:
             return self._finish(limit, has_end=False)
-        self._at, self._is_in_scan = limit, False  # a table or the next scan of a progressive picture
+        self._at, self._is_in_scan = limit, False  # a table or the next scan of a progressive image
         return None
 
     def _finish(self, end: int, *, has_end: bool) -> Jpeg:
@@ -130,25 +131,25 @@ class Splitter:
 
 
 class UsualEnd:
-    """Says of one picture after the other whether it is whole; FFmpeg draws half a picture without a word.
+    """Decides for each image whether it is complete; FFmpeg silently draws half an image.
 
-    Some cameras leave the end marker out: until it was seen once, a missing one means nothing.
+    Some cameras omit the end marker: until one has been seen, a missing one is accepted.
     """
 
     def __init__(self) -> None:
         self._is_usual = False
 
     def is_whole(self, has_end: bool) -> bool:
-        """Whether a picture with or without an end marker is whole."""
+        """Whether an image with or without an end marker is complete."""
         self._is_usual = self._is_usual or has_end
         return has_end or not self._is_usual
 
 
 def read_web(plan: dict[str, Any], outlet: Outlet) -> bool:
-    """Read an HTTP address if it gives JPEG pictures.
+    """Read an HTTP address if it sends JPEG images.
 
     Returns:
-        False if it gives something else, which FFmpeg may know.
+        False if it sends something else, which FFmpeg may support.
 
     Raises:
         Trouble: If it cannot be read, is lost, or is a web page.
@@ -157,7 +158,7 @@ def read_web(plan: dict[str, Any], outlet: Outlet) -> bool:
     kind = answer.headers.get("content-type", "").lower()
     if kind.startswith("text/html"):
         answer.body.close()
-        raise Trouble("not-a-stream", "the server sends a web page; look for the address of its video")
+        raise Trouble("not-a-stream", "the server sends a web page; expected the address of its video")
     beginning = _receive(answer.body)
     if kind.startswith(("image/jpeg", "image/jpg")):
         _poll(plan, outlet, answer, beginning)
@@ -170,7 +171,7 @@ def read_web(plan: dict[str, Any], outlet: Outlet) -> bool:
 
 
 def _read_parts(answer: Answer, kind: str, beginning: bytes, outlet: Outlet) -> None:
-    """Pictures one after the other in one answer without end."""
+    """Images of one endless response."""
     found = re.search(r'boundary="?([^";,\s]+)', answer.headers.get("content-type", ""))
     splitter = Splitter(found[1].encode() if found else b"")
     decoder, ends, count = Decoder(), UsualEnd(), 0
@@ -185,11 +186,13 @@ def _read_parts(answer: Answer, kind: str, beginning: bytes, outlet: Outlet) -> 
                 outlet.damaged()
         data = _receive(answer.body)
     if not count:
-        raise Trouble("not-a-stream", "the server ends its answer before a picture; is this the address of a video?")
+        raise Trouble(
+            "not-a-stream", "the response ended before the first image; check that this is the address of a video"
+        )
 
 
 def _poll(plan: dict[str, Any], outlet: Outlet, answer: Answer, beginning: bytes) -> None:
-    """An address of one picture, asked again and again."""
+    """An address of one image, requested repeatedly."""
     decoder, interval_s = Decoder(), 1 / (plan.get("fps") or SNAPSHOT_FPS)
     outlet.tell(pace_s=interval_s)
     while True:
@@ -206,7 +209,7 @@ def _poll(plan: dict[str, Any], outlet: Outlet, answer: Answer, beginning: bytes
 
 
 class Decoder:
-    """Decodes one JPEG after the other: by PyAV, or OpenCV without it."""
+    """Decodes single JPEGs: with PyAV, or OpenCV without it."""
 
     def __init__(self) -> None:
         self._av: Any = None
@@ -218,10 +221,10 @@ class Decoder:
             return
         self._av, self._scaler = av, Scaler(av)
         self._codec = av.CodecContext.create("mjpeg", "r")
-        self._codec.thread_count = 1  # several would hold pictures back
+        self._codec.thread_count = 1  # several threads would delay images
 
     def decode(self, data: bytes) -> Shot:
-        """The picture in full size.
+        """The image in full size.
 
         Raises:
             BrokenFrameError: If it is damaged.
@@ -237,12 +240,12 @@ class Decoder:
         return AvShot(frames[-1], self._scaler)
 
     def decode_smaller(self, data: bytes, factor: int, size_hw: SizeHw) -> Picture:
-        """The picture in a small size, nothing larger than a fraction of it being made (libjpeg-turbo's scaled DCT).
+        """The image at a small size, decoded directly at a fraction of its size (libjpeg-turbo's scaled DCT).
 
         Args:
             data: The JPEG.
-            factor: 2, 4 or 8: how many times smaller its sides are when it is decoded.
-            size_hw: Height and width of the answer, in pixels.
+            factor: 2, 4 or 8: the divisor of its sides in decoding.
+            size_hw: Height and width of the result, in pixels.
 
         Raises:
             BrokenFrameError: If it is damaged.
@@ -261,7 +264,7 @@ class Decoder:
 
 
 class JpegShot(Shot):
-    """A JPEG picture, decoded when it is asked for: one that a newer picture replaces costs nothing."""
+    """A JPEG image that is decoded only when requested: one that a newer image replaces costs nothing."""
 
     def __init__(self, data: bytes, decoder: Decoder) -> None:
         self._data = data
@@ -290,17 +293,18 @@ class JpegShot(Shot):
 
 
 def choose_factor(size_hw: SizeHw, fit_hw: SizeHw) -> int:
-    """How many times smaller a JPEG of this size is decoded for a picture of that size: 1, 2, 4 or 8.
+    """Divisor of the sides, 1, 2, 4 or 8, for decoding a JPEG of this size for an image of that size.
 
-    Twice as large as what the model reads, so that averages of areas still do the last step: straight to its size, what
-    a JPEG with colours of half the resolution gives is 43 dB from the exact picture, and so it is 52 dB.
+    The decoded image has at least twice the size of the model's input, so that area averaging does the last step:
+    decoding directly to the input size, a JPEG with 4:2:0 colours is 43 dB from the exact image, and in this way it is
+    52 dB.
     """
     most = min(size_hw[0] // (2 * fit_hw[0]), size_hw[1] // (2 * fit_hw[1]))
     return max(factor for factor in (1, 2, 4, 8) if factor <= max(1, most))
 
 
 def read_size(data: bytes) -> SizeHw | None:
-    """Height and width that the head of a JPEG says, in pixels (ITU-T T.81, annex B.2.2); None if there is no head."""
+    """Height and width in the header of a JPEG, in pixels (ITU-T T.81, annex B.2.2); None if there is no header."""
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         code = data[at + 1]
@@ -328,7 +332,7 @@ def _receive(body: Body) -> bytes:
 
 def _explain(error: OSError) -> Trouble:
     if isinstance(error, TimeoutError):
-        return Trouble("silent", "no answer or no frame in time")
+        return Trouble("silent", "no response or no frame in time")
     if isinstance(error, ConnectionRefusedError):
         return Trouble("refused", "nothing listens at this address and port")
-    return Trouble("lost", "the connection broke")
+    return Trouble("lost", "the connection was lost")

@@ -1,4 +1,4 @@
-"""Network streams: JPEG pictures over HTTP by `mjpeg`, all else by FFmpeg, through PyAV or OpenCV without it."""
+"""Network streams: JPEG images over HTTP with `mjpeg`, all others with FFmpeg, through PyAV or OpenCV without it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .scaling import Scaler
 from .shots import AvShot
 
 PROBE_S = 3.0
-"""How long a host may take to accept a TCP connection."""
+"""Timeout for a TCP connection, in seconds."""
 SEGMENT_S = 6.0
-"""What HLS recommends for the length of a segment (RFC 8216bis, appendix B.1): nothing comes for so long."""
+"""Recommended segment length of HLS (RFC 8216bis, appendix B.1): no data comes for this long."""
 MOST_AHEAD_S = 60.0
-"""A frame further ahead than this belongs to a clock that jumped."""
+"""A frame further ahead than this many seconds belongs to a clock that jumped."""
 
 
 def read_network(plan: dict[str, Any], outlet: Outlet) -> None:
@@ -39,7 +39,7 @@ def read_network(plan: dict[str, Any], outlet: Outlet) -> None:
     except Exception as error:
         if not _refuses_tcp(error, options):
             raise _explain(error) from None
-        outlet.tell(warning="the camera refuses TCP, so UDP is used; #transport=udp spares the first attempt")
+        outlet.tell(warning="the camera rejects TCP, so UDP is used; #transport=udp skips the first attempt")
         _read_with_pyav(av, plan, {**options, "rtsp_transport": "udp"}, outlet)
 
 
@@ -50,7 +50,7 @@ def _read_with_pyav(av: Any, plan: dict[str, Any], options: dict[str, str], outl
 
 
 def _decode(av: Any, container: Any, plan: dict[str, Any], outlet: Outlet) -> None:
-    """Decode the first video of an open container, frame by frame; broken ones are counted and left out."""
+    """Decode the first video of an open container, frame by frame; damaged frames are counted and skipped."""
     video = _choose_video(container)
     decoder = choose_decoder(av, video, plan["decoder"], plan["skip"])
     ends = UsualEnd() if video.codec_context.name == "mjpeg" else None
@@ -74,7 +74,7 @@ def _decode(av: Any, container: Any, plan: dict[str, Any], outlet: Outlet) -> No
                 clock.wait(frame.time)
             outlet.put(AvShot(frame, scaler))
     if container.duration:
-        raise Trouble("ended", "the recording is over")
+        raise Trouble("ended", "the recording has ended")
 
 
 def _choose_video(container: Any) -> Any:
@@ -83,21 +83,21 @@ def _choose_video(container: Any) -> Any:
         raise Trouble("no-video", "there is no video in this stream")
     video = container.streams.video[0]
     if getattr(video, "codec_context", None) is None:
-        raise Trouble("no-codec", "the video is of a kind that this FFmpeg cannot decode")
+        raise Trouble("no-codec", "this FFmpeg cannot decode the video's codec")
     return video
 
 
 def choose_decoder(av: Any, video: Any, name: str, skip: str) -> Any:
-    """The codec context that decodes a video.
+    """The codec context for decoding a video.
 
     Args:
         av: The package PyAV.
         video: The stream.
-        name: FFmpeg's name of a decoder, such as "h264_v4l2m2m"; "" for the usual one.
-        skip: "loopfilter", "nonref" or "": what is left undone.
+        name: FFmpeg's name of a decoder, such as "h264_v4l2m2m"; "" for the default.
+        skip: "loopfilter", "nonref" or "": steps that are skipped.
 
     Raises:
-        Trouble: If there is no such decoder, or the hardware for it is not there.
+        Trouble: If there is no such decoder, or its hardware is missing.
     """
     decoder = video.codec_context
     if name:
@@ -106,10 +106,10 @@ def choose_decoder(av: Any, video: Any, name: str, skip: str) -> Any:
             decoder.extradata = video.codec_context.extradata
             decoder.open()
         except (av.error.FFmpegError, ValueError) as error:
-            reason = f"{name} does not open here ({type(error).__name__}); without #decoder= the processor decodes"
+            reason = f"{name} cannot be opened here ({type(error).__name__}); without #decoder= the CPU decodes"
             raise Trouble("no-codec", reason) from None
     else:
-        decoder.thread_type = "SLICE"  # threads over frames would hold some of them back
+        decoder.thread_type = "SLICE"  # frame threading would delay frames
     if skip == "loopfilter":
         decoder.options = {"skip_loop_filter": "all"}
     elif skip == "nonref":
@@ -118,7 +118,7 @@ def choose_decoder(av: Any, video: Any, name: str, skip: str) -> Any:
 
 
 class _Clock:
-    """Holds frames back until their time, for what sends faster than it was taken: a recording, or HLS segments."""
+    """Holds frames back until their time, for sources that send faster than real time: a recording, or HLS segments."""
 
     def __init__(self) -> None:
         self._offset_s: float | None = None
@@ -137,7 +137,7 @@ class _Clock:
 
 
 def _choose_clock(container: Any, outlet: Outlet) -> _Clock | None:
-    """A clock for what comes in bursts; a camera needs none, its frames come when they are taken."""
+    """A clock for streams that come in bursts; a camera needs none, because its frames come when they are taken."""
     is_segmented = container.format.name in ("hls", "dash")
     if is_segmented:
         outlet.tell(pace_s=SEGMENT_S)
@@ -149,12 +149,12 @@ def _has_jpeg_end(packet: Any) -> bool:
 
 
 def _refuses_tcp(error: Exception, options: dict[str, str]) -> bool:
-    """Whether a camera wants UDP, status 461 (RFC 2326, section 11.3.13)."""
+    """Whether a camera requires UDP, status 461 (RFC 2326, section 11.3.13)."""
     return options.get("rtsp_transport") == "tcp" and getattr(error, "errno", None) == errno.EPROTONOSUPPORT
 
 
 def _read_with_opencv(plan: dict[str, Any], outlet: Outlet) -> None:
-    """The same stream by OpenCV, which knows no reasons."""
+    """The same stream through OpenCV, which reports no reasons."""
     options = "|".join(f"{key};{value}" for key, value in plan["options"].items())
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = options
     import cv2
@@ -164,50 +164,54 @@ def _read_with_opencv(plan: dict[str, Any], outlet: Outlet) -> None:
     read_capture(cv2.VideoCapture(plan["url"], cv2.CAP_FFMPEG, limits), outlet, _UNKNOWN)
 
 
-_UNKNOWN = "cannot be opened; check address, user name and password (PyAV would know why: pip install av)"
+_UNKNOWN = "cannot be opened; check address, user name and password (for details: pip install av)"
 
 
 def probe(host: str, port: int | None) -> None:
-    """See whether somebody listens, before anything expensive is done."""
+    """Check that something listens at the address, before any expensive step."""
     if port is None:
         return
     try:
         socket.create_connection((host, port), PROBE_S).close()
     except socket.gaierror:
-        raise Trouble("unknown-host", "no such host; check it, and in a password write / as %2F and @ as %40") from None
+        raise Trouble(
+            "unknown-host", "host not found; check its name, and in a password write / as %2F and @ as %40"
+        ) from None
     except ConnectionRefusedError:
-        raise Trouble("refused", f"nothing listens at port {port} there; is the camera's server on?") from None
+        raise Trouble("refused", f"nothing listens at port {port}; check that the camera's server is on") from None
     except OSError:
-        raise Trouble("unreachable", "the host does not answer; is it on and in this network?") from None
+        raise Trouble("unreachable", "the host does not respond; check that it is on and in this network") from None
 
 
 _REASONS = {
-    "Unauthorized": ("unauthorised", "the server refuses this user name and password"),
-    "Forbidden": ("unauthorised", "the server refuses this user name and password"),
-    "ProtocolNotFound": ("no-codec", "this FFmpeg does not know this kind of address"),
-    "DecoderNotFound": ("no-codec", "the video is of a kind that this FFmpeg cannot decode"),
-    "NotFound": ("not-found", "the server answers, but has no such stream"),
-    "HTTPServer": ("unreadable", "the server answers with an error of its own; is the camera still starting?"),
-    "BadRequest": ("not-found", "the server answers, but refuses the request"),
+    "Unauthorized": ("unauthorised", "the server rejects this user name and password"),
+    "Forbidden": ("unauthorised", "the server rejects this user name and password"),
+    "ProtocolNotFound": ("no-codec", "this FFmpeg does not support this type of address"),
+    "DecoderNotFound": ("no-codec", "this FFmpeg cannot decode the video's codec"),
+    "NotFound": ("not-found", "the server responds, but has no such stream"),
+    "HTTPServer": ("unreadable", "the server responds with an internal error; the camera may still be starting"),
+    "BadRequest": ("not-found", "the server responds, but rejects the request"),
     "ConnectionRefused": ("refused", "nothing listens at this address and port"),
-    "InvalidData": ("not-a-stream", "the server answers, but not with a video"),
+    "InvalidData": ("not-a-stream", "the server responds, but not with a video"),
     "EOF": ("lost", "the stream ended"),
-    "Exit": ("silent", "no answer or no frame in time"),
-    "Timeout": ("silent", "no answer or no frame in time"),
-    "Connection": ("lost", "the connection broke"),
-    "BrokenPipe": ("lost", "the connection broke"),
+    "Exit": ("silent", "no response or no frame in time"),
+    "Timeout": ("silent", "no response or no frame in time"),
+    "Connection": ("lost", "the connection was lost"),
+    "BrokenPipe": ("lost", "the connection was lost"),
 }
-"""Part of the name of an error of PyAV -> code and words. Its text holds the address, and is not used."""
+"""Part of the name of a PyAV error -> code and message. Its text contains the address, and is not used."""
 
 
 def _explain(error: Exception) -> Trouble:
-    """An error of PyAV in our words."""
+    """A PyAV error as our error."""
     if isinstance(error, Trouble):
         return error
     kind = type(error).__name__
     known = (reason for key, reason in _REASONS.items() if key in kind)
     number = getattr(error, "errno", None) or 0
     if number == errno.EIO:
-        return Trouble("not-a-stream", "the server ends its answer before a picture; is this the address of a video?")
+        return Trouble(
+            "not-a-stream", "the response ended before the first image; check that this is the address of a video"
+        )
     reason = os.strerror(number) if 0 < number < 200 else kind
     return Trouble(*next(known, ("unreadable", f"cannot be read: {reason}")))

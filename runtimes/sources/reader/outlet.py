@@ -1,4 +1,4 @@
-"""The accounts of one connection, and the newest frame, which goes out when it is asked for."""
+"""The frame counts of one connection, and the newest frame, which is handed out on request."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .scaling import SizeHw, can_shrink
 from .shots import BrokenFrameError, Picture, Shot
 
 REPORT_S = 0.2
-"""Seconds between two reports while nobody asks for frames."""
+"""Seconds between two reports without requests."""
 ALIGNMENT = 64
-"""Planes begin at multiples of so many bytes."""
+"""Alignment of planes, in bytes."""
 
 
 class Trouble(Exception):
-    """Why the source cannot be read: a code of `runtimes.sources.CODES`, and words without secrets."""
+    """Why the source cannot be read: a code of `runtimes.sources.CODES`, and a message without secrets."""
 
     def __init__(self, code: str, words: str) -> None:
         super().__init__(words)
@@ -28,17 +28,17 @@ class Trouble(Exception):
 
 
 class Slot:
-    """A piece of memory that both processes share; this one writes into it when the other asks for a frame there."""
+    """A part of memory that both processes share; this one writes to it when the other requests a frame there."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._map: mmap.mmap | None = None
 
     def write(self, pictures: list[Picture]) -> list[list[list[int]]]:
-        """Copy the planes of pictures, one after the other.
+        """Copy the planes of images, one after another.
 
         Returns:
-            For each picture, for each plane: where it begins, its rows, and their bytes.
+            For each image, for each plane: its offset, its rows, and their bytes.
         """
         places, end = [], 0
         for picture in pictures:
@@ -62,14 +62,15 @@ class Slot:
 
 
 class Outlet:
-    """Counts frames, keeps the newest, and hands it over when it was asked for; for two threads."""
+    """Counts frames, keeps the newest, and hands it out on request; used by two threads."""
 
     def __init__(self, channel: socket.socket, memory: list[int], input_hw: SizeHw | None = None) -> None:
         """
+
         Args:
-            channel: Where reports go.
-            memory: Descriptors of the pieces of shared memory.
-            input_hw: Height and width of the input of the model that reads the frames, in pixels.
+            channel: Socket for reports.
+            memory: Descriptors of the shared memory.
+            input_hw: Height and width of the model's input, in pixels.
         """
         self._channel = channel
         self._slots = [Slot(descriptor) for descriptor in memory]
@@ -78,16 +79,16 @@ class Outlet:
         self._counts = {"received": 0, "late": 0, "damaged": 0}
         self._newest: Shot | None = None
         self._came = 0.0
-        """When the newest frame came."""
+        """Time of the newest frame."""
         self._arrived = 0.0
         self._heard = 0.0
         self._wanted: tuple[int, bool] | None = None
-        """The number of the slot where a frame is wanted, and whether its whole picture is."""
+        """The number of the slot for the requested frame, and whether its whole image is wanted."""
         self._reported = 0.0
 
     @property
     def is_connected(self) -> bool:
-        """Whether a frame was decoded, which alone proves a connection."""
+        """Whether a frame was decoded, which alone proves a working connection."""
         return self._arrived > 0
 
     def hear(self) -> None:
@@ -109,18 +110,18 @@ class Outlet:
                 self._report_sometimes()
 
     def damaged(self) -> None:
-        """A frame came that the decoder calls broken."""
+        """A frame came that is damaged according to the decoder."""
         with self._lock:
             self._counts["received"] += 1
             self._counts["damaged"] += 1
             self._report_sometimes()
 
     def ask(self, slot: int, is_whole: bool) -> None:
-        """The newest frame is wanted: now, or as soon as there is one.
+        """Request the newest frame: now, or as soon as there is one.
 
         Args:
-            slot: The piece of shared memory that it is written to.
-            is_whole: Whether somebody may look at the whole picture; else what a model reads is enough.
+            slot: The part of shared memory for it.
+            is_whole: Whether any output may use the whole image; else the model's input is enough.
         """
         with self._lock:
             self._wanted = slot, is_whole
@@ -128,12 +129,12 @@ class Outlet:
                 self._give(slot, is_whole)
 
     def tell(self, **fields: object) -> None:
-        """Send a report with the counts as they stand."""
+        """Send a report with the current counts."""
         with self._lock:
             self._report(**fields)
 
     def _give(self, slot: int, is_whole: bool) -> None:
-        """Hand the newest frame over, unless it turns out to be broken: then the next one is waited for."""
+        """Hand out the newest frame, unless it is damaged: then wait for the next one."""
         shot, self._newest = self._newest, None
         assert shot is not None
         try:
@@ -172,7 +173,7 @@ class Outlet:
 
 
 def describe(picture: Picture, places: list[list[int]]) -> dict[str, Any]:
-    """A picture in shared memory, for the other process."""
+    """An image in shared memory, for the other process."""
     return {
         "size_hw": picture.size_hw,
         "form": picture.form,

@@ -1,8 +1,8 @@
-"""A small HTTP client for cameras, whose answers a strict one refuses.
+"""A small HTTP client for cameras, whose responses a strict client would refuse.
 
-It takes a missing or an "ICY" status line, headers of any length up to a limit, chunked and endless bodies; it follows
-redirects, and knows Basic and Digest logins (RFC 7617, RFC 7616 with MD5). Certificates are not checked, since cameras
-sign their own.
+It accepts a missing or an "ICY" status line, headers of any length up to a limit, chunked and endless bodies. It
+follows redirects, and supports Basic and Digest logins (RFC 7617, RFC 7616 with MD5). Certificates are not checked,
+because cameras use self-signed ones.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from .outlet import Trouble
 
 MOST_HEADER_BYTES = 65536
-"""Longest head of an answer that is read."""
+"""Maximum size of a response's head."""
 MOST_REDIRECTS = 5
 _CHUNK = 65536
 _HEADER = re.compile(rb"[\w-]+:")
 
 
 class Body:
-    """The bytes of an answer, as they come."""
+    """The bytes of a response, as they arrive."""
 
     def __init__(self, connection: Any, beginning: bytes, headers: dict[str, str]) -> None:
         self._connection = connection
@@ -36,7 +36,7 @@ class Body:
         self._left: int | None = int(length) if length.isdecimal() and not self._is_chunked else None
 
     def read(self) -> bytes:
-        """What has come, at least one byte; b"" at the end."""
+        """The bytes that have arrived, at least one; b"" at the end."""
         return self._read_chunk() if self._is_chunked else self._read_plain()
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class Body:
 
     def _read_chunk(self) -> bytes:
         """Source: RFC 9112, section 7.1."""
-        size_line = self._take_line() or self._take_line()  # the line end of the chunk before comes first
+        size_line = self._take_line() or self._take_line()  # the line end of the previous chunk comes first
         size = re.match(rb"[0-9a-fA-F]+", size_line)
         left = int(size[0], 16) if size else 0
         parts = []
@@ -85,10 +85,10 @@ class Body:
 
 
 class Answer(NamedTuple):
-    """What a server said."""
+    """A server's response."""
 
     url: str
-    """Where the answer came from, after redirects; with the login."""
+    """Final address after redirects; with the login."""
     status: int
     headers: dict[str, str]
     """Names in lower case."""
@@ -96,15 +96,15 @@ class Answer(NamedTuple):
 
 
 def fetch(url: str, timeout_s: float) -> Answer:
-    """GET a URL, with the login that it holds.
+    """Send a GET request, with the login in the URL.
 
     Args:
         url: "http" or "https", user name and password percent-encoded.
-        timeout_s: Longest wait for the connection and between two pieces of the answer.
+        timeout_s: Timeout for the connection and between two pieces of the response.
 
     Raises:
         Trouble: "unauthorised", "not-found", "unreadable" (the server's own error) or "not-a-stream".
-        OSError: If the connection breaks.
+        OSError: If the connection is lost.
     """
     login = ""
     for _ in range(MOST_REDIRECTS + 2):
@@ -117,7 +117,7 @@ def fetch(url: str, timeout_s: float) -> Answer:
             _check_status(answer)
             return answer
         answer.body.close()
-    raise Trouble("unreadable", "the server redirects in a circle")
+    raise Trouble("unreadable", "the server redirects in a loop")
 
 
 def _get(url: str, login: str, timeout_s: float) -> Answer:
@@ -148,12 +148,12 @@ def _target(parts: SplitResult) -> str:
 
 
 def _read_head(connection: Any) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers, and the beginning of the body that came with them."""
+    """Status, headers, and the start of the body that came with them."""
     data = b""
     while (end := re.search(rb"\r?\n\r?\n", data)) is None:
         more = connection.recv(_CHUNK)
         if not more or len(data) > MOST_HEADER_BYTES:
-            raise Trouble("not-a-stream", "the server answers, but not as a web server does")
+            raise Trouble("not-a-stream", "the server responds, but not with HTTP")
         data += more
     lines = data[: end.start()].replace(b"\r\n", b"\n").split(b"\n")
     status = re.match(rb"(?:HTTP/\d[\d.]*|ICY)\s+(\d{3})", lines[0])
@@ -167,11 +167,11 @@ def _read_head(connection: Any) -> tuple[int, dict[str, str], bytes]:
 
 
 def _follow(url: str, location: str) -> str:
-    """The address of a redirect; the login goes along to the same host only."""
+    """The address of a redirect; the login is sent only to the same host."""
     target = urljoin(url, location)
     before, after = urlsplit(url), urlsplit(target)
     if after.scheme.lower() not in ("http", "https"):
-        raise Trouble("not-a-stream", "the server redirects to another kind of address")
+        raise Trouble("not-a-stream", "the server redirects to another type of address")
     credentials = before.netloc.rpartition("@")[0]
     if credentials and before.hostname == after.hostname and "@" not in after.netloc:
         target = after._replace(netloc=f"{credentials}@{after.netloc}").geturl()
@@ -179,7 +179,7 @@ def _follow(url: str, location: str) -> str:
 
 
 def _log_in(parts: SplitResult, challenge: str) -> str:
-    """The Authorization header that a challenge asks for."""
+    """The Authorization header for a challenge."""
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if not challenge or not (user or password):
         raise Trouble("unauthorised", "the server asks for a user name and password: user:password@ before the host")
@@ -189,7 +189,7 @@ def _log_in(parts: SplitResult, challenge: str) -> str:
 
 
 def _digest(parts: SplitResult, user: str, password: str, challenge: str) -> str:
-    """Source: RFC 7616, section 3.4, with MD5, which is what cameras have."""
+    """Source: RFC 7616, section 3.4, with MD5, which cameras use."""
     asked = {key.lower(): quoted or plain for key, quoted, plain in _PAIR.findall(challenge)}
     realm, nonce, uri = asked.get("realm", ""), asked.get("nonce", ""), _target(parts)
     login, request = _md5(f"{user}:{realm}:{password}"), _md5(f"GET:{uri}")
@@ -217,7 +217,7 @@ def _check_status(answer: Answer) -> None:
         return
     answer.body.close()
     if answer.status in (401, 403):
-        raise Trouble("unauthorised", "the server refuses this user name and password")
+        raise Trouble("unauthorised", "the server rejects this user name and password")
     if answer.status < 500:
-        raise Trouble("not-found", "the server answers, but has no such stream")
-    raise Trouble("unreadable", "the server answers with an error of its own; is the camera still starting?")
+        raise Trouble("not-found", "the server responds, but has no such stream")
+    raise Trouble("unreadable", "the server responds with an internal error; the camera may still be starting")

@@ -1,4 +1,4 @@
-"""Lightning, taught the manners of this command line: few words, no stray files, Ctrl-C as an exception."""
+"""Settings of Lightning for this command line: fewer messages, no extra files, Ctrl-C as an exception."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ QUIET = (
     "lightning.fabric",
     "lightning.fabric.utilities.distributed",
 )
-"""Loggers that tell what is as it should be."""
+"""Loggers whose messages carry no news."""
 
 
 class EventFiles(TensorBoardLogger):
-    """TensorBoard's event files alone: the settings are in the checkpoint, not in an empty hparams.yaml."""
+    """Writes only TensorBoard's event files. The settings are in the checkpoint, so hparams.yaml would be empty."""
 
     def save(self) -> None:
         """Flush the events."""
@@ -34,7 +34,7 @@ class EventFiles(TensorBoardLogger):
 
 @contextmanager
 def plain_interrupts() -> Iterator[None]:
-    """Lightning answers Ctrl-C and SIGTERM by leaving the process and ignoring further signals; here they are errors.
+    """Turn Lightning's exit on Ctrl-C and SIGTERM, after which it ignores further signals, into an exception.
 
     Raises:
         KeyboardInterrupt: In place of SystemExit.
@@ -51,14 +51,14 @@ def plain_interrupts() -> Iterator[None]:
 
 @contextmanager
 def plain_memory_errors(config: TrainConfig, image_size_hw: tuple[int, int]) -> Iterator[None]:
-    """A memory that is too small as one line with what to change.
+    """Report too little memory as one line of advice.
 
     Raises:
         UsageError: In place of torch's error.
     """
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU there is only the message
+    except RuntimeError as error:  # includes torch.OutOfMemoryError; on a CPU only the message tells
         if not (isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)):
             raise
         height, width = image_size_hw
@@ -68,7 +68,7 @@ def plain_memory_errors(config: TrainConfig, image_size_hw: tuple[int, int]) -> 
 
 
 class quiet_lightning(warnings.catch_warnings):  # noqa: N801 (a context manager reads best in lower case)
-    """Silence Lightning's hints about things that are as they are on purpose."""
+    """Silence Lightning's hints about deliberate settings."""
 
     def __enter__(self) -> None:
         super().__enter__()
