@@ -11,8 +11,10 @@ with several outputs; PyAV to RGB and `infer`; OpenCV's VideoCapture and `infer`
 file of its own (see `benchmarks/peers.py` for both).
 
 With a file, the contenders take turns of a few frames, so that a busy second slows all of them alike. Live sources
-cannot wait, so there the whole runs take turns. All runtimes have one thread. Each contender has one processor, shared
-with its reader process: two threads on one physical core slow each other down. The tables show medians of the turns.
+cannot wait, so there the whole runs take turns. `run` drops live frames for which the model has no time, but decodes
+them too: a large share of dropped frames shows that the machine was busy, and such ratios say little. All runtimes have
+one thread. Each contender has one processor, shared with its reader process: two threads on one physical core slow each
+other down. The tables show medians of the turns.
 
 Each contender then runs once more, alone, for two figures that do not depend on the time: the memory of all its
 processes, in which shared pages count once; and the bytes that memcpy and memmove copy per frame in all of them, less
@@ -49,6 +51,8 @@ PARTS = Path(__file__).with_name("pipeline")
 FPS, SIZE_HW = 30, (1080, 1920)
 FILMED = 45
 """Number of painted frames; the film shows them forwards and backwards."""
+FILM_FRAMES = 3600
+"""Two minutes: long enough for a turn of a contender that gives 5 results a second."""
 OUTPUTS = {
     "none": "",
     "JSON + tracking": "--track --json {folder}/out.jsonl --overwrite",
@@ -253,8 +257,8 @@ def report(title: str, ways: Sequence[Way]) -> str:
     floor, floor_mb = sum(way.cpu_ms for way in bases), sum(way.alone["copied_mb"] for way in bases)
     lines = [
         f"| {title} | processor ms | of them in the reader | x (decode + network) | MB copied | memory MB "
-        "| age p50/p99 ms |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| age p50/p99 ms | dropped |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for way in ways:
         ratio = f"{way.cpu_ms / floor:.2f}" if floor else ""
@@ -262,9 +266,10 @@ def report(title: str, ways: Sequence[Way]) -> str:
         copied = f"{copied_mb:.2f}" if way.alone["copied_mb"] else ""
         has_ages = title != "file" and way.median("age_p50_ms") > 0  # frames of a file wait for the turn
         ages = f"{way.median('age_p50_ms'):.0f} / {way.median('age_p99_ms'):.0f}" if has_ages else ""
+        dropped = f"{way.median('dropped'):.0%}" if has_ages else ""
         lines.append(
             f"| {way.name} | {way.cpu_ms:.2f} | {way.median('reader_ms'):.2f} | {ratio} | {copied} "
-            f"| {way.alone['memory_mb']:.0f} | {ages} |"
+            f"| {way.alone['memory_mb']:.0f} | {ages} | {dropped} |"
         )
     return "\n".join(lines)
 
@@ -301,7 +306,7 @@ def main(
     film = output / "film.mp4"
     if not film.is_file():
         click.echo("painting the film", err=True)
-        make_film(film, 900)
+        make_film(film, FILM_FRAMES)
     tables = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))

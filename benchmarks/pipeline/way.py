@@ -63,9 +63,12 @@ class Meter:
     def __init__(self, frames: int, told: TextIO) -> None:
         self.ages_ms: list[float] = []
         """Milliseconds from the arrival of each frame to its result, if known."""
+        self.index = 0
+        """Number of the latest frame among all that the source sent, if known."""
         self._frames = frames
         self._told = told
         self._begin = (0.0, 0.0, 0.0)
+        self._begin_index = 0
 
     def wrap(self, results: Iterator[Any]) -> Iterator[Any]:
         """The same, for each turn."""
@@ -87,6 +90,10 @@ class Meter:
             "copied_mb": copied / self._frames,
             "memory_mb": memory_mb("self") + sum(map(memory_mb, own_children())),
         }
+        sent = self.index - self._begin_index
+        self._begin_index = self.index
+        if sent:
+            report["dropped"] = 1 - self._frames / sent
         ages = sorted(self.ages_ms)
         if ages:
             report |= {"age_p50_ms": ages[len(ages) // 2], "age_p99_ms": ages[int(len(ages) * 0.99)]}
@@ -172,6 +179,7 @@ def ours(source: str, model: str, meter: Meter, output: str) -> None:
     def counted(results: Any, session: Any, **options: Any) -> Iterator[Any]:
         for frame, found in meter.wrap(loop(results, session, **options)):
             meter.ages_ms.append(1e3 * (time.monotonic() - frame.arrived))
+            meter.index = frame.index
             yield frame, found
 
     run.run_loop = counted
