@@ -54,7 +54,7 @@ test-runtimes: $(STAMP)
 	$(BIN)/python -m pytest tests/runtimes
 
 test-packaging: $(STAMP)
-	$(BIN)/python -m pytest tests/test_packaging.py tests/test_people.py tests/test_typing.py tests/test_docs.py tests/test_architecture.py tests/test_gpu_script.py
+	$(BIN)/python -m pytest tests/test_packaging.py tests/test_people.py tests/test_typing.py tests/test_docs.py tests/test_words.py tests/test_evidence.py tests/test_architecture.py tests/test_gpu_script.py
 
 # On an emulated Raspberry Pi 4 and 5. Without an emulator the tests are skipped with a message.
 test-pi: $(STAMP)

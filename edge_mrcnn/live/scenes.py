@@ -51,10 +51,6 @@ class SceneEvent:
         return {"event": self.kind, "source": self.source, "time": moment.replace("+00:00", "Z"), **self.details}
 
 
-Happening = SceneEvent
-"""The former name."""
-
-
 class Presence:
     """Detects classes that appear in the view and that leave it."""
 
