@@ -1,6 +1,6 @@
 """Take a picture of a report, or of some of its sections, by a headless Chromium.
 
-    python benchmarks/report_picture.py report/report.html docs/images/report.png --section "Where the drop comes from"
+    python benchmarks/report_picture.py report/report.html docs/images/report.png --section "Causes of the drop"
 
 Photographs are left out, since the licence of a data set's images seldom allows them in a repository.
 """
