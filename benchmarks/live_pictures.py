@@ -38,9 +38,9 @@ class Shot(NamedTuple):
 
 
 SHOTS = (
-    Shot("live", ("--source", f"photograph#{SIZE}"), 1280, 800),
-    Shot("live-counting", (*COUNTING, "--conf", "0.8"), 1280, 800),
-    Shot("live-phone", ("--source", f"photograph#{SIZE}", "--blur", "person"), 390, 844),
+    Shot("live", ("--source", f"photograph#{SIZE}", "--conf", "0.6"), 1280, 800),
+    Shot("live-counting", (*COUNTING, "--conf", "0.6"), 1280, 800),
+    Shot("live-phone", ("--source", f"photograph#{SIZE}", "--blur", "person", "--conf", "0.6"), 390, 844),
 )
 
 

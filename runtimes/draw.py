@@ -41,6 +41,8 @@ SMALLEST_FONT = 0.34
 FILL = 0.42
 """Opacity of the fill of a mask."""
 
+LABEL_PLACES = 6
+"""Maximum number of places that are tried for a label, each one label height below the last."""
 SMOOTHING = 0.7
 """Maximum distance of a drawn contour from the mask, in pixels."""
 _SHIFT = 4
@@ -223,7 +225,7 @@ def draw_box(image: Array, box_xyxy: Array, color: Color, style: Style) -> None:
 
 
 def draw_chips(image: Array, found: Objects, colors: Sequence[Color], style: Style, order: Order = "rgb") -> None:
-    """Label objects, those with the highest scores first; a label that would cover another is left out."""
+    """Label objects, those with the highest scores first; a label without free room at its object is left out."""
     taken: list[Rect] = []
     rows = zip(found.labels.tolist(), found.scores.tolist(), found.masks.contours, colors, strict=True)
     for row, (label, score, rings, color) in enumerate(rows):
@@ -233,8 +235,8 @@ def draw_chips(image: Array, found: Objects, colors: Sequence[Color], style: Sty
         share = render_word(f"{score:.0%}", color, style, (0, style.pad), order)
         size = (name.shape[1] + share.shape[1], name.shape[0])
         anchor = _anchor(rings, found.boxes_xyxy[row])
-        rect = place_chip(size, anchor, image.shape[:2])
-        if is_free(rect, taken):
+        rect = find_place(size, anchor, float(found.boxes_xyxy[row, 3]), image.shape[:2], taken)
+        if rect is not None:
             taken.append(rect)
             put_word(image, name, rect.left, rect.top)
             put_word(image, share, rect.left + name.shape[1], rect.top)
@@ -289,6 +291,25 @@ def place_chip(size_wh: tuple[int, int], anchor_xy: tuple[int, int], image_hw: t
     has_room_above = y >= height
     top = y - height if has_room_above else max(0, min(y, image_height - height))
     return Rect(left, top, left + width, top + height)
+
+
+def find_place(
+    size_wh: tuple[int, int],
+    anchor_xy: tuple[int, int],
+    bottom: float,
+    image_hw: tuple[int, ...],
+    taken: Sequence[Rect],
+) -> Rect | None:
+    """The first free rectangle of a label, from above its anchor down to the object's bottom; None without one."""
+    x, top = anchor_xy
+    height = size_wh[1]
+    for y in range(top, top + LABEL_PLACES * height, height):
+        if y > max(top, bottom):
+            break
+        rect = place_chip(size_wh, (x, y), image_hw)
+        if is_free(rect, taken):
+            return rect
+    return None
 
 
 def is_free(rect: Rect, taken: Sequence[Rect]) -> bool:

@@ -130,11 +130,16 @@ class Scenes:
         """
         self._controls = controls
         self._keeps = keeps
-        self._make = partial(
-            SourceScene, is_tracked=is_tracked or bool(lines or zones), lines=lines, zones=zones, pixel_mm=pixel_mm
-        )
+        self._is_tracked = is_tracked or bool(lines or zones)
+        self._make = partial(SourceScene, is_tracked=self._is_tracked, lines=lines, zones=zones, pixel_mm=pixel_mm)
         self._scenes: dict[str, SourceScene] = {}
         self._lock = threading.Lock()
+
+    @property
+    def lowest_score(self) -> float:
+        """Lowest score of an object that is shown and counted; with tracking, it is below the score threshold."""
+        conf = self._controls.conf
+        return conf * CONTINUED if self._is_tracked else conf
 
     def update(self, frame: Frame, found: Detections) -> tuple[Detections, list[SceneEvent]]:
         """Filter and track the detections of a frame, and return its events."""

@@ -26,6 +26,7 @@ def describe_state(card: ModelCard, monitor: Monitor, controls: Controls, scenes
         "why": redact(health.reason),
         "uptime_s": round(monitor.uptime_s, 1),
         "conf": controls.conf,
+        "keep_conf": max(scenes.lowest_score, card.score_threshold),
         "min_conf": card.score_threshold,
         "sources": [source for _, source in describe_sources(monitor, scenes)],
     }

@@ -10,6 +10,8 @@ import pytest
 from browser import CHROMIUM, Browser
 from live_site import Moving, running
 
+from edge_mrcnn.live.scenes import CONTINUED
+
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 
 TOKEN = "correct horse"
@@ -52,6 +54,14 @@ def test_shows_each_source_with_its_picture_and_accounts(page):
     facts = page.run("Object.fromEntries([...document.querySelector('.facts').children].map(d => "
                      "[d.children[0].textContent, d.children[1].textContent]))")  # fmt: skip
     assert facts["Camera"].endswith("320×180") and int(facts["Processed"].replace("\u2009", "")) > 0
+
+
+def test_page_says_down_to_which_score_tracked_objects_stay(page, run, monkeypatch):
+    assert page.run("document.querySelector('#keep-conf').hidden")
+    monkeypatch.setattr(run.site.scenes, "_is_tracked", True)
+    page.wait("!document.querySelector('#keep-conf').hidden")
+    percent = round(100 * CONTINUED * run.site.controls.conf)
+    assert text_of(page, "#keep-conf") == f"Tracked objects stay in view down to {percent} %."
 
 
 def test_one_source_of_several_that_is_away_is_named(page, run, monkeypatch):
@@ -153,8 +163,8 @@ def test_removed_camera_is_noticed_and_lost_one_is_named(browser):
             time.sleep(0.01)
         run.site.monitor.put = lambda *_: None
         run.site.monitor._clock = lambda: time.monotonic() + 60
-        browser.wait("document.querySelector('#health').textContent === 'not processing'")
-        assert "no frame for " in text_of(browser, "#alarm")
+        browser.wait("document.querySelector('#alarm').textContent.includes('no frame for ')")
+        assert text_of(browser, "#health") == "not processing"
     browser.wait("document.querySelector('#health').textContent === 'no connection'")
     assert "No connection" in text_of(browser, "#alarm")
     browser.open("about:blank")

@@ -191,6 +191,14 @@ class TestScenes:
         with pytest.raises(ValueError, match="from 0 to 1"):
             controls.conf = 2
 
+    @pytest.mark.parametrize(("is_tracked", "shown", "lowest"), [(True, [0.9, 0.3], 0.25), (False, [0.9], 0.5)])
+    def test_lowest_score_of_what_is_shown_is_said(self, is_tracked, shown, lowest):
+        scenes = Scenes(Controls(0.5, lambda *_: None), is_tracked=is_tracked)
+        sure = detect((50, 50), (90, 50), scores=[0.9, 0.8])
+        self.update(scenes, sure, sure, sure, detect((50, 50), (90, 50), scores=[0.9, 0.3]))
+        assert self.found.scores.tolist() == pytest.approx(shown)
+        assert scenes.lowest_score == lowest
+
     def test_lines_and_zones_make_events_and_counts(self):
         places = {"lines": [parse_line("gate=0,0.5,1,0.5", "")], "zones": [parse_zone("yard=0,.6 1,.6 1,1 0,1", "")]}
         scenes = Scenes(Controls(0.5, lambda *_: None), pixel_mm=2, **places)

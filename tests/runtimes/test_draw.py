@@ -8,7 +8,7 @@ import pytest
 from runtimes import FakeRuntime
 from runtimes.base import RawOutputs
 from runtimes.counting import Line, PlaceCounter, Zone
-from runtimes.draw import PALETTE, draw_detections, draw_panel
+from runtimes.draw import PALETTE, Style, draw_chips, draw_detections, draw_panel
 from runtimes.draw_places import draw_counts
 
 
@@ -50,6 +50,21 @@ def test_labels_at_the_edge_stay_inside(box):
     image = np.zeros((64, 96, 3), np.uint8)
     found = FakeRuntime(respond=lambda x: raw).infer(image)
     assert draw_detections(image, found).any()
+
+
+def test_objects_at_one_place_each_get_a_label():
+    image, found = disc_scene()
+    rows = []
+    for count in (1, 2):
+        chips = draw_chips_of(image, found[[0] * count])
+        rows.append(int(chips.any(axis=1).sum()))
+    assert rows[1] == 2 * rows[0]
+
+
+def draw_chips_of(image, found):
+    picture = image.copy()
+    draw_chips(picture, found, PALETTE[: len(found)], Style.for_size(*image.shape[:2]))
+    return (picture != image).any(axis=2)
 
 
 def test_objects_can_be_told_apart_by_colour():

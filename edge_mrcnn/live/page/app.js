@@ -220,6 +220,12 @@ function showConf(value) {
   $("conf-value").textContent = Number($("conf").value).toFixed(2);
 }
 
+// Pictures show tracked objects below the threshold; without this line, they would seem to contradict the slider.
+function showKeptScore({ conf, keep_conf: kept }) {
+  $("keep-conf").hidden = kept === undefined || kept >= conf;
+  $("keep-conf").textContent = `Tracked objects stay in view down to ${Math.round(100 * kept)} %.`;
+}
+
 function showPictureFacts() {
   const known = tiles.filter((tile) => tile.source);
   known.forEach((tile) => tile.showRate());
@@ -287,6 +293,7 @@ function show(state) {
   $("conf").min = state.min_conf;
   showHead(state);
   showConf(state.conf);
+  showKeptScore(state);
   while (tiles.length < state.sources.length) tiles.push(new Tile(tiles.length));
   state.sources.forEach((source, i) => tiles[i].update(source));
   showPictureFacts();
