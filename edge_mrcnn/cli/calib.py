@@ -31,7 +31,14 @@ def command() -> None:
     "--licence", default="as the data set", show_default=True, help="Licence of the images, for the manifest."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the selection.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("calib"), show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("calib"),
+    show_default=True,
+    help="Folder of the images and their manifest.",
+)
 def pick(data: str, val: str | None, images: int, licence: str, seed: int, output: Path) -> None:
     """Select training images that cover classes, object sizes, brightness and crowding."""
     from edge_mrcnn.data.coverage import candidates, refuse_shared
@@ -67,7 +74,14 @@ def pick(data: str, val: str | None, images: int, licence: str, seed: int, outpu
     help="Minimum difference of an image from all kept ones, as a share of full scale.",
 )  # fmt: skip
 @click.option("--licence", default="own", show_default=True, help="Licence of the images, for the manifest.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("calib"), show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("calib"),
+    show_default=True,
+    help="Folder of the images and their manifest.",
+)
 def capture(source: str, images: int, every: float, novelty: float, licence: str, output: Path) -> None:
     """Record images of your own camera; Ctrl-C stops and keeps the images so far."""
     from quantize.calibration import write_manifest

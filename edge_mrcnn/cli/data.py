@@ -39,7 +39,14 @@ def command() -> None:
 @click.option("--fix", type=click.Path(path_type=Path), help="Write a corrected COCO JSON to this new file.")
 @click.option("--markdown", is_flag=True, help="Also write data.md.")
 @click.option("--json", "as_json", is_flag=True, help="Also write data.json.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/data"), show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("runs/data"),
+    show_default=True,
+    help="Folder of the report.",
+)
 @overwrite_option
 def check(
     data: str, val: str | None, imgsz: tuple[int, int], decode: bool, similar: bool | None, learn_crowds: bool,

@@ -49,7 +49,14 @@ report --reference {{out}}/train/best.pt --models {{out}}/prune/best.pt {INT8} -
 @click.option("--prune-epochs", type=int, default=1, show_default=True, help="Fine-tuning epochs after pruning.")
 @click.option("--scenes", type=int, default=800, show_default=True, help="Number of training scenes.")
 @click.option("--device", default="auto", show_default=True, help="Device for training: auto, cpu or cuda.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("demo_out"), show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("demo_out"),
+    show_default=True,
+    help="Folder of all results.",
+)
 @overwrite_option
 def command(epochs: int, prune_epochs: int, scenes: int, device: str, output: Path, overwrite: bool) -> None:
     """Run the people model, then train, prune, export, quantize, run and report on generated images. Takes minutes."""

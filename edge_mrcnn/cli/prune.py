@@ -53,7 +53,14 @@ SECTIONS = {
 )
 @click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run in the output folder.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/prune"), show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("runs/prune"),
+    show_default=True,
+    help="Folder of the pruned checkpoint and logs.",
+)
 @overwrite_option
 @setting_options(PruneConfig, TrainConfig, unset=UNSET, leave_out=("max_steps",))
 def command(

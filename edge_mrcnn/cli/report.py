@@ -75,7 +75,14 @@ class ReportCommand(click.Command):
     help="Measure the memory of each model in a process of its own.  [default: memory]",
 )
 @click.option("--name", default="Accuracy report", show_default=True, help="Title of the report.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/report"), show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("runs/report"),
+    show_default=True,
+    help="Folder of the report.",
+)
 @overwrite_option
 def command(
     reference: str, models: tuple[str, ...], more: tuple[str, ...], data: str, extra: tuple[str, ...],
@@ -119,7 +126,7 @@ def command(
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads [default: the runtime's choice].")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("reference.json"),
-    show_default=True,
+    show_default=True, help="File of the reference's results.",
 )  # fmt: skip
 @overwrite_option
 def record(

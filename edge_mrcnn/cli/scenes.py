@@ -19,12 +19,21 @@ from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 @click.option(
     "--imgsz", callback=image_size, default="320", show_default=True, help="Size of a scene in pixels, S or HxW."
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Random seed: the same seed makes the same scenes."
+)
 @click.option(
     "--video", type=click.Path(path_type=Path), help="Also write a video with a moving camera to this .mp4 file."
 )
 @click.option("--seconds", type=float, default=20.0, show_default=True, help="Length of the video in seconds.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("scenes"), show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("scenes"),
+    show_default=True,
+    help="Folder of the data set.",
+)
 @overwrite_option
 def command(
     train: int,

@@ -109,7 +109,10 @@ def training_options(*, model: str, output: str, needs_data: bool = True) -> Cal
         ),
         click.option("--nodes", type=int, default=1, show_default=True, help="Number of machines."),
         click.option("--resume", is_flag=True, help="Resume an interrupted training in the output folder."),
-        click.option("-o", "--output", type=click.Path(path_type=Path), default=Path(output), show_default=True),
+        click.option(
+            "-o", "--output", type=click.Path(path_type=Path), default=Path(output), show_default=True,
+            help="Folder of checkpoints and logs.",
+        ),
         overwrite_option,
         setting_options(
             TrainConfig, PseudoLabelConfig, ModelConfig, leave_out=("name",), unset=dict.fromkeys(PARTS, "")

@@ -2,9 +2,9 @@
 
     python models/people/build.py --weights runs/people/best.pt --data scratch/people
 
-By the commands that a user types: the checkpoint in half precision, INT8 files for three runtimes made of that very
-checkpoint, the list of pictures that INT8 was calibrated with, and the figures in README.md, which is the card. All
-files are sealed. DATA is laid out as `benchmarks/people/prepare.py` writes it; its pictures are not copied.
+It uses the commands of the command line. It writes the checkpoint in half precision, INT8 files for three runtimes made
+from it, the list of calibration images, and the figures in README.md, which is the model card. All files are sealed.
+DATA is laid out as `benchmarks/people/prepare.py` writes it; its images are not copied.
 """
 
 from __future__ import annotations

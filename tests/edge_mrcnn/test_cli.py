@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
-from edge_mrcnn.cli import COMMANDS, LazyGroup, options
+from edge_mrcnn.cli import COMMANDS, LazyGroup, group, options
 from edge_mrcnn.config import PRESETS
 from runtimes.errors import UsageError
 
@@ -46,15 +46,32 @@ def test_every_verb_has_its_module_and_help(verb: str, cli: Callable) -> None:
     assert outcome.code == 0 and f"Usage: edge-mrcnn {verb}" in outcome.out
 
 
+def test_every_option_has_a_help_line() -> None:
+    assert [name for name, option in all_options(group) if not (option.help or option.hidden)] == []
+
+
+def all_options(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Option]]:
+    """Command and first name, and the option itself, of every option."""
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            yield f"{name} {parameter.opts[-1]}", parameter
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for verb in command.list_commands(context):
+            found = command.get_command(context, verb)
+            assert found is not None
+            yield from all_options(found, f"{name} {verb}")
+
+
 def test_list_of_verbs_is_the_help(cli: Callable) -> None:
     assert all(line in cli("--help").out for line in COMMANDS.values())
     assert "Commands" in cli().err
 
 
 def test_group_imports_a_verb_only_when_it_is_asked_for() -> None:
-    group = LazyGroup("g")
-    assert group.get_command(click.Context(group), "none") is None
-    assert group.list_commands(click.Context(group)) == list(COMMANDS)
+    lazy = LazyGroup("g")
+    assert lazy.get_command(click.Context(lazy), "none") is None
+    assert lazy.list_commands(click.Context(lazy)) == list(COMMANDS)
 
 
 @pytest.fixture
