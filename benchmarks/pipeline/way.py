@@ -119,14 +119,26 @@ def decoded(source: str) -> Iterator[Any]:
 
 def network(source: str, model: str, meter: Meter, output: str) -> None:
     """Run the network alone, on a picture of the source."""
+    run_network(source, model, meter, None)
+
+
+def network_live(source: str, model: str, meter: Meter, output: str) -> None:
+    """Run the network alone 30 times a second, as a camera's frames come: between them the caches are lost."""
+    run_network(source, model, meter, 30.0)
+
+
+def run_network(source: str, model: str, meter: Meter, fps: float | None) -> None:
+    """Run the network alone at this rate; None is without a break."""
     import runtimes
     from runtimes.preprocess import letterbox
 
     with runtimes.load(model, threads=1) as runtime:
         frame = next(decoded(source))
         x, _ = letterbox(frame.to_ndarray(format="rgb24"), runtime.card)
-        for _ in meter.wrap(runtime.run(x) for _ in range(10**9)):
-            pass
+        start = time.monotonic()
+        for count, _ in enumerate(meter.wrap(runtime.run(x) for _ in range(10**9)), 1):
+            if fps is not None:
+                time.sleep(max(0.0, start + count / fps - time.monotonic()))
 
 
 def pyav(source: str, model: str, meter: Meter, output: str) -> None:
@@ -210,7 +222,7 @@ def look(port: str) -> None:
 
 
 WAYS: dict[str, Callable[[str, str, Meter, str], None]] = {
-    function.__name__: function for function in (decode, network, ours, opencv, pyav, ultralytics)
+    function.__name__: function for function in (decode, network, network_live, ours, opencv, pyav, ultralytics)
 }
 
 
