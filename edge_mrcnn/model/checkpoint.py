@@ -187,7 +187,8 @@ def _restore_foreign(path: Path, record: Any, origin: Origin) -> Checkpoint:
 
 
 def _restore_imported(found: Imported) -> Checkpoint:
-    model = restore_model(found.config, len(found.classes), found.state)
+    state = {name: _as_computed(value) for name, value in found.state.items()}
+    model = restore_model(found.config, len(found.classes), state)
     return Checkpoint(
         model=model, config=found.config, classes=found.classes, category_ids=found.category_ids,
         training=found.training,
@@ -209,7 +210,7 @@ def _restore_own(record: dict[str, Any]) -> Checkpoint:
 
 def _as_computed(value: Tensor) -> Tensor:
     """A weight in the precision for computation."""
-    return value.float() if value.dtype == torch.float16 else value
+    return value.float() if value.is_floating_point() else value
 
 
 def restore_model(config: ModelConfig, num_classes: int, state: dict[str, Tensor]) -> MaskRCNN:

@@ -176,6 +176,11 @@ def test_part_without_counterpart_is_named_with_advice(
         ("MODEL.RESNETS.NORM", "GN", "GN norm layers"),
         ("MODEL.ROI_HEADS.NUM_CLASSES", 80, "3 classes, its configuration says 50 and 80"),
         ("MODEL.RESNETS.DEPTH", 101, "ResNet of 50 layers and 3 classes, its configuration says 101"),
+        ("MODEL.PIXEL_MEAN", [1.0, 2.0], r"a value in another form than Detectron2's \(not enough values"),
+        ("MODEL.ANCHOR_GENERATOR.SIZES", [32, 64], "several sizes of anchors on one level"),
+        ("MODEL.ANCHOR_GENERATOR.SIZES", [[32]] * 4, "anchors on 4 levels"),
+        ("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[0.5, 1.0, 2.0], [1.0]], "other aspect ratios of anchors on each"),
+        ("_BASE_", "config.yaml", "_BASE_ leads back to config.yaml"),
     ],
 )
 def test_a_setting_without_a_counterpart_is_named(setting: str, value: Any, what: str, tmp_path: Path) -> None:
@@ -205,6 +210,42 @@ def test_configuration_may_be_elsewhere_and_based_on_another(tmp_path: Path) -> 
         load_checkpoint(path, Origin(config=tmp_path / "none.yaml"))
     with pytest.raises(UsageError, match=r"expected a Detectron2 config\.yaml"):
         load_checkpoint(path, Origin(config=tmp_path / "mask_rcnn.py"))
+
+
+def test_values_in_strings_are_read_as_yacs_reads_them(tmp_path: Path) -> None:
+    path = write_detectron2(tmp_path, Recipe())
+    config = Recipe().config()
+    config["MODEL"] |= {"PIXEL_STD": "(2.0, 2.0, 2.0)", "ROI_BOX_HEAD": {"BBOX_REG_WEIGHTS": "(10, 10, 5, 5)"}}
+    config["MODEL"]["ANCHOR_GENERATOR"] = {
+        "SIZES": "((32,), (64,), (128,), (256,), (500,))",
+        "ASPECT_RATIOS": [1, 2, 3],
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    loaded = load_checkpoint(path).config
+    assert loaded.anchor_sizes[-1] == 500 and loaded.anchor_ratios == (1.0, 2.0, 3.0)
+
+
+def test_old_files_say_their_anchors_and_pixel_statistics_themselves(tmp_path: Path) -> None:
+    recipe = RECIPES["r50-stride-in-3x3"]
+    state = make_state(recipe)
+    state |= {"pixel_mean": torch.tensor(recipe.mean).reshape(3, 1, 1), "pixel_std": torch.tensor(recipe.std)}
+    for level in range(5):
+        w = (20.0 * 2**level) * torch.tensor([0.5, 1.0, 2.0]).rsqrt()
+        h = (20.0 * 2**level) ** 2 / w
+        state[f"proposal_generator.anchor_generator.cell_anchors.{level}"] = torch.stack([-w, -h, w, h], 1) / 2
+    torch.save({"model": state}, tmp_path / "old.pth")
+    (tmp_path / "config.yaml").write_text("trainer: of another tool\n")
+    old = load_checkpoint(tmp_path / "old.pth")
+    assert old.config.anchor_sizes == (20.0, 40.0, 80.0, 160.0, 320.0)
+    assert old.config.anchor_ratios == (0.5, 1.0, 2.0)
+    stated = load_checkpoint(write_detectron2(tmp_path / "new", recipe))
+    name = "backbone.body.conv1.weight"
+    assert torch.allclose(old.model.state_dict()[name], stated.model.state_dict()[name])
+
+
+def test_weights_in_another_precision_are_computed_in_float32(tmp_path: Path) -> None:
+    torch.save({name: value.half() for name, value in make_state(Recipe()).items()}, tmp_path / "half.pth")
+    assert {value.dtype for value in load_checkpoint(tmp_path / "half.pth").model.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("version", [2, 3])
@@ -266,12 +307,12 @@ def test_a_pickled_model_is_named(
         (("roi_heads.keypoint_predictor.weight",), "Keypoint R-CNN"),
         (("not_finite", "model.backbone.weight"), r"training state of edge-mrcnn.*best\.pt"),
         (("stem.conv1.weight", "res2.0.conv1.weight"), "a backbone of Detectron2 alone"),
-        (("weight",), "another file, which holds weight"),
+        (("weight",), "this file contains weight"),
     ],
 )
 def test_other_weights_are_named(names: tuple[str, ...], what: str, tmp_path: Path) -> None:
     torch.save({"state_dict": {name: torch.zeros(2) for name in names}}, tmp_path / "other.pth")
-    with pytest.raises(ModelFileError, match=what if "holds" not in what else "this file contains state_dict"):
+    with pytest.raises(ModelFileError, match=what):
         load_checkpoint(tmp_path / "other.pth")
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
+from edge_mrcnn.model.importers.detectron2_config import merged, own_settings, plain_value
 from edge_mrcnn.model.importers.imported import (
+    ANCHOR_LEVELS,
     COCO_CLASSES,
     Imported,
     Normalisation,
@@ -32,10 +33,7 @@ from edge_mrcnn.model.importers.imported import (
     ordered,
     resnet_depth,
 )
-from runtimes.errors import MissingFileError, ModelFileError, one_line
-
-CONFIG_NAME = "config.yaml"
-"""Name of the configuration that Detectron2 writes beside its checkpoints."""
+from runtimes.errors import ModelFileError
 
 _BODY, _FPN, _RPN = "backbone.body", "backbone.fpn", "rpn.head"
 
@@ -138,44 +136,6 @@ def is_own(state: Mapping[str, Any]) -> bool:
     return any(key.startswith(("backbone.bottom_up.", "proposal_generator.", "roi_heads.res5.")) for key in state)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """A configuration as written by Detectron2, or from its repository, with its base files.
-
-    Raises:
-        MissingFileError: If it, or a base file, does not exist.
-        ModelFileError: If it is not such a file.
-    """
-    try:
-        record = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{path}: no such configuration") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"{path}: expected the YAML that Detectron2 writes ({one_line(error)})") from error
-    if isinstance(record, dict) and "_target_" in str(record.get("model", "")):
-        raise ModelFileError(f"{path}: a LazyConfig, which is Python code; expected the config.yaml of a yacs training")
-    if not isinstance(record, dict) or not {"MODEL", "_BASE_"} & set(record):
-        raise ModelFileError(f"{path}: expected Detectron2's configuration with a MODEL section")
-    if base := record.pop("_BASE_", None):
-        return merged(read_config(path.parent / str(base)), record)
-    return record
-
-
-class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
-    """Safe YAML in which a tuple of Python is a list."""
-
-
-_PlainLoader.add_constructor("tag:yaml.org,2002:python/tuple", yaml.SafeLoader.construct_sequence)
-
-
-def merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested dictionary with some values replaced."""
-    result = dict(base)
-    for key, value in changes.items():
-        inner = result.get(key)
-        result[key] = merged(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
-    return result
-
-
 def convert(path: Path, state: Mapping[str, Any], config: dict[str, Any] | None) -> Imported:
     """A Detectron2 model in our names.
 
@@ -187,8 +147,8 @@ def convert(path: Path, state: Mapping[str, Any], config: dict[str, Any] | None)
     Raises:
         ModelFileError: If a part of it has no counterpart here, or the configuration belongs to another model.
     """
-    settings = Detectron2Settings(path, PROJECT, config or {})
-    settings.check()
+    settings = Detectron2Settings(path, PROJECT, merged(own_settings(state), config or {}))
+    fields = settings.read()
     tensors = {key: as_tensor(value) for key, value in PROJECT.without_constants(state).items()}
     PROJECT.refuse_parts(path, tensors)
     _refuse_layers(path, tensors)
@@ -197,7 +157,7 @@ def convert(path: Path, state: Mapping[str, Any], config: dict[str, Any] | None)
     settings.check_weights(weights, depth)
     count = finish_weights(weights, settings.normalisation)
     classes, category_ids = coco_classes() if count == COCO_CLASSES else numbered_classes(count)
-    parts = base_config(f"detectron2-r{depth}-fpn", depth).updated(**settings.model_settings())
+    parts = base_config(f"detectron2-r{depth}-fpn", depth).updated(**fields)
     return Imported(
         config=parts, state=weights, classes=classes, category_ids=category_ids,
         training={"imported": f"Detectron2 R{depth}-FPN", "settings": settings.frozen()},
@@ -230,6 +190,10 @@ def _refuse_layers(path: Path, state: State) -> None:
 class Detectron2Settings(Settings):
     """What a configuration says, with Detectron2's defaults for an FPN where it says nothing."""
 
+    def get(self, name: str, default: Any) -> Any:
+        """A setting by its dotted name."""
+        return plain_value(super().get(name, default))
+
     def check(self) -> None:
         """Raise ModelFileError where a setting has no counterpart here."""
         super().check()
@@ -239,9 +203,13 @@ class Detectron2Settings(Settings):
             self.refuse("different poolers for boxes and masks")
         if self._pooler("BOX")[0] not in POOLERS:
             self.refuse(f"the pooler {self._pooler('BOX')[0]}")
-        sizes = self.get("MODEL.ANCHOR_GENERATOR.SIZES", [[32]])
+        sizes, ratios = self._levels("SIZES", [[32]]), self._levels("ASPECT_RATIOS", [[]])
         if any(len(level) != 1 for level in sizes):
             self.refuse(f"several sizes of anchors on one level ({sizes})")
+        if len(sizes) not in (1, ANCHOR_LEVELS):
+            self.refuse(f"anchors on {len(sizes)} levels ({sizes})")
+        if any(level != ratios[0] for level in ratios):
+            self.refuse(f"other aspect ratios of anchors on each level ({ratios})")
 
     def check_weights(self, weights: State, depth: int) -> None:
         """Raise ModelFileError where weights are incomplete, of an unknown depth, or not those of the configuration."""
@@ -266,8 +234,8 @@ class Detectron2Settings(Settings):
     def model_settings(self) -> dict[str, Any]:
         """Fields of `ModelConfig`."""
         pooler, samples = self._pooler("BOX")
-        sizes = tuple(float(size) for (size,) in self.get("MODEL.ANCHOR_GENERATOR.SIZES", ()))
-        ratios = self.get("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[0.5, 1.0, 2.0]])
+        sizes = tuple(float(size) for (size,) in self._levels("SIZES", []))
+        ratios = self._levels("ASPECT_RATIOS", [[0.5, 1.0, 2.0]])
         return {
             "stride_in_1x1": bool(self.get("MODEL.RESNETS.STRIDE_IN_1X1", True)),
             "image_mean": self.normalisation.image_mean,
@@ -301,9 +269,15 @@ class Detectron2Settings(Settings):
             return (trained,)
         return (
             "no configuration: Detectron2's defaults are assumed, a stride in the 1x1 convolutions (MSRA's weights), "
-            f"BGR, anchors of 32 to 512 px, aligned RoIAlign; give --config {CONFIG_NAME}",
+            "BGR, anchors of 32 to 512 px, aligned RoIAlign; give --config config.yaml",
             trained,
         )
+
+    def _levels(self, name: str, default: list[list[float]]) -> list[list[float]]:
+        """A setting of the anchors for each level; in Detectron2 a list of numbers is for all levels."""
+        values = self.get(f"MODEL.ANCHOR_GENERATOR.{name}", default)
+        is_flat = any(isinstance(value, int | float) for value in values)
+        return [list(level) for level in ([values] if is_flat else values)]
 
     def _pooler(self, head: str) -> tuple[str, int]:
         prefix = f"MODEL.ROI_{head}_HEAD"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_mrcnn.model.importers import detectron2_file, mmdetection_file
+from edge_mrcnn.model.importers import detectron2_config, detectron2_file, mmdetection_file
 from edge_mrcnn.model.importers.imported import Imported, check_anchors
 from edge_mrcnn.model.importers.literals import read_literals
 from edge_mrcnn.model.importers.origin import Origin
@@ -57,12 +57,11 @@ def _are_weights(state: Mapping[str, Any]) -> bool:
 
 def _detectron2_config(path: Path, origin: Origin) -> dict[str, Any] | None:
     """The configuration that was given, or the one that Detectron2 wrote beside the file."""
-    beside = path.with_name(detectron2_file.CONFIG_NAME)
     if origin.config is None:
-        return detectron2_file.read_config(beside) if beside.is_file() else None
+        return detectron2_config.find_beside(path)
     if origin.config.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--config {origin.config}: expected a Detectron2 config.yaml for {path.name}")
-    return detectron2_file.read_config(origin.config)
+    return detectron2_config.read_config(origin.config)
 
 
 def _python(config: Path) -> Path:

@@ -88,7 +88,9 @@ def _name_pickled(path: str) -> str:
 
 
 def _shown(record: Any) -> str:
-    """Its first names, or its type."""
+    """Its first names, or its type; a record with one entry is that entry."""
+    if isinstance(record, Mapping) and len(record) == 1 and isinstance(inner := next(iter(record.values())), Mapping):
+        return _shown(inner)
     if not isinstance(record, Mapping):
         return f"a {'tensor' if isinstance(record, Tensor) else type(record).__name__}"
     names = [str(key) for key in record][:4]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.models import get_model_weights
 
 from edge_mrcnn.config import IMAGENET_STD, ModelConfig, preset
-from runtimes.errors import ModelFileError
+from runtimes.errors import ModelFileError, one_line
 
 State = dict[str, Tensor]
 
@@ -164,6 +164,27 @@ class Settings:
                 return default
             value = value[key]
         return list(value) if isinstance(value, tuple) else value
+
+    def read(self) -> dict[str, Any]:
+        """The checked settings as fields of `ModelConfig`.
+
+        Raises:
+            ModelFileError: If one has no counterpart here, or another form than in its project.
+        """
+        try:
+            self.check()
+            return self.model_settings()
+        except ModelFileError:
+            raise
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise ModelFileError(
+                f"{self.path}: its configuration has a value in another form than {self.project.name} "
+                f"({one_line(error)}); give the configuration of its training"
+            ) from error
+
+    def model_settings(self) -> dict[str, Any]:
+        """Fields of `ModelConfig`."""
+        raise NotImplementedError
 
     def check(self) -> None:
         """Raise ModelFileError if a setting has no counterpart here."""

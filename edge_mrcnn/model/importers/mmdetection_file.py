@@ -142,7 +142,7 @@ def convert(
         ModelFileError: If a part of it has no counterpart here, or the configuration belongs to another model.
     """
     settings = MmdetectionSettings(path, config or {})
-    settings.check()
+    fields = settings.read()
     tensors = PROJECT.without_constants(state)
     PROJECT.refuse_parts(path, tensors)
     _refuse_layers(path, tensors)
@@ -150,7 +150,7 @@ def convert(
     depth = resnet_depth(weights)
     settings.check_depth(depth)
     classes, category_ids = _name(finish_weights(weights, settings.normalisation), names)
-    parts = base_config(f"mmdetection-r{depth}-fpn", depth).updated(**settings.model_settings())
+    parts = base_config(f"mmdetection-r{depth}-fpn", depth).updated(**fields)
     return Imported(
         config=parts, state=weights, classes=classes, category_ids=category_ids,
         training={"imported": f"MMDetection R{depth}-FPN", "settings": settings.frozen()},
