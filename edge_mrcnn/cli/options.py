@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from edge_mrcnn.data.coco import CocoData
+from edge_mrcnn.data.files import read_lines
 from edge_mrcnn.data.loading import describe_layout, has_split, load
 from runtimes.errors import DataError, MissingFileError, UsageError
 from runtimes.progress import Progress
@@ -53,23 +54,38 @@ def image_size(ctx: click.Context, parameter: click.Parameter, value: str | None
 
 
 def read_class_names(value: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and category ids of classes: one name per line, numbered from 1, or the categories of a COCO file.
+    """Names and category ids of classes, of any file that lists them.
+
+    Args:
+        value: A text file with one name per line, a JSON list, or the `names` of a `data.yaml`, all numbered from 1; or
+            a COCO file, of which the categories are taken with their ids.
 
     Raises:
         MissingFileError: If there is no such file.
-        DataError: If it is JSON without categories.
+        DataError: If it is JSON without categories, YAML without names, or not in UTF-8.
     """
+    from edge_mrcnn.data.layouts import yolo
+
+    path = Path(value)
+    if not path.is_file():
+        raise MissingFileError(
+            f"--classes {value}: no such file; expected one with a class name per line, or COCO JSON"
+        )
+    if path.suffix == ".json":
+        return _names_in_json(path)
+    is_yaml = path.suffix in (".yaml", ".yml")
+    names = yolo.class_names(yolo.read_yaml(path)) if is_yaml else read_lines(path)
+    return tuple(names), tuple(range(1, len(names) + 1))
+
+
+def _names_in_json(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     try:
-        text = Path(value).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise MissingFileError(f"--classes {value}: no such file") from error
-    if Path(value).suffix != ".json":
-        names = tuple(line.strip() for line in text.splitlines() if line.strip())
-        return names, tuple(range(1, len(names) + 1))
-    try:
-        by_id = {int(category["id"]): str(category["name"]) for category in json.loads(text)["categories"]}
+        record = json.loads(path.read_bytes())
+        if isinstance(record, list) and all(isinstance(name, str) for name in record):
+            return tuple(record), tuple(range(1, len(record) + 1))
+        by_id = {int(category["id"]): str(category["name"]) for category in record["categories"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"--classes {value}: expected COCO data with categories") from error
+        raise DataError(f"--classes {path}: expected COCO data with categories, or a list of names") from error
     return tuple(by_id[i] for i in sorted(by_id)), tuple(sorted(by_id))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_mrcnn.data.coco import CocoImage
 from edge_mrcnn.data.orientation import read_orientation, read_sample_format
-from runtimes.errors import EdgeError
+from runtimes.errors import DataError, EdgeError
 from runtimes.image_header import Size, read_size
 from runtimes.preprocess import MAX_PIXELS, read_image
 
@@ -25,6 +25,19 @@ THUMB_SIDE = 16
 """Side of the thumbnails for comparing images, in pixels."""
 BATCH = 512
 """Maximum number of files in memory."""
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, without blank ones.
+
+    Raises:
+        DataError: If it is not in UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected text in UTF-8 ({error.reason} at byte {error.start}); save it so") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 @dataclass(frozen=True)

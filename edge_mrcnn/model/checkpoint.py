@@ -62,12 +62,23 @@ def rename_classes(
         classes: Names, in the order of the labels.
         category_ids: The data set's ids; the checkpoint's if None.
 
+    One name too many is left out if it is that of the background: the first of the list, with such a name or the id 0.
+
     Raises:
         DataError: If the number of names differs from the checkpoint's.
     """
-    if len(classes) != len(checkpoint.classes):
-        raise DataError(f"expected the names of {len(checkpoint.classes)} classes, got {len(classes)}")
+    count, ids = len(checkpoint.classes), category_ids or ()
+    if len(classes) == count + 1 and (_is_background(classes[0]) or ids[:1] == (0,)):
+        log.warning("class names: %s is left out; the model has %d classes", classes[0], count)
+        classes, category_ids = classes[1:], ids[1:] if ids[:1] == (0,) else ids[:-1]
+    if len(classes) != count:
+        shown = ", ".join(classes[:4]) + (" ..." if len(classes) > 4 else "")
+        raise DataError(f"expected the names of {count} classes, got {len(classes)} ({shown})")
     return replace(checkpoint, classes=classes, category_ids=category_ids or checkpoint.category_ids)
+
+
+def _is_background(name: str) -> bool:
+    return name.strip("_").casefold() in ("background", "bg")
 
 
 def resize_input(checkpoint: Checkpoint, image_size_hw: tuple[int, int]) -> Checkpoint:

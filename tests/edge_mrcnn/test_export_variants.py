@@ -182,24 +182,39 @@ class TestClasses:
     @pytest.mark.parametrize(
         ("name", "text", "ids"),
         [
-            ("names.txt", "a\n\nb b\n", (1, 2)),
+            ("names.txt", "\ufeffa\n\nb b\n", (1, 2)),
+            ("names.json", '["a", "b b"]', (1, 2)),
+            ("data.yaml", "names: {0: a, 1: b b}", (1, 2)),
             ("data.json", '{"categories": [{"id": 9, "name": "b b"}, {"id": 4, "name": "a"}]}', (4, 9)),
         ],
     )
     def test_names_come_from_a_list_or_from_coco_data(
         self, toy_checkpoint: Path, tmp_path: Path, name: str, text: str, ids: tuple[int, ...]
     ) -> None:
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
         names = read_class_names(str(tmp_path / name))
         assert names == (("a", "b b"), ids)
         renamed = adapt(load_checkpoint(toy_checkpoint), ExportConfig(classes=names[0], category_ids=names[1]))
         assert (renamed.classes, renamed.category_ids) == names
 
-    @pytest.mark.parametrize(("name", "text"), [("three.txt", "a\nb\nc\n"), ("other.json", '{"images": []}')])
+    @pytest.mark.parametrize(
+        ("classes", "ids"),
+        [
+            (("__background__", "a", "b"), (1, 2, 3)),
+            (("things", "a", "b"), (0, 1, 2)),  # the root of a Roboflow export
+        ],
+    )
+    def test_background_is_left_out(self, toy_checkpoint: Path, classes: tuple[str, ...], ids: tuple[int, ...]) -> None:
+        renamed = adapt(load_checkpoint(toy_checkpoint), ExportConfig(classes=classes, category_ids=ids))
+        assert (renamed.classes, renamed.category_ids) == (("a", "b"), (1, 2))
+
+    @pytest.mark.parametrize(
+        ("name", "text"), [("three.txt", "a\nb\nc\n"), ("other.json", '{"images": []}'), ("latin.txt", "caf\xe9\nb\n")]
+    )
     def test_other_files_are_refused_in_one_line(
         self, toy_checkpoint: Path, cli: Callable, tmp_path: Path, name: str, text: str
     ) -> None:
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="latin-1")
         outcome = cli("export", "--weights", toy_checkpoint, "--classes", tmp_path / name, "-o", tmp_path)
         assert outcome.code == 1 and len(outcome.err.splitlines()) == 1 and "expected" in outcome.err
 

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from edge_mrcnn.data.files import read_lines
 from edge_mrcnn.data.layouts import WHOLE, SplitSource, find_child, names_of
 from edge_mrcnn.data.layouts.pictures import SUFFIXES, category_rows, image_row
 from runtimes.errors import DataError
@@ -46,7 +47,7 @@ def read_list(source: SplitSource) -> dict[str, Any]:
     names = list(colors.values())
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    stems = source.path.read_text(encoding="utf-8-sig").split()
+    stems = [line.split()[0] for line in read_lines(source.path)]
     for number, stem in enumerate(stems, start=1):
         images.append(image_row(number, _picture_of(source.folder, stem)))
         for name, outline in read_objects(source.root, stem, colors):
@@ -73,7 +74,7 @@ def class_colors(root: Path) -> dict[Color, str]:
     if not labels.is_file():
         return {palette_color(index): name for index, name in enumerate(NAMES, start=1)}
     colors: dict[Color, str] = {}
-    for line in labels.read_text(encoding="utf-8-sig").splitlines():
+    for line in read_lines(labels):
         name, _, rest = line.partition(":")
         values = rest.split(":")[0].split(",")
         if line.startswith("#") or len(values) != 3:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edge_mrcnn.data.files import read_lines
 from edge_mrcnn.data.layouts import WHOLE, SplitSource, find_child, names_of
 from edge_mrcnn.data.layouts.pictures import category_rows, image_row, list_pictures
 from runtimes.errors import DataError, MissingExtraError, one_line
@@ -77,13 +78,7 @@ def read_split(file: Path, split: str) -> dict[str, Any]:
 
 
 def _read_named(source: SplitSource) -> dict[str, Any]:
-    return read_pictures(list_pictures(source.folder), _read_lines(source.path), source.path)
-
-
-def _read_lines(file: Path) -> list[str]:
-    """The lines of a text file, without blank ones."""
-    lines = file.read_text(encoding="utf-8-sig").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    return read_pictures(list_pictures(source.folder), read_lines(source.path), source.path)
 
 
 def read_pictures(pictures: list[Path], names: list[str], file: Path) -> dict[str, Any]:
@@ -183,4 +178,4 @@ def _list_entry(file: Path, record: dict[str, Any], entry: str) -> list[Path]:
         raise DataError(f"{file}: {entry} is not there")
     if path.is_dir():
         return list_pictures(path)
-    return [base / line for line in _read_lines(path)]
+    return [base / line for line in read_lines(path)]

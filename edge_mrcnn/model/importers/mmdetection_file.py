@@ -63,6 +63,7 @@ PARTS = (
     ("roi_head.bbox_head.shared_convs.", "convolutions in the box head"),
     ("roi_head.bbox_head.shared_fcs.2.", "more than two layers in the box head"),
     ("roi_head.mask_head.convs.4.", "more than four convolutions in the mask head"),
+    ("bbox_head.shared_fcs.", "the names of MMDetection 1 (its upgrade_model_version.py converts the file)"),
     ("bbox_head.", "a one-stage head"),
     ("mask_head.", "a one-stage mask head"),
     ("backbone.stages.", "a Swin or ConvNeXt backbone"),
@@ -221,7 +222,7 @@ class MmdetectionSettings(Settings):
     def model_settings(self) -> dict[str, Any]:
         """Fields of `ModelConfig`."""
         aligned, samples = self._pooler("bbox")
-        scales = self.get("rpn_head.anchor_generator.scales", [8])
+        scales = self._anchor_scales()
         ratios = self.get("rpn_head.anchor_generator.ratios", [0.5, 1.0, 2.0])
         rpn, rcnn = self.get("test_cfg.rpn", {}), self.get("test_cfg.rcnn", {})
         return {
@@ -258,6 +259,14 @@ class MmdetectionSettings(Settings):
             "(style='pytorch'), RGB with ImageNet's mean, anchors of 32 to 512 px; give --config CONFIG.py",
             trained,
         )
+
+    def _anchor_scales(self) -> list[float]:
+        """Sizes of the anchors as multiples of their level's stride."""
+        anchors = "rpn_head.anchor_generator"
+        if (base := self.get(f"{anchors}.octave_base_scale", None)) is None:
+            return list(self.get(f"{anchors}.scales", [8]))
+        steps = int(self.get(f"{anchors}.scales_per_octave", 1))
+        return [base * 2 ** (step / steps) for step in range(steps)]
 
     def _pooler(self, head: str) -> tuple[bool, int]:
         layer = self.get(f"roi_head.{head}_roi_extractor.roi_layer", {})
