@@ -2,11 +2,13 @@
 
     python benchmarks/evidence.py report runs/garments/report/report.json garments --command 'edge-mrcnn report ...'
     python benchmarks/evidence.py peers runs/peers/peers.json peers --command 'python benchmarks/peers.py ...'
+    python benchmarks/evidence.py table runs/pipeline/pipeline.md pipeline --command 'python benchmarks/pipeline.py ...'
     python benchmarks/evidence.py page
 
-The first two write benchmarks/results/NAME.json: what the page shows of a report or of a comparison with the peers,
-with the command, the machine, the date and the versions. The third puts a table of each file between the marks that
-name it in docs/evidence.md. The tests hold the page against the files, and the README against the page.
+The first three write benchmarks/results/NAME.json: what the page shows of a report, of a comparison with the peers, or
+of the tables of another benchmark, with the command, the machine, the date and the versions. The last puts a table of
+each file between the marks that name it in docs/evidence.md. `<!-- summary: NAMES -->` marks a table of what INT8
+changes in several reports. The tests compare the page with the files, and the README with the page.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,9 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "evidence.md"
 MARKED = re.compile(r"<!-- recorded: ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
+SUMMARY = re.compile(r"<!-- summary: ([\w ,-]+) -->\n.*?<!-- end -->", re.DOTALL)
 METRICS = ("box", "mask")
+TARGETS = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "tflite": "TFLite"}
 
 
 @click.group(help=__doc__)
@@ -95,6 +100,25 @@ def keep_peers(source: Path, name: str, command: str) -> None:
     write(name, kept)
 
 
+@main.command("table")
+@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("name")
+@click.option("--command", required=True, help="What was typed.")
+def keep_table(source: Path, name: str, command: str) -> None:
+    """Keep the Markdown tables that a benchmark wrote on this machine."""
+    changed = datetime.datetime.fromtimestamp(source.stat().st_mtime)
+    kept = {
+        "kind": "table",
+        "command": command,
+        "date": f"{changed:%Y-%m-%d}",
+        "version": __version__,
+        "machine": describe_device(),
+        "packages": describe_packages(),
+        "lines": source.read_text(encoding="utf-8").strip().splitlines(),
+    }
+    write(name, kept)
+
+
 def write(name: str, kept: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"
@@ -118,7 +142,11 @@ def fill(page: str) -> str:
         body = "\n".join(TABLES[record["kind"]](record))
         return f"<!-- recorded: {name} -->\n\n{facts(name, record)}\n\n{body}\n\n<!-- end -->"
 
-    return MARKED.sub(replace, page)
+    def summarize(found: re.Match[str]) -> str:
+        names = found[1].split(", ")
+        return "\n".join([f"<!-- summary: {found[1]} -->", "", *int8_summary(names), "", "<!-- end -->"])
+
+    return SUMMARY.sub(summarize, MARKED.sub(replace, page))
 
 
 def facts(name: str, record: dict[str, Any]) -> str:
@@ -154,6 +182,31 @@ def report_table(rows: list[dict[str, Any]], label: str) -> list[str]:
     return Table(header, tuple(body), 1).markdown()
 
 
+def int8_summary(names: list[str]) -> list[str]:
+    """The change of box and mask AP by INT8 in points on each data set of these records, and the mean of all."""
+    header = ("model and data", "pictures", "masks", *(f"{name}: box, mask" for name in TARGETS.values()))
+    changes: dict[str, list[tuple[float, float]]] = {target: [] for target in TARGETS}
+    body = []
+    for name in names:
+        record = json.loads((RESULTS / f"{name}.json").read_text())
+        rows = {row["target"]: row for row in record["rows"] if row["precision"] == "int8"}
+        for data in record["data"]:
+            cells = [f"{name}, {data['label']}", f"{data['images']}", f"{data['objects']}"]
+            for target, own in changes.items():
+                own.append(change_of(rows[target]["scores"][data["label"]]))
+                cells.append("{:+.2f}, {:+.2f}".format(*own[-1]))
+            body.append(tuple(cells))
+    means = [[statistics.mean(values) for values in zip(*own, strict=True)] for own in changes.values()]
+    body.append(("mean", "", "", *("{:+.2f}, {:+.2f}".format(*mean) for mean in means)))
+    return Table(header, tuple(body), 1).markdown()
+
+
+def change_of(score: dict[str, Any]) -> tuple[float, float]:
+    """Change of box and mask AP in points; a loss is negative."""
+    box, mask = (-100 * score[f"{metric}_drop"]["value"] for metric in METRICS)
+    return box, mask
+
+
 def as_drop(record: dict[str, Any] | None) -> Drop | None:
     """A drop as a report's JSON has it."""
     return Drop(value=record["value"], interval=tuple(record["interval"])) if record else None
@@ -175,7 +228,13 @@ def peers_table(record: dict[str, Any]) -> list[str]:
     return Table(header, tuple(body), 1).markdown()
 
 
-TABLES = {"report": report_tables, "peers": peers_table}
+def kept_lines(record: dict[str, Any]) -> list[str]:
+    """The tables as the benchmark wrote them."""
+    lines: list[str] = record["lines"]
+    return lines
+
+
+TABLES = {"report": report_tables, "peers": peers_table, "table": kept_lines}
 
 if __name__ == "__main__":
     main()
