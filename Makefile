@@ -15,7 +15,7 @@ TEST_JOBS ?= 2
 export PYTHONDONTWRITEBYTECODE :=
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)  # GNU Make 3 has no --output-sync
 
-.PHONY: demo test test-edge_mrcnn test-commands test-quantize test-runtimes test-packaging test-pi test-streams docs check setup clean
+.PHONY: demo test test-edge_mrcnn test-training test-commands test-quantize test-runtimes test-packaging test-pi test-streams docs check setup clean
 
 setup: $(STAMP)
 
@@ -34,15 +34,21 @@ demo: $(STAMP)
 # One process for each group: no process of a user imports every converter and runtime. Two groups run at a time, the
 # longest first. Each group prints its output at its end. On one core: make test TEST_JOBS=1
 test: $(STAMP)
-	@echo "five groups of tests, $(TEST_JOBS) at a time; each prints its output at its end"
+	@echo "six groups of tests, $(TEST_JOBS) at a time; each prints its output at its end"
 	@$(MAKE) --no-print-directory --jobs $(TEST_JOBS) $(SYNC) --keep-going \
-		test-edge_mrcnn test-commands test-quantize test-runtimes test-packaging
+		test-edge_mrcnn test-training test-quantize test-commands test-packaging test-runtimes
 
 # Tests of the command line and of cameras wait more than they compute, so they run beside the others.
 COMMANDS := $(wildcard tests/edge_mrcnn/test_cli*.py tests/edge_mrcnn/test_live*.py)
 
+# Training and pruning, in a group of their own so that no group is much longer than the others.
+TRAINING := $(wildcard tests/edge_mrcnn/test_train*.py tests/edge_mrcnn/test_prune*.py tests/edge_mrcnn/test_full_disk.py)
+
 test-edge_mrcnn: $(STAMP)
-	$(BIN)/python -m pytest tests/edge_mrcnn tests/test_imports.py tests/test_names.py $(COMMANDS:%=--ignore=%)
+	$(BIN)/python -m pytest tests/edge_mrcnn tests/test_imports.py tests/test_names.py $(COMMANDS:%=--ignore=%) $(TRAINING:%=--ignore=%)
+
+test-training: $(STAMP)
+	$(BIN)/python -m pytest $(TRAINING)
 
 test-commands: $(STAMP)
 	$(BIN)/python -m pytest $(COMMANDS)
