@@ -299,5 +299,5 @@ def _measure(file: Path) -> tuple[str, tuple[int, int]]:
         raise MissingFileError(f"{file}: no such calibration image") from error
     size = read_size(data)
     if size is None:
-        raise DataError(f"{file}: expected a picture, got a damaged or another kind of file")
+        raise DataError(f"{file}: expected an image; this file is damaged or of another type")
     return hashlib.sha256(data).hexdigest(), size

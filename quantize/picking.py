@@ -90,5 +90,5 @@ def read_gray(file: Path) -> NDArray[np.uint8]:
     """
     gray = cv2.imread(str(file), cv2.IMREAD_REDUCED_GRAYSCALE_8)
     if gray is None:
-        raise ImageError(f"{file}: expected a picture, got a damaged or another kind of file")
+        raise ImageError(f"{file}: expected an image; this file is damaged or of another type")
     return np.asarray(gray, dtype=np.uint8)

@@ -254,7 +254,7 @@ def keep_within(
     quantizer.save(output, best.kept)
     if best.drop > max_drop:
         raise GateError(
-            f"{output}: drops by {best.drop:.4f} AP even with every block in float; expected at most {max_drop:g}"
+            f"{output}: its AP drops by {best.drop:.4f} even with every block in float; expected at most {max_drop:g}"
         )
     others = [trial for trial in trials if trial != best]
     return [*others, best]

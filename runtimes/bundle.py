@@ -203,7 +203,7 @@ def _read_manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
     listed = {entry.name: entry.bytes for entry in manifest.files}
     there = {name: info.file_size for name, info in found.items() if name != MANIFEST}
     if listed != there or len(archive.infolist()) != len(found):
-        raise ModelFileError(f"{path}: the files of the bundle are not those of its manifest")
+        raise ModelFileError(f"{path}: the bundle's files differ from those that its manifest lists")
     return manifest
 
 

@@ -43,7 +43,7 @@ def _jpeg(data: bytes) -> Size:
     while True:
         marker, code, length = struct.unpack_from(">BBH", data, position)
         if marker != 0xFF:
-            raise ValueError("no segment where one is expected")
+            raise ValueError("expected the marker of a JPEG segment")
         if code == 0xFF:  # fill byte
             position += 1
         elif 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
@@ -57,7 +57,7 @@ def _webp(data: bytes) -> Size:
     """Source: WebP container specification and RFC 6386, section 9.1."""
     kind = data[12:16]
     if data[8:12] != b"WEBP":
-        raise ValueError("a RIFF file of another kind")
+        raise ValueError("a RIFF file, but not a WebP image")
     if kind == b"VP8X":
         return 1 + int.from_bytes(data[27:30], "little"), 1 + int.from_bytes(data[24:27], "little")
     if kind == b"VP8L":
@@ -78,7 +78,7 @@ def _tiff(data: bytes) -> Size:
         if tag in (256, 257):
             (found[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
     if len(found) != 2:
-        raise ValueError("no size")
+        raise ValueError("its header lacks the width or the height")
     return found[257], found[256]
 
 

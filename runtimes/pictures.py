@@ -51,7 +51,7 @@ def open_picture(picture: Picture, order: Order = "rgb") -> tuple[Array, Order]:
         return read_image(picture), "rgb"
     if "PIL" not in sys.modules or not isinstance(picture, sys.modules["PIL.Image"].Image):
         kind = type(picture).__name__
-        raise ImageError(f"expected a numpy image (h, w, 3) uint8 RGB, a path or an image of PIL, got {kind}")
+        raise ImageError(f"expected a numpy image (h, w, 3) uint8 RGB, a path or a PIL image, got {kind}")
     from PIL import ImageOps
 
     return np.asarray(ImageOps.exif_transpose(picture).convert("RGB")), "rgb"

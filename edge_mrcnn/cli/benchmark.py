@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     "--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds; each times every candidate once."
 )
 @click.option(
-    "--seconds", type=click.FloatRange(0, min_open=True), help="Run rounds for this long instead, at least two."
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    help="Repeat rounds for so many seconds instead, at least two rounds.",
 )
 @click.option(
     "--sustained",
     type=click.FloatRange(0),
     default=0.0,
-    help="Afterwards run the fastest for this many minutes without a pause.",
+    help="Afterwards run the fastest candidate for so many minutes without a pause.",
 )
 @click.option(
     "--camera-fps",

@@ -40,7 +40,7 @@ def command() -> None:
     help="Folder of the images and their manifest.",
 )
 def pick(data: str, val: str | None, images: int, licence: str, seed: int, output: Path) -> None:
-    """Select training images that cover classes, object sizes, brightness and crowding."""
+    """Select training images that cover all classes, object sizes, brightness and numbers of objects."""
     from edge_mrcnn.data.coverage import candidates, refuse_shared
     from quantize import picking
     from quantize.calibration import describe_image, write_manifest
@@ -71,7 +71,7 @@ def pick(data: str, val: str | None, images: int, licence: str, seed: int, outpu
 )
 @click.option(
     "--novelty", type=click.FloatRange(0, 1), default=0.02, show_default=True,
-    help="Minimum difference of an image from all kept ones, as a share of full scale.",
+    help="Minimum mean difference from every kept image, as a share of the range of pixel values.",
 )  # fmt: skip
 @click.option("--licence", default="own", show_default=True, help="Licence of the images, for the manifest.")
 @click.option(

@@ -52,7 +52,7 @@ def check(
     data: str, val: str | None, imgsz: tuple[int, int], decode: bool, similar: bool | None, learn_crowds: bool,
     fix: Path | None, markdown: bool, as_json: bool, output: Path, overwrite: bool,
 ) -> None:  # fmt: skip
-    """Check a data set for faults; exit code 3 means that it must be fixed before training.
+    """Check a data set for faults. Exit code 3 means that it has errors to fix before training.
 
     DATA is a COCO JSON, or a folder in the layout of COCO, Roboflow, CVAT, FiftyOne, YOLO, labelme or Pascal VOC.
     """

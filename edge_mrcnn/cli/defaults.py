@@ -42,7 +42,7 @@ def choose_sources(sources: Sequence[str]) -> tuple[str, ...]:
     if has_camera():
         click.echo("source: camera 0", err=True)
         return ("0",)
-    click.echo("source: no camera found, so a view moves over photographs of people", err=True)
+    click.echo("source: photographs of people, because no camera was found", err=True)
     return ("photograph",)
 
 

@@ -150,6 +150,7 @@ def setting_options(
                 settings.setdefault(setting.name, setting)
     options = []
     for name, setting in settings.items():
+        setting = dataclasses.replace(setting, help=_with_flags(setting.help, settings, flags))
         options.append(make_option(setting, flags.get(name, setting.flag), unset.get(name)))
     if with_file:
         options.append(CONFIG_OPTION)
@@ -160,6 +161,13 @@ def setting_options(
         return command
 
     return decorate
+
+
+def _with_flags(sentence: str, settings: Mapping[str, Setting], flags: Mapping[str, str]) -> str:
+    """Help in which the names of other fields are their flags: `short_sides` is --short-sides."""
+    for name, setting in settings.items():
+        sentence = sentence.replace(f"`{name}`", flags.get(name, setting.flag))
+    return sentence
 
 
 def make_option(setting: Setting, flag: str, unset: str | None = None) -> Callable[[Command], Command]:

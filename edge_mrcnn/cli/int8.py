@@ -18,12 +18,12 @@ _OPTIONS = (
     ),
     click.option(
         "--reduce-range", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
-        help="Use 7-bit weights, for x86 without VNNI [auto: on, if this processor is one].",
+        help="Use 7-bit weights, for x86 processors without VNNI; auto checks this processor.",
     ),
     click.option(
         "--effort", type=click.Choice(["auto", "full", "quick"]), default="auto", show_default=True,
-        help="Effort of OpenVINO's calibration: quick skips histograms and layer-wise biases [auto: quick for heavy "
-        "models].",
+        help="Effort of OpenVINO's calibration. quick skips the histograms and the layer-wise bias correction; auto "
+        "is quick for heavy models.",
     ),
     click.option(
         "--max-drop", type=click.FloatRange(0, 1),

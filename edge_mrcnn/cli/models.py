@@ -17,7 +17,7 @@ BUDGET = {"proposals": 64, "max_detections": 20}
 
 
 @click.command()
-@click.option("--classes", type=int, default=1, show_default=True, help="Number of classes for the costs.")
+@click.option("--classes", type=int, default=1, show_default=True, help="Number of classes to compute the costs for.")
 def command(classes: int) -> None:
     """List the installed models, the presets with their parts and cost, and the backbones."""
     for shipped in list_shipped():

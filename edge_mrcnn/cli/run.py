@@ -113,7 +113,7 @@ OPTIONS = (
     ),
     click.option(
         "--parallel", type=click.IntRange(1, 16), default=1, show_default=True,
-        help="Frames in flight; they share the CPU threads. More raise the throughput and the latency.",
+        help="Frames in flight; they share the CPU threads. More frames raise both throughput and latency.",
     ),
     *TILE_OPTIONS,
     click.option("--wait", is_flag=True, help="Reconnect for ever if a source is missing at start."),

@@ -35,7 +35,7 @@ COLUMNS = {
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of an exported model.")
 @click.option("--per-class", is_flag=True, help="Also show the AP of each class.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the numbers to this JSON file.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the results to this JSON file.")
 def command(
     model: str, data: str, split: str, limit: int | None, device: str | None, threads: int | None, per_class: bool,
     json_path: Path | None,

@@ -21,9 +21,15 @@ from runtimes.parity import Parity, Tolerance
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--threads", type=click.IntRange(1), help="CPU threads [default: the runtime's choice].")
 @click.option("--providers", help="ONNX: execution providers in order of preference, separated by commas.")
-@click.option("--device", help="Device. OpenVINO: cpu, gpu, npu, ...; ONNX: cpu, cuda, tensorrt, openvino, ...")
+@click.option(
+    "--device", help="Device to run on. OpenVINO: cpu, gpu, npu, ...; ONNX: cpu, cuda, tensorrt, openvino, ..."
+)
 @click.option("--precision", help="OpenVINO: precision of float layers: f32, f16, bf16 or auto [default: f32].")
-@click.option("--integer/--no-integer", default=None, help="OpenVINO: run INT8 layers in integers or in float.")
+@click.option(
+    "--integer/--no-integer",
+    default=None,
+    help="OpenVINO: compute INT8 layers with integers or in float [default: integers, if OpenVINO supports them here].",
+)
 @click.option(
     "--remove", is_flag=True, help="Remove the golden tensors from the file instead of checking; saves tens of KB."
 )

@@ -32,7 +32,7 @@ def examine_split(data: CocoData, split: str, progress: Progress = silent) -> li
         pictures.append(picture)
         if file.fault:
             faults[file.fault].append(picture.place(file.detail))
-        progress(f"files of {split}", len(pictures), len(data.images))
+        progress(f"checked files of {split}", len(pictures), len(data.images))
     _refuse(data, faults)
     tell_mended(data.path, [(name, place) for name, places in faults.items() for place in places])
     return pictures

@@ -36,7 +36,9 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected text in UTF-8 ({error.reason} at byte {error.start}); save it so") from error
+        raise DataError(
+            f"{path}: expected text in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

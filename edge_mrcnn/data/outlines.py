@@ -147,12 +147,14 @@ def check_polygons(polygons: Sequence[Sequence[Any]], size_hw: tuple[int, int]) 
 
 def _check_reach(values: NDArray[np.float64], size_hw: tuple[int, int]) -> None:
     if not np.isfinite(values).all():
-        raise BrokenOutlineError("a polygon has a number that is not finite")
+        raise BrokenOutlineError("a polygon has a coordinate that is infinite or not a number")
     for axis, side in ((0, size_hw[1]), (1, size_hw[0])):
         least, most = values[axis::2].min(), values[axis::2].max()
         if least < -FARTHEST * side or most > (1 + FARTHEST) * side:
             worst = least if abs(least) > abs(most) else most
-            raise BrokenOutlineError(f"a polygon reaches {worst:g} in a picture of {size_hw[1]} x {size_hw[0]}")
+            raise BrokenOutlineError(
+                f"a polygon has the coordinate {worst:g} in an image of {size_hw[1]} x {size_hw[0]} pixels"
+            )
 
 
 def understand_polygons(segmentation: Any, size_hw: tuple[int, int], in_shares: bool) -> Polygons:

@@ -307,7 +307,7 @@ def _read_box(box: Any) -> tuple[float, ...] | None:
     if box is None or len(box) == 0:
         return None
     if len(box) != 4:
-        raise ValueError(f"its box has {len(box)} numbers")
+        raise ValueError(f"its box has {len(box)} numbers, expected 4")
     return tuple(float(value) if value is not None else np.nan for value in box)
 
 

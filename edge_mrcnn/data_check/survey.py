@@ -223,5 +223,5 @@ def _look_at_files(
             findings.add(file.fault, records.place(image.id, detail=file.detail))
         if file.bytes:
             pictures.append(CheckedImage(records.split, image, file))
-        progress(f"files of {records.split}", done, len(images))
+        progress(f"checked files of {records.split}", done, len(images))
     return pictures

@@ -66,7 +66,7 @@ def is_usable(box_ap: float, mask_ap: float) -> bool:
 def say_unusable(name: object, box_ap: float, mask_ap: float) -> str:
     """Why no drop can be measured against a model, in words."""
     return (
-        f"{name} is too poor a reference to measure a drop (box AP {100 * box_ap:.1f}, mask AP {100 * mask_ap:.1f}): "
+        f"{name} cannot be the reference: its AP is too low (box AP {100 * box_ap:.1f}, mask AP {100 * mask_ap:.1f}); "
         "train it longer, or check that the data shows its classes"
     )
 

@@ -48,6 +48,7 @@ def tell_cost(
     parity = compare_answers(adaptive.answers, fixed.answers, card, Tolerance(quantile=0.5))
     kept = f"{parity.matched} of {parity.detections} detections"
     say(
-        f"{target}: cannot count the cells of a bin, so RoIAlign takes {SAMPLES} samples per bin and axis; in torch "
-        f"this alone leaves {kept}, half of them within {parity.box_px:.2g} px and {parity.score:.2g} of their score"
+        f"{target} cannot adapt the samples of RoIAlign to the size of a bin; this file takes {SAMPLES} per bin and "
+        f"axis. With that change alone, torch keeps {kept}; half of them differ by less than {parity.box_px:.2g} px "
+        f"and {parity.score:.2g} in score"
     )

@@ -115,7 +115,7 @@ def _free_stem(stem: Path, config: ExportConfig) -> Path:
         candidate = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
         if not any(candidate.with_name(candidate.name + suffix).exists() for suffix in suffixes):
             return candidate
-    raise AssertionError("there are more numbers than files")
+    raise AssertionError("itertools.count never ends")
 
 
 @dataclass

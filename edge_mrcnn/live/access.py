@@ -96,7 +96,7 @@ class Access:
         if token is None and not address.is_loopback:
             raise UsageError(
                 f"--web {address.host}:{address.port}: an address that other machines can reach needs --web-token "
-                "(env:NAME or file:PATH); --web :8080 is for this machine only"
+                "(env:NAME or file:PATH); at --web :8080, only this machine can connect"
             )
         if token is not None and len(token) < MIN_TOKEN:
             raise UsageError(f"--web-token: expected {MIN_TOKEN} or more characters, got {len(token)}")

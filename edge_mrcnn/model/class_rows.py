@@ -38,7 +38,8 @@ class Overlap:
 
     def __str__(self) -> str:
         count = len(self.kept) + len(self.new)
-        line = f"{len(self.kept)} of {count} classes are kept from the trained heads ({_listed(self.kept)})"
+        kept = f" ({_listed(self.kept)})" if self.kept else ""
+        line = f"{len(self.kept)} of {count} classes are kept from the trained heads{kept}"
         if self.new:
             line += f"; new: {_listed(self.new)}"
         if self.unused:
@@ -117,8 +118,6 @@ def _copy_rows(layer: nn.Linear | nn.Conv2d, source: nn.Linear | nn.Conv2d, pair
 
 def _listed(names: Sequence[str], limit: int = 6) -> str:
     """Names in one line, the first of a long list."""
-    if not names:
-        return "none"
     line = ", ".join(names[:limit])
     if len(names) > limit:
         line += f" and {len(names) - limit} more"

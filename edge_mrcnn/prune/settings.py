@@ -22,15 +22,15 @@ class PruneConfig:
     latency_ms: Annotated[float | None, Range(0, without_least=True), Flag("--target-latency-ms")] = None
     """Budget: latency of one image on `runtime`, in milliseconds."""
     sparsity: str | None = None
-    """Set single weights to zero: 2:4, or a share such as 0.5. Shrinks the zipped file, but not the latency."""
+    """Set single weights to zero: 2:4, or a share such as 0.5. This shrinks the zipped file, but not the latency."""
     runtime: str = "openvino"
     """Format whose runtime measures the latency budget on this machine: onnx, openvino or tflite."""
     threads: Annotated[int | None, Range(1)] = None
     """CPU threads of that runtime; by default the runtime chooses."""
     round_to: Annotated[int, Range(1)] = 8
-    """Round channel counts to multiples of this, which kernels run faster."""
+    """Round channel counts to multiples of this number, with which kernels are faster."""
     least: Annotated[float, Range(0, 1, without_most=True), Flag("--least-channels")] = 0.33
-    """Minimum share of channels that each group keeps; Fisher information underrates the last ones."""
+    """Minimum share of channels that each group keeps; the ranking underrates the last channels of a group."""
     images: Annotated[int, Range(1), Flag("--ranking-images")] = 96
     """Number of training images that rank the channels."""
     seed: Annotated[int, Range(0)] = 0

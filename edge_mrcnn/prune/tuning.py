@@ -181,7 +181,10 @@ class _Cutter:
             raise UsageError(
                 f"--target-latency-ms {goal:g}: expected less than {full:.1f} ms, the latency of the unpruned model"
             )
-        self.say(f"{self.config.runtime}: {full:.1f} ms, to become {goal:.1f}; timing its layers")
+        self.say(
+            f"{self.config.runtime}: the unpruned model takes {full:.1f} ms, the budget is {goal:.1f} ms; "
+            "timing the layers"
+        )
         return latency_budget(self.original, full, goal, self.detections, self.watch)
 
     @property

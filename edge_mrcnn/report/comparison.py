@@ -183,9 +183,7 @@ def _check_comparable(
     for categories, name in zip(known, names, strict=True):
         if categories != known[0]:
             odd = _class_names(data, categories ^ known[0])
-            raise DataError(
-                f"{label}: only one of {names[0]} and {name} has {odd}; compare models with the same classes"
-            )
+            raise DataError(f"{label}: {names[0]} and {name} do not have the same classes; only one has {odd}")
     shown = [image.id for image in data.images[:limit]]
     if not _count_objects(data, shown, known[0]):
         wanted = _class_names(data, known[0])

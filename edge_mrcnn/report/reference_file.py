@@ -115,7 +115,9 @@ def read_reference(path: Path) -> RecordedModel:
     with _refusing(path):
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["format"] != FORMAT:
-            raise ModelFileError(f"{path}: of format {record['format']}, this version reads {FORMAT}: record it again")
+            raise ModelFileError(
+                f"{path}: has format {record['format']}, but this version reads format {FORMAT}: record it again"
+            )
         memory = record["facts"].pop("memory")
         facts = ModelFacts(**record["facts"], memory=Footprint(**memory) if memory else None)
         card = ModelCard.from_json(json.dumps(record["card"]))

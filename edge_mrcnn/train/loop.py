@@ -111,7 +111,7 @@ def _check_settings(config: TrainConfig, device: str) -> None:
     if config.epochs < 1:
         raise UsageError(f"epochs {config.epochs}: expected at least 1 to train")
     if config.channels_last and pick_device(device).type != "cuda":
-        raise UsageError("--channels-last is for CUDA devices: on a CPU torch 2.14 damages its memory with it")
+        raise UsageError("--channels-last is for CUDA devices: on a CPU, it makes torch 2.14 corrupt memory")
 
 
 def _callbacks(

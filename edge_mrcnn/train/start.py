@@ -75,8 +75,8 @@ def _fit_laterals(exchanged: Checkpoint, before: Checkpoint, data: CocoData, say
     explained = fit_laterals(exchanged.model, before.model, images)
     shares = ", ".join(f"{100 * share:.0f}" for share in explained)
     say(
-        f"{exchanged.config.backbone} explains {shares} % of the variance of the old lateral feature maps, finest "
-        "level first"
+        f"lateral layers fitted to {exchanged.config.backbone}: their maps explain {shares} % of the variance of the "
+        "old maps, finest level first"
     )
 
 

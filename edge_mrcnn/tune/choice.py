@@ -178,7 +178,9 @@ def _read(path: Path) -> list[Choice]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["format"] != FORMAT:
-            raise ModelFileError(f"{path}: of format {record['format']}, this version reads {FORMAT}: tune again")
+            raise ModelFileError(
+                f"{path}: has format {record['format']}, but this version reads format {FORMAT}: tune again"
+            )
         return [_read_entry(entry) for entry in record["choices"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, ModelFileError):
@@ -208,10 +210,10 @@ def _pick(folder: Path, runtime: str) -> Path:
     suffix = FORMATS[runtime].suffix
     found = sorted(folder.glob(f"*{suffix}"))
     if not found:
-        raise UsageError(f"{folder}: holds no {suffix}")
+        raise UsageError(f"{folder}: no {suffix} file in this folder")
     if len(found) == 1:
         return found[0]
     int8 = [path for path in found if ModelFile(path).card.precision == "int8"]
     if len(int8) != 1:
-        raise UsageError(f"{folder}: give one of {', '.join(path.name for path in found)}")
+        raise UsageError(f"{folder}: expected one {suffix} file; give one of {', '.join(path.name for path in found)}")
     return int8[0]

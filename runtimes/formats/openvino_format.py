@@ -84,7 +84,7 @@ def _find_info(data: bytes) -> tuple[int, int]:
     """
     net = data.rfind(END)
     if net < 0:
-        raise ValueError("the end of the file is missing")
+        raise ValueError("the file is truncated")
     end = data.rfind(CLOSE, 0, net) + len(CLOSE)
     start = data.rfind(OPEN, 0, end)
     is_last = end >= len(CLOSE) and not data[end:net].strip()

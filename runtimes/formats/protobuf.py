@@ -46,14 +46,14 @@ def read_varint(data: bytes, place: int) -> tuple[int, int]:
     """A number with seven bits per byte, and the position after it.
 
     Raises:
-        ValueError: If it has no end.
+        ValueError: If it does not end.
     """
     number = 0
     for index, byte in enumerate(data[place : place + _LONGEST_VARINT]):
         number |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return number, place + index + 1
-    raise ValueError(f"a number at byte {place} has no end")
+    raise ValueError(f"a number at byte {place} does not end")
 
 
 def write_bytes(number: int, content: bytes) -> bytes:

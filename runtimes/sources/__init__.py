@@ -169,7 +169,7 @@ def _path_of(url: str) -> str:
     """The path of a file: URL (RFC 8089)."""
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
-        raise SourceError(f"{url}: expected file:///path, a file of this machine", code="bad-address")
+        raise SourceError(f"{url}: expected file:///PATH with the path of a file on this machine", code="bad-address")
     return unquote(parts.path)
 
 
@@ -235,10 +235,10 @@ def open_several(text: str, paths: Sequence[Path]) -> Source:
     videos = [path for path in paths if is_recording(path)]
     if images:
         if videos:
-            left_out = "1 video is" if len(videos) == 1 else f"{len(videos)} videos are"
-            here = f"{len(images)} images are read" if len(images) > 1 else "1 image is read"
+            left_out = "1 video" if len(videos) == 1 else f"{len(videos)} videos"
+            here = f"reads {len(images)} images" if len(images) > 1 else "reads 1 image"
             kind = f"*{videos[0].suffix}"
-            logger.warning("%s: %s, %s skipped; for videos give a pattern such as '%s'", text, here, left_out, kind)
+            logger.warning("%s: %s and skips %s; for videos give a pattern such as '%s'", text, here, left_out, kind)
         return ImageSource(text, images)
     if videos:
         return PlaylistSource(text, videos)

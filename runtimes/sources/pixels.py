@@ -80,10 +80,10 @@ class RgbPixels(Pixels):
         self._rgb = image
 
     def _make_rgb(self) -> Array:
-        raise AssertionError("it is there from the beginning")
+        raise AssertionError("__init__ sets the RGB image")
 
     def _make_resized(self, size_hw: SizeHw) -> Array:
-        raise AssertionError("RGB is there from the beginning")
+        raise AssertionError("resizing starts from the RGB image that __init__ sets")
 
 
 class MissingPixels(Pixels):

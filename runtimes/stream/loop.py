@@ -171,7 +171,7 @@ class Stream:
                 if reader.name == name:
                     return reader.pause(is_paused)
             names = ", ".join(reader.name for reader in self._readers)
-        raise UsageError(f"no source is called {name!r}; there is {names}")
+        raise UsageError(f"no source is called {name!r}; the sources are {names}")
 
     def stop(self) -> None:
         """End the iteration soon; callable from any thread or a signal handler."""
@@ -334,7 +334,7 @@ def infer(runtime: Runtime, frame: Frame) -> Detections:
     else:
         found = runtime.infer(frame.image)
     if not np.isfinite(found.boxes_xyxy).all():
-        raise InferenceError("the model returns boxes that are not numbers; the file may be damaged")
+        raise InferenceError("the model returns boxes with NaN or infinite values; the file may be damaged")
     return found
 
 

@@ -196,7 +196,7 @@ class Reader(ABC):
         """A decoded frame has come: only this proves a connection. Under the lock."""
         if self._state in ("lost", "stalled"):
             self.ledger.reconnects += bool(self.ledger.received)
-            logger.warning("%s: back", self.name)
+            logger.warning("%s: connected again", self.name)
         self._state, self._trouble = "live", ""
 
     def _label(self, frame: Frame, index: int, arrived: float) -> Frame:

@@ -36,7 +36,7 @@ class TestRun:
     def test_alone_shows_photographs_and_says_where_the_page_is(self, cli: Callable) -> None:
         outcome = cli("run", "--max-frames", 3)
         assert outcome.code == 0, outcome.err
-        assert "no camera found" in outcome.err
+        assert "no camera was found" in outcome.err
         assert "on photograph" in outcome.err
         assert re.search(r"page: http://127\.0\.0\.1:\d+/", outcome.err)
         assert "3 frames in" in outcome.out

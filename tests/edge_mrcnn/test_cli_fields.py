@@ -43,7 +43,7 @@ class Oven:
     racks: Annotated[tuple[int, ...], Range(1), Flag("--rack")] = (2, 3)
     """Racks that are used."""
     times_s: tuple[float, float] = (60.0, 120.0)
-    """Shortest and longest time in seconds."""
+    """Shortest and longest time in seconds on each of `racks`."""
     tin_size_hw: tuple[int, int] = (20, 30)
     """Size of the tin."""
     note: str | None = None
@@ -78,7 +78,8 @@ class TestOptionsOfADataclass:
         text = " ".join(invoke("--help").output.split())
         assert "Temperature in degrees Celsius. [at least 50 and at most 250; default: 180]" in text
         assert "second paragraph" not in text and "[fan|grill]" in text and "[default: nothing]" in text
-        assert "--rack" in text and "[at least 1; default: 2,3]" in text and "S|HxW" in text and "20x30" in text
+        assert "time in seconds on each of --rack." in text  # another field is shown by its flag
+        assert "[at least 1; default: 2,3]" in text and "S|HxW" in text and "20x30" in text
         assert text.index("--cake") < text.index("--heat") < text.index("--help") < text.index(f"{ADVANCED}:")
         assert text.index(f"{ADVANCED}:") < text.index("--mode")
 

@@ -133,7 +133,7 @@ class TestNoHome:
     def test_what_others_could_have_filled_is_not_trusted(self, homeless):
         homeless.mkdir()
         homeless.chmod(0o777)
-        with pytest.raises(UnavailableError, match="not private"):
+        with pytest.raises(UnavailableError, match="other users can write"):
             user_folder("XDG_CACHE_HOME", ".cache")
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

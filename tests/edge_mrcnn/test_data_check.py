@@ -264,7 +264,7 @@ class TestOutput:
         assert "<b>square" not in page and "&lt;b&gt;square" in page
         assert page.count("<svg") == 3 and page.count("data:image/jpeg;base64,") >= 5
         assert "http" not in page.replace("http-equiv", "")
-        for word in ("must be fixed", "add the file", "image 35, 3.png", "Where to look"):
+        for word in ("must be fixed", "add the file", "image 35, 3.png", "Images with faults"):
             assert word in page
 
     def test_lines_name_examples_and_count_the_rest(self, folder: Folder) -> None:

@@ -123,7 +123,7 @@ class TestComparison:
         (tmp_path / "m").write_bytes(b"m")
         other = make_runtime(classes=("cat",), ids=(3,))
         models = [Model(tmp_path / "m", runtime) for runtime in (make_runtime(), other)]
-        with pytest.raises(DataError, match="has dog; compare models with the same classes"):
+        with pytest.raises(DataError, match="do not have the same classes; only one has dog"):
             compare_models(models, {"painted": data}, CompareConfig(limit=2, measures_memory=False))
 
     def test_data_without_objects_are_refused(self, data, tmp_path):

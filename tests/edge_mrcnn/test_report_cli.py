@@ -134,11 +134,11 @@ def test_gate_fails_where_the_reference_finds_nothing(folder, tmp_path, cli):
     arguments = ["report", "--reference", blind, "--models", same, "--data", folder / "set", "--no-memory"]
     result = cli(*arguments, "--max-drop", 0.5, "-o", tmp_path / "out")
     assert result.code == 3
-    assert "blind.onnx is too poor a reference to measure a drop (box AP 0.0, mask AP 0.0)" in result.err
+    assert "blind.onnx cannot be the reference: its AP is too low (box AP 0.0, mask AP 0.0)" in result.err
     page = (tmp_path / "out" / "report.html").read_text()
     assert 'class="verdict bad"' in page and 'class="delta good"' not in page
     assert cli(*arguments, "-o", tmp_path / "again").code == 0  # without a gate it is said, and no more
-    assert "too poor a reference" in (tmp_path / "again" / "report.md").read_text()
+    assert "its AP is too low" in (tmp_path / "again" / "report.md").read_text()
 
 
 def test_gate_passes_within_the_limit(folder, tmp_path):

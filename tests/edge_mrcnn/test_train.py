@@ -211,7 +211,7 @@ class TestData:
     def test_progress_is_reported_for_every_file(self, fresh, data, validation) -> None:
         told: list[tuple[str, int, int]] = []
         check_data(fresh(), data, validation, progress=lambda *what: told.append(what))
-        assert told[5] == ("files of train", 6, 6) and told[-1] == ("files of val", 3, 3)
+        assert told[5] == ("checked files of train", 6, 6) and told[-1] == ("checked files of val", 3, 3)
 
 
 class TestRefusal:

@@ -122,7 +122,7 @@ class TestResolve:
         for name, precision in names.items():
             write_model(tmp_path / name, precision=precision)
         assert resolve_model(tmp_path, "onnx") == (tmp_path / "best-int8.onnx", {})
-        with pytest.raises(UsageError, match="holds no .tflite"):
+        with pytest.raises(UsageError, match="no .tflite file"):
             resolve_model(tmp_path, "tflite")
         (tmp_path / "best-int8.onnx").unlink()
         with pytest.raises(UsageError, match="give one of best.onnx, older.onnx"):

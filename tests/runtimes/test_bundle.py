@@ -115,7 +115,7 @@ def test_name_that_leads_elsewhere_is_refused(model_files, tmp_path, name):
 
 def test_file_beside_the_manifest_is_refused(tmp_path):
     forge(tmp_path / "x.embundle", listing("model/a.onnx"), {"model/a.onnx": b"", "model/b.onnx": b""})
-    with pytest.raises(ModelFileError, match="not those of its manifest"):
+    with pytest.raises(ModelFileError, match="differ from those that its manifest lists"):
         read_manifest(tmp_path / "x.embundle")
 
 

@@ -207,7 +207,7 @@ class TestPauseAndStop:
         frames.close()
 
     def test_unknown_name_is_a_usage_error(self):
-        with pytest.raises(UsageError, match="no source is called 'x'; there is scripted"):
+        with pytest.raises(UsageError, match="no source is called 'x'; the sources are scripted"):
             Stream(FakeRuntime(), ScriptedSource([1])).pause("x")
 
     @pytest.mark.parametrize("openings", [[10**6], [1, 0]], ids=["reading", "waiting to reconnect"])

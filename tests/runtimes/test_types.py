@@ -215,7 +215,7 @@ def test_image_of_pil_is_turned_as_its_orientation_says(tmp_path):
 
 
 def test_what_is_no_picture_is_named():
-    with pytest.raises(ImageError, match="a path or an image of PIL, got list"):
+    with pytest.raises(ImageError, match="a path or a PIL image, got list"):
         FakeRuntime().infer([1, 2])
     with pytest.raises(MissingFileError, match="absent.png: no such image"):
         FakeRuntime().infer("absent.png")

@@ -158,7 +158,7 @@ class TestSeveral:
     def test_images_beside_videos_are_read_and_the_videos_named(self, clips, caplog):
         cv2.imwrite(str(clips / "still.png"), np.zeros((48, 64, 3), np.uint8))
         assert [Path(frame.name).name for frame in open_source(clips)] == ["still.png"]
-        assert "1 image is read, 2 videos are skipped; for videos give a pattern such as '*.avi'" in caplog.text
+        assert "reads 1 image and skips 2 videos; for videos give a pattern such as '*.avi'" in caplog.text
 
 
 class TestWeb:

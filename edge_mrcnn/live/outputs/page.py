@@ -21,13 +21,20 @@ class PageSettings:
     """Options of the page."""
 
     web: str | None = option(
-        None, "Serve the live page, /healthz and /metrics; :8080 is for this machine only.", metavar="[HOST:]PORT"
+        None,
+        "Serve the live page, /healthz and /metrics; at :8080, only this machine can connect.",
+        metavar="[HOST:]PORT",
     )
     web_token: str | None = option(
         None, "Token for the page, required for other hosts; use env:NAME or file:PATH.",
         kind="secret", metavar="TOKEN",
     )  # fmt: skip
-    web_hosts: tuple[str, ...] = option((), "Further host name of the page.", name="web-host", metavar="NAME")
+    web_hosts: tuple[str, ...] = option(
+        (),
+        "Further host name that the page accepts, such as that of a proxy; repeatable.",
+        name="web-host",
+        metavar="NAME",
+    )
 
     def __post_init__(self) -> None:
         if (self.web_token or self.web_hosts) and not self.web:

@@ -32,7 +32,7 @@ class RecordingSettings:
         kind="number", low=0, is_above=True, metavar="MINUTES",
     )  # fmt: skip
     keep: float | None = option(
-        None, "Maximum total size of the --split files; the oldest are deleted [default: until the disk is full].",
+        None, "Maximum total size of the --split files; above it, the oldest are deleted [default: no limit].",
         kind="number", low=0, is_above=True, metavar="MB",
     )  # fmt: skip
 

@@ -246,7 +246,7 @@ function showObjects(sources) {
     dot.style.setProperty("--dot", colors[name]);
     return element("li", "", dot, element("span", "label", name), element("span", "value", String(count)));
   });
-  $("objects").replaceChildren(...(rows.length ? rows : [element("li", "muted", "nothing")]));
+  $("objects").replaceChildren(...(rows.length ? rows : [element("li", "muted", "none")]));
 }
 
 // A group of rows per source; its name is written where there are several.

@@ -171,7 +171,7 @@ def _follow(url: str, location: str) -> str:
     target = urljoin(url, location)
     before, after = urlsplit(url), urlsplit(target)
     if after.scheme.lower() not in ("http", "https"):
-        raise Trouble("not-a-stream", "the server redirects to another type of address")
+        raise Trouble("not-a-stream", "the server redirects to an address that is neither http:// nor https://")
     credentials = before.netloc.rpartition("@")[0]
     if credentials and before.hostname == after.hostname and "@" not in after.netloc:
         target = after._replace(netloc=f"{credentials}@{after.netloc}").geturl()
