@@ -37,7 +37,8 @@ class FileFinder:
         plain = self._folder / name
         if plain.is_file():
             return plain, False
-        for spelling in dict.fromkeys((name, unquote(name))):
+        bare = name.partition("?")[0] if "://" in name else name
+        for spelling in dict.fromkeys((bare, unquote(bare))):
             found = self._search(name_parts(spelling))
             if found is not None:
                 return found, True

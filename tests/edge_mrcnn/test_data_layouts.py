@@ -224,6 +224,18 @@ class TestYolo:
         assert data.classes == ("cup",) and len(data.images) == 1
         assert not has_split(tmp_path, "val")
 
+    def test_description_may_have_any_name_if_it_is_the_only_one(self, tmp_path: Path) -> None:
+        write_yolo(tmp_path)
+        (tmp_path / "data.yaml").rename(tmp_path / "street.yaml")
+        (tmp_path / "config.yaml").write_text("train: {epochs: 3}\n")
+        assert load(tmp_path, "train").classes == ("cup",)
+
+    def test_names_in_another_encoding_are_refused(self, tmp_path: Path) -> None:
+        write_yolo(tmp_path / "all")
+        (tmp_path / "all" / "train" / "classes.txt").write_bytes(b"caf\xe9\n")
+        with pytest.raises(DataError, match="expected text in UTF-8"):
+            load(tmp_path / "all" / "train", "train")
+
     def test_training_pictures_are_no_validation(self, tmp_path: Path) -> None:
         write_yolo(tmp_path)
         (tmp_path / "data.yaml").write_text("train: train/images\nval: train/images\nnames: [plate, cup]\n")
@@ -286,6 +298,19 @@ class TestNothing:
         draw(tmp_path / "a.jpg")
         with pytest.raises(MissingFileError, match=r"no data set in a known layout; expected .*data\.yaml"):
             load(tmp_path, "train")
+
+    @pytest.mark.parametrize(
+        ("record", "what"),
+        [
+            ({"shapes": []}, "a labelme file of one image; give the folder"),
+            ({"a.jpg1": {"filename": "a.jpg", "regions": []}}, "VIA.*export it as COCO"),
+            ([{"image": "a.jpg", "annotations": []}], "CreateML"),
+            ({"images": []}, "annotations, categories is missing"),
+        ],
+    )
+    def test_json_of_another_tool_is_named(self, tmp_path: Path, record: Any, what: str) -> None:
+        with pytest.raises(DataError, match=what):
+            load(write_json(tmp_path / "other.json", record), "train")
 
     def test_layout_without_the_split_is_named(self, tmp_path: Path) -> None:
         write_ours(tmp_path)

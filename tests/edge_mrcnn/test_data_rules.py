@@ -249,6 +249,7 @@ class TestNames:
         [
             ("a.jpg", "images\\train\\a.jpg"),
             ("a b.jpg", "a%20b.jpg"),
+            ("a b.jpg", "https://store.example/bucket/a%20b.jpg?signature=1/2"),
             ("a.jpg", "A.JPG"),
             ("\u0063\u0327a.jpg", "\u00e7a.jpg"),
             ("a.jpg", "train/a.jpg"),

@@ -15,6 +15,13 @@ log = logging.getLogger(__name__)
 
 TABLES = ("images", "annotations", "categories")
 
+OTHER_TOOLS = {
+    "regions": "VIA (VGG Image Annotator)",
+    "completions": "Label Studio",
+    "annotations": "Label Studio or CreateML",
+}
+"""Key of the first entry of another tool's JSON -> the tool."""
+
 
 def read_tables(source: SplitSource) -> dict[str, Any]:
     """The tables of a COCO file; see `read_json`."""
@@ -37,11 +44,14 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected COCO annotations, but it is not JSON ({one_line(error)})") from error
     if isinstance(record, dict) and not set(TABLES) <= set(record):
-        record = lower_keys(record)
-        log.warning("%s: keys in upper case are read as lower case", path.name)
+        lowered = lower_keys(record)
+        if set(TABLES) <= set(lowered):
+            log.warning("%s: keys in upper case are read as lower case", path.name)
+            record = lowered
     missing = set(TABLES) - set(record if isinstance(record, dict) else ())
     if missing:
-        raise DataError(f"{path}: expected COCO instance annotations, but {', '.join(sorted(missing))} is missing")
+        what = _name_other(record) or f"{', '.join(sorted(missing))} is missing; export it as COCO"
+        raise DataError(f"{path}: expected COCO instance annotations, but {what}")
     for table in TABLES:
         if not isinstance(record[table], list):
             raise DataError(f"{path}: expected a list of {table}, got {type(record[table]).__name__}")
@@ -49,6 +59,16 @@ def read_json(path: Path) -> dict[str, Any]:
         if not record[table]:
             raise DataError(f"{path}: it lists no {table}")
     return dict(record)
+
+
+def _name_other(record: Any) -> str:
+    """Description of JSON of another tool, with advice; empty if it is not known."""
+    if isinstance(record, dict) and "shapes" in record:
+        return "this is a labelme file of one image; give the folder that it is in"
+    entries = record if isinstance(record, list) else list(record.values()) if isinstance(record, dict) else []
+    first = entries[0] if entries and isinstance(entries[0], dict) else {}
+    tool = next((tool for key, tool in OTHER_TOOLS.items() if key in first), "")
+    return f"this is a file of {tool}; export it as COCO" if tool else ""
 
 
 def lower_keys(record: dict[str, Any]) -> dict[str, Any]:

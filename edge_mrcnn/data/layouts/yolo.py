@@ -12,7 +12,7 @@ from typing import Any
 from edge_mrcnn.data.files import read_lines
 from edge_mrcnn.data.layouts import WHOLE, SplitSource, find_child, names_of
 from edge_mrcnn.data.layouts.pictures import category_rows, image_row, list_pictures
-from runtimes.errors import DataError, MissingExtraError, one_line
+from runtimes.errors import DataError, EdgeError, MissingExtraError, one_line
 
 TITLE = "YOLO ({})"
 LINE_SHOWN = 40
@@ -22,7 +22,7 @@ FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 def find(root: Path, split: str) -> SplitSource | None:
     """The split of this name, of a `data.yaml`; or all of `images/` and `labels/`, named by `classes.txt`."""
-    file = find_child(root, FILES)
+    file = find_child(root, FILES) or _only_description(root)
     if file is not None:
         return find_in(file, split)
     names = find_child(root, ("classes.txt", "obj.names"))
@@ -32,6 +32,19 @@ def find(root: Path, split: str) -> SplitSource | None:
     if not pictures.is_dir():
         pictures = root
     return SplitSource(TITLE.format(names.name), names, pictures, root, _read_named)
+
+
+def _only_description(root: Path) -> Path | None:
+    """The YAML file of a folder that lists images and names, if there is only one."""
+    found = [file for file in sorted(root.glob("*.y*ml")) if _describes_data(file)]
+    return found[0] if len(found) == 1 else None
+
+
+def _describes_data(file: Path) -> bool:
+    try:
+        return {"train", "names"} <= set(read_yaml(file))
+    except EdgeError:
+        return False
 
 
 def find_in(file: Path, split: str) -> SplitSource | None:
