@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from edge_mrcnn.config import ModelConfig
@@ -44,6 +45,7 @@ class DeployGraph(nn.Module):
     inverse_std: Tensor
     owner: Tensor
     label: Tensor
+    level_offset: Tensor
     image_of_proposal: Tensor
     image_of_row: Tensor
 
@@ -64,7 +66,7 @@ class DeployGraph(nn.Module):
         model.roi_heads.mask_predictor.conv5_mask = PointwiseUpsampling(model.roi_heads.mask_predictor.conv5_mask)
         self.config = config
         self.pyramid = model.backbone
-        self.rpn_head = model.rpn.head
+        self.rpn_head = ProposalHead(model.rpn.head)
         self.box_head = model.roi_heads.box_head
         self.box_predictor = model.roi_heads.box_predictor
         self.mask_head = model.roi_heads.mask_head
@@ -92,8 +94,12 @@ class DeployGraph(nn.Module):
         for level_map, per_cell in zip(maps, _anchors_per_cell(model), strict=True):
             rows, columns = level_map.shape[-2:]
             counts.append(rows * columns * per_cell)
+        offsets = []
         for level, part in enumerate(anchors.split(counts)):
             self.register_buffer(f"anchors{level}", part, persistent=False)
+            kept = min(self.config.proposals_per_level, len(part))
+            offsets.append(torch.full((kept,), float(level * self._class_stride)))
+        self.register_buffer("level_offset", torch.cat(offsets), persistent=False)
         images = torch.arange(self.batch)
         image_of_proposal = images.repeat_interleave(self.config.proposals)
         image_of_row = images.repeat_interleave(self.config.max_detections)
@@ -196,20 +202,22 @@ class DeployGraph(nn.Module):
     def _propose(self, objectness: list[Tensor], deltas: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Objectness (A, H_i, W_i) and deltas (4 A, H_i, W_i) of an image's levels, A being the anchors of a cell, to
         (P, 4) proposals and (P,) float32, 1 where the row is live."""
-        boxes, scores, offsets = [], [], []
+        scores, best_deltas, best_anchors = [], [], []
         for level, (logits, delta) in enumerate(zip(objectness, deltas, strict=True)):
             anchors = getattr(self, f"anchors{level}")
             logits = logits.permute(1, 2, 0).reshape(-1)
             delta = delta.reshape(-1, 4, *delta.shape[1:]).permute(2, 3, 0, 1).reshape(-1, 4)
             count = min(self.config.proposals_per_level, logits.shape[0])
             top, rows = logits.topk(count)
-            level_boxes = self.proposal_coder(take(delta, rows), take(anchors, rows))
-            boxes.append(level_boxes)
             scores.append(top)
-            offsets.append(torch.full_like(top, float(level * self._class_stride)))
-        box, score, offset = torch.cat(boxes), torch.cat(scores), torch.cat(offsets)
+            best_deltas.append(take(delta, rows))
+            best_anchors.append(take(anchors, rows))
+        # Decode all levels together: a small operator costs about the same for few rows as for many.
+        box = self.proposal_coder(torch.cat(best_deltas), torch.cat(best_anchors))
         alive = is_larger(box, SMALLEST_PROPOSAL_PX)
-        score = torch.sigmoid(score) * alive
+        score = torch.sigmoid(torch.cat(scores)) * alive
+        score, order = score.topk(self._bounded(score.shape[0]))
+        box, offset = take(box, order), take(self.level_offset, order)
         proposals, live, _ = self._suppress(box, score, offset, self.proposal_iou, self.config.proposals)
         return proposals, live
 
@@ -245,16 +253,13 @@ class DeployGraph(nn.Module):
     def _suppress(
         self, boxes: Tensor, scores: Tensor, offset: Tensor, iou: float, limit: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """NMS among boxes with equal offset.
+        """NMS among boxes with equal offset, sorted by score except for rows of score 0.
 
         Returns:
             Kept boxes (limit, 4), live rows (limit,) float32 of 0 and 1, and their indices.
         """
-        scores, order = scores.topk(self._bounded(scores.shape[0]))
-        apart = take(boxes, order) + take(offset, order)[:, None]
-        kept, count = operators.nms(apart, scores, iou, limit)
+        kept, count = operators.nms(boxes + offset[:, None], scores, iou, limit)
         live = (torch.arange(limit, device=boxes.device) < count).float()
-        kept = take(order, kept)
         return take(boxes, kept), live, kept
 
     @property
@@ -296,16 +301,42 @@ class RoiPool(nn.Module):
         return pooled
 
 
+class ProposalHead(nn.Module):
+    """torchvision's RPN head with one convolution for objectness and deltas.
+
+    Both read the same map: it is dequantized once, and one call does the work of two.
+    """
+
+    def __init__(self, head: RPNHead) -> None:
+        super().__init__()
+        self.conv = head.conv
+        self.anchors = head.cls_logits.out_channels
+        parts = head.cls_logits, head.bbox_pred
+        channels = sum(part.out_channels for part in parts)
+        self.predictors = nn.Conv2d(head.cls_logits.in_channels, channels, 1)
+        self.predictors.weight = nn.Parameter(torch.cat([part.weight for part in parts]))
+        self.predictors.bias = nn.Parameter(torch.cat([part.bias for part in parts if part.bias is not None]))
+        self.requires_grad_(False)
+
+    def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Maps (N, C, H_i, W_i) to objectness (N, A, H_i, W_i) and deltas (N, 4 A, H_i, W_i) of each level."""
+        predictions = [self.predictors(self.conv(level)) for level in maps]
+        objectness = [level[:, : self.anchors] for level in predictions]
+        deltas = [level[:, self.anchors :] for level in predictions]
+        return objectness, deltas
+
+
 class BoxDecoder(nn.Module):
     """Deltas and reference boxes to boxes inside the image (R-CNN, arXiv 1311.2524, appendix C)."""
 
     inverse_weights: Tensor
+    limit: Tensor
 
     def __init__(self, weights: tuple[float, float, float, float], image_size_hw: tuple[int, int]) -> None:
         super().__init__()
-        self.register_buffer("inverse_weights", 1 / torch.tensor(weights), persistent=False)
         height, width = image_size_hw
-        self.width, self.height = float(width), float(height)
+        self.register_buffer("inverse_weights", 1 / torch.tensor(weights), persistent=False)
+        self.register_buffer("limit", torch.tensor([width, height] * 2, dtype=torch.float32), persistent=False)
         self.largest = math.log(1000.0 / 16)
 
     def forward(self, deltas: Tensor, boxes: Tensor) -> Tensor:
@@ -314,13 +345,8 @@ class BoxDecoder(nn.Module):
         size = boxes[:, 2:] - boxes[:, :2]
         center = boxes[:, :2] + 0.5 * size + deltas[:, :2] * size
         half = 0.5 * size * torch.exp(deltas[:, 2:].clamp(max=self.largest))
-        low = center - half
-        high = center + half
-        x0 = low[:, 0].clamp(0.0, self.width)
-        x1 = high[:, 0].clamp(0.0, self.width)
-        y0 = low[:, 1].clamp(0.0, self.height)
-        y1 = high[:, 1].clamp(0.0, self.height)
-        return torch.stack([x0, y0, x1, y1], 1)
+        corners = torch.cat([center - half, center + half], 1)
+        return torch.minimum(corners.clamp(min=0.0), self.limit)
 
 
 class PointwiseUpsampling(nn.Conv2d):
