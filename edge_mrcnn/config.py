@@ -236,7 +236,8 @@ class TrainConfig:
     """Decay of the exponential moving average (EMA) of the weights, which is evaluated and saved; 0 turns it off."""
     freeze_stages: Annotated[int | None, Range(-1, STAGES)] = None
     """Number of backbone stages to freeze: 1 is the stem, 2 to 5 add the stages up to strides 4, 8, 16 and 32, -1 is
-    the whole backbone. The default is the value of the checkpoint's own training, or else 0."""
+    the whole backbone. By default, `train` keeps the value of the checkpoint's own training, or else 0; `prune` trains
+    all stages."""
     freeze_norm: bool | None = None
     """Freeze the BatchNorm statistics of the backbone, as suits published weights and small batches. The default is
     the value of the checkpoint's own training, or else no."""

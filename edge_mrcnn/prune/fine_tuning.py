@@ -8,8 +8,9 @@ from edge_mrcnn.config import TrainConfig
 
 FINE_TUNING_LR = 0.5
 """Learning rate of the fine-tuning, as a share of that of the training."""
-FINE_TUNING: dict[str, Any] = {"epochs": 4, "warmup_steps": 20}
-"""Settings that differ from the defaults of a training."""
+FINE_TUNING: dict[str, Any] = {"epochs": 4, "warmup_steps": 20, "freeze_stages": 0}
+"""Settings that differ from the defaults of a training. Stages that the training of the model kept frozen are trained
+too: they lose channels, and the others have to adapt."""
 KEPT = (
     "batch", "optimizer", "momentum", "nesterov", "norm_decay", "bias_decay", "backbone_lr_factor", "freeze_norm",
     "rois", "roi_positive_fraction", "roi_object_iou", "roi_background_iou", "rpn_batch", "rpn_positive_fraction",

@@ -184,6 +184,9 @@ def test_fine_tunes_as_the_model_was_trained_unless_told_otherwise() -> None:
     inherited = fine_tuning(trained, 7, epochs=3, rois=None)
     assert (inherited.lr, inherited.optimizer, inherited.freeze_norm) == (5e-4, "adamw", True)
     assert (inherited.rois, inherited.batch, inherited.epochs, inherited.seed) == (64, 4, 3, 7)
+    # Pruning removes channels of frozen stages too, so these are trained.
+    assert fine_tuning({"freeze_stages": 2}, 0).freeze_stages == 0
+    assert fine_tuning({}, 0, freeze_stages=1).freeze_stages == 1
     assert fine_tuning(trained, 0, lr=0.01).lr == 0.01 and fine_tuning({}, 0).batch == TrainConfig().batch
 
 
