@@ -37,7 +37,7 @@ from edge_mrcnn.model.importers.origin import Origin
 from edge_mrcnn.reference import TorchRuntime
 from edge_mrcnn.tables import Table
 from runtimes.base import RawOutputs, Runtime
-from runtimes.parity import Parity, Tolerance, compare_answers
+from runtimes.parity import Parity, Tolerance, compare_outputs
 from runtimes.preprocess import read_image
 
 ALL = Tolerance(margin=0.0)
@@ -183,7 +183,7 @@ def open_runtimes(
 def measure(runtime: Runtime, image: np.ndarray, expected: RawOutputs) -> Parity:
     """Compare the detections with Detectron2's; masks of float16 differ by up to 2.4e-4 from their own float32."""
     card = runtime.card.updated(max_detections=len(expected.scores) + 1)  # no row counts as the last one that fitted
-    return compare_answers([expected], [runtime.run(image[None])], card, ALL)
+    return compare_outputs([expected], [runtime.run(image[None])], card, ALL)
 
 
 def ablate(checkpoint: Checkpoint, image: np.ndarray, expected: RawOutputs) -> Iterator[tuple[str, Parity]]:

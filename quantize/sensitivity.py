@@ -45,7 +45,7 @@ class Sensitivity:
     block: str
     """Its name."""
     error: float
-    """Share of the float model's outputs that changes if only this block is INT8; see `answer_error`."""
+    """Share of the float model's outputs that changes if only this block is INT8; see `output_error`."""
     cost_ms: float
     """Extra milliseconds of the INT8 file if only this block is in float; about zero if that costs nothing."""
 
@@ -160,7 +160,7 @@ def _measure(drafts: Drafts, block: str, exact: Runtime, rounded: Runtime, tenso
     errors = []
     with drafts.open("one", others) as one:
         for tensor in tensors:
-            errors.append(answer_error(live_rows(exact.run(tensor)), live_rows(one.run(tensor))))
+            errors.append(output_error(live_rows(exact.run(tensor)), live_rows(one.run(tensor))))
     with drafts.open("rest", {*quantizer.asked_float, block}) as rest:
         kept_ms, all_ms = best_times_ms([rest, rounded], tensors)
     return Sensitivity(block=block, error=float(np.mean(errors)), cost_ms=kept_ms - all_ms)
@@ -179,7 +179,7 @@ def best_times_ms(models: Sequence[Runtime], tensors: Sequence[Tensor]) -> list[
     return [float(value) for value in best_ms.mean(axis=1)]
 
 
-def answer_error(exact: RawOutputs, rounded: RawOutputs) -> float:
+def output_error(exact: RawOutputs, rounded: RawOutputs) -> float:
     """Share of the outputs that changes, from 0 for none to about 1 for all.
 
     A pair of matched objects changes by the difference of their scores, and by their score times the sum of 1 - IoU of

@@ -229,9 +229,9 @@ def measure_ranges(flatbuffer: bytes, recipe: RecipeManager, images: Iterator[ND
     found = False
     for image in images:
         calibrator.calibrate({"detect": [{"image": image}]}, recipe, cache_output=True)
-        (answer,) = calibrator.get_cached_output()
+        (outputs,) = calibrator.get_cached_output()
         calibrator.clear_cached_output()
-        inputs = list(mask_inputs(answer, batch))
+        inputs = list(mask_inputs(outputs, batch))
         if inputs:
             calibrator.calibrate({"mask": inputs}, recipe)
             found = True
@@ -241,14 +241,14 @@ def measure_ranges(flatbuffer: bytes, recipe: RecipeManager, images: Iterator[ND
     return ranges
 
 
-def mask_inputs(answer: Tensors, batch: int) -> Iterator[Tensors]:
+def mask_inputs(outputs: Tensors, batch: int) -> Iterator[Tensors]:
     """Inputs of `mask` for outputs of `detect`; the last batch is filled by repeating its own rows."""
-    live = np.flatnonzero(answer["scores"] > 0)
-    maps = {name: value for name, value in answer.items() if name not in ("boxes", "scores", "labels")}
+    live = np.flatnonzero(outputs["scores"] > 0)
+    maps = {name: value for name, value in outputs.items() if name not in ("boxes", "scores", "labels")}
     for start in range(0, len(live), batch):
         own_rows = live[start : start + batch]
         rows = np.resize(own_rows, batch)
-        yield {"boxes": answer["boxes"][rows], "labels": answer["labels"][rows], **maps}
+        yield {"boxes": outputs["boxes"][rows], "labels": outputs["labels"][rows], **maps}
 
 
 def _mask_batch(flatbuffer: bytes) -> int:

@@ -227,10 +227,10 @@ class Runtime(ABC):
         tensors, boxes = zip(*(self._read(image, order) for image in images), strict=True)
         x = np.concatenate(tensors)
         ready = time.perf_counter()
-        answers = self.run_batch(x)
+        outputs = self.run_batch(x)
         done = time.perf_counter()
         shares = (ready - start) / len(images), (done - ready) / len(images)
-        rows = zip(answers, boxes, images, strict=True)
+        rows = zip(outputs, boxes, images, strict=True)
         return [self._finish(raw, box, *shares, keep, image) for raw, box, image in rows]
 
     @overload
@@ -313,21 +313,23 @@ class BatchRuntime(Runtime):
     """A runtime whose graph may have been exported with a batch size above 1."""
 
     @abstractmethod
-    def answer(self, x: Array) -> Sequence[Array]:
+    def run_graph(self, x: Array) -> Sequence[Array]:
         """Run the graph on a (card.batch, H, W, 3) tensor; returns its outputs in the order of `output_names`.
 
         They may be views into the runtime's memory, valid until its next run.
         """
 
     def run(self, x: Array) -> RawOutputs:
-        return RawOutputs(*self.answer(x)) if self.card.batch == 1 else self.run_batch(x)[0]
+        return RawOutputs(*self.run_graph(x)) if self.card.batch == 1 else self.run_batch(x)[0]
 
     def run_batch(self, x: Array) -> list[RawOutputs]:
         batch = self.card.batch
         if batch == 1:
             return super().run_batch(x)
         parts = [x[start : start + batch] for start in range(0, len(x), batch)]
-        return [raw for part in parts for raw in split_rows(self.answer(fill_batch(part, batch)), batch)[: len(part)]]
+        return [
+            raw for part in parts for raw in split_rows(self.run_graph(fill_batch(part, batch)), batch)[: len(part)]
+        ]
 
 
 def output_names(card: ModelCard) -> tuple[str, ...]:

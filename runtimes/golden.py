@@ -28,7 +28,7 @@ from runtimes.errors import ModelFileError
 from runtimes.formats import FORMATS
 from runtimes.model_card import ModelCard
 from runtimes.model_file import ModelFile
-from runtimes.parity import Parity, Tolerance, compare_answers, live_rows
+from runtimes.parity import Parity, Tolerance, compare_outputs, live_rows
 from runtimes.preprocess import decode_image
 
 MASKS = 8
@@ -111,8 +111,8 @@ def make_record(runtime: Runtime, pictures: Iterable[tuple[str, Array, RawOutput
 
 def count_detections(record: Record, card: ModelCard) -> int:
     """Number of detections that a device checks: those that are clear of the thresholds."""
-    answers = [case.expected for case in record.cases]
-    return compare_answers(answers, answers, card, tolerance_of(card.precision)).detections
+    outputs = [case.expected for case in record.cases]
+    return compare_outputs(outputs, outputs, card, tolerance_of(card.precision)).detections
 
 
 def attach(path: str | Path | ModelFile, record: Record) -> None:
@@ -164,10 +164,10 @@ def check(runtime: Runtime, record: Record) -> list[Outcome]:
         unstable.
     """
     precision = precision_of(runtime)
-    answers = [live_rows(runtime.run(case.image)) for case in record.cases]
-    pairs = zip(record.cases, answers, strict=True)
-    single = [_compare(case.name, [case], [answer], runtime, precision) for case, answer in pairs]
-    return [*single, _compare("all", record.cases, answers, runtime, precision)]
+    outputs = [live_rows(runtime.run(case.image)) for case in record.cases]
+    pairs = zip(record.cases, outputs, strict=True)
+    single = [_compare(case.name, [case], [output], runtime, precision) for case, output in pairs]
+    return [*single, _compare("all", record.cases, outputs, runtime, precision)]
 
 
 def precision_of(runtime: Runtime) -> str:
@@ -182,12 +182,12 @@ def tolerance_of(precision: str) -> Tolerance:
 
 
 def _compare(
-    name: str, cases: Iterable[Golden], answers: list[RawOutputs], runtime: Runtime, precision: str
+    name: str, cases: Iterable[Golden], outputs: list[RawOutputs], runtime: Runtime, precision: str
 ) -> Outcome:
     cases, card = tuple(cases), runtime.card
     allowed, loosely = tolerance_of(precision), REFERENCE.get(precision, REFERENCE["int8"])
-    expected = compare_answers([case.expected for case in cases], answers, card, allowed)
-    reference = compare_answers([case.reference for case in cases], answers, card, loosely)
+    expected = compare_outputs([case.expected for case in cases], outputs, card, allowed)
+    reference = compare_outputs([case.reference for case in cases], outputs, card, loosely)
     passes = expected.passes(allowed) and reference.passes(loosely)
     return Outcome(name=name, expected=expected, reference=reference, passes=passes)
 
@@ -212,8 +212,8 @@ def pack(record: Record) -> bytes:
     for case in record.cases:
         _, png = cv2.imencode(".png", cv2.cvtColor(case.image[0], cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])
         arrays[f"{case.name}/image"] = png
-        for kind, answer in (("reference", case.reference), ("expected", case.expected)):
-            arrays.update({f"{case.name}/{kind}/{field}": _narrow(field, v) for field, v in answer._asdict().items()})
+        for kind, output in (("reference", case.reference), ("expected", case.expected)):
+            arrays.update({f"{case.name}/{kind}/{field}": _narrow(field, v) for field, v in output._asdict().items()})
     header = {"names": [case.name for case in record.cases], "made_on": record.made_on}
     buffer = io.BytesIO()
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
@@ -234,11 +234,11 @@ def unpack(data: bytes) -> Record:
 
 def _read_case(arrays: Any, name: str) -> Golden:
     image = decode_image(arrays[f"{name}/image"].tobytes(), name=name)
-    answers = {
+    outputs = {
         kind: RawOutputs(*(_widen(field, arrays[f"{name}/{kind}/{field}"]) for field in RawOutputs._fields))
         for kind in ("reference", "expected")
     }
-    return Golden(name=name, image=image[None], **answers)
+    return Golden(name=name, image=image[None], **outputs)
 
 
 def _shortened(raw: RawOutputs) -> RawOutputs:

@@ -48,7 +48,7 @@ class OnnxRuntime(BatchRuntime):
         self._session: Any = open_session(threads)
         self._input = self._session.get_inputs()[0].name
 
-    def answer(self, x: Array) -> Sequence[Array]:
+    def run_graph(self, x: Array) -> Sequence[Array]:
         outputs: Sequence[Array] = self._session.run(output_names(self.card), {self._input: x})
         return outputs
 

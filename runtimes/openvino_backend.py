@@ -66,7 +66,7 @@ class OpenVinoRuntime(BatchRuntime):
         self._ports: list[Any] = []
         self._take(compiled)
 
-    def answer(self, x: Array) -> Sequence[Array]:
+    def run_graph(self, x: Array) -> Sequence[Array]:
         outputs = self._request.infer([x], share_inputs=True, share_outputs=True)
         return [outputs[port] for port in self._ports]
 

@@ -88,7 +88,7 @@ class Parity:
         )
 
 
-def compare_answers(
+def compare_outputs(
     expected: Iterable[RawOutputs],
     found: Iterable[RawOutputs],
     card: ModelCard,

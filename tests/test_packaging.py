@@ -219,8 +219,8 @@ def best_wheel(wheels: list[dict[str, str]], rank: dict[object, int]) -> str:
 def size_mb(url: str) -> float:
     """Size of a file on a server, in MB."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=30) as answer:
-            return int(answer.headers["Content-Length"]) / 1e6
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=30) as response:
+            return int(response.headers["Content-Length"]) / 1e6
     except urllib.error.URLError as error:
         pytest.skip(f"needs a package index: {error.reason}")
 

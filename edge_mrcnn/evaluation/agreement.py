@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_mrcnn.evaluation.answers import Result
 from edge_mrcnn.evaluation.coco_api import rle
+from edge_mrcnn.evaluation.image_results import Result
 
 CONFIDENT = 0.5
 """Score above which an object counts as shown, in [0, 1]."""

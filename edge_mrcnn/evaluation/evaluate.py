@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
-from edge_mrcnn.evaluation.answers import Answers, Result
 from edge_mrcnn.evaluation.breakdown import ErrorCost, ErrorMeter
+from edge_mrcnn.evaluation.image_results import ImageResults, Result
 from edge_mrcnn.evaluation.matching import match_image
 from edge_mrcnn.evaluation.metrics import ApMeter, ApResult, ApSummary
 from edge_mrcnn.evaluation.pairing import SightingMeter, Sightings
@@ -41,7 +41,7 @@ class Evaluation:
     """Stage -> times: "preprocess", "inference", "postprocess" and their sum, "total"."""
     image_ids: tuple[int, ...]
     """The images that were evaluated, in the data set's order."""
-    answers: Answers = field(repr=False)
+    results: ImageResults = field(repr=False)
     """COCO results of each image with the data set's category ids, boxes and compressed masks."""
 
     @property
@@ -80,7 +80,7 @@ class Evaluator:
         self._ap = {"bbox": ApMeter(self._categories), "segm": ApMeter(self._categories)}
         self._mistakes = {"bbox": ErrorMeter(self._categories), "segm": ErrorMeter(self._categories)}
         self._sightings = SightingMeter()
-        self._answers = Answers()
+        self._results = ImageResults()
 
     def add(self, image_id: int, results: Sequence[Result]) -> None:
         """Add one image's COCO results, with the data set's category ids."""
@@ -95,7 +95,7 @@ class Evaluator:
         self._mistakes["bbox"].add(image_id, boxes)
         self._mistakes["segm"].add(image_id, masks, boxes.ious)
         self._sightings.add(image_id, boxes, masks.ious)
-        self._answers.add(image_id, results)
+        self._results.add(image_id, results)
 
     def finish(self, latency: dict[str, Percentiles]) -> Evaluation:
         """The evaluation, with the times of the model."""
@@ -107,8 +107,8 @@ class Evaluator:
             sightings=self._sightings.result(),
             categories={c: self._data.categories[c] for c in self._categories},
             latency=latency,
-            image_ids=tuple(self._answers),
-            answers=self._answers,
+            image_ids=tuple(self._results),
+            results=self._results,
         )
 
 

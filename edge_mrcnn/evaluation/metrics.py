@@ -311,14 +311,14 @@ def measure_ap(
     if category_ids is None:
         category_ids = [category["id"] for category in ground_truth["categories"]]
     truths = _group(ground_truth["annotations"], category_ids)
-    answers = _group(results, category_ids)
+    by_image = _group(results, category_ids)
     meter = ApMeter(category_ids)
     for image in ground_truth["images"]:
         annotations = truths[image["id"]]
         if iou_type == "segm":
             size = (image["height"], image["width"])
             annotations = [_as_rle(annotation, size) for annotation in annotations]
-        meter.add(image["id"], match_image(answers[image["id"]], annotations, iou_type))
+        meter.add(image["id"], match_image(by_image[image["id"]], annotations, iou_type))
     return meter.result()
 
 

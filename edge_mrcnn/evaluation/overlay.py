@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edge_mrcnn.data.augment import fit_mask
-from edge_mrcnn.evaluation.answers import Result
+from edge_mrcnn.evaluation.image_results import Result
 from runtimes.draw import FONT, Color, Rect, Style, draw_polygons, fill_polygons, is_free, to_polygons
 from runtimes.postprocess import Region, find_contours
 

@@ -15,7 +15,7 @@ from edge_mrcnn.export import TARGETS, verify
 from edge_mrcnn.model.checkpoint import Checkpoint
 from edge_mrcnn.model.mask_rcnn import apply_inference_settings
 from runtimes.model_card import ModelCard
-from runtimes.parity import Tolerance, compare_answers
+from runtimes.parity import Tolerance, compare_outputs
 from runtimes.progress import Say
 
 SAMPLES = 2
@@ -45,7 +45,7 @@ def tell_cost(
     card: ModelCard, adaptive: verify.VerifyInputs, fixed: verify.VerifyInputs, target: str, say: Say
 ) -> None:
     """Compare both in torch on the images of the verification, and report the effect of the fixed number."""
-    parity = compare_answers(adaptive.answers, fixed.answers, card, Tolerance(quantile=0.5))
+    parity = compare_outputs(adaptive.outputs, fixed.outputs, card, Tolerance(quantile=0.5))
     kept = f"{parity.matched} of {parity.detections} detections"
     say(
         f"{target} cannot adapt the samples of RoIAlign to the size of a bin; this file takes {SAMPLES} per bin and "

@@ -41,27 +41,27 @@ def choose_pictures(reference: Runtime, seed: int = 0, *, trials: int = TRIALS) 
     size = reference.card.input_size_hw
     empty = np.full((1, *size, 3), 128, dtype=np.uint8)
     drawings = list(draw_pictures(size, seed, trials=trials))
-    answers = [reference.run(drawing) for drawing in drawings]
+    outputs = [reference.run(drawing) for drawing in drawings]
     numbers = range(len(drawings))
-    sparse = min(numbers, key=lambda number: _crowding_of_clear(answers[number]))
-    crowded = max(numbers, key=lambda number: _crowding(answers[number]))
+    sparse = min(numbers, key=lambda number: _crowding_of_clear(outputs[number]))
+    crowded = max(numbers, key=lambda number: _crowding(outputs[number]))
     return [
         ("empty", empty, reference.run(empty)),
-        ("sparse", drawings[sparse], answers[sparse]),
-        ("crowded", drawings[crowded], answers[crowded]),
+        ("sparse", drawings[sparse], outputs[sparse]),
+        ("crowded", drawings[crowded], outputs[crowded]),
     ]
 
 
-def _crowding(answer: RawOutputs) -> tuple[int, float]:
+def _crowding(output: RawOutputs) -> tuple[int, float]:
     """Sort key: larger for more detections, then for higher scores."""
-    return len(answer.scores), answer.scores.sum()
+    return len(output.scores), output.scores.sum()
 
 
-def _crowding_of_clear(answer: RawOutputs) -> tuple[bool, int, float]:
+def _crowding_of_clear(output: RawOutputs) -> tuple[bool, int, float]:
     """Sort key: smaller for fewer detections; drawings without a high score come last, the highest of them first."""
-    best = float(answer.scores.max(initial=0))
+    best = float(output.scores.max(initial=0))
     is_unclear = best < CLEAR
-    count = 0 if is_unclear else len(answer.scores)
+    count = 0 if is_unclear else len(output.scores)
     return is_unclear, count, -best
 
 

@@ -30,7 +30,7 @@ from runtimes.errors import GateError, UsageError
 from runtimes.formats import FORMATS
 from runtimes.formats.jobs import find_job
 from runtimes.model_file import ModelFile
-from runtimes.parity import Parity, Tolerance, compare_answers
+from runtimes.parity import Parity, Tolerance, compare_outputs
 from runtimes.progress import Say
 from runtimes.quiet import quiet_stderr
 
@@ -152,7 +152,7 @@ def _with_fixed_samples(usual: _Source) -> _Source:
     """The source of a target without adaptive sampling, on the images of the others."""
     fixed = fixed_samples.with_fixed_samples(usual.checkpoint)
     reference = TorchRuntime(fixed, device="cpu", sha256=usual.reference.card.checkpoint_sha256)
-    return _Source(fixed, usual.config, reference, verify.answered_by(reference, usual.inputs))
+    return _Source(fixed, usual.config, reference, verify.with_outputs_of(reference, usual.inputs))
 
 
 def adapt(checkpoint: Checkpoint, config: ExportConfig) -> Checkpoint:
@@ -224,10 +224,10 @@ def _quantize(
 def _check(path: Path, source: _Source, tolerance: Tolerance, say: Say) -> None:
     """Raise GateError unless a file has the same detections as torch, or differs only by rounding."""
     inputs, card = source.inputs, source.reference.card
-    answers = _ask(path, inputs.tensors)
-    parity = compare_answers(inputs.answers, answers, card, tolerance)
+    outputs = _run_all(path, inputs.tensors)
+    parity = compare_outputs(inputs.outputs, outputs, card, tolerance)
     say(f"{path.name}: {parity}")
-    if not parity.passes(tolerance) and not _is_rounding(source, answers, tolerance, say):
+    if not parity.passes(tolerance) and not _is_rounding(source, outputs, tolerance, say):
         raise _fail(path, parity, tolerance)
     _check_static(path, say)
 
@@ -235,15 +235,15 @@ def _check(path: Path, source: _Source, tolerance: Tolerance, say: Say) -> None:
 def _check_collapse(path: Path, source: _Source, say: Say) -> None:
     """Raise GateError if an INT8 file loses confident detections of torch in the calibration images."""
     inputs, card = source.inputs, source.reference.card
-    answers = _ask(path, inputs.pictures)
-    parity = compare_answers(inputs.picture_answers, answers, card, verify.INT8, min_score=0.5)
+    outputs = _run_all(path, inputs.pictures)
+    parity = compare_outputs(inputs.picture_outputs, outputs, card, verify.INT8, min_score=0.5)
     say(f"{path.name}: {parity}")
     if not parity.passes(verify.INT8):
         raise _fail(path, parity, verify.INT8)
     _check_static(path, say)
 
 
-def _ask(path: Path, tensors: Sequence[np.ndarray]) -> list[RawOutputs]:
+def _run_all(path: Path, tensors: Sequence[np.ndarray]) -> list[RawOutputs]:
     """Outputs of a model file for (1, H, W, 3) tensors."""
     with runtimes.load(path) as artefact:
         return list(artefact.run_batch(np.concatenate(tensors)))
@@ -258,21 +258,21 @@ def _fail(path: Path, parity: Parity, tolerance: Tolerance) -> GateError:
     )
 
 
-def _is_rounding(source: _Source, answers: list[RawOutputs], tolerance: Tolerance, say: Say) -> bool:
+def _is_rounding(source: _Source, outputs: list[RawOutputs], tolerance: Tolerance, say: Say) -> bool:
     """Whether a file differs from torch by at most twice the effect of the last bit of the weights in torch."""
-    expected, card = source.inputs.answers, source.reference.card
+    expected, card = source.inputs.outputs, source.reference.card
     usual = verify.typical(tolerance)
-    if not compare_answers(expected, answers, card, usual).passes(usual):
+    if not compare_outputs(expected, outputs, card, usual).passes(usual):
         return False
     tries: list[Parity] = []
     for seed in range(NUDGES):
         nudged = source.reference.nudged(seed)
         again = [nudged.run(tensor) for tensor in source.inputs.tensors]
-        tries.append(compare_answers(expected, again, card, tolerance))
+        tries.append(compare_outputs(expected, again, card, tolerance))
         # Further trials only widen the tolerance, so the first one that explains the difference is enough.
         rounding = verify.worst_of(tries)
         wider = verify.allow_rounding(tolerance, rounding)
-        if compare_answers(expected, answers, card, wider).passes(wider):
+        if compare_outputs(expected, outputs, card, wider).passes(wider):
             say(f"rounding alone, in torch: {rounding}")
             return True
     say(f"rounding alone, in torch: {verify.worst_of(tries)}")

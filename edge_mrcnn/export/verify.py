@@ -12,7 +12,7 @@ import runtimes
 from edge_mrcnn.export.pictures import TRIALS, NamedPicture, choose_pictures
 from runtimes import golden
 from runtimes.base import Array, RawOutputs, Runtime
-from runtimes.parity import Parity, Tolerance, compare_answers
+from runtimes.parity import Parity, Tolerance, compare_outputs
 from runtimes.preprocess import letterbox, read_image
 
 PHOTOGRAPH = Path(__file__).with_name("astronaut.jpg")
@@ -34,7 +34,7 @@ class VerifyInputs:
     """A photograph."""
     pictures: list[Array]
     """Images of the model's domain and a mosaic of them; may be empty."""
-    answers: list[RawOutputs]
+    outputs: list[RawOutputs]
     """The reference's outputs for each of `tensors`, computed once, because a heavy model takes seconds for each."""
 
     @property
@@ -43,9 +43,9 @@ class VerifyInputs:
         return [*(image for _, image, _ in self.drawings), self.photograph, *self.pictures]
 
     @property
-    def picture_answers(self) -> list[RawOutputs]:
+    def picture_outputs(self) -> list[RawOutputs]:
         """The reference's outputs for `pictures`."""
-        return self.answers[len(self.answers) - len(self.pictures) :]
+        return self.outputs[len(self.outputs) - len(self.pictures) :]
 
 
 def make_inputs(reference: Runtime, pictures: Iterable[Array], *, trials: int = TRIALS) -> VerifyInputs:
@@ -61,16 +61,16 @@ def make_inputs(reference: Runtime, pictures: Iterable[Array], *, trials: int = 
     crowd = [_crowd(pictures, *card.input_size_hw)] if pictures else []
     drawings = choose_pictures(reference, trials=trials)
     photographs = [photograph, *pictures, *crowd]
-    answers = [answer for _, _, answer in drawings] + [reference.run(tensor) for tensor in photographs]
-    return VerifyInputs(drawings, photograph, [*pictures, *crowd], answers)
+    outputs = [output for _, _, output in drawings] + [reference.run(tensor) for tensor in photographs]
+    return VerifyInputs(drawings, photograph, [*pictures, *crowd], outputs)
 
 
-def answered_by(other: Runtime, inputs: VerifyInputs) -> VerifyInputs:
+def with_outputs_of(other: Runtime, inputs: VerifyInputs) -> VerifyInputs:
     """The same tensors with the outputs of another torch model."""
-    answers = [other.run(tensor) for tensor in inputs.tensors]
+    outputs = [other.run(tensor) for tensor in inputs.tensors]
     names = (name for name, _, _ in inputs.drawings)
-    drawings = list(zip(names, inputs.tensors, answers, strict=False))
-    return replace(inputs, drawings=drawings, answers=answers)
+    drawings = list(zip(names, inputs.tensors, outputs, strict=False))
+    return replace(inputs, drawings=drawings, outputs=outputs)
 
 
 def compare(
@@ -86,8 +86,8 @@ def compare(
         min_score: Only detections above this score count.
     """
     tensors = list(tensors)
-    answers = map(reference.run, tensors), map(artefact.run, tensors)
-    return compare_answers(*answers, reference.card, tolerance, min_score=min_score)
+    outputs = map(reference.run, tensors), map(artefact.run, tensors)
+    return compare_outputs(*outputs, reference.card, tolerance, min_score=min_score)
 
 
 LEAST_MATCHED = 0.95

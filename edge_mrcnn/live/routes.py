@@ -109,7 +109,7 @@ class HttpExchange(Protocol):
 class Route:
     """The handler of one path."""
 
-    answer: Callable[[HttpExchange, dict[str, Any]], None]
+    handler: Callable[[HttpExchange, dict[str, Any]], None]
     """Takes the request, and the query of a GET or the JSON body of a POST."""
     is_public: bool = False
     """Whether it is available without the token."""

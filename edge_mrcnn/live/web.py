@@ -157,13 +157,13 @@ class PageHandler(BaseHTTPRequestHandler):
         super().handle_one_request()
 
     def do_HEAD(self) -> None:
-        self._answer(GET_ROUTES, POST_ROUTES)
+        self._handle(GET_ROUTES, POST_ROUTES)
 
     def do_GET(self) -> None:
-        self._answer(GET_ROUTES, POST_ROUTES)
+        self._handle(GET_ROUTES, POST_ROUTES)
 
     def do_POST(self) -> None:
-        self._answer(POST_ROUTES, GET_ROUTES)
+        self._handle(POST_ROUTES, GET_ROUTES)
 
     def version_string(self) -> str:
         """Value of the Server header, without versions, which only help an attacker."""
@@ -183,7 +183,7 @@ class PageHandler(BaseHTTPRequestHandler):
         """Address of the client."""
         return str(self.client_address[0])
 
-    def _answer(self, routes: dict[str, Route], others: dict[str, Route]) -> None:
+    def _handle(self, routes: dict[str, Route], others: dict[str, Route]) -> None:
         """Check a request and call its route."""
         url = urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
@@ -198,7 +198,7 @@ class PageHandler(BaseHTTPRequestHandler):
                 raise RequestError(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong")
             given = self._read_change() if routes is POST_ROUTES else query
             self.server.note(self.connection, is_reading=False)
-            route.answer(self, given)
+            route.handler(self, given)
         except RequestError as error:
             self.close_connection = True  # An unread body must not be parsed as the next request.
             self.send_json({"error": str(error)}, error.status)

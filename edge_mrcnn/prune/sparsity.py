@@ -87,13 +87,13 @@ def _zero_share(model: nn.Module) -> float:
 
 def sparse_layers(model: Any) -> list[Any]:
     """The layers that are pruned: not those that read the image or compute the outputs, nor depthwise ones."""
-    answers = set(predictors(model))
+    predicting = set(predictors(model))
     layers = []
     for module in model.modules():
         if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             continue
         has_inputs_to_spare = module.weight.shape[input_axis(module)] >= FEW_INPUTS
-        if has_inputs_to_spare and module not in answers and not is_depthwise(module):
+        if has_inputs_to_spare and module not in predicting and not is_depthwise(module):
             layers.append(module)
     return layers
 

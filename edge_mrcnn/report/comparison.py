@@ -147,7 +147,7 @@ def score_of(evaluation: Evaluation, reference: Evaluation | None) -> Score:
         own,
         box_drop=_drop(reference.box_result, evaluation.box_result),
         mask_drop=_drop(reference.mask_result, evaluation.mask_result),
-        agreement=compare(reference.answers, evaluation.answers, evaluation.image_ids),
+        agreement=compare(reference.results, evaluation.results, evaluation.image_ids),
         pairing=pair(reference.sightings, evaluation.sightings, evaluation.categories),
     )
 

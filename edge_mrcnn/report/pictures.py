@@ -11,8 +11,8 @@ import numpy as np
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.evaluation.agreement import compare, confident, image_change, match
-from edge_mrcnn.evaluation.answers import Result
 from edge_mrcnn.evaluation.evaluate import Evaluation, read_sized
+from edge_mrcnn.evaluation.image_results import Result
 from edge_mrcnn.evaluation.overlay import draw_objects, encode_jpeg, label_of
 from runtimes.draw import PALETTE, Color
 
@@ -65,7 +65,7 @@ def draw_strips(
     for image_id in chosen:
         objects = {"ground truth": _true_objects(data, image_id, categories)}
         for name, evaluation in evaluations.items():
-            objects[name] = confident(evaluation.answers[image_id])
+            objects[name] = confident(evaluation.results[image_id])
         panels = draw_panels(images[image_id], objects, categories)
         strips.append(Strip(label, images[image_id].path.name, change[image_id], panels))
     return strips
@@ -91,21 +91,21 @@ def choose(change: Mapping[int, float], *, changed: int, typical: int) -> list[i
 
 
 def draw_panels(
-    image: CocoImage, answers: Mapping[str, Sequence[Result]], categories: Mapping[int, str]
+    image: CocoImage, results: Mapping[str, Sequence[Result]], categories: Mapping[int, str]
 ) -> tuple[Panel, ...]:
     """One panel for each set of objects; the second one is the reference for those after it.
 
     Args:
         image: The image.
-        answers: At least two: caption -> COCO records with category, box, compressed mask and, for results, a score,
+        results: At least two: caption -> COCO records with category, box, compressed mask and, for results, a score,
             best first.
         categories: Category id -> name.
     """
     small, scale = _shrink(read_sized(image), image)
-    _, reference, *_ = answers.values()
+    _, reference, *_ = results.values()
     known: list[Result] = []
     panels = []
-    for number, (caption, objects) in enumerate(answers.items()):
+    for number, (caption, objects) in enumerate(results.items()):
         colors = [PALETTE[index % len(PALETTE)] for index in number_objects(known, objects)]
         labels = [label_of(thing, categories) for thing in objects]
         canvas = draw_objects(small.copy(), objects, colors, scale, labels)
@@ -165,7 +165,7 @@ def _change_per_image(evaluations: Sequence[Evaluation]) -> dict[int, float]:
     reference, *others = evaluations
     most = dict.fromkeys(reference.image_ids, 0.0)
     for other in others:
-        change = compare(reference.answers, other.answers, reference.image_ids).change
+        change = compare(reference.results, other.results, reference.image_ids).change
         for image_id in most:
             most[image_id] = max(most[image_id], change[image_id])
     return most

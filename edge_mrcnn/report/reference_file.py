@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_mrcnn.data.coco import CocoData, CocoImage
-from edge_mrcnn.evaluation.answers import Answers, Result
 from edge_mrcnn.evaluation.evaluate import Evaluation, Evaluator
+from edge_mrcnn.evaluation.image_results import ImageResults, Result
 from edge_mrcnn.measure.files import file_sha256
 from edge_mrcnn.measure.latency import Percentiles
 from edge_mrcnn.report.footprint import Footprint
@@ -38,7 +38,7 @@ class RecordedDataSet:
     categories: tuple[int, ...]
     """The data set's category ids that were evaluated."""
     latency: dict[str, Percentiles]
-    answers: Answers = field(repr=False)
+    results: ImageResults = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class RecordedModel:
         evaluator = Evaluator(data, recording.categories)
         for done, image in enumerate(images, start=1):
             _check_image(image, recording.image_sha256[image.id], self.path)
-            evaluator.add(image.id, recording.answers[image.id])
+            evaluator.add(image.id, recording.results[image.id])
             progress("images", done, len(images))
         return evaluator.finish(recording.latency)
 
@@ -147,23 +147,23 @@ def _describe_image(image: CocoImage, evaluation: Evaluation) -> dict[str, Any]:
         "id": image.id,
         "file": image.path.name,
         "sha256": _hash(image),
-        "results": [_without_image(result) for result in evaluation.answers[image.id]],
+        "results": [_without_image(result) for result in evaluation.results[image.id]],
     }
 
 
 def _record(data_set: dict[str, Any]) -> RecordedDataSet:
-    answers = Answers()
+    by_image = ImageResults()
     image_sha256 = {}
     for image in data_set["images"]:
         image_sha256[image["id"]] = image["sha256"]
         results = [{"image_id": image["id"], **result} for result in image["results"]]
-        answers.add(image["id"], results)
+        by_image.add(image["id"], results)
     return RecordedDataSet(
         label=data_set["label"],
         image_sha256=image_sha256,
         categories=tuple(data_set["categories"]),
         latency={stage: Percentiles(**time) for stage, time in data_set["latency"].items()},
-        answers=answers,
+        results=by_image,
     )
 
 

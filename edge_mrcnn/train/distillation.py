@@ -67,7 +67,7 @@ class Teacher:
         return int(self.model.backbone.out_channels)
 
     @torch.no_grad()
-    def answer(self, images: Tensor, regions: Regions) -> TeacherOutputs:
+    def outputs_for(self, images: Tensor, regions: Regions) -> TeacherOutputs:
         """The teacher's outputs for the regions of a student.
 
         Args:
@@ -162,15 +162,15 @@ def make_adapter(student: MaskRCNN, teacher: Teacher) -> nn.Module:
 
 
 def distillation_losses(
-    regions: Regions, answers: TeacherOutputs, adapter: nn.Module, config: TrainConfig
+    regions: Regions, teacher_outputs: TeacherOutputs, adapter: nn.Module, config: TrainConfig
 ) -> dict[str, Tensor]:
     """The weighted losses by name; each is 0 if student and teacher agree, and absent if its weight is 0."""
     measures = {
-        "maps": partial(_map_loss, regions, answers, adapter),
-        "features": partial(_region_feature_loss, regions, answers, adapter),
-        "classes": partial(class_loss, regions.class_logits, answers.class_logits),
-        "boxes": partial(box_loss, regions.deltas, answers.deltas, answers.class_logits),
-        "masks": partial(mask_loss, regions.mask_logits, answers.mask_logits, regions.object_labels),
+        "maps": partial(_map_loss, regions, teacher_outputs, adapter),
+        "features": partial(_region_feature_loss, regions, teacher_outputs, adapter),
+        "classes": partial(class_loss, regions.class_logits, teacher_outputs.class_logits),
+        "boxes": partial(box_loss, regions.deltas, teacher_outputs.deltas, teacher_outputs.class_logits),
+        "masks": partial(mask_loss, regions.mask_logits, teacher_outputs.mask_logits, regions.object_labels),
     }
     losses = {}
     for name, measure in measures.items():
@@ -180,18 +180,18 @@ def distillation_losses(
     return losses
 
 
-def _map_loss(regions: Regions, answers: TeacherOutputs, adapter: nn.Module) -> Tensor:
+def _map_loss(regions: Regions, teacher_outputs: TeacherOutputs, adapter: nn.Module) -> Tensor:
     """Loss of all positions of the pyramid, with the same weight for each of its maps."""
     losses = []
-    for own, theirs in zip(regions.maps, answers.maps, strict=False):  # one may have more coarse levels
+    for own, theirs in zip(regions.maps, teacher_outputs.maps, strict=False):  # one may have more coarse levels
         losses.append(feature_loss(adapter(own), _as_large(theirs, own)))
     return torch.stack(losses).mean()
 
 
-def _region_feature_loss(regions: Regions, answers: TeacherOutputs, adapter: nn.Module) -> Tensor:
+def _region_feature_loss(regions: Regions, teacher_outputs: TeacherOutputs, adapter: nn.Module) -> Tensor:
     """Loss of the inputs of the box head and the mask head."""
-    box_features = _as_large(answers.features, regions.features)
-    mask_features = _as_large(answers.mask_features, regions.mask_features)
+    box_features = _as_large(teacher_outputs.features, regions.features)
+    mask_features = _as_large(teacher_outputs.mask_features, regions.mask_features)
     of_boxes = feature_loss(adapter(regions.features), box_features)
     of_masks = feature_loss(adapter(regions.mask_features), mask_features)
     return of_boxes + of_masks

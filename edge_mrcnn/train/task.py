@@ -65,8 +65,8 @@ class MaskRCNNTask(lightning.LightningModule):
             images = images.contiguous(memory_format=torch.channels_last)
         losses, regions = compute_losses(self.model, images, targets)
         if self.teacher is not None:
-            answers = self.teacher.answer(images, regions)
-            losses |= distillation_losses(regions, answers, self.adapter, self.config)
+            teacher_outputs = self.teacher.outputs_for(images, regions)
+            losses |= distillation_losses(regions, teacher_outputs, self.adapter, self.config)
         loss = torch.stack([value.float() for value in losses.values()]).sum()
         self.not_finite |= ~torch.isfinite(loss.detach())
         named = {f"loss/{k.removeprefix('loss_')}": v.detach() for k, v in losses.items()}

@@ -95,7 +95,7 @@ def decode_throttled(flags: int) -> tuple[str, ...]:
 
 def _throttle_flags(root: Path) -> int:
     """The number of `vcgencmd get_throttled`; 0 on other boards."""
-    text = _ask("vcgencmd", "get_throttled").partition("=")[2]
+    text = _run_tool("vcgencmd", "get_throttled").partition("=")[2]
     text = text or read_text(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
     try:
         return int(text, 16)
@@ -154,19 +154,19 @@ def _stated(text: str, pattern: str) -> float | None:
 
 def _power_mode() -> str:
     """Such as "15W" from the line "NV Power Mode: 15W"."""
-    return _ask("nvpmodel", "-q").partition("NV Power Mode:")[2].strip().partition("\n")[0].strip()
+    return _run_tool("nvpmodel", "-q").partition("NV Power Mode:")[2].strip().partition("\n")[0].strip()
 
 
-def _ask(tool: str, *arguments: str) -> str:
+def _run_tool(tool: str, *arguments: str) -> str:
     """Output of a board tool; empty if it is missing or fails."""
     path = shutil.which(tool)
     if path is None:
         return ""
     try:
-        answer = subprocess.run([path, *arguments], capture_output=True, text=True, timeout=_TOOL_S, check=False)
+        done = subprocess.run([path, *arguments], capture_output=True, text=True, timeout=_TOOL_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _tegrastats() -> str:

@@ -212,7 +212,7 @@ class Stream:
         while (job := self._next_job()) is not None:
             start = time.monotonic()
             try:
-                result: Result | Exception = self._answer(runtime, job)
+                result: Result | Exception = self._infer(runtime, job)
             except Exception as error:
                 result = error
             with self._changed:
@@ -226,7 +226,7 @@ class Stream:
         with self._changed:
             self._changed.notify_all()
 
-    def _answer(self, runtime: Runtime, job: Job) -> Result:
+    def _infer(self, runtime: Runtime, job: Job) -> Result:
         """The detections of a frame: from the model, or those of an earlier frame if nothing has moved since."""
         stillness = job.reader.stillness
         if stillness is None:

@@ -15,8 +15,8 @@ from pycocotools import mask as rle
 from edge_mrcnn.data import load
 from edge_mrcnn.data.coco import CocoData, CocoImage
 from edge_mrcnn.evaluation.agreement import compare, image_change, match
-from edge_mrcnn.evaluation.answers import Answers
 from edge_mrcnn.evaluation.evaluate import evaluate, match_categories
+from edge_mrcnn.evaluation.image_results import ImageResults
 from edge_mrcnn.evaluation.metrics import coco_summary, drop_interval, measure_ap
 from edge_mrcnn.evaluation.overlay import draw_objects
 from runtimes import DataError
@@ -45,7 +45,7 @@ class TestMetrics:
     def test_no_detections_give_ap_zero(self, data):
         evaluation = evaluate(make_runtime(keep=0), data)
         assert evaluation.box.ap == evaluation.mask.ap == 0.0
-        assert not any(evaluation.answers.values())
+        assert not any(evaluation.results.values())
 
     def test_shifted_boxes_lower_ap(self, data):
         near, far = (evaluate(make_runtime(shift=shift), data) for shift in (2, 6))
@@ -69,7 +69,7 @@ class TestMetrics:
         record = json.loads((folder / "annotations" / "instances_val.json").read_text())
         for number, annotation in enumerate(record["annotations"], start=1):
             annotation["id"] = number
-        results = json.loads(json.dumps([r for rs in evaluate(make_runtime(), data).answers.values() for r in rs]))
+        results = json.loads(json.dumps([r for rs in evaluate(make_runtime(), data).results.values() for r in rs]))
         assert coco_summary(record, results, "bbox").ap == pytest.approx(1.0)
         assert coco_summary(record, [], "segm").ap == 0.0
 
@@ -125,7 +125,7 @@ class TestCategories:
     def test_equal_names_match_across_ids(self, data):
         evaluation = evaluate(make_runtime(classes=("Dog", "cat"), ids=(1, 2)), data, limit=2)
         assert evaluation.categories == CATEGORIES
-        assert {r["category_id"] for rs in evaluation.answers.values() for r in rs} <= set(CATEGORIES)
+        assert {r["category_id"] for rs in evaluation.results.values() for r in rs} <= set(CATEGORIES)
 
     def test_equal_ids_of_other_things_do_not_match(self):
         card = make_card(classes=("balloon", "dog"), ids=(3, 1))
@@ -152,21 +152,21 @@ class TestCategories:
 
 class TestAgreement:
     def test_same_detections_agree_fully(self, data):
-        results = evaluate(make_runtime(), data).answers
+        results = evaluate(make_runtime(), data).results
         agreement = compare(results, results, OBJECTS)
         assert (agreement.objects, agreement.found, agreement.mask_iou) == (6, 1.0, 1.0)
         assert agreement.score_shift == 0.0
         assert set(agreement.change.values()) == {0.0}
 
     def test_lost_objects_are_counted(self, data):
-        reference, candidate = (evaluate(make_runtime(keep=keep), data).answers for keep in (8, 1))
+        reference, candidate = (evaluate(make_runtime(keep=keep), data).results for keep in (8, 1))
         agreement = compare(reference, candidate, OBJECTS)
         assert agreement.found == pytest.approx(3 / 6)
         assert agreement.change[12] == agreement.change[13] == 0.0
         assert agreement.change[14] == pytest.approx(1 - 2 / 4)
 
     def test_nothing_to_find_is_nan_not_an_error(self):
-        assert math.isnan(compare(Answers(), Answers(), [1]).found)
+        assert math.isnan(compare(ImageResults(), ImageResults(), [1]).found)
         assert image_change([], []) == 0.0
 
     def test_another_class_is_another_object(self):

@@ -14,8 +14,8 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from edge_mrcnn.evaluation.answers import Answers
 from edge_mrcnn.evaluation.breakdown import KINDS, ErrorCost, ErrorMeter
+from edge_mrcnn.evaluation.image_results import ImageResults
 from edge_mrcnn.evaluation.matching import IouType, match_image
 from edge_mrcnn.evaluation.metrics import RECALLS, average_precision, measure_ap
 from edge_mrcnn.evaluation.pairing import SightingMeter, Sightings, pair
@@ -122,13 +122,13 @@ class TestAveragePrecision:
         assert average_precision(hits, misses, objects) == pytest.approx(single, nan_ok=True)
 
     def test_detections_are_sorted_by_score(self):
-        answers = Answers()
+        results = ImageResults()
         found = [result(1, 2, score, (0, 0, 9, 9)) for score in (0.25, 0.75)]
-        answers.add(1, found)
-        assert answers[1] == found[::-1]
-        assert answers[2] == []
-        assert list(answers) == [1]
-        assert 2 not in answers
+        results.add(1, found)
+        assert results[1] == found[::-1]
+        assert results[2] == []
+        assert list(results) == [1]
+        assert 2 not in results
 
 
 OBJECT, FAR = (60, 60, 80, 80), (180, 180, 40, 40)

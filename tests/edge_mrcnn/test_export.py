@@ -135,31 +135,31 @@ def test_file_that_differs_is_kept_under_a_name_that_says_so(
 
 class TestVerify:
     @pytest.fixture
-    def answer(self, reference: TorchRuntime, noise_tensors: list[np.ndarray]) -> RawOutputs:
+    def output(self, reference: TorchRuntime, noise_tensors: list[np.ndarray]) -> RawOutputs:
         return reference.run(noise_tensors[0])
 
-    def compare(self, reference: TorchRuntime, tensor: np.ndarray, answer: RawOutputs) -> verify.Parity:
-        return verify.compare(reference, FakeRuntime(reference.card, lambda x: answer), [tensor], verify.FP32)
+    def compare(self, reference: TorchRuntime, tensor: np.ndarray, output: RawOutputs) -> verify.Parity:
+        return verify.compare(reference, FakeRuntime(reference.card, lambda x: output), [tensor], verify.FP32)
 
-    def test_equal_outputs_pass(self, reference, noise_tensors, answer) -> None:
-        parity = self.compare(reference, noise_tensors[0], answer)
+    def test_equal_outputs_pass(self, reference, noise_tensors, output) -> None:
+        parity = self.compare(reference, noise_tensors[0], output)
         assert parity.matched == parity.detections > 0
         assert (parity.box_px, parity.score, parity.mask) == (0, 0, 0)
 
-    def test_dead_rows_do_not_count(self, reference, noise_tensors, answer) -> None:
-        padded = RawOutputs(*(np.concatenate([values, np.zeros_like(values[:2])]) for values in answer))
+    def test_dead_rows_do_not_count(self, reference, noise_tensors, output) -> None:
+        padded = RawOutputs(*(np.concatenate([values, np.zeros_like(values[:2])]) for values in output))
         assert self.compare(reference, noise_tensors[0], padded).passes(verify.FP32)
 
     @pytest.mark.parametrize(("field", "change"), [("boxes", 0.5), ("scores", 0.01), ("masks", 0.01), ("labels", 1)])
-    def test_any_difference_fails(self, reference, noise_tensors, answer, field: str, change: float) -> None:
-        values = getattr(answer, field)
-        wrong = answer._replace(**{field: values + np.asarray(change, values.dtype)})
+    def test_any_difference_fails(self, reference, noise_tensors, output, field: str, change: float) -> None:
+        values = getattr(output, field)
+        wrong = output._replace(**{field: values + np.asarray(change, values.dtype)})
         assert not self.compare(reference, noise_tensors[0], wrong).passes(verify.FP32)
 
-    def test_missing_detection_fails(self, reference, noise_tensors, answer) -> None:
-        assert not self.compare(reference, noise_tensors[0], RawOutputs(*(v[1:] for v in answer))).passes(verify.FP32)
+    def test_missing_detection_fails(self, reference, noise_tensors, output) -> None:
+        assert not self.compare(reference, noise_tensors[0], RawOutputs(*(v[1:] for v in output))).passes(verify.FP32)
 
-    def test_rounding_changes_nothing_in_a_model_whose_scores_differ(self, reference, noise_tensors, answer) -> None:
+    def test_rounding_changes_nothing_in_a_model_whose_scores_differ(self, reference, noise_tensors, output) -> None:
         rounding = self.compare(reference, noise_tensors[0], reference.nudged().run(noise_tensors[0]))
         assert rounding.matched == rounding.detections
         assert verify.allow_rounding(verify.FP32, rounding) == verify.FP32
@@ -181,9 +181,9 @@ class TestVerify:
 
     @pytest.mark.parametrize(("field", "change"), [("boxes", 0.5), ("scores", 0.01), ("masks", 0.01)])
     def test_no_rounding_excuses_a_difference_everywhere(
-        self, reference, noise_tensors, answer, field: str, change: float
+        self, reference, noise_tensors, output, field: str, change: float
     ) -> None:
-        wrong = answer._replace(**{field: getattr(answer, field) + np.float32(change)})
+        wrong = output._replace(**{field: getattr(output, field) + np.float32(change)})
         usual = verify.typical(verify.FP32)
         artefact = FakeRuntime(reference.card, lambda x: wrong)
         assert not verify.compare(reference, artefact, noise_tensors[:1], usual).passes(usual)
@@ -192,10 +192,10 @@ class TestVerify:
         picture = np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3), dtype=np.uint8)
         for pictures, count in (([], 4), ([picture], 6), ([picture] * 3, 8)):
             inputs = verify.make_inputs(reference, pictures)
-            assert len(inputs.tensors) == len(inputs.answers) == count
-            assert len(inputs.picture_answers) == len(inputs.pictures)
+            assert len(inputs.tensors) == len(inputs.outputs) == count
+            assert len(inputs.picture_outputs) == len(inputs.pictures)
             again = [reference.run(tensor) for tensor in inputs.tensors]
-            assert [len(answer.scores) for answer in inputs.answers] == [len(answer.scores) for answer in again]
+            assert [len(output.scores) for output in inputs.outputs] == [len(output.scores) for output in again]
             assert all(t.shape == (1, 64, 128, 3) and t.dtype == np.uint8 for t in inputs.tensors)
             (_, empty, _), (_, _, few), (_, _, many) = inputs.drawings
             assert np.ptp(empty) == 0 and 0 < len(few.scores) <= len(many.scores)

@@ -23,7 +23,7 @@ from edge_mrcnn.model.checkpoint import load_checkpoint  # noqa: E402
 from edge_mrcnn.reference import load_reference  # noqa: E402
 from quantize import CalibrationSet, quantize  # noqa: E402
 from runtimes.errors import UsageError  # noqa: E402
-from runtimes.parity import Tolerance, compare_answers  # noqa: E402
+from runtimes.parity import Tolerance, compare_outputs  # noqa: E402
 
 TARGETS = ("onnx", "openvino")
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
@@ -94,7 +94,7 @@ class TestHalf:
         with load_reference(toy_checkpoint, "cpu") as torch_model, runtimes.load(path, threads=1) as model:
             answers = (runtime.run_batch(np.concatenate(noise_tensors)) for runtime in (torch_model, model))
             near = Tolerance(box_px=0.5, score=0.01, mask=0.02, margin=0.01)
-            parity = compare_answers(*answers, torch_model.card, near)
+            parity = compare_outputs(*answers, torch_model.card, near)
         assert parity.passes(near) and parity.detections > 5, parity
 
     def test_box_arithmetic_stays_in_float(self, static: Exported) -> None:

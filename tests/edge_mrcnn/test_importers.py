@@ -30,7 +30,7 @@ from edge_mrcnn.model.mask_rcnn import apply_inference_settings  # noqa: E402
 from edge_mrcnn.reference import TorchRuntime, make_card  # noqa: E402
 from runtimes.base import RawOutputs  # noqa: E402
 from runtimes.errors import DataError, MissingFileError, ModelFileError, UsageError  # noqa: E402
-from runtimes.parity import Tolerance, compare_answers  # noqa: E402
+from runtimes.parity import Tolerance, compare_outputs  # noqa: E402
 
 SIZE_HW = (128, 192)
 
@@ -74,7 +74,7 @@ EXACT = Tolerance(box_px=1e-3, score=1e-5, mask=1e-4, matched=1.0, surplus=0.0)
 def assert_same(found: Any, expected: Any, checkpoint: Checkpoint, tolerance: Tolerance = EXACT) -> None:
     """Every detection is there, and as it should be."""
     wanted, got = (RawOutputs(*(np.asarray(values) for values in answer)) for answer in (expected, found))
-    parity = compare_answers([wanted], [got], make_card(checkpoint), tolerance)
+    parity = compare_outputs([wanted], [got], make_card(checkpoint), tolerance)
     assert parity.detections > 5
     assert parity.passes(tolerance), str(parity)
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from live_site import CARD, Moving, answer_three
+from live_site import CARD, Moving, detect_three
 
 from edge_mrcnn.live.classes import choose_labels, find_classes
 from edge_mrcnn.live.loop import run_loop
@@ -40,7 +40,7 @@ def test_what_is_excluded_is_out_even_if_it_is_named():
 
 @pytest.mark.parametrize("options", [{"classes": "bottle"}, {"exclude": ["cup"]}])
 def test_records_and_the_caller_get_the_chosen_classes_alone(tmp_path, options):
-    stream = Stream(FakeRuntime(CARD, answer_three), Moving("door"))
+    stream = Stream(FakeRuntime(CARD, detect_three), Moving("door"))
     settings = make_settings(json=tmp_path / "log.jsonl", pixel_size=0.5, **options)
     with Session(settings, CARD, stream) as live:
         for _, found in run_loop(iter(stream), live, limit=2):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from live_servers import wait_for
-from live_site import CARD, Moving, answer_three, detect, make_frame
+from live_site import CARD, Moving, detect, detect_three, make_frame
 
 import edge_mrcnn
 from edge_mrcnn.cli import run
@@ -85,7 +85,7 @@ class TestOneTable:
 
     def test_and_in_stream(self, toy, tmp_path):
         video = make_video(tmp_path / "in.avi")
-        frames = list(edge_mrcnn.stream(FakeRuntime(CARD, answer_three), video, toy=tmp_path / "toy.txt"))
+        frames = list(edge_mrcnn.stream(FakeRuntime(CARD, detect_three), video, toy=tmp_path / "toy.txt"))
         assert [len(found) for _, found in frames] == [2] * 5
         assert (tmp_path / "toy.txt").read_text().split() == ["2"] * 5
 
@@ -152,7 +152,7 @@ class TestDrawnOnce:
 
     def test_the_frames_of_stream_are_not_drawn_on(self, tmp_path):
         video = make_video(tmp_path / "in.avi")
-        frames = [f for f, _ in edge_mrcnn.stream(FakeRuntime(CARD, answer_three), video, save=tmp_path / "out.mp4")]
+        frames = [f for f, _ in edge_mrcnn.stream(FakeRuntime(CARD, detect_three), video, save=tmp_path / "out.mp4")]
         assert len(frames) == 5 and all(frame.image.std() < 3 for frame in frames)
         assert (tmp_path / "out.mp4").stat().st_size
 
@@ -196,7 +196,7 @@ class TestFailures:
     def go(self, output, monkeypatch, frames=6):
         """Frames of a loop with this output, and its session."""
         monkeypatch.setattr("edge_mrcnn.live.session.TICK_S", 0.02)
-        stream = Stream(FakeRuntime(CARD, answer_three), {"door": Moving("door")})
+        stream = Stream(FakeRuntime(CARD, detect_three), {"door": Moving("door")})
         monkeypatch.setitem(OUTPUTS, "failing", output)
         with Session(make_settings(), CARD, stream) as session:
             session.outputs.greetings()

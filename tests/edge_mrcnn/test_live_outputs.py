@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from live_servers import Receiver, wait_for
-from live_site import CARD, Moving, answer_three, detect, make_frame, make_result
+from live_site import CARD, Moving, detect, detect_three, make_frame, make_result
 
 from edge_mrcnn.live.controls import Controls
 from edge_mrcnn.live.metrics import render_metrics
@@ -455,7 +455,7 @@ class TestNotifier:
             monkeypatch.setenv(name, value)
         monkeypatch.setattr("edge_mrcnn.live.session.TICK_S", 0.05)
         monkeypatch.setattr("edge_mrcnn.live.monitor.HEALTHY_S", 0.3)
-        stream = Stream(FakeRuntime(CARD, answer_three), {"door": Moving("door")})
+        stream = Stream(FakeRuntime(CARD, detect_three), {"door": Moving("door")})
         with Session(make_settings(), CARD, stream) as session:
             time.sleep(0.3)
             assert self.read(channel) == []
@@ -473,7 +473,7 @@ class TestNotifier:
 
 class TestSession:
     def test_everything_together(self, tmp_path):
-        stream = Stream(FakeRuntime(CARD, answer_three), {"door": Moving("door")})
+        stream = Stream(FakeRuntime(CARD, detect_three), {"door": Moving("door")})
         settings = make_settings(web=":0", coco=tmp_path / "results.json", lines=(parse_line("0,.5,1,.5", "gate"),))
         threads = threading.active_count()
         with Session(settings, CARD, stream) as session:
@@ -490,7 +490,7 @@ class TestSession:
         wait_for(lambda: threading.active_count() <= threads)
 
     def test_nothing_is_left_open_when_one_part_cannot_be(self, tmp_path):
-        stream = Stream(FakeRuntime(CARD, answer_three), {"door": Moving("door")})
+        stream = Stream(FakeRuntime(CARD, detect_three), {"door": Moving("door")})
         threads = threading.active_count()
         settings = make_settings(web="0.0.0.0:0", coco=tmp_path / "results.json")
         with pytest.raises(UsageError, match="needs --web-token"):
@@ -500,7 +500,7 @@ class TestSession:
 
     def test_states_of_sources_are_reported(self, monkeypatch):
         monkeypatch.setattr("edge_mrcnn.live.session.TICK_S", 0.02)
-        stream = Stream(FakeRuntime(CARD, answer_three), {"door": Moving("door")})
+        stream = Stream(FakeRuntime(CARD, detect_three), {"door": Moving("door")})
         state = ["live"]
         monkeypatch.setattr(stream, "status", lambda: (replace(STATUS, state=state[0], error="gone"),))
         with Session(make_settings(), CARD, stream) as session:

@@ -33,10 +33,10 @@ def call(run, path, *, method="GET", body=None, **headers):
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     payload = None if body is None else json.dumps(body)
     connection.request(method, path, payload, {**(GUARD if method == "POST" else {}), **names})
-    answer = connection.getresponse()
-    content = answer.read()
+    response = connection.getresponse()
+    content = response.read()
     connection.close()
-    return answer.status, answer.headers, content
+    return response.status, response.headers, content
 
 
 def post(run, path, body, **headers):
@@ -94,12 +94,12 @@ class TestWhatIsShown:
     def test_mjpeg_for_other_programs(self, run):
         connection = http.client.HTTPConnection("127.0.0.1", run.server.address.port, timeout=10)
         connection.request("GET", "/stream.mjpg")
-        answer = connection.getresponse()
-        assert answer.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=frame"
+        response = connection.getresponse()
+        assert response.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=frame"
         for _ in range(3):
-            assert answer.readline() == b"--frame\r\n"
-            head = [answer.readline() for _ in range(3)]
-            jpeg = answer.read(int(head[1].split(b":")[1]) + 2)
+            assert response.readline() == b"--frame\r\n"
+            head = [response.readline() for _ in range(3)]
+            jpeg = response.read(int(head[1].split(b":")[1]) + 2)
             assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) is not None
         connection.close()
 
@@ -350,8 +350,8 @@ class TestHead:
     def test_response_has_the_headers_and_no_body(self, run, path):
         connection = http.client.HTTPConnection("127.0.0.1", run.server.address.port, timeout=5)
         connection.request("HEAD", path)
-        answer = connection.getresponse()
-        assert answer.status == 200 and answer.read() == b"" and answer.headers["Content-Type"]
+        response = connection.getresponse()
+        assert response.status == 200 and response.read() == b"" and response.headers["Content-Type"]
         connection.close()
         run.site.viewers._seen_s.clear()
 

@@ -79,12 +79,12 @@ def likeness(picture):
 def read_mjpeg(url, count):
     """The first pictures of a Motion JPEG stream."""
     pictures = []
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=10) as response:
         while len(pictures) < count:
-            line = answer.readline()
+            line = response.readline()
             if line.startswith(b"Content-Length"):
-                answer.readline()
-                pictures.append(decode_jpeg(answer.read(int(line.split(b":")[1]))))
+                response.readline()
+                pictures.append(decode_jpeg(response.read(int(line.split(b":")[1]))))
     return pictures
 
 
@@ -114,8 +114,8 @@ def everything(tmp_path, monkeypatch, **privacy):
     try:
         wait_for(lambda: listener.last("site/door/event/snapshot") and hook.pictures)
         for size in ("large", "small"):
-            with urllib.request.urlopen(f"{url}picture.jpg?size={size}", timeout=10) as answer:
-                seen.append((f"page {size}", decode_jpeg(answer.read())))
+            with urllib.request.urlopen(f"{url}picture.jpg?size={size}", timeout=10) as response:
+                seen.append((f"page {size}", decode_jpeg(response.read())))
         seen += [("stream", picture) for picture in read_mjpeg(f"{url}stream.mjpg", 8)]
         yield seen
     finally:
@@ -231,10 +231,10 @@ def test_images_of_a_folder_hold_nothing_over(tmp_path):
         cv2.imwrite(str(tmp_path / f"{index}.png"), np.repeat(PATTERN[..., None], 3, axis=2))
     found = iter([0.9, 0.0])
 
-    def answer(x):
+    def respond(x):
         return Flickering()(x)._replace(scores=np.array([next(found)], np.float32))
 
-    stream = Stream(FakeRuntime(CARD, answer), open_source(str(tmp_path)))
+    stream = Stream(FakeRuntime(CARD, respond), open_source(str(tmp_path)))
     with Session(make_settings(blur="cup"), CARD, stream) as live:
         first, second = (likeness(frame.image) for frame, _ in run_loop(iter(stream), live))
     assert first < 0.35 and second > 0.99

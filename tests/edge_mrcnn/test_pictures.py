@@ -10,7 +10,7 @@ from edge_mrcnn.export.pictures import CLEAR, TRIALS, choose_pictures, draw_pict
 from runtimes import FakeRuntime, RawOutputs
 
 
-def answer(*scores: float) -> RawOutputs:
+def output(*scores: float) -> RawOutputs:
     count = len(scores)
     boxes = np.tile(np.array([[0, 0, 9, 9]], np.float32), (count, 1))
     return RawOutputs(boxes, np.array(scores, np.float32), np.zeros(count, int), np.zeros((count, 14, 14), np.float32))
@@ -19,7 +19,7 @@ def answer(*scores: float) -> RawOutputs:
 def count_figures(x: np.ndarray) -> RawOutputs:
     """As many detections as the picture has colours, without the background's."""
     colours = len(np.unique(x.reshape(-1, 3), axis=0)) - 1
-    return answer(*np.linspace(0.9, 0.2, colours)) if colours else answer()
+    return output(*np.linspace(0.9, 0.2, colours)) if colours else output()
 
 
 @pytest.mark.parametrize("size", [(320, 320), (64, 128), (75, 33)])
@@ -46,14 +46,14 @@ def test_an_empty_a_sparse_and_a_crowded_picture_are_chosen() -> None:
 def test_a_clear_detection_is_preferred_to_a_single_weak_one() -> None:
     def respond(x: np.ndarray) -> RawOutputs:
         found = len(count_figures(x).scores)
-        return answer(0.2) if found < 6 else answer(*[0.8] * found)
+        return output(0.2) if found < 6 else output(*[0.8] * found)
 
     sparse = choose_pictures(FakeRuntime(respond=respond))[1][2]
     assert len(sparse.scores) >= 6
 
 
 def test_a_model_that_finds_nothing_gets_pictures_all_the_same() -> None:
-    chosen = choose_pictures(FakeRuntime(respond=lambda x: answer()))
+    chosen = choose_pictures(FakeRuntime(respond=lambda x: output()))
     assert [name for name, _, _ in chosen] == ["empty", "sparse", "crowded"]
     assert all(len(found.scores) == 0 for _, _, found in chosen)
 
@@ -63,7 +63,7 @@ def test_heavy_model_is_verified_on_fewer_drawings() -> None:
 
     def respond(x: np.ndarray) -> RawOutputs:
         asked.append(x)
-        return answer()
+        return output()
 
     assert len(choose_pictures(FakeRuntime(respond=respond), trials=4)) == 3
     assert len(asked) == 4 + 1  # and the empty one

@@ -60,8 +60,10 @@ class TestFrames:
         assert len(new) == labelled.asked - labelled.left_out > 0
         assert labelled.kept == sum(len(labelled.data.annotations(image.id)) for image in new) > 0
         for image in new:
-            answer = found[frames.index(image.path)]
-            sure = answer[(answer.scores >= config.pseudo_score) & [mask.mask.any() for mask in answer.masks.regions]]
+            detections = found[frames.index(image.path)]
+            sure = detections[
+                (detections.scores >= config.pseudo_score) & [mask.mask.any() for mask in detections.masks.regions]
+            ]
             objects = labelled.data.annotations(image.id)
             assert [one["category_id"] for one in objects] == [sure.category_ids[label] for label in sure.labels]
             for one, mask in zip(objects, sure.masks.data, strict=True):

@@ -204,9 +204,9 @@ def test_other_state_dicts_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "answer"), [("a.pt", True), ("b/a.pth", True), (f"{PREFIX}{MODELS[1]}", True), ("a.onnx", False)]
+    ("name", "expected"), [("a.pt", True), ("b/a.pth", True), (f"{PREFIX}{MODELS[1]}", True), ("a.onnx", False)]
 )
-def test_a_report_knows_a_checkpoint_by_its_name(name: str, answer: bool) -> None:
+def test_a_report_knows_a_checkpoint_by_its_name(name: str, expected: bool) -> None:
     from edge_mrcnn.measure.files import is_checkpoint
 
-    assert is_checkpoint(Path(name)) == answer
+    assert is_checkpoint(Path(name)) == expected

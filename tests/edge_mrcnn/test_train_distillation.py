@@ -60,7 +60,9 @@ def learn(student: Checkpoint, teacher: Teacher, config: TrainConfig = CONFIG) -
             layer.eval()  # as the teacher's
     images, targets = make_batch(student.config.image_size_hw)
     _, regions = compute_losses(student.model, images, targets)
-    return distillation_losses(regions, teacher.answer(images, regions), make_adapter(student.model, teacher), config)
+    return distillation_losses(
+        regions, teacher.outputs_for(images, regions), make_adapter(student.model, teacher), config
+    )
 
 
 def test_student_that_is_its_teacher_has_nothing_to_learn(make: Callable, toy_config: ModelConfig) -> None:

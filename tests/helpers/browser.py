@@ -36,7 +36,8 @@ class Browser:
         to_child, self._to_child = os.pipe()
         self._from_child, from_child = os.pipe()
 
-        # Chromium reads commands from descriptor 3 and writes answers to 4; duplicates first, since either may be one.
+        # Chromium reads commands from descriptor 3 and writes responses to 4. A pipe may have one of these numbers, so
+        # duplicate both ends first.
         command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         shell = f'exec "$0" "$@" 3<&{to_child} 4>&{from_child}'
         self._process = subprocess.Popen(
@@ -76,10 +77,10 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """The value of an expression of JavaScript, awaited."""
-        answer = self._call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        if "exceptionDetails" in answer:
-            raise AssertionError(answer["exceptionDetails"]["exception"].get("description", script))
-        return answer["result"].get("value")
+        response = self._call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in response:
+            raise AssertionError(response["exceptionDetails"]["exception"].get("description", script))
+        return response["result"].get("value")
 
     def wait(self, script: str, timeout_s: float = 20.0) -> Any:
         """The value of an expression as soon as it is true."""
@@ -133,24 +134,24 @@ class Browser:
         os.close(self._from_child)
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer; events that come before it are kept."""
+        """Send a command and wait for its response; events that come before it are kept."""
         self._number += 1
         session = {"sessionId": self._session} if getattr(self, "_session", "") and "Browser" not in method else {}
         message = {"id": self._number, "method": method, "params": parameters, **session}
         os.write(self._to_child, json.dumps(message).encode() + b"\0")
         while True:
-            answer = json.loads(self._read_message())
-            if answer.get("id") == self._number:
-                if "error" in answer:
-                    raise AssertionError(f"{method}: {answer['error']['message']}")
-                result: dict[str, Any] = answer["result"]
+            response = json.loads(self._read_message())
+            if response.get("id") == self._number:
+                if "error" in response:
+                    raise AssertionError(f"{method}: {response['error']['message']}")
+                result: dict[str, Any] = response["result"]
                 return result
-            self.events.append(answer)
+            self.events.append(response)
 
     def _read_message(self, timeout_s: float = 60.0) -> bytes:
         while b"\0" not in self._buffer:
             if not select.select([self._from_child], [], [], timeout_s)[0]:
-                raise AssertionError(f"the browser did not answer within {timeout_s} s")
+                raise AssertionError(f"the browser did not respond within {timeout_s} s")
             part = os.read(self._from_child, 1 << 20)
             if not part:
                 raise OSError("the browser ended")

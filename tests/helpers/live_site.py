@@ -55,7 +55,7 @@ class Moving(Source):
             yield Frame(image, index, time.monotonic() - start, self.name)
 
 
-def answer_three(x: np.ndarray) -> RawOutputs:
+def detect_three(x: np.ndarray) -> RawOutputs:
     """Two cups, one of them doubtful, and a bottle."""
     boxes = np.array([[20, 20, 50, 50], [80, 20, 110, 50], [60, 60, 90, 90]], np.float32)
     return RawOutputs(
@@ -107,7 +107,7 @@ class Running:
 @contextmanager
 def running(sources: Any = None, *, token: str | None = None, **places: Any) -> Iterator[Running]:
     """The loop and its page, until the end of the block."""
-    stream = Stream(FakeRuntime(CARD, answer_three), sources or {"door": Moving("door")}, is_patient=True)
+    stream = Stream(FakeRuntime(CARD, detect_three), sources or {"door": Moving("door")}, is_patient=True)
     controls = Controls(0.5, stream.pause)
     scenes = Scenes(controls, **places)
     encoder, address = PictureEncoder(start_thread), Address("127.0.0.1", 0)

@@ -10,7 +10,7 @@ import pytest
 import runtimes
 from edge_mrcnn.cli import COMMANDS
 from runtimes.base import RawOutputs
-from runtimes.parity import Parity, Tolerance, compare_answers
+from runtimes.parity import Parity, Tolerance, compare_outputs
 
 KINDS = ("", "-int8")
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "tflite": ".tflite"}
@@ -80,9 +80,9 @@ def test_outputs_equal_those_of_x86(there, here, extra, kind, cpu, models, note)
         return
     expected, found, card = answers(here, name), answers(there, name), runtimes.read_card(models / name)
     limits = OPENVINO_INT8 if (extra, kind) == ("openvino", "-int8") else LIMITS[kind]
-    note(cpu, name, *(figures(compare_answers(expected, found, card, replace(SAME, quantile=q))) for q in (1.0, 0.5)))
+    note(cpu, name, *(figures(compare_outputs(expected, found, card, replace(SAME, quantile=q))) for q in (1.0, 0.5)))
     for limit in limits:
-        parity = compare_answers(expected, found, card, limit)
+        parity = compare_outputs(expected, found, card, limit)
         assert parity.detections > 0
         assert parity.passes(limit), parity
 

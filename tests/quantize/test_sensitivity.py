@@ -10,7 +10,7 @@ import pytest
 
 from quantize import CalibrationSet, QuantizeConfig, open_quantizer, sensitivity
 from quantize.base import Quantizer
-from quantize.sensitivity import Journal, Sensitivity, answer_error, fewest, keep_within, rank_blocks
+from quantize.sensitivity import Journal, Sensitivity, fewest, keep_within, output_error, rank_blocks
 from runtimes.base import FakeRuntime, RawOutputs
 from runtimes.errors import GateError
 from runtimes.progress import silent
@@ -90,26 +90,26 @@ def test_findings_of_another_model_are_not_used(tmp_path: Path) -> None:
     assert Journal(tmp_path / "journal.json", {"model": 2}).drop(["a"], lambda: 0.1) == 0.1
 
 
-def answer(scores: list[float], shift: float = 0.0) -> RawOutputs:
+def outputs(scores: list[float], shift: float = 0.0) -> RawOutputs:
     """Objects side by side, moved to the right by a share of their side."""
     left = np.arange(len(scores), dtype=np.float32)[:, None] * 20 + 10 * shift
     boxes = np.concatenate([left, left * 0, left + 10, left * 0 + 10], 1).astype(np.float32)
     return RawOutputs(boxes, np.array(scores, np.float32), np.zeros(len(scores), int), np.ones((len(scores), 4, 4)))
 
 
-class TestAnswerError:
+class TestOutputError:
     def test_equal_outputs_have_no_difference(self) -> None:
-        assert answer_error(answer([0.9, 0.5]), answer([0.9, 0.5])) == pytest.approx(0, abs=1e-6)
+        assert output_error(outputs([0.9, 0.5]), outputs([0.9, 0.5])) == pytest.approx(0, abs=1e-6)
 
     def test_lost_and_new_objects_count_with_their_score(self) -> None:
-        assert answer_error(answer([0.8, 0.2]), answer([0.8])) == pytest.approx(0.2)
-        assert answer_error(answer([0.8]), answer([0.8, 0.4])) == pytest.approx(0.5)
+        assert output_error(outputs([0.8, 0.2]), outputs([0.8])) == pytest.approx(0.2)
+        assert output_error(outputs([0.8]), outputs([0.8, 0.4])) == pytest.approx(0.5)
 
     def test_moved_boxes_count_with_what_does_not_overlap(self) -> None:
-        assert answer_error(answer([0.8]), answer([0.8], shift=0.25)) == pytest.approx(1 - 7.5 / 12.5)
+        assert output_error(outputs([0.8]), outputs([0.8], shift=0.25)) == pytest.approx(1 - 7.5 / 12.5)
 
     def test_nothing_found_by_either_is_no_error(self) -> None:
-        assert answer_error(answer([]), answer([])) == 0
+        assert output_error(outputs([]), outputs([])) == 0
 
 
 def test_blocks_of_a_real_file_are_ranked(

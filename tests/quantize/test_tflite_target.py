@@ -162,8 +162,8 @@ def test_everything_may_stay_float(small_tflite, calibration: CalibrationSet, tm
 def test_mask_is_calibrated_with_live_rows_only(live: int, runs: int) -> None:
     scores = np.where(np.arange(6) < live, 0.5, 0).astype(np.float32)
     boxes = np.arange(24, dtype=np.float32).reshape(6, 4)
-    answer = {"boxes": boxes, "scores": scores, "labels": np.arange(6, dtype=np.int32), "p0": np.zeros(1)}
-    inputs = list(mask_inputs(answer, 4))
+    found = {"boxes": boxes, "scores": scores, "labels": np.arange(6, dtype=np.int32), "p0": np.zeros(1)}
+    inputs = list(mask_inputs(found, 4))
     assert len(inputs) == runs
     assert all(set(batch) == {"boxes", "labels", "p0"} and len(batch["labels"]) == 4 for batch in inputs)
     assert {int(label) for batch in inputs for label in batch["labels"]} == set(range(live))

@@ -67,7 +67,7 @@ def test_the_same_runtime_passes(path: Path) -> None:
         outcomes = golden.check(runtime, golden.read(path))
     assert [outcome.name for outcome in outcomes] == [*COUNTS, "all"]
     assert all(outcome.passes for outcome in outcomes)
-    assert outcomes[-1].expected.detections == 6  # of the full answer the last row is a threshold
+    assert outcomes[-1].expected.detections == 6  # of the full output the last row is a threshold
 
 
 @pytest.mark.parametrize(("field", "noise"), [("boxes", 0.2), ("scores", 0.01), ("masks", 0.02)])

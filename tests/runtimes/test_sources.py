@@ -322,7 +322,7 @@ class TestNetwork:
     ],
 )
 def test_other_responses_of_a_web_server_are_distinguished(kind, body, code, words):
-    def answer(handler):
+    def respond(handler):
         if not kind:
             return handler.send_error(503)
         handler.send_response(200)
@@ -331,7 +331,7 @@ def test_other_responses_of_a_web_server_are_distinguished(kind, body, code, wor
         handler.wfile.write(body)
 
     with MjpegServer() as server:
-        server.answer = answer
+        server.respond = respond
         error = failure(server.url)
     assert error.code == code and words in str(error)
 
@@ -339,7 +339,7 @@ def test_other_responses_of_a_web_server_are_distinguished(kind, body, code, wor
 def test_address_of_one_picture_is_asked_again_and_again():
     asked = []
 
-    def answer(handler):
+    def respond(handler):
         asked.append(time.monotonic())
         image = np.full((64, 96, 3), len(asked) % 2 * 200, np.uint8)
         handler.send_response(200)
@@ -348,7 +348,7 @@ def test_address_of_one_picture_is_asked_again_and_again():
         handler.wfile.write(cv2.imencode(".jpg", image)[1].tobytes())
 
     with MjpegServer() as server:
-        server.answer = answer
+        server.respond = respond
         frames = list(itertools.islice(open_source(server.url + "#fps=20"), 4))
     assert {frame.image.shape for frame in frames} == {(64, 96, 3)}
     assert {int(frame.image[0, 0, 0]) // 100 for frame in frames} == {0, 2}

@@ -237,10 +237,10 @@ class TestInference:
         assert "out of memory" in caplog.text
         assert_balanced(stream)
 
-    @pytest.mark.parametrize("answer", ["raises", "nan"])
-    def test_a_model_that_fails_every_time_ends_the_stream(self, answer):
+    @pytest.mark.parametrize("fault", ["raises", "nan"])
+    def test_a_model_that_fails_every_time_ends_the_stream(self, fault):
         def respond(x):
-            if answer == "raises":
+            if fault == "raises":
                 raise RuntimeError("broken")
             return empty()._replace(
                 boxes=np.full((1, 4), np.nan, np.float32), scores=np.ones(1, np.float32), labels=np.zeros(1, int),

@@ -52,8 +52,8 @@ def test_openvino_runs_several_frames_at_once(model_files):
     with runtimes.load(model_files[".xml"], threads=2) as model, ThreadPoolExecutor(2) as pool:
         lanes = model.lanes(2)
         assert model._compiled.get_property("NUM_STREAMS") == 2
-        answers = [list(pool.map(lambda r, x: len(r.infer(x)), lanes, frames)) for _ in range(20)]
-    assert answers == [[2, 4]] * 20
+        counts = [list(pool.map(lambda r, x: len(r.infer(x)), lanes, frames)) for _ in range(20)]
+    assert counts == [[2, 4]] * 20
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")

@@ -123,9 +123,9 @@ def test_pictures_that_nobody_looks_at_are_not_kept(tmp_path):
     for is_wanted in (True, False):
         stream = Stream(runtime, open_source(path))
         stream.wants_picture = lambda name, is_wanted=is_wanted: is_wanted
-        answers = list(stream)
-        assert [len(found) for _, found in answers] == [1] * 8
-        assert all(frame.pixels.is_kept is is_wanted and frame.size_hw == (48, 64) for frame, _ in answers)
+        results = list(stream)
+        assert [len(found) for _, found in results] == [1] * 8
+        assert all(frame.pixels.is_kept is is_wanted and frame.size_hw == (48, 64) for frame, _ in results)
 
 
 class TestSeveral:

@@ -225,28 +225,28 @@ class OddRtsp(TcpServer):
                 headers[key.lower()] = value.strip()
             verb, number = line.split()[0].decode(), headers.get("cseq", "0")
 
-            def answer(status="200 OK", extra="", body="", number=number):
+            def respond(status="200 OK", extra="", body="", number=number):
                 length = f"Content-Length: {len(body)}\r\n" * bool(body)
                 connection.sendall(f"RTSP/1.0 {status}\r\nCSeq: {number}\r\n{extra}{length}\r\n{body}".encode())
 
             if verb == "DESCRIBE":
                 base = line.split()[1].decode()
-                answer(extra=f"Content-Base: {base}/\r\nContent-Type: application/sdp\r\n", body=self.describe())
+                respond(extra=f"Content-Base: {base}/\r\nContent-Type: application/sdp\r\n", body=self.describe())
             elif verb == "SETUP":
                 transport = headers["transport"]
                 self.transports.append(transport)
                 if self.is_udp_only and "TCP" in transport:
-                    answer("461 Unsupported Transport")
+                    respond("461 Unsupported Transport")
                     continue
                 if ports := re.search(r"client_port=(\d+)", transport):
                     target = ("127.0.0.1", int(ports[1]))
                     transport += ";server_port=50000-50001"
-                answer(extra=f"Transport: {transport}\r\nSession: 1;timeout=60\r\n")
+                respond(extra=f"Transport: {transport}\r\nSession: 1;timeout=60\r\n")
             elif verb == "PLAY":
-                answer(extra="Session: 1\r\n")
+                respond(extra="Session: 1\r\n")
                 threading.Thread(target=self._play, args=(connection, target), daemon=True).start()
             else:
-                answer(extra="Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN, GET_PARAMETER\r\nSession: 1\r\n")
+                respond(extra="Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN, GET_PARAMETER\r\nSession: 1\r\n")
 
     def _play(self, connection: socket.socket, target: tuple[str, int] | None) -> None:
         """Send access unit after access unit at its time; to a UDP address if there is one."""

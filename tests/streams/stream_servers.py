@@ -49,7 +49,7 @@ def free_port() -> int:
 class MjpegServer:
     """JPEG pictures over HTTP, without end. Set `fault` while it runs.
 
-    Faults: "" none; "freeze" stops sending; "cut" sends every third picture cut in half; "close" ends each answer;
+    Faults: "" none; "freeze" stops sending; "cut" sends every third picture cut in half; "close" ends each response;
     "header" sends an endless header.
     """
 
@@ -80,7 +80,7 @@ class MjpegServer:
     def __exit__(self, *_):
         self.close()
 
-    def answer(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+    def respond(self, handler: http.server.BaseHTTPRequestHandler) -> None:
         self.requests += 1
         secret = "Basic " + base64.b64encode(self.login.encode()).decode()
         if self.login and handler.headers.get("Authorization") != secret:
@@ -124,7 +124,7 @@ class MjpegServer:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 with suppress(OSError):  # the reader went away
-                    server.answer(self)
+                    server.respond(self)
                 self.close_connection = True
 
             def log_message(self, *_):

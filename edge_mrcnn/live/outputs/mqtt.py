@@ -150,7 +150,7 @@ class Mqtt(Output):
         self._describe = describe
         self._classes = card.classes if classes is None else classes
         self._counts = {"sent": 0, "dropped": 0}
-        self._reason = "no answer"
+        self._reason = "no response"
         self._is_met = False
         self._away_since: float | None = time.monotonic()
         self._announced: set[tuple[str, str]] = set()
@@ -277,7 +277,7 @@ class Mqtt(Output):
     def _note_failure(self, client: Any, data: Any) -> None:
         """Keep the reason of a failed connection; the client calls this while it handles the error."""
         error = sys.exc_info()[1]
-        self._reason = one_line(error) if error else "no answer"
+        self._reason = one_line(error) if error else "no response"
 
     def _complain(self) -> None:
         """Log once that the broker is offline."""

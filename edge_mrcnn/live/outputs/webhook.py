@@ -171,8 +171,8 @@ class Webhook(Output):
     def _post(self, kind: str, body: bytes) -> None:
         headers = {**self._headers, "Content-Type": kind}
         request = urllib.request.Request(self._url, body, headers, method="POST")
-        with self._opener.open(request, timeout=TIMEOUT_S) as answer:
-            answer.read(1024)
+        with self._opener.open(request, timeout=TIMEOUT_S) as response:
+            response.read(1024)
 
 
 def _reason_of(error: Exception) -> str:

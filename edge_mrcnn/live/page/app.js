@@ -48,18 +48,18 @@ class Refused extends Error {
   }
 }
 
-async function ask(path, change) {
+async function request(path, change) {
   const options = change && {
     method: "POST",
     headers: { "Content-Type": "application/json", "X-Edge-MRCNN": "1" },
     body: JSON.stringify(change),
   };
-  const answer = await fetch(path, options);
-  if (!answer.ok) {
-    const { error } = await answer.json().catch(() => ({ error: answer.statusText }));
-    throw new Refused(answer.status, error);
+  const response = await fetch(path, options);
+  if (!response.ok) {
+    const { error } = await response.json().catch(() => ({ error: response.statusText }));
+    throw new Refused(response.status, error);
   }
-  return answer;
+  return response;
 }
 
 function element(name, className, ...children) {
@@ -88,7 +88,7 @@ class Tile {
   async pause() {
     this.button.disabled = true;
     try {
-      await ask("api/pause", { source: this.index, paused: this.source.state !== "paused" });
+      await request("api/pause", { source: this.index, paused: this.source.state !== "paused" });
       await refresh();
     } catch (error) {
       alarm(error.message);
@@ -102,11 +102,11 @@ class Tile {
       await untilVisible();
       try {
         const query = `source=${this.index}&after=${number}&size=${this.size()}&viewer=${viewer}`;
-        const answer = await ask(`picture.jpg?${query}`);
+        const response = await request(`picture.jpg?${query}`);
         this.note = "";
-        if (answer.status === 200) {
-          number = Number(answer.headers.get("X-Number"));
-          await this.show(await answer.blob(), JSON.parse(answer.headers.get("X-Shown")));
+        if (response.status === 200) {
+          number = Number(response.headers.get("X-Number"));
+          await this.show(await response.blob(), JSON.parse(response.headers.get("X-Shown")));
         }
       } catch (error) {
         this.shown = null;
@@ -304,7 +304,7 @@ function show(state) {
 
 async function refresh() {
   try {
-    show(await (await ask("api/state")).json());
+    show(await (await request("api/state")).json());
   } catch (error) {
     if (error.status === 401) {
       $("live").hidden = true;
@@ -323,7 +323,7 @@ async function slide() {
   clearTimeout(slide.timer);
   slide.timer = setTimeout(async () => {
     try {
-      await ask("api/conf", { conf: Number($("conf").value) });
+      await request("api/conf", { conf: Number($("conf").value) });
     } catch (error) {
       alarm(error.message);
     }
@@ -334,7 +334,7 @@ async function slide() {
 async function logIn(event) {
   event.preventDefault();
   try {
-    await ask("api/login", { token: $("token").value });
+    await request("api/login", { token: $("token").value });
     $("token").value = $("login-error").textContent = "";
     await refresh();
   } catch (error) {

@@ -10,6 +10,6 @@ would bring OpenCV and more. So imports in here are relative, and errors are `Tr
     scaling.py  from planes of YUV to the small picture that a model reads
     network.py  streams by FFmpeg (PyAV, or OpenCV where that is not installed)
     web.py      a small HTTP client that takes what cameras send
-    mjpeg.py    JPEG pictures out of an HTTP answer
+    mjpeg.py    JPEG pictures out of an HTTP response
     camera.py   V4L2, GStreamer and picamera2
 """

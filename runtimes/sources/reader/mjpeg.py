@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from .outlet import Outlet, Trouble
 from .scaling import Scaler, SizeHw, fit_size
 from .shots import AvShot, BgrShot, BrokenFrameError, Picture, Shot
-from .web import Answer, Body, fetch
+from .web import Body, Response, fetch
 
 MOST_BYTES = 64_000_000
 """Maximum size of an image; a stream without an end marker for longer is not JPEG."""
@@ -154,25 +154,25 @@ def read_web(plan: dict[str, Any], outlet: Outlet) -> bool:
     Raises:
         Trouble: If it cannot be read, is lost, or is a web page.
     """
-    answer = _fetch(plan)
-    kind = answer.headers.get("content-type", "").lower()
+    response = _fetch(plan)
+    kind = response.headers.get("content-type", "").lower()
     if kind.startswith("text/html"):
-        answer.body.close()
+        response.body.close()
         raise Trouble("not-a-stream", "the server sends a web page; expected the address of its video")
-    beginning = _receive(answer.body)
+    beginning = _receive(response.body)
     if kind.startswith(("image/jpeg", "image/jpg")):
-        _poll(plan, outlet, answer, beginning)
+        _poll(plan, outlet, response, beginning)
     elif kind.startswith("multipart/") or START in beginning[:SNIFF_BYTES]:
-        _read_parts(answer, kind, beginning, outlet)
+        _read_parts(response, kind, beginning, outlet)
     else:
-        answer.body.close()
+        response.body.close()
         return False
     return True
 
 
-def _read_parts(answer: Answer, kind: str, beginning: bytes, outlet: Outlet) -> None:
+def _read_parts(response: Response, kind: str, beginning: bytes, outlet: Outlet) -> None:
     """Images of one endless response."""
-    found = re.search(r'boundary="?([^";,\s]+)', answer.headers.get("content-type", ""))
+    found = re.search(r'boundary="?([^";,\s]+)', response.headers.get("content-type", ""))
     splitter = Splitter(found[1].encode() if found else b"")
     decoder, ends, count = Decoder(), UsualEnd(), 0
     data = beginning
@@ -184,14 +184,14 @@ def _read_parts(answer: Answer, kind: str, beginning: bytes, outlet: Outlet) -> 
                 outlet.put(JpegShot(picture.data, decoder))
             else:
                 outlet.damaged()
-        data = _receive(answer.body)
+        data = _receive(response.body)
     if not count:
         raise Trouble(
             "not-a-stream", "the response ended before the first image; check that this is the address of a video"
         )
 
 
-def _poll(plan: dict[str, Any], outlet: Outlet, answer: Answer, beginning: bytes) -> None:
+def _poll(plan: dict[str, Any], outlet: Outlet, response: Response, beginning: bytes) -> None:
     """An address of one image, requested repeatedly."""
     decoder, interval_s = Decoder(), 1 / (plan.get("fps") or SNAPSHOT_FPS)
     outlet.tell(pace_s=interval_s)
@@ -200,12 +200,12 @@ def _poll(plan: dict[str, Any], outlet: Outlet, answer: Answer, beginning: bytes
         parts = [beginning]
         while parts[-1]:
             outlet.hear()
-            parts.append(_receive(answer.body))
+            parts.append(_receive(response.body))
         outlet.put(JpegShot(b"".join(parts), decoder))
-        answer.body.close()
+        response.body.close()
         time.sleep(max(0.0, start + interval_s - time.monotonic()))
-        answer = _fetch(plan)
-        beginning = _receive(answer.body)
+        response = _fetch(plan)
+        beginning = _receive(response.body)
 
 
 class Decoder:
@@ -316,7 +316,7 @@ def read_size(data: bytes) -> SizeHw | None:
     return None
 
 
-def _fetch(plan: dict[str, Any]) -> Answer:
+def _fetch(plan: dict[str, Any]) -> Response:
     try:
         return fetch(plan["url"], plan["timeout_s"])
     except OSError as error:

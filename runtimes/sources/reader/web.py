@@ -84,7 +84,7 @@ class Body:
         return line.strip()
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """A server's response."""
 
     url: str
@@ -95,7 +95,7 @@ class Answer(NamedTuple):
     body: Body
 
 
-def fetch(url: str, timeout_s: float) -> Answer:
+def fetch(url: str, timeout_s: float) -> Response:
     """Send a GET request, with the login in the URL.
 
     Args:
@@ -108,19 +108,19 @@ def fetch(url: str, timeout_s: float) -> Answer:
     """
     login = ""
     for _ in range(MOST_REDIRECTS + 2):
-        answer = _get(url, login, timeout_s)
-        if answer.status == 401 and not login:
-            login = _log_in(urlsplit(url), answer.headers.get("www-authenticate", ""))
-        elif answer.status in (301, 302, 303, 307, 308) and "location" in answer.headers:
-            url, login = _follow(url, answer.headers["location"]), ""
+        response = _get(url, login, timeout_s)
+        if response.status == 401 and not login:
+            login = _log_in(urlsplit(url), response.headers.get("www-authenticate", ""))
+        elif response.status in (301, 302, 303, 307, 308) and "location" in response.headers:
+            url, login = _follow(url, response.headers["location"]), ""
         else:
-            _check_status(answer)
-            return answer
-        answer.body.close()
+            _check_status(response)
+            return response
+        response.body.close()
     raise Trouble("unreadable", "the server redirects in a loop")
 
 
-def _get(url: str, login: str, timeout_s: float) -> Answer:
+def _get(url: str, login: str, timeout_s: float) -> Response:
     parts = urlsplit(url)
     is_encrypted = parts.scheme.lower() == "https"
     port = parts.port or (443 if is_encrypted else 80)
@@ -140,7 +140,7 @@ def _get(url: str, login: str, timeout_s: float) -> Answer:
         lines.append(f"Authorization: {login}")
     connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
     status, headers, beginning = _read_head(connection)
-    return Answer(url, status, headers, Body(connection, beginning, headers))
+    return Response(url, status, headers, Body(connection, beginning, headers))
 
 
 def _target(parts: SplitResult) -> str:
@@ -212,12 +212,12 @@ def _md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _check_status(answer: Answer) -> None:
-    if answer.status < 400:
+def _check_status(response: Response) -> None:
+    if response.status < 400:
         return
-    answer.body.close()
-    if answer.status in (401, 403):
+    response.body.close()
+    if response.status in (401, 403):
         raise Trouble("unauthorised", "the server rejects this user name and password")
-    if answer.status < 500:
+    if response.status < 500:
         raise Trouble("not-found", "the server responds, but has no such stream")
     raise Trouble("unreadable", "the server responds with an internal error; the camera may still be starting")

@@ -10,7 +10,7 @@ from typing import Any
 Result = dict[str, Any]
 
 
-class Answers(Mapping[int, list[Result]]):
+class ImageResults(Mapping[int, list[Result]]):
     """Image id -> its COCO results, best score first; empty for an unknown image.
 
     Twenty detections take about two kilobytes, so 5,000 images of eight models need less than 100 MB.
