@@ -97,7 +97,7 @@ def time_stages(model: runtimes.Runtime, found: Detections, clock: Clock, frames
     scene = MovingShapes(SIZE_HW, seed=0)
     for number in range(frames + WARM_UP):
         image = scene.draw(number / 10)
-        fresh = found[:]  # contours are traced once and kept
+        fresh = found[:]  # a new object each time: one object traces its contours only once
         with clock.stage("letterbox"):
             x, box = letterbox(image, model.card)
         with clock.stage("network"):
@@ -143,7 +143,7 @@ def time_loop(model: runtimes.Runtime, found: Detections, blocks: int) -> Clock:
                     if name == "drawn":
                         artist.put(image, may_skip=False)
                 artist.close()
-            if name == "undrawn":  # beside drawing the network itself is slower, which is drawing's fault
+            if name == "undrawn":  # not while drawing, which takes processor time from the network
                 clock.add("network", network_ms)
     return clock
 

@@ -124,7 +124,8 @@ def compare_narrow_models(names: Sequence[str], kinds: str, folder: Path) -> Ite
 
 def narrow_models(detectron2_model: Any, mmdetection_model: Any) -> Iterator[tuple[str, Any, int]]:
     """Title, recipe, and MMDetection's version or 0, of each kind."""
-    make = partial(detectron2_model.Recipe, detections=400)  # more than are found: no row is the last one that fits
+    # The limit is above the number of detections, so it cuts none off.
+    make = partial(detectron2_model.Recipe, detections=400)
     rgb = {"format": "RGB", "mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
     yield "Detectron2 R50, stride in 1x1", make(), 0
     yield "Detectron2 R50, stride in 3x3, RGB", make(stride_in_1x1=False, **rgb), 0
@@ -182,7 +183,8 @@ def open_runtimes(
 
 def measure(runtime: Runtime, image: np.ndarray, expected: RawOutputs) -> Parity:
     """Compare the detections with Detectron2's; masks of float16 differ by up to 2.4e-4 from their own float32."""
-    card = runtime.card.updated(max_detections=len(expected.scores) + 1)  # no row counts as the last one that fitted
+    # The limit is above the number of rows, so no row counts as cut off by it.
+    card = runtime.card.updated(max_detections=len(expected.scores) + 1)
     return compare_outputs([expected], [runtime.run(image[None])], card, ALL)
 
 

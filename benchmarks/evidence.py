@@ -216,7 +216,7 @@ def peers_table(record: dict[str, Any]) -> list[str]:
     """Milliseconds until boxes, scores, labels and masks are there, and the ratio of the first model and the last."""
     cases: dict[tuple[Any, ...], dict[str, float]] = {}
     for row in record["rows"]:
-        if not row["model"].endswith("backbone"):  # a part of a model, which gives no results
+        if not row["model"].endswith("backbone"):  # rows of a backbone alone have no detections
             case = (row["runtime"], row["size"], row["objects"])
             cases.setdefault(case, {})[row["model"]] = row["results"]
     models = list(dict.fromkeys(model for times in cases.values() for model in times))

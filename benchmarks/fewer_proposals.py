@@ -66,7 +66,7 @@ def measure(checkpoint: Checkpoint, data: CocoData, limit: int | None) -> Evalua
 def format_row(setting: Setting, found: Evaluation, first: Evaluation, gmac: float) -> str:
     """One row of the table."""
     score = score_of(found, first)
-    assert score.box_drop and score.mask_drop  # as there is a reference
+    assert score.box_drop and score.mask_drop  # they exist because a reference was given
     drops = "– | –" if found is first else f"{format_drop(score.box_drop)} | {format_drop(score.mask_drop)}"
     what = f"{setting.proposals}, {setting.detections}"
     return f"| {what} | {100 * found.box.ap:.1f} | {100 * found.mask.ap:.1f} | {drops} | {gmac:.2f} |"

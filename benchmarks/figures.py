@@ -235,8 +235,8 @@ def style(scheme: Scheme) -> dict[str, Any]:
         "font.size": 9,
         "grid.color": scheme.grid,
         "grid.linewidth": 0.5,
-        "svg.fonttype": "none",  # text stays text: small, and it can be searched
-        "svg.hashsalt": "edge-mrcnn",  # the same file from the same figures
+        "svg.fonttype": "none",  # write text as text, so that files are small and can be searched
+        "svg.hashsalt": "edge-mrcnn",  # the same figures give the same file
     }
 
 

@@ -158,7 +158,7 @@ def measure_loss(pair: Pair, truth: CocoData, limit: int | None) -> Loss:
     """The INT8 file's accuracy beside the FP32 file's."""
     exact, rounded = (measure_accuracy(path, truth, limit) for path in (pair.plain, pair.small))
     score = score_of(rounded, exact)
-    assert score.box_drop and score.mask_drop and score.agreement  # as there is a reference
+    assert score.box_drop and score.mask_drop and score.agreement  # they exist because a reference was given
     classes = [ap - rounded.mask_per_class[label] for label, ap in exact.mask_per_class.items()]
     return Loss(
         box=score.box_drop,

@@ -246,7 +246,7 @@ def compile_openvino(module: nn.Module, inputs: Inputs) -> Run:
 def compile_tflite(module: nn.Module, inputs: Inputs) -> Run:
     os.environ["LITERT_TORCH_SHOW_PROGRESS"] = "n"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the converter and its hundred dependencies
+        warnings.simplefilter("ignore")  # the converter's dependencies print many warnings
         import litert_torch
         from ai_edge_litert.interpreter import Interpreter
 
@@ -312,7 +312,7 @@ def rows_of(
     for name, module in modules.items():
         try:
             runs[name] = compile_(module(), feed)
-        except Exception as error:  # a converter that cannot express it is a result too
+        except Exception as error:  # that a converter cannot express the module is a result too
             failures[name] = type(error).__name__
     times = time_all(list(runs.values()), feed, rounds)
     for (name, run), ms in zip(runs.items(), times, strict=True):

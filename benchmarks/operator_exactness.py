@@ -132,7 +132,7 @@ def lower_tflite() -> Lowered:
     """Both operators in TFLite, as two signatures of one file."""
     os.environ["LITERT_TORCH_SHOW_PROGRESS"] = "n"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the converter and its hundred dependencies
+        warnings.simplefilter("ignore")  # the converter's dependencies print many warnings
         import litert_torch
         from ai_edge_litert.interpreter import Interpreter
 

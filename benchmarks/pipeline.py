@@ -268,7 +268,8 @@ def report(title: str, ways: Sequence[Way]) -> str:
         ratio = f"{way.cpu_ms / floor:.2f}" if floor else ""
         copied_mb = way.alone["copied_mb"] - (0 if way in bases else floor_mb)
         copied = f"{copied_mb:.2f}" if way.alone["copied_mb"] else ""
-        has_ages = title != "file" and way.median("age_p50_ms") > 0  # frames of a file wait for the turn
+        # The age of a frame is only meaningful for live sources.
+        has_ages = title != "file" and way.median("age_p50_ms") > 0
         ages = f"{way.median('age_p50_ms'):.0f} / {way.median('age_p99_ms'):.0f}" if has_ages else ""
         dropped = f"{way.median('dropped'):.0%}" if has_ages else ""
         lines.append(

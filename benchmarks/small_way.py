@@ -103,7 +103,7 @@ class Studio:
         frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p", interpolation="AREA")
         pixels = AvPixels(frame)
         whole = self._letterbox(to_rgb(frame))
-        small = pixels.for_model(self._scaler, self._input_hw)  # None where the loop takes the whole picture, too
+        small = pixels.for_model(self._scaler, self._input_hw)  # None where the loop converts the whole picture, too
         return {
             "exact": self._letterbox(convert_exactly(frame)),
             "RGB": whole,
@@ -175,7 +175,7 @@ def measure_noise(made: Array, exact: Array) -> Noise:
     db = float(10 * np.log10(255**2 / max(1e-9, np.mean(difference**2))))
     luma = exact @ SHARES
     down, right = np.gradient(luma)
-    # What moves to the right by a little is darker where it gets brighter to the right.
+    # A small shift to the right changes each pixel by minus the gradient in x; likewise downwards.
     causes = np.stack([-right.ravel(), -down.ravel(), np.ones(luma.size)], axis=1)
     (shift_x, shift_y, shade), *_ = np.linalg.lstsq(causes, (difference @ SHARES).ravel(), rcond=None)
     return Noise(db, float(shade), float(shift_x), float(shift_y))
@@ -210,7 +210,7 @@ def compare(ways: Sequence[Evaluation], exact: Sequence[Evaluation], metric: str
     """The gain of a way, an evaluation for each side; "box_result" or "mask_result"."""
     pairs = [(getattr(a, metric), getattr(b, metric)) for a, b in zip(ways, exact, strict=True)]
     gains = [a.summary.ap - b.summary.ap for a, b in pairs]
-    # The same sets of images for all.
+    # Both resample the same sets of images, so the differences are paired.
     resampled = np.mean([a.resampled - b.resampled for a, b in pairs], axis=0)
     low, high = np.nanquantile(resampled, [0.025, 0.975])
     return Gain(float(np.mean(gains)), float(low), float(high))

@@ -89,7 +89,7 @@ def train_one(task: Task, start: str, seed: int, data: Path, output: Path) -> Ro
     epochs = -(-task.steps * 8 // task.images)
     words = f"{COMMON} {STARTS[start]} --max-steps {task.steps} --epochs {epochs} --seed {seed}"
     folder = output / name
-    command = [sys.executable, "-m", "edge_mrcnn", "train", "--data", train, *words.split()]  # the newest weights count
+    command = [sys.executable, "-m", "edge_mrcnn", "train", "--data", train, *words.split()]
     subprocess.run([*command, "-o", folder, "--overwrite"], check=True, cwd=ROOT, capture_output=True, text=True)
     box, mask = measure(folder / "best.pt", val)
     row = {"data": task.folder, "images": task.images, "start": start, "seed": seed, "box": box, "mask": mask}

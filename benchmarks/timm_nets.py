@@ -209,7 +209,7 @@ def run_steps(job: Job) -> Record:
         click.echo(f"{job.net}: {name}", err=True)
         try:
             record[name] = step()
-        except Exception as error:  # whatever a net does to a step is a result
+        except Exception as error:  # an error of a step is a result of this table
             record[name] = {"error": f"{error}"[:200]}
         file.write_text(json.dumps(record, indent=1))
         if "error" in record["train"]:

@@ -194,7 +194,8 @@ def run_reference(parts: ModelConfig, data: CocoData, config: TrainConfig, optio
             scaler.scale(total).backward()
             scaler.step(optimizer)
             scaler.update()
-            {name: value.item() for name, value in losses.items()}  # the reference's MetricLogger
+            # The reference's MetricLogger reads the losses in each step, too.
+            {name: value.item() for name, value in losses.items()}
             clock.end_step(len(images))
             if clock.steps == options.steps:
                 clock.stop()

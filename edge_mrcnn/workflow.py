@@ -397,7 +397,7 @@ def _as_tuple(value: Any, setting: Any) -> Any:
 
 
 def _refuse(name: str, known: Iterable[str]) -> str:
-    import difflib  # imported only for an error
+    import difflib  # imported here, because only errors need it
 
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"{name}: no such setting" + (f", did you mean {near[0]}?" if near else "")

@@ -14,4 +14,4 @@ def image_folder(annotation_file: Path) -> Path:
     for folder in candidates:
         if folder.is_dir():
             return folder
-    return candidates[0]  # messages name it as the folder of the missing images
+    return candidates[0]  # it does not exist either, but the error names it as the expected folder

@@ -80,7 +80,7 @@ class OpenvinoQuantizer(Quantizer):
             weights = opset13.constant(self._rounded)
             find_stem(model).input(1).replace_source_output(weights.output(0))
         is_quick = self.config.is_quick(self.card.parameters)
-        with redirect_stdout(sys.stderr):  # where progress bars belong
+        with redirect_stdout(sys.stderr):  # NNCF prints progress bars to stdout
             quantized = nncf.quantize(
                 model,
                 nncf.Dataset(self._tensors),

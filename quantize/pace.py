@@ -28,7 +28,7 @@ def tell_pace(
     """
     start = clock()
     for number, picture in enumerate(pictures):
-        if number == 1:  # the first one is done
+        if number == 1:  # the first image has been processed
             expected_s = count * (clock() - start)
             if expected_s >= WORTH_SAYING_S:
                 log.warning(

@@ -64,7 +64,7 @@ def _round_row(row: Floats, moments: Floats) -> Floats:
     mean_square = float(np.diag(moments).mean())
     damping = DAMPING * max(mean_square, 1.0)
     damped = moments[np.ix_(order, order)] + damping * np.eye(len(row))
-    # Distribution of a weight's error over the later ones: the rows of GPTQ's Cholesky factor.
+    # Each row says how GPTQ spreads the error of a weight over the later weights.
     shares = np.linalg.cholesky(np.linalg.inv(damped)).T
     wanted = row[order]
     result = np.empty_like(row)

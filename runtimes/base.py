@@ -260,7 +260,7 @@ class Runtime(ABC):
 
     async def infer_async(self, image: Picture, **options: Any) -> Detections:
         """`infer` for `await`; the event loop keeps running. See `submit`."""
-        import asyncio  # imported only here
+        import asyncio  # imported here, because only this method needs it
 
         return await asyncio.wrap_future(self.submit(image, **options))
 

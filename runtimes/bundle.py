@@ -155,7 +155,7 @@ def _unpack_once(path: Path, changed_ns: int, size: int) -> Path:
     try:
         folder = _cache_folder() / hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # the file system may be read-only, such as that of a camera
+    except OSError:  # the file system may be read-only, as on many cameras
         kept = tempfile.TemporaryDirectory(prefix="edge-mrcnn-")
         atexit.register(kept.cleanup)
         folder = Path(kept.name)

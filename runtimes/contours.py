@@ -92,7 +92,7 @@ def measure_masks(probs: Array, frames_xyxy: Array, image_size_hw: tuple[int, in
     grid, segments = _cut(probs, frames_xyxy)
     owner = segments.enter // (2 * grid[:1].size)
     points = _place(segments.enter, grid, probs.shape[-1], frames_xyxy, image_size_hw).astype(np.float64)
-    # Far from the origin the products below lose the digits in which they differ.
+    # Subtract the origin of each box: with large coordinates, the products below would lose precision.
     origins = frames_xyxy[:, :2].astype(np.float64)
     points -= origins.take(owner, axis=0)
     following = points.take(_follow(segments, 2 * grid.size), axis=0)
@@ -135,7 +135,7 @@ def _find_segments(inside: Array) -> Segments:
     """The segments in grids of (N, S, S) uint8, 1 inside."""
     side = inside.shape[-1]
     flat = inside.ravel()
-    # The inside corners of every square of four cells, as in `_SEGMENTS`.
+    # Which corners of each square of four cells are inside, as a 4-bit code, the key of `_SEGMENTS`.
     codes = flat[: -side - 1] + 2 * flat[1:-side] + 4 * flat[side:-1] + 8 * flat[side + 1 :]
     squares = np.flatnonzero((codes != 0) & (codes != 15))
     codes = codes[squares]

@@ -86,7 +86,7 @@ class GateError(EdgeError, RuntimeError):
 def one_line(error: BaseException, limit: int = 160) -> str:
     """The message of an SDK's error on one line, with limited length, for use in our messages."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.strerror:  # without its number
+    if isinstance(error, OSError) and error.strerror:  # strerror leaves out the error number
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return text if len(text) <= limit else text[: limit - 3] + "..."
 

@@ -79,7 +79,7 @@ def check_keywords(format_: Format, single: dict[str, Any], *, name: object) -> 
         takes = f"{name} takes {', '.join((*COMMON[:2], *own))}"
         if owner := _owner_of(keyword):
             raise UsageError(f"{keyword}: is an option of {owner.title} ({owner.options.__name__}); {takes}")
-        import difflib  # imported only for an error
+        import difflib  # imported here, because only errors need it
 
         near = difflib.get_close_matches(keyword, (*COMMON, *own), n=1)
         raise UsageError(f"{keyword}: no such option{f', did you mean {near[0]}' if near else ''}; {takes}")

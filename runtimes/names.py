@@ -63,7 +63,7 @@ def _find_label(names: Sequence[str], wanted: ClassName) -> list[int]:
 
 def _suggest(names: Sequence[str], wanted: ClassName) -> str:
     """The available names, and the most similar one."""
-    import difflib  # imported only for an error
+    import difflib  # imported here, because only errors need it
 
     near = difflib.get_close_matches(str(wanted), names, n=1)
     shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -92,7 +92,7 @@ def find_edges(probs: Array, frames_xyxy: Array, windows: Windows) -> Edges:
     owner, column = _list_columns(windows)
     frames = frames_xyxy.astype(np.float64)
     wide = _sample_columns(probs, frames[:, 0::2], owner, column)
-    # The border is outside, so that nothing changes from the end of one column to the beginning of the next.
+    # The border counts as outside, so no edge is found between the end of a column and the beginning of the next.
     values = wide.ravel()
     inside = values >= MASK_THRESHOLD
     before = np.flatnonzero(inside[1:] != inside[:-1])
@@ -130,10 +130,10 @@ def _sample_columns(probs: Array, spans: Array, owner: Array, column: Array) -> 
         (C, M + 2) float32.
     """
     count, cells = probs.shape[0], probs.shape[-1]
-    framed = np.zeros((count, cells + 2, cells + 2), probs.dtype)  # its second axis goes to the right
+    framed = np.zeros((count, cells + 2, cells + 2), probs.dtype)  # transposed: the second axis is x
     np.fmax(probs.transpose(0, 2, 1), 0, out=framed[:, 1:-1, 1:-1])
     start, end = spans.T
-    # In cells, the border being the first one.
+    # In cells; the border is cell 0.
     scale = cells / np.maximum(end - start, 1e-6)
     position = (column + (0.5 - start)[owner]) * scale[owner] + 0.5
     lower = np.minimum(position.astype(np.intp), cells)

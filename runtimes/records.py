@@ -96,7 +96,7 @@ def convert_to_supervision(found: ResultRows, *, compact: bool) -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"to_supervision needs {error.name}: pip install supervision") from error
     names = [found.names[label] for label in found.labels.tolist()]
-    has_compact = hasattr(supervision, "CompactMask")  # from 0.28 on
+    has_compact = hasattr(supervision, "CompactMask")  # supervision 0.28 or newer
     masks = _compact(found.masks, supervision.CompactMask) if compact and has_compact else found.masks.data
     return supervision.Detections(
         xyxy=found.boxes_xyxy,
@@ -115,7 +115,7 @@ def _compact(masks: Masks, kind: Any) -> Any:
     for x, y, mask in masks.regions:
         pixels = mask if mask.size else np.zeros((1, 1), bool)
         rows, columns = pixels.shape
-        # Its boxes include their last pixel.
+        # supervision's boxes include their last pixel, so the corner is one pixel less.
         part = kind.from_dense(pixels[None], np.array([[0, 0, columns - 1, rows - 1]]), (rows, columns))
         parts.append(part.with_offset(min(x, width - 1), min(y, height - 1), (height, width)))
     return kind.merge(parts)

@@ -106,9 +106,9 @@ def _pairs(address: str) -> Iterator[_Pair]:
             key, equals, value = part.partition("=")
             if equals:
                 yield _Pair(key, value, at + len(key) + 1)
-            elif is_query and "=" not in piece[0]:  # a value without a key
+            elif is_query and "=" not in piece[0]:  # a part of the query without a key
                 yield _Pair("", part, at)
-            elif piece.start():  # after the host
+            elif piece.start():  # a part of the path, which comes after the host
                 for word in _PATH_WORD.finditer(part):
                     if looks_random(word[0]):
                         yield _Pair("token", word[0], at + word.start())

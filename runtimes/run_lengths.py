@@ -54,11 +54,12 @@ def _encode_edges(owner: Array, place: Array, count: int, image_size_hw: tuple[i
         image_size_hw: Height and width of the image, in pixels.
     """
     height, width = image_size_hw
-    # Places go on from mask to mask; each mask has one more, where the image ends.
+    # Positions are counted through all masks; each mask has one extra position at its end.
     span = height * width + 1
     image_ends = np.arange(1, count + 1) * span - 1
     changes = _cancel_pairs(owner * span + place)
-    changes = np.delete(changes, _find_common(changes, image_ends))  # nothing comes after the end
+    # A change at the end of an image starts no further run.
+    changes = np.delete(changes, _find_common(changes, image_ends))
     last = np.searchsorted(changes, image_ends) + np.arange(count)
     first = np.append(0, last + 1)[:-1]
     bounds = np.empty(len(changes) + count, np.intp)
@@ -66,7 +67,7 @@ def _encode_edges(owner: Array, place: Array, count: int, image_size_hw: tuple[i
     is_change[last] = False
     bounds[last], bounds[is_change] = image_ends, changes
     lengths = np.diff(bounds, prepend=-1)
-    lengths[first] -= 1  # the place after the end of the image before
+    lengths[first] -= 1  # without the extra position at the end of the mask before
     return [{"size": [height, width], "counts": text} for text in _write_counts(lengths, first, last)]
 
 
@@ -103,7 +104,7 @@ def _write_counts(lengths: Array, first: Array, last: Array) -> list[str]:
     later = np.flatnonzero(number > 2)
     values = lengths.copy()
     values[later] -= lengths[later - 2]
-    magnitudes = values ^ (values >> 63)  # -1 is as short as 0
+    magnitudes = values ^ (values >> 63)  # maps -1 to 0, -2 to 1, ...: in two's complement they need as many bits
     sizes = 1 + np.searchsorted(_LIMITS, magnitudes, side="right")
     ends = np.cumsum(sizes)
     characters = _write_groups(values, sizes, ends - sizes)

@@ -54,7 +54,7 @@ def check_seal(path: str | Path, frame: SealFrame | None = None, *, name: object
     data = path.read_bytes()
     if not frame.is_in(data):
         raise missing_card(name)
-    body = memoryview(data)[: -frame.length]  # a slice of bytes would be a copy
+    body = memoryview(data)[: -frame.length]  # a memoryview, because slicing bytes would copy the file
     if data[len(body) :] != frame.wrap(_digest(body, path)):
         raise ModelFileError(f"{name}: the file is damaged, its hash differs from its seal; copy it again")
     return data

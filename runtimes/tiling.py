@@ -230,7 +230,7 @@ class Pool:
         offset = np.array(views[-1].found.mask_offset_xy * 2, np.float32)
         founds = [view.found for view in views]
         boxes = np.concatenate([found.boxes_xyxy for found in founds])
-        # The whole image is shrunk more than a tile, so the half input pixel of its masks is more pixels of the image.
+        # The whole image is shrunk more than a tile, so half an input pixel around its masks is more image pixels.
         probs = [resample_masks(found, found.boxes_xyxy + offset) for found in founds]
         joined = replace(
             views[-1].found, boxes_xyxy=boxes, mask_probs=np.concatenate(probs),
@@ -310,7 +310,7 @@ def group_rows(pool: Pool, tiles: Sequence[PictureTile]) -> list[list[int]]:
     known = {groups.lead(row) for row in np.flatnonzero(~pool.is_cut & (pool.views > 0)).tolist()}
     for whole, parts in of_whole.items():
         complete = [part for part in parts if groups.lead(part) in known]
-        # Parts are merged via the object that contains them; an object that is whole in a tile needs no other.
+        # Merge parts via the object that contains them. If one tile shows the object whole, that tile is enough.
         for part in complete[:1] or parts:
             groups.join(part, whole)
     return groups.all()

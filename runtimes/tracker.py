@@ -216,14 +216,14 @@ def choose_pairs(overlap: Array, is_possible: Array) -> list[tuple[int, int]]:
         is_possible: (N, M) bool.
     """
     choices, rivals = is_possible.sum(axis=1), is_possible.sum(axis=0)
-    # Most objects have only one possible track and vice versa: they are a pair, independent of all others.
+    # Most objects have one possible track, which has no other possible object: pair them first.
     is_alone = is_possible & (choices == 1)[:, None] & (rivals == 1)
     pairs = list(zip(*(axis.tolist() for axis in np.nonzero(is_alone)), strict=True))
     rows = np.flatnonzero((choices > 0) & ~is_alone.any(axis=1))
     columns = np.flatnonzero((rivals > 0) & ~is_alone.any(axis=0))
     if len(rows):
         rest = np.ix_(rows, columns)
-        # An impossible pair costs as much as no pair; else a whole row of objects would shift to avoid one.
+        # An impossible pair costs as much as no pair. If it cost more, avoiding it would change other pairs.
         cost = np.where(is_possible[rest], 1 - overlap[rest], 1.0)
         chosen = [(int(rows[first]), int(columns[second])) for first, second in assign(cost)]
         pairs += [pair for pair in chosen if is_possible[pair]]

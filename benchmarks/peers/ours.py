@@ -123,7 +123,7 @@ def calibrate_norms(model: Any, images: Sequence[Any]) -> None:
     import torch
 
     for norm in (m for m in model.train().modules() if isinstance(m, torch.nn.BatchNorm2d)):
-        norm.momentum = None  # a plain mean over the images
+        norm.momentum = None  # None: the statistics become the plain mean over all batches
     with torch.no_grad():
         for image in images:
             model.backbone(model.transform([image, image])[0].tensors)

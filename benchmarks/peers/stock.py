@@ -51,7 +51,7 @@ def _export(file: Path, size: int) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     image = torch.from_numpy(prepare_frame(size))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of tracing, which torchvision's code is written for
+        warnings.simplefilter("ignore")  # tracing warns about branches that torchvision wrote for it
         # OpenVINO refuses the loop that pastes masks where the image has a fixed size.
         torch.onnx.export(build_model(size), ([image],), str(file), opset_version=17, dynamo=False,
                           input_names=["image"], dynamic_axes={"image": {1: "height", 2: "width"}})  # fmt: skip

@@ -49,7 +49,7 @@ def _export(folder: Path, name: str, size: int, form: str, quantize: int | None)
 
     torch.manual_seed(0)
     model = YOLO(f"{name}.yaml")
-    model.model.pt_path = str(folder.resolve() / f"{name}-{size}.pt")  # names the files
+    model.model.pt_path = str(folder.resolve() / f"{name}-{size}.pt")  # ultralytics names the exported files after it
     options = {"opset": 18} if form == "onnx" else {}
     model.export(format=form, imgsz=size, quantize=quantize, data=str(_write_data(folder)), batch=1, device="cpu",
                  verbose=False, **options)  # fmt: skip

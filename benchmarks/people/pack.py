@@ -87,7 +87,8 @@ def pack_split(data: Path, source: str, split: str, output: Path) -> list[tuple[
     for number, image in enumerate(record["images"]):
         file = Path(image["file_name"])
         name = f"{number:06d}{file.suffix if split == 'val' else '.jpg'}"
-        moved.append((data / "images" / file, output / "images" / split / name))  # an absolute name stays what it is
+        # Joining keeps a name that is absolute.
+        moved.append((data / "images" / file, output / "images" / split / name))
         images.append({**image, "file_name": name})
     (output / "annotations").mkdir(parents=True, exist_ok=True)
     (output / "images" / split).mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ def own_children() -> list[int]:
     """Child processes that are alive."""
     pids: list[int] = []
     for task in Path("/proc/self/task").iterdir():
-        with suppress(OSError):  # a thread that has just ended
+        with suppress(OSError):  # the thread has ended since it was listed
             pids += map(int, (task / "children").read_text().split())
     return pids
 
@@ -43,7 +43,7 @@ def children_s() -> float:
 
 def memory_mb(pid: int | str) -> float:
     """Memory of a process, in MB; of what it shares with others, its part (proportional set size)."""
-    with suppress(OSError):  # it has just ended
+    with suppress(OSError):  # the process has ended since it was listed
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
     return 0.0
@@ -229,7 +229,7 @@ WAYS: dict[str, Callable[[str, str, Meter, str], None]] = {
 def main() -> None:
     name, source, model, frames, *output = sys.argv[1:]
     logging.disable(logging.WARNING)
-    # Two threads of a processor that share a core make each other dearer; so does what else the machine does.
+    # Pin to one core: two threads that share a core slow each other down, and so do other processes.
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     told, sys.stdout = sys.stdout, sys.stderr
     meter = Meter(int(frames), told)

@@ -20,7 +20,7 @@ from runtimes.redaction import find_secrets, hide
 if TYPE_CHECKING:
     TextType = click.ParamType[str]
 else:
-    TextType = click.ParamType  # takes no argument before click 8.2
+    TextType = click.ParamType  # not generic at run time in older versions of click
 
 
 _REFERENCE = re.compile(r"(?P<label>[A-Za-z][\w .-]*=)?(?P<kind>env|file):(?P<name>(?!//).+)")

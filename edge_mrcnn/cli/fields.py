@@ -26,7 +26,7 @@ from runtimes.errors import UsageError
 if TYPE_CHECKING:
     ValueType = click.ParamType[Any]
 else:
-    ValueType = click.ParamType  # generic since click 8.4 alone
+    ValueType = click.ParamType  # not generic at run time in older versions of click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -108,7 +108,7 @@ def _find_png(file: BinaryIO) -> bytes:
         length, name = struct.unpack(">I4s", start)
         if name == b"eXIf":
             return file.read(length)
-        file.seek(length + 4, 1)  # with its checksum
+        file.seek(length + 4, 1)  # skip the data and the checksum of 4 bytes
     return b""
 
 

@@ -40,7 +40,7 @@ def sample_cards(records: Records, count: int) -> list[Card]:
     ids = sorted(rows)
     steps = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)
     cards = []
-    for step in dict.fromkeys(steps.tolist()):  # each once
+    for step in dict.fromkeys(steps.tolist()):  # without duplicates
         image_id = ids[step]
         card = draw_card(records, records.images[image_id], rows[image_id])
         if card is not None:

@@ -121,7 +121,7 @@ def check_data(
 def find_splits(data: str | Path, validation: str | Path | None) -> dict[str, SplitSource]:
     """Name of each split -> its location; see `check_data`."""
     own = [name for name in ("train", "val") if has_split(data, name)]
-    # without any, the error says what is expected
+    # If there is neither split, `find_source` raises an error that lists what is expected.
     splits = {name: find_source(data, name) for name in own or ["train"]}
     if validation is not None:
         splits["val"] = find_source(validation, "val")

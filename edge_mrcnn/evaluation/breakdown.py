@@ -174,7 +174,7 @@ def _repair(target: Array, used: Array, true_categories: Array) -> tuple[Array, 
     repaired = np.full(target.shape, -1, dtype=np.int32)
     missed = ~used
     for threshold, wanted in enumerate(target):
-        # the first of each, which is the best, because detections are sorted by score
+        # Detections are sorted by score, so the first one of each object is its best.
         objects, best = np.unique(wanted, return_index=True)
         for index, detection in zip(objects.tolist(), best.tolist(), strict=True):
             if index >= 0 and missed[threshold, index]:

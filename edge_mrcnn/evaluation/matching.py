@@ -149,7 +149,7 @@ def _match(ious: Array, same_class: Array, ignored: Array, is_crowd: Array) -> A
         proper = near & counts
         eligible = np.where(proper.any(axis=2, keepdims=True), proper, near)  # ignored objects come last
         overlap = np.where(eligible, ious[index], -1.0)
-        best = objects - 1 - overlap[..., ::-1].argmax(axis=2)  # the later one of equal ones
+        best = objects - 1 - overlap[..., ::-1].argmax(axis=2)  # of equal overlaps, the last one, as COCOeval does
         size, threshold = np.nonzero(eligible.any(axis=2))
         chosen = best[size, threshold]
         matches[size, threshold, index] = chosen

@@ -101,7 +101,7 @@ class ClassMatches:
         values = []
         for hits, misses in zip(self.hits[0], self.misses[0], strict=True):
             counts = hits | misses
-            if counted is None or not np.array_equal(counted, counts):  # thresholds seldom differ in it
+            if counted is None or not np.array_equal(counted, counts):  # seldom true: most IoU thresholds count alike
                 counted = counts
                 shown = np.cumsum(times * counts, axis=1)
             columns = np.flatnonzero(hits)
@@ -283,7 +283,7 @@ def _read_curve(found: Array, shown: Array, objects: Array) -> Array:
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     recall = found / np.maximum(objects, 1)[:, None]
     nearest = np.rint(recall * (RECALLS.size - 1)).astype(np.intp)
-    reached = nearest + (RECALLS[nearest] <= recall)  # number of `RECALLS` that are reached, exact to the last bit
+    reached = nearest + (RECALLS[nearest] <= recall)  # number of `RECALLS` at or below the recall
     newly = np.diff(reached, axis=1, prepend=0)
     return np.where(objects > 0, (best * newly).sum(axis=1) / RECALLS.size, math.nan)
 

@@ -89,7 +89,7 @@ def _draw(size_hw: tuple[int, int], count: int, rng: np.random.Generator) -> Arr
     canvas = np.full((height, width, 3), ground, dtype=np.uint8)
     radius = 0.42 * min(height, width) / np.sqrt(count)
     for _ in range(count):
-        # A figure as large as the image still gets a pixel of freedom.
+        # Leave at least one pixel to move, even for a figure as large as the image.
         right, bottom = max(radius + 1, width - radius), max(radius + 1, height - radius)
         center = rng.uniform((radius, radius), (right, bottom))
         draw = FIGURES[rng.integers(len(FIGURES))]

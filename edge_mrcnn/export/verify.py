@@ -145,7 +145,7 @@ def attach_golden(path: Path, inputs: VerifyInputs) -> int:
     with runtimes.load(path) as artefact:
         record = golden.make_record(artefact, inputs.drawings)
         detections = golden.count_detections(record, artefact.card)
-    golden.attach(path, record)  # the whole file is in memory here, and a runtime would hold it again
+    golden.attach(path, record)  # after the runtime is closed: this reads the whole file into memory
     return detections
 
 

@@ -119,7 +119,8 @@ class Session:
             The frame with everything covered that must be, and the detections that count, with track numbers if
             objects are tracked.
         """
-        frame = self._privacy.protect(frame, found)  # before any output sees it, and with all detections
+        # Protect the frame before any output gets it, also by detections that are filtered out later.
+        frame = self._privacy.protect(frame, found)
         found, events = self.scenes.update(frame, found)
         self.monitor.put(frame, found)
         self.meter.frames += 1

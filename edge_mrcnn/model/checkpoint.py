@@ -180,7 +180,7 @@ def load_checkpoint(path: str | Path, origin: Origin | None = None) -> Checkpoin
         raise
     except Exception as error:  # any exception that a manipulated file can cause
         if isinstance(error, UsageError) and not is_ours:
-            raise  # it concerns what the user gave besides the file
+            raise  # the error is about an option such as --config, not about the file
         raise ModelFileError(f"{path}: not a whole checkpoint ({one_line(error)})") from error
 
 

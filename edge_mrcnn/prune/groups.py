@@ -54,7 +54,7 @@ class ChannelGroup:
     """Layers whose inputs they are."""
 
 
-@torch.enable_grad()  # the trace uses the gradient's graph
+@torch.enable_grad()  # the trace follows the graph that autograd records
 def find_groups(checkpoint: Checkpoint) -> list[ChannelGroup]:
     """All groups of removable channels, in the order of the forward pass; the model is not changed."""
     model = checkpoint.model.eval()

@@ -149,7 +149,7 @@ def latency_budget(
     table = time_layers(changing, rows, watch)
     total = Widths(layers, groups).total(LatencyCost(table, 0.0))
     scale = min(1.0, MOST_OF_FILE * full_ms / total)
-    base = full_ms - scale * total  # the file's time beyond its layers
+    base = full_ms - scale * total  # time of the file that no layer explains
     return Budget(LatencyCost(scaled(table, scale), base), full_ms, goal_ms)
 
 
@@ -219,7 +219,7 @@ def fit_terms(times: Mapping[tuple[int, int], float]) -> Terms:
         as_wide = [took for widths, took in times.items() if widths[0] >= outputs and widths[1] >= inputs]
         steady.append(min(as_wide))
     table = np.array(matrix, float)
-    scale = table.max(0)  # so that all columns have equal weight
+    scale = table.max(0)  # scaling the columns makes the least squares well conditioned
     solution = np.linalg.lstsq(table / scale, np.array(steady), rcond=None)[0] / scale
     fixed, per_output, per_input, per_pair = solution.tolist()
     return fixed, per_output, per_input, per_pair

@@ -45,7 +45,7 @@ def time_probes(probes: Iterable[LayerProbe], runtime: str, threads: int | None 
     open_probe = OPENERS[runtime]
     runs = {probe: open_probe(probe, threads) for probe in probes}
     for run in runs.values():
-        run()  # the first one is slower
+        run()  # warm-up
     shortest_ms = dict.fromkeys(runs, math.inf)
     for _ in range(ROUNDS):
         for probe, run in runs.items():
@@ -178,7 +178,7 @@ def to_tflite(probe: LayerProbe) -> bytes:
     graph.operators = [operator]
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)
-    code.version = 3 if kind == "TRANSPOSE_CONV" else 1  # the first operator with a bias
+    code.version = 3 if kind == "TRANSPOSE_CONV" else 1  # the first version of this operator that has a bias
     model.operatorCodes = [code]
 
     builder = flatbuffers.Builder(1024)
@@ -225,7 +225,7 @@ def _tflite_tensor(name: str, shape: tuple[int, ...] | None, constant: np.ndarra
     tensor.name = name.encode()
     tensor.type = schema.TensorType.INT32 if name == "size" else schema.TensorType.FLOAT32
     if constant is None:
-        tensor.buffer = 0  # the empty buffer
+        tensor.buffer = 0  # by convention of TFLite, buffer 0 is empty
         tensor.shape = np.array(shape, np.int32)
         return tensor
     tensor.buffer = len(buffers)

@@ -35,7 +35,8 @@ class _Group:
         self.width = group.width
         self.left = group.width
         self._order = importance.argsort()
-        self._losses = importance.sort().values.double().cumsum(0)  # of the first one, two, ... channels
+        # Entry k: loss if the k + 1 least important channels are removed.
+        self._losses = importance.sort().values.double().cumsum(0)
         self._least = least
         self._round_to = round_to
 

@@ -152,7 +152,7 @@ class _Cutter:
             pruned = narrow(checkpoint, importance, self.config, budget)
             macs = _macs(pruned)
             if any(macs == _macs(trial.pruned) for trial in trials):
-                break  # the correction changes nothing any more
+                break  # the corrected budget gives a model that was already timed
             took_ms, _ = self.watch.time(pruned, self.detections)
             self.say(f"{self.config.runtime}: {took_ms:.1f} ms with {macs / 1e9:.3f} GMAC")
             trials.append(_TimedCut(took_ms, pruned))
@@ -162,7 +162,7 @@ class _Cutter:
 
         within = [trial for trial in trials if trial.took_ms <= most]
         if within:
-            return max(within, key=attrgetter("took_ms")).pruned  # it lost least
+            return max(within, key=attrgetter("took_ms")).pruned  # the slowest one within the budget is pruned least
         quickest = min(trials, key=attrgetter("took_ms"))
         out_of_reach = f"{budget.goal:.1f} ms cannot be reached; the fastest variant takes {quickest.took_ms:.1f} ms"
         self.say(f"{self.config.runtime}: {out_of_reach}")
@@ -251,7 +251,8 @@ def _train(
         return pruned
     if not (resume and _is_done(step.folder, training.epochs)):
         if pruned.model.backbone.out_channels != teacher.model.backbone.out_channels:
-            training = replace(training, distill_features=0.0)  # few epochs do not pay for learning an adapter
+            # fine-tuning is too short to train an adapter between the widths.
+            training = replace(training, distill_features=0.0)
         train(
             pruned,
             data,

@@ -170,7 +170,7 @@ def _resource_table(comparison: Comparison) -> list[str]:
 
 def _layer_table(comparison: Comparison) -> list[str]:
     rows = [row for row in comparison.rows if row.layers]
-    parts: dict[str, None] = {}  # in the order in which they are met
+    parts: dict[str, None] = {}  # a dict, because it keeps the order of first occurrence
     for row in rows:
         parts.update(dict.fromkeys(row.layers))
     body = []

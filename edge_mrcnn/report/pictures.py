@@ -86,7 +86,7 @@ def choose(change: Mapping[int, float], *, changed: int, typical: int) -> list[i
     chosen, rest = ranking[:changed], ranking[changed:]
     if len(rest) <= typical:
         return chosen + rest
-    steps = np.linspace(0, len(rest) - 1, typical + 2)[1:-1]  # without the two ends
+    steps = np.linspace(0, len(rest) - 1, typical + 2)[1:-1]  # evenly spaced, without the first and the last one
     return chosen + [rest[round(step)] for step in steps]
 
 
@@ -110,7 +110,7 @@ def draw_panels(
         labels = [label_of(thing, categories) for thing in objects]
         canvas = draw_objects(small.copy(), objects, colors, scale, labels)
         change = None
-        if number > 1:  # neither the ground truth nor the reference
+        if number > 1:  # the first two are the ground truth and the reference
             change = image_change(reference, objects)
             draw_lost(canvas, find_lost(reference, objects), scale)
         panels.append(Panel(caption, len(objects), change, encode_jpeg(canvas)))

@@ -228,7 +228,7 @@ def make_groups(comparison: Comparison) -> list[tuple[str, list[tuple[str, list[
 def make_layers(comparison: Comparison) -> tuple[list[ReportRow], list[tuple[str, list[tuple[int, int]]]]]:
     """Models with INT8 layers; each part of the model -> number of its INT8 and float layers in each of them."""
     rows = [row for row in comparison.rows if _integer_layers(row)]
-    parts: dict[str, None] = {}  # in the order in which they are met
+    parts: dict[str, None] = {}  # a dict, because it keeps the order of first occurrence
     for row in rows:
         parts.update(dict.fromkeys(row.layers))
     table = []

@@ -183,7 +183,8 @@ def distillation_losses(
 def _map_loss(regions: Regions, teacher_outputs: TeacherOutputs, adapter: nn.Module) -> Tensor:
     """Loss of all positions of the pyramid, with the same weight for each of its maps."""
     losses = []
-    for own, theirs in zip(regions.maps, teacher_outputs.maps, strict=False):  # one may have more coarse levels
+    # One pyramid may have more coarse levels than the other.
+    for own, theirs in zip(regions.maps, teacher_outputs.maps, strict=False):
         losses.append(feature_loss(adapter(own), _as_large(theirs, own)))
     return torch.stack(losses).mean()
 

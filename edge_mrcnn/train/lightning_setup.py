@@ -58,7 +58,8 @@ def plain_memory_errors(config: TrainConfig, image_size_hw: tuple[int, int]) -> 
     """
     try:
         yield
-    except RuntimeError as error:  # includes torch.OutOfMemoryError; on a CPU only the message tells
+    # The base class of torch.OutOfMemoryError; on a CPU, only the message says that memory is short.
+    except RuntimeError as error:
         if not (isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)):
             raise
         height, width = image_size_hw

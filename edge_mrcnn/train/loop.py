@@ -140,13 +140,13 @@ def _trainer(
         accelerator="gpu" if on_cuda else "cpu",
         devices=[where.index] if on_cuda and where.index is not None and not many else devices,
         num_nodes=nodes,
-        # Every loss reaches every parameter that is trained, whatever a batch shows, so none has to be looked for.
+        # Every trained parameter gets a gradient in every step, so DDP need not search for unused ones.
         strategy=DDPStrategy(find_unused_parameters=False) if many else "auto",
         precision=lightning_precision(config.precision, where),
         max_epochs=config.epochs,
         max_steps=config.max_steps or -1,
         gradient_clip_val=config.clip_norm or None,
-        sync_batchnorm=many and on_cuda,  # also with frozen norms: the pyramid has norms of its own, which are not
+        sync_batchnorm=many and on_cuda,  # also with --freeze-norm, which does not freeze the norms of the pyramid
         logger=loggers,
         log_every_n_steps=10,
         callbacks=callbacks,

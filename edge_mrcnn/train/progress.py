@@ -74,7 +74,8 @@ class MetricsFile(Callback):
         row = {"epoch": epoch, "step": trainer.global_step, **values}
         rows = [*(r for r in self._read() if int(r["epoch"]) < epoch), row] if epoch > 1 else [row]
         with self.path.open("w", newline="") as file:
-            more = sorted(key for key in row if key.startswith("loss/") and key not in self.COLUMNS)  # of a teacher
+            # Losses of distillation.
+            more = sorted(key for key in row if key.startswith("loss/") and key not in self.COLUMNS)
             writer = csv.DictWriter(file, (*self.COLUMNS, *more), extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)

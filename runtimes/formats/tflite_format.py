@@ -41,7 +41,8 @@ def write_notes(data: bytes, notes: Notes) -> bytes:
             archive.writestr(CARD_FILE, notes.card)
         if notes.golden is not None:
             archive.writestr(GOLDEN_FILE, notes.golden)
-        archive.comment = ZIP_SEAL.blank  # the archive contains the length of its comment
+        # A placeholder: the archive states the length of its comment, so the seal is filled in later.
+        archive.comment = ZIP_SEAL.blank
     return buffer.getvalue()
 
 

@@ -127,7 +127,7 @@ def _open_live(open_live: Callable[[str], Source], text: str) -> Source:
     if not is_network:
         expect_system(redact(text), is_network=False)
     source = open_live(text)
-    if is_network and isinstance(source, LiveSource):  # and not a file on a web server
+    if is_network and isinstance(source, LiveSource):  # a video file on a web server is not a LiveSource
         expect_system(source.name, is_network=True)
     return source
 
@@ -148,7 +148,7 @@ def _refuse_options_of_files(text: str) -> None:
 def _exists(text: str) -> bool:
     try:
         return os.path.exists(text)
-    except ValueError:  # a zero byte
+    except ValueError:  # a text with a zero byte cannot be a path
         return False
 
 

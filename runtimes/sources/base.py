@@ -46,7 +46,7 @@ class _Image:
 
     def __get__(self, frame: Frame | None, owner: type[Frame]) -> Array:
         if frame is None:
-            raise AttributeError("image")  # so that the field has no default
+            raise AttributeError("image")  # a dataclass then sees no default for this field
         return frame.pixels.rgb()
 
     def __set__(self, frame: Frame, image: Array | Pixels) -> None:

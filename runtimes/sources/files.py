@@ -46,7 +46,7 @@ class ImageSource(Source):
 
     def reads(self) -> list[Path]:
         """The files, and their folders."""
-        root = self.root  # it resolves every path
+        root = self.root  # computed once here, because the property resolves every path
         inner = {path.parent for path in self.paths}
         folders = {folder for one in inner for folder in (one, *one.parents) if folder.is_relative_to(root)}
         return [*self.paths, *folders]

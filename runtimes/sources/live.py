@@ -71,7 +71,7 @@ class LiveSource(Source):
         if self._connection is not None:
             self._stretch = 2 * self._stretch if self._connection.has_given_up_early else 1.0
         open_s, stall_s = (max(limit, min(LONGEST_S, limit * self._stretch)) for limit in (self.open_s, self.stall_s))
-        # `Connection` has the shorter timeout.
+        # `Connection` ends an attempt after the shorter time, so the process gets the longer one.
         plan = {**self._plan, "timeout_s": max(LONGEST_S, open_s), "input_hw": self.input_hw}
         self._connection = Connection(self.name, plan, open_s=open_s, stall_s=stall_s)
         return self._connection

@@ -152,7 +152,7 @@ class Reader(ABC):
         error: Exception | None = None
         try:
             self._read_again_and_again()
-        except Exception as caught:  # raised again in the thread that takes
+        except Exception as caught:  # raised again in the thread that takes the frames
             error = caught
         with self._changed:
             self.error = error
@@ -241,7 +241,7 @@ class FileReader(Reader):
         self._connect()
         self.ledger.receive(1, frame.size_hw, now)
         if frame.small is not None and not self.wants_picture():
-            # Up to AHEAD frames wait here; their images would take memory that nobody reads.
+            # Up to AHEAD frames wait here; drop their images, which no output wants, to save memory.
             changes: dict[str, Any] = {"image": MissingPixels(frame.size_hw)}
             frame = replace(frame, **changes)
         self._queue.append(self._label(frame, frame.index, now))

@@ -91,7 +91,7 @@ def _image_row(number: int, file: Path, record: dict[str, Any]) -> dict[str, Any
 def _picture_of(file: Path, record: dict[str, Any]) -> Path:
     """The image that a file names, or the one beside it with the same stem."""
     stated = str(record.get("imagePath") or "")
-    named = file.parent / stated.replace("\\", "/")  # labelme on Windows
+    named = file.parent / stated.replace("\\", "/")  # labelme on Windows writes backslashes
     if named.is_file():
         return named
     for beside in sorted(file.parent.glob(f"{file.stem}.*")):
@@ -107,7 +107,7 @@ def group_shapes(shapes: list[Shape]) -> Iterator[list[Shape]]:
         group = shape.get("group_id")
         key = (str(shape.get("label")), group)
         if group is None or kind_of(shape) not in ("polygon", "circle"):
-            key = ("", place)  # a group of its own
+            key = ("", place)  # the shape is in no group: use a key of its own
         groups.setdefault(key, []).append(shape)
     yield from groups.values()
 

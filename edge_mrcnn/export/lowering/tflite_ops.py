@@ -150,7 +150,7 @@ def level_weights(boxes: Tensor, bounds: list[float]) -> list[Tensor]:
     for bound in bounds:
         last_below = np.nextafter(np.float32(bound), np.float32(0))
         above.append(_is_above(area, last_below))
-    # Every box reaches the first level, none the level after the last.
+    # Every box is above the lower bound of the first level; no box is above the upper bound of the last one.
     reached = [torch.ones_like(area), *above, torch.zeros_like(area)]
     return [this - next_one for this, next_one in itertools.pairwise(reached)]
 

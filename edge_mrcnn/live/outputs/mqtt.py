@@ -310,7 +310,7 @@ class Mqtt(Output):
             **topics,
             "unique_id": f"{node}-{entity.key}",
             "availability_topic": self._status_topic,
-            # Home Assistant has only two states: a clean stop is offline, too.
+            # Home Assistant knows only online and offline, so our state "stopped" counts as offline.
             "availability_template": "{{ 'online' if value == 'online' else 'offline' }}",
             "device": {
                 "identifiers": [node],
@@ -327,7 +327,7 @@ def _is_under_way(message: Any) -> bool:
     """Whether a published message still waits to be sent."""
     try:
         return message is not None and not message.is_published()
-    except (RuntimeError, ValueError):  # it will never be sent: the connection was lost
+    except (RuntimeError, ValueError):  # the connection was lost, so the message will never be sent
         return False
 
 

@@ -39,7 +39,7 @@ def read_camera(plan: dict[str, Any], outlet: Outlet) -> None:
 
     outlet.tell(is_ready=True)
     capture = cv2.VideoCapture(device, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
-    if plan["format"]:  # before the size: it decides which sizes there are
+    if plan["format"]:  # set the format before the size, because the camera offers other sizes for each format
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*plan["format"]))
     for property_, value in zip(
         (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH), plan["size_hw"] or (), strict=False
@@ -196,7 +196,7 @@ def read_picamera(plan: dict[str, Any], outlet: Outlet) -> None:
         raise Trouble("busy", "cannot be opened; another program may be using this camera") from None
     height, width = plan["size_hw"] or (720, 1280)
     controls = {"FrameRate": plan["fps"]} if plan["fps"] else {}
-    # libcamera names bytes from the last: its BGR888 is R, G, B in memory
+    # libcamera names the last byte first: its BGR888 is R, G, B in memory
     main = {"size": (width, height), "format": "BGR888"}
     camera.configure(camera.create_video_configuration(main=main, controls=controls, buffer_count=3))
     camera.start()

@@ -188,7 +188,7 @@ class RgbShot(Shot):
     """A (H, W, 3) uint8 array of RGB, without anything that could resize it."""
 
     def __init__(self, image: Any) -> None:
-        self._image = image.copy()  # the camera writes into its own again
+        self._image = image.copy()  # the camera overwrites its buffer with the next frame
 
     @property
     def size_hw(self) -> SizeHw:
