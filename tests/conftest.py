@@ -1,6 +1,6 @@
-"""Toy models that keep the contract, one file per format, made by hand once per session and only when asked for.
+"""Toy models, one file per format. They are made once per session, when a test first requests them.
 
-Each answers as many detections as the red value of the image's first pixel says, so that a plain picture of colour
+Each returns as many detections as the red value of the image's first pixel says, so that a plain picture of colour
 (n, 0, 0) has n of them; boxes, scores, labels and masks are known.
 """
 

@@ -18,7 +18,7 @@ CATEGORIES = {3: "square", 7: "disc"}
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """Small models are quickest on one thread, and leave the other cores alone."""
+    """Use one thread: small models are fastest so, and the other cores stay free."""
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
 

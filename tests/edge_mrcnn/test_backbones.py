@@ -32,7 +32,7 @@ def randomise_norms(module: torch.nn.Module) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.inference_mode()
-def test_maps_are_as_stated(name: str) -> None:
+def test_feature_maps_have_the_declared_channels_and_strides(name: str) -> None:
     backbone = build_backbone(name).eval()
     maps = backbone(torch.zeros(1, 3, 64, 128))
     assert backbone.strides == (8, 16, 32)
@@ -113,7 +113,7 @@ class TestWeightsFile:
         [{}, {"conv1.0.weight": torch.zeros(1)}, [1, 2], torch.zeros(3), {"state_dict": 5}],
         ids=["empty", "other shape", "list", "tensor", "nested"],
     )
-    def test_of_another_net(self, tmp_path: Path, content: object) -> None:
+    def test_weights_of_another_net_are_refused(self, tmp_path: Path, content: object) -> None:
         path = tmp_path / "weights.pth"
         torch.save(content, path)
         with pytest.raises(ModelFileError, match=r"weights\.pth") as caught:
@@ -164,13 +164,13 @@ def test_fused_backbone_is_a_stack_of_plain_convolutions(name: str) -> None:
 
 
 @pytest.mark.parametrize("module", ["export.graph", "prune.costs", "prune.groups", "model.fusing"])
-def test_nothing_outside_knows_a_backbone_by_name(module: str) -> None:
+def test_no_other_module_names_a_backbone(module: str) -> None:
     """Special features of a backbone are declared in its own module, so that adding one changes two files."""
     text = Path(importlib.import_module(f"edge_mrcnn.{module}").__file__ or "").read_text()
     assert_names_no_backbone(text)
 
 
-def test_quantizing_knows_no_backbone_by_name() -> None:
+def test_quantize_names_no_backbone() -> None:
     for path in Path(quantize.__file__).parent.glob("*.py"):
         assert_names_no_backbone(path.read_text())
 
@@ -183,7 +183,7 @@ def assert_names_no_backbone(text: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "pixels"), [("repvgg_lite", 143), ("repvgg_deep", 303)])
-def test_coarsest_map_sees_so_much_of_the_picture(name: str, pixels: int) -> None:
+def test_receptive_field_of_the_coarsest_map(name: str, pixels: int) -> None:
     backbone = build_backbone(name).eval()
     for parameter in backbone.parameters():
         parameter.data.abs_()  # so that no path cancels another

@@ -1,4 +1,4 @@
-"""Benchmarks: arithmetic on given times, and real child processes on the toy model and on other programs' files."""
+"""Benchmarks: computations on given times, and real child processes on the toy model and on models of other tools."""
 
 from __future__ import annotations
 
@@ -110,13 +110,13 @@ class TestCandidates:
         with pytest.raises(UsageError, match="f16"):
             parse_precisions("f16")
 
-    def test_folder_gives_its_models_once(self, tmp_path):
+    def test_each_model_of_a_folder_is_listed_once(self, tmp_path):
         for name in ("b.onnx", "a.tflite", "a.xml", "a.bin", "notes.txt"):
             (tmp_path / name).touch()
         found = find_models([tmp_path, tmp_path / "b.onnx"])
         assert [path.name for path in found] == ["a.tflite", "a.xml", "b.onnx"]
 
-    def test_missing_and_empty_are_named(self, tmp_path):
+    def test_missing_and_empty_folders_are_reported(self, tmp_path):
         with pytest.raises(MissingFileError, match="none.onnx"):
             find_models([tmp_path / "none.onnx"])
         with pytest.raises(UsageError, match="no .onnx"):
@@ -127,7 +127,7 @@ class TestCandidates:
 
 
 class TestFrames:
-    def test_made_up_pictures_are_always_the_same(self):
+    def test_generated_pictures_are_always_the_same(self):
         first, again = generate_frames(2), generate_frames(2)
         assert first[0].shape == (480, 640, 3) and first[0].dtype == np.uint8 and first[0].std() > 20
         assert np.array_equal(first[1], again[1]) and not np.array_equal(first[0], first[1])
@@ -150,7 +150,7 @@ class TestArithmetic:
     def test_one_slow_frame_drops_those_behind_it(self):
         assert dropped_share([10, 10, 250, 10, 10], 20) == pytest.approx(1 - 5 / 9)
 
-    def test_ratio_is_taken_round_by_round(self, tmp_path):
+    def test_ratio_is_computed_per_round(self, tmp_path):
         slow, fast = make_trial(tmp_path / "a.onnx", 40, 80, 40), make_trial(tmp_path / "b.onnx", 20, 40, 10)
         ratio = compare_rounds(slow, fast, "total")
         assert (ratio.median, ratio.low, ratio.high) == (2, 2, 4)
@@ -212,7 +212,7 @@ class TestTables:
         text = to_markdown(make_benchmark([make_trial(tmp_path / "a.onnx", 40, 50)]))
         assert text.count("| a.onnx") == 3 and "sha256" in text and "| model  |" in text
 
-    def test_busy_machine_and_made_up_pictures_are_said(self, tmp_path):
+    def test_busy_machine_and_generated_pictures_are_noted(self, tmp_path):
         text = to_text(make_benchmark([make_trial(tmp_path / "a.onnx", 40, others=0.6)], source=None))
         assert "Other processes used 60 %" in text and "generated" in text
 
@@ -228,7 +228,7 @@ class TestForeign:
             ((2, 3, 32, 32), "float16", (2, 3, 32, 32), 1.0),
         ],
     )
-    def test_picture_takes_the_form_of_the_input(self, shape, dtype, expected, largest):
+    def test_picture_is_converted_to_the_layout_of_the_input(self, shape, dtype, expected, largest):
         picture = np.full((60, 100, 3), 255, np.uint8)
         (tensor,) = fill_ports([Port("image", shape, dtype)], picture, (24, 40))
         assert tensor.shape == expected and tensor.dtype == dtype and tensor.max() == pytest.approx(largest)
@@ -238,7 +238,7 @@ class TestForeign:
         _, scale = fill_ports(ports, np.full((8, 8, 3), 255, np.uint8), (8, 8))
         assert scale.tolist() == [[0, 0]]
 
-    def test_net_without_a_picture_is_refused(self):
+    def test_net_without_an_image_input_is_refused(self):
         with pytest.raises(UsageError, match="three-channel"):
             fill_ports([Port("tokens", (1, 77), "int64")], np.zeros((8, 8, 3), np.uint8), (8, 8))
 
@@ -293,13 +293,13 @@ class TestChild:
         with pytest.raises(ChildError, match="broken.onnx"):
             Child(Candidate(tmp_path / "broken.onnx", 1), work, cpus=())
 
-    def test_crash_is_an_error_and_not_a_hang(self, model_files, work):
+    def test_crash_of_a_child_process_is_an_error(self, model_files, work):
         with pytest.raises(ChildError, match="ended with code 1: .*Error"):
             Child(Candidate(model_files[".onnx"], 1), work, cpus=(99_999,))
 
 
 class TestSession:
-    def test_all_take_turns_and_failures_end_alone(self, model_files, tmp_path, work):
+    def test_candidates_are_interleaved_and_a_failure_ends_only_its_own(self, model_files, tmp_path, work):
         (tmp_path / "broken.onnx").write_bytes(b"nothing")
         candidates = [
             Candidate(model_files[".onnx"], 1),

@@ -48,7 +48,7 @@ def test_classes_of_another_case_change_no_weight(trained: Checkpoint) -> None:
     assert all(torch.equal(value, before[key]) for key, value in mapped.model.state_dict().items())
 
 
-def test_what_is_kept_new_and_left_out_is_said() -> None:
+def test_message_lists_kept_new_and_unused_classes() -> None:
     overlap = compare_classes(("person", "car", "dog"), ("Car", "cat"))
     assert not overlap.is_whole
     assert str(overlap) == "1 of 2 classes are kept from the trained heads (Car); new: cat; left out: person, dog"

@@ -33,7 +33,7 @@ def somewhere(shipped_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 class TestRun:
-    def test_alone_shows_photographs_and_says_where_the_page_is(self, cli: Callable) -> None:
+    def test_run_without_options_shows_photographs_and_prints_the_address(self, cli: Callable) -> None:
         outcome = cli("run", "--max-frames", 3)
         assert outcome.code == 0, outcome.err
         assert "no camera was found" in outcome.err

@@ -26,7 +26,7 @@ def test_misspelt_verb_is_suggested(word, verb):
     assert result.exit_code == 2 and f"did you mean {verb}?" in result.output
 
 
-def test_verb_like_no_other_is_only_named():
+def test_unknown_verb_without_a_similar_one_is_only_named():
     assert suggest_verb("xyzzy", COMMANDS) == "no verb 'xyzzy'"
 
 
@@ -69,13 +69,13 @@ def test_other_names_of_options_are_ours(command):
     assert "'model': 'a.onnx', 'source': ('door=0',), 'target': 'litert', 'rest': ('-m', 'model=3')" in result.output
 
 
-def test_name_that_a_verb_has_itself_means_what_it_says():
+def test_own_option_of_a_verb_is_not_renamed():
     flags = {"--weights": True, "--model": True, "-m": False}
     assert [rename(word, flags) for word in ("-m", "--weights", "--model=x")] == ["-m", "--weights", "--model=x"]
     assert rename("--format=onnx", flags) == "--format=onnx"  # an error that click names
 
 
-def test_every_other_name_is_of_some_use():
+def test_every_alias_is_used_by_a_verb():
     from edge_mrcnn.cli.habits import _flags
 
     known: set[str] = set()

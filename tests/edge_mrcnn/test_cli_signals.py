@@ -37,7 +37,7 @@ class TestSignals:
         ("number", "after_s"),
         [(signal.SIGINT, 0.2), (signal.SIGINT, 1.0), (signal.SIGTERM, 0.5), (signal.SIGHUP, 0.2)],
     )
-    def test_at_any_moment_of_the_start_is_one_line(self, model_files, number, after_s):
+    def test_signal_during_the_start_is_one_line(self, model_files, number, after_s):
         process = start("run", "--model", model_files[".onnx"], "--source", "synthetic", "--wait")
         # Until the program itself begins, a signal is Python's business.
         wait_until_minded(process)
@@ -68,7 +68,7 @@ class TestSignals:
         output, errors = process.communicate(timeout=60)
         assert process.returncode == 0 and f"wrote {lines}" in output and "stopped" in errors
 
-    def test_what_nohup_ignores_stays_ignored(self, model_files, tmp_path):
+    def test_signal_that_nohup_ignores_stays_ignored(self, model_files, tmp_path):
         arguments = ("run", "--model", model_files[".onnx"], "--source", "synthetic#fps=30", "--max-frames", 60)
         process = start(*arguments, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
         for _ in range(10):
@@ -130,14 +130,14 @@ class TestNoHome:
         assert user_folder("XDG_CACHE_HOME", ".cache") == homeless / ".cache"
         assert homeless.stat().st_mode & 0o777 == 0o700
 
-    def test_what_others_could_have_filled_is_not_trusted(self, homeless):
+    def test_folder_that_others_could_write_is_refused(self, homeless):
         homeless.mkdir()
         homeless.chmod(0o777)
         with pytest.raises(UnavailableError, match="other users can write"):
             user_folder("XDG_CACHE_HOME", ".cache")
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-    def test_also_under_a_number_without_a_name(self):
+    def test_user_id_without_a_name_has_a_private_folder(self):
         code = (
             "import os; from runtimes.home import user_folder\n"
             "os.environ.pop('HOME', None); os.setgid(54321); os.setuid(54321)\n"
@@ -162,7 +162,7 @@ class TestNamesThatAreNoText:
             with pytest.raises(UsageError, match="not valid UTF-8"):
                 act()
 
-    def test_and_on_the_command_line_in_one_line(self, tmp_path):
+    def test_names_that_are_not_text_are_one_line_on_the_command_line(self, tmp_path):
         video = tmp_path / self.NAME
         writer = cv2.VideoWriter(str(tmp_path / "x.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 20, (96, 64))
         writer.write(np.zeros((64, 96, 3), np.uint8))

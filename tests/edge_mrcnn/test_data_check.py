@@ -210,7 +210,7 @@ class TestCopies:
         assert len(places(check, "similar-picture")) == (1 if asked is None else 0)
         assert check.compared is (asked is None)
 
-    def test_flat_picture_is_like_nothing(self, tmp_path: Path) -> None:
+    def test_plain_picture_is_no_near_duplicate(self, tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / "flat.png"), np.full((64, 64, 3), 90, np.uint8))
         assert make_thumb(tmp_path / "flat.png", (64, 64)) is None
 

@@ -105,18 +105,18 @@ class TestOutlines:
         assert folder.found(outline(MEANT[kind])) == {"unusual-outline"}
 
     @pytest.mark.parametrize("kind", NOT_TRUE)
-    def test_impossible_annotations_are_named_by_both(self, folder: Folder, kind: str) -> None:
+    def test_impossible_annotations_are_reported_by_both(self, folder: Folder, kind: str) -> None:
         with pytest.raises(DataError, match=r"val: image 0, 0\.png, object 1, .* \(and 2 more\)"):
             load(folder.write(outline(NOT_TRUE[kind])))
         assert folder.found(outline(NOT_TRUE[kind])) & {"broken-outline", "malformed-object"}
 
-    def test_shares_of_the_sides_are_multiplied(self, folder: Folder, caplog: Any) -> None:
+    def test_normalised_outlines_are_multiplied_by_the_image_size(self, folder: Folder, caplog: Any) -> None:
         shares = [value / SIZE_HW[1 - place % 2] for place, value in enumerate(POLYGON)]
         found = masks(load(folder.write(outline([shares]))))
         assert all(np.array_equal(mask, MASK) for mask in found)
         assert "3 x outline in shares of the image instead of pixels" in caplog.text
 
-    def test_tiny_outline_among_others_is_no_share(self, folder: Folder) -> None:
+    def test_tiny_outline_among_others_is_not_taken_as_normalised(self, folder: Folder) -> None:
         def edit(record: Record) -> None:
             record["annotations"][0]["segmentation"] = [[0, 0, 1, 0, 1, 1, 0, 1]]
 
@@ -164,7 +164,7 @@ class TestBoxes:
     @pytest.mark.parametrize(
         "box", [[], None, [float("nan"), 10, 30, 20], [20, 10, 1e9, 20], [20, 10, 0, 20], [None] * 4]
     )
-    def test_box_of_no_use_is_that_of_the_outline(self, folder: Folder, box: Any) -> None:
+    def test_unusable_box_is_replaced_by_that_of_the_outline(self, folder: Folder, box: Any) -> None:
         data = load(folder.write(lambda r: r["annotations"][0].update(bbox=box)))
         assert data.annotations(0)[0]["bbox"] == [20, 10, 30, 20]
 
@@ -201,7 +201,7 @@ class TestIds:
             (lambda r: r["categories"].append({"id": 1, "name": "plate"}), "category id used by two names"),
         ],
     )
-    def test_id_of_two_things_is_refused_by_both(self, folder: Folder, edit: Any, fault: str) -> None:
+    def test_duplicate_id_is_refused_by_both(self, folder: Folder, edit: Any, fault: str) -> None:
         with pytest.raises(DataError, match=fault):
             load(folder.write(edit), "train")
         assert check_data(folder.write(edit)).count("error") == 1
@@ -219,10 +219,10 @@ class TestCrowds:
         for annotation in record["annotations"][:2]:
             annotation["iscrowd"] = 1
 
-    def test_class_of_crowds_is_told(self, folder: Folder) -> None:
+    def test_class_with_many_crowds_is_reported(self, folder: Folder) -> None:
         assert "mostly-crowd" in folder.found(self.edit)
 
-    def test_crowds_are_no_objects_unless_it_is_said(self, folder: Folder) -> None:
+    def test_crowds_are_no_objects_without_learn_crowds(self, folder: Folder) -> None:
         file = folder.write(self.edit)
         assert load(file).count_objects() == {1: 1}
         assert load(file, learn_crowds=True).count_objects() == {1: 3}
@@ -309,13 +309,13 @@ def _crc(data: bytes) -> bytes:
 
 class TestOrientation:
     @pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
-    def test_header_says_what_the_decoder_gives(self, tmp_path: Path, kind: str) -> None:
+    def test_size_in_the_header_equals_the_decoded_size(self, tmp_path: Path, kind: str) -> None:
         path = tmp_path / f"a.{kind}"
         write_turned(path)
         assert read_header(path).shown_hw == read_image(path).shape[:2]
 
     @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
-    def test_header_of_tiff_does_so_too(self, tmp_path: Path, compression: str | None) -> None:
+    def test_size_in_a_tiff_header_equals_the_decoded_size(self, tmp_path: Path, compression: str | None) -> None:
         pillow = pytest.importorskip("PIL.Image", reason="comes with torchvision")
         picture = pillow.fromarray(np.zeros((*SIZE_HW, 3), np.uint8))
         picture.save(tmp_path / "a.tif", tiffinfo={274: 6}, compression=compression)
@@ -348,7 +348,7 @@ class TestOrientation:
         assert data.annotations(0)[0]["bbox"] == [5, 42, 15, 16]
         assert folder.found(edit) == {"swapped-size", "exif-turned"}
 
-    def test_boxes_without_outlines_do_so_too(self, folder: Folder) -> None:
+    def test_boxes_without_outlines_swap_the_size_too(self, folder: Folder) -> None:
         write_turned(folder.path / "0.jpg")
 
         def edit(record: Record) -> None:
@@ -390,13 +390,13 @@ class TestFix:
         assert all(image.path.is_file() for image in data.images) and data.categories == {1: "cup"}
         assert check_data(fixed).count("error") == check_data(fixed).count("warning") == 0
 
-    def test_file_that_is_there_stays(self, cli: Callable, folder: Folder) -> None:
+    def test_existing_file_is_not_overwritten(self, cli: Callable, folder: Folder) -> None:
         file = folder.write()
         before = file.read_bytes()
         assert cli("data", "check", file, "--fix", file, "-o", folder.path / "page").code == 2
         assert file.read_bytes() == before
 
-    def test_ids_of_two_things_cannot_be_fixed(self, cli: Callable, folder: Folder) -> None:
+    def test_duplicate_ids_cannot_be_fixed(self, cli: Callable, folder: Folder) -> None:
         file = folder.write(lambda r: r["images"].append({**r["images"][0], "file_name": "1.png"}))
         outcome = cli("data", "check", file, "--fix", folder.path / "fixed.json", "-o", folder.path / "page")
         assert outcome.code == 1 and "renumber them" in outcome.err

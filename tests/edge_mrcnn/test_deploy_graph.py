@@ -109,7 +109,7 @@ def test_norm_in_the_mask_head_is_folded_away(toy_config: ModelConfig, make_live
     assert assert_same(model, graph, pictures(toy_config.image_size_hw)[0]) > 0
 
 
-def test_nothing_found_has_masks_of_no_rows(toy_config: ModelConfig, make_lively: Callable) -> None:
+def test_no_detections_give_masks_without_rows(toy_config: ModelConfig, make_lively: Callable) -> None:
     config = toy_config.updated(score_threshold=0.9999999)
     model = make_lively(config, 2)
     graph = DeployGraph(model, config)
@@ -143,7 +143,7 @@ class TestOperators:
             assert count == len(expected) and torch.equal(kept[:count], expected)
             assert kept.shape == (12,) and not kept[count:].any()
 
-    def test_nms_of_dead_rows_keeps_nothing(self) -> None:
+    def test_nms_of_unused_rows_keeps_nothing(self) -> None:
         kept, count = operators.nms(torch.rand(5, 4), torch.zeros(5), 0.5, 3)
         assert count == 0 and kept.tolist() == [0, 0, 0]
 

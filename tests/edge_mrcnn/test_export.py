@@ -66,7 +66,7 @@ def blind(toy_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bli
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_nothing_found_is_no_rows(blind: Blind, target: str) -> None:
+def test_no_detections_give_no_rows(blind: Blind, target: str) -> None:
     with runtimes.load(blind.files[target], threads=1) as artefact:
         found = artefact.infer(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
     assert len(found) == 0 and found.mask_probs.shape == (0, 28, 28)
@@ -146,7 +146,7 @@ class TestVerify:
         assert parity.matched == parity.detections > 0
         assert (parity.box_px, parity.score, parity.mask) == (0, 0, 0)
 
-    def test_dead_rows_do_not_count(self, reference, noise_tensors, output) -> None:
+    def test_unused_rows_do_not_count(self, reference, noise_tensors, output) -> None:
         padded = RawOutputs(*(np.concatenate([values, np.zeros_like(values[:2])]) for values in output))
         assert self.compare(reference, noise_tensors[0], padded).passes(verify.FP32)
 
@@ -180,7 +180,7 @@ class TestVerify:
         assert (lost.matched, lost.surplus) == (verify.LEAST_MATCHED, pytest.approx(1 - verify.LEAST_MATCHED))
 
     @pytest.mark.parametrize(("field", "change"), [("boxes", 0.5), ("scores", 0.01), ("masks", 0.01)])
-    def test_no_rounding_excuses_a_difference_everywhere(
+    def test_difference_of_all_detections_is_not_rounding(
         self, reference, noise_tensors, output, field: str, change: float
     ) -> None:
         wrong = output._replace(**{field: getattr(output, field) + np.float32(change)})
@@ -188,7 +188,7 @@ class TestVerify:
         artefact = FakeRuntime(reference.card, lambda x: wrong)
         assert not verify.compare(reference, artefact, noise_tensors[:1], usual).passes(usual)
 
-    def test_trial_has_an_empty_a_sparse_a_crowded_and_a_real_picture(self, reference: TorchRuntime) -> None:
+    def test_verification_uses_an_empty_a_sparse_a_crowded_and_a_real_picture(self, reference: TorchRuntime) -> None:
         picture = np.random.default_rng(0).integers(0, 256, (1, 64, 128, 3), dtype=np.uint8)
         for pictures, count in (([], 4), ([picture], 6), ([picture] * 3, 8)):
             inputs = verify.make_inputs(reference, pictures)

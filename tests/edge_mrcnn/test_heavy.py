@@ -23,7 +23,7 @@ def heavy(toy_config: ModelConfig) -> Checkpoint:
     return Checkpoint(model=build_model(config, 2).eval(), config=config, classes=("a", "b"), category_ids=(1, 2))
 
 
-def test_work_and_what_makes_it_less_are_said(heavy: Checkpoint) -> None:
+def test_message_states_the_cost_and_how_to_reduce_it(heavy: Checkpoint) -> None:
     effort, advice = describe_effort(heavy)
     work = measure_cost(heavy.model, heavy.config).macs
     left = measure_cost(heavy.model, heavy.config.updated(proposals=100, max_detections=20)).macs
@@ -32,13 +32,13 @@ def test_work_and_what_makes_it_less_are_said(heavy: Checkpoint) -> None:
     assert left < 0.5 * work
 
 
-def test_no_advice_where_it_gains_little(heavy: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_advice_if_it_gains_little(heavy: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     followed = replace(heavy, config=heavy.config.updated(proposals=100, max_detections=20))
     assert describe_effort(followed) == []
     monkeypatch.setattr("edge_mrcnn.export.heavy.HEAVY_MACS", 1_000_000)
     assert len(describe_effort(followed)) == 1
 
 
-def test_light_model_is_written_without_a_word(toy_config: ModelConfig, make_lively: Callable) -> None:
+def test_light_model_is_written_without_a_message(toy_config: ModelConfig, make_lively: Callable) -> None:
     light = Checkpoint(model=make_lively(toy_config, 2), config=toy_config, classes=("a", "b"), category_ids=(1, 2))
     assert describe_effort(light) == []

@@ -1,4 +1,4 @@
-"""Checkpoints of Detectron2 and MMDetection answer here as they do there; what cannot be used is named.
+"""Checkpoints of Detectron2 and MMDetection give the same detections here as there; what cannot be used is named.
 
 The models are small ResNet FPNs with random weights under their projects' names; Detectron2's answers come from its
 inference, written once more in tests/helpers/detectron2_model.py.

@@ -266,7 +266,7 @@ def test_the_end_of_the_server_is_the_end_of_open_connections():
 
 
 class TestManyAndSlowViewers:
-    def test_four_may_watch(self):
+    def test_four_viewers_are_served(self):
         now = [0.0]
         viewers = Viewers(clock=lambda: now[0])
         assert [viewers.admit(name) for name in "abcdeabcd"] == [True] * 4 + [False] + [True] * 4

@@ -150,7 +150,7 @@ class TestEveryOutput:
         assert all(value < 0.35 for value in worst.values()), worst
         assert sum(name == "caller" for name, _ in seen) > 6, "frames in which nothing was found among them"
 
-    def test_the_measure_detects_an_uncovered_person(self, tmp_path, monkeypatch):
+    def test_correlation_detects_an_uncovered_person(self, tmp_path, monkeypatch):
         with everything(tmp_path, monkeypatch, blur=["bottle"]) as seen:
             pass
         assert {name for name, _ in seen} == ALL

@@ -193,7 +193,7 @@ def test_pictures_are_normalised_as_the_config_says_else_as_the_backbone_does(
 
 
 def test_weights_of_a_backbone_train_alike_wherever_they_come_from(tmp_path: Path, monkeypatch: Any) -> None:
-    """Torchvision freezes layers and norms of downloaded weights; here only the training's settings freeze any."""
+    """Torchvision freezes layers and norms of downloaded weights; here, only the settings of the training do."""
     state = torchvision.models.resnet50().state_dict()
     torch.save(state, tmp_path / "resnet50.pth")
     monkeypatch.setattr(ResNet50_Weights, "get_state_dict", lambda *_, **__: state)

@@ -73,7 +73,7 @@ class TestStride:
         times = [frame.time_s for frame in open_source(str(tmp_path / "out.mp4"))]
         assert times == pytest.approx([0, 0.2], abs=0.01)
 
-    def test_cameras_and_images_have_none(self, invoke):
+    def test_vid_stride_needs_a_video(self, invoke):
         with pytest.raises(UsageError, match="--vid-stride 2: expected a video file among the sources"):
             invoke("--vid-stride", 2, command=run.command)
 
@@ -114,11 +114,11 @@ class TestJson:
             assert len(json.loads(outcome.stdout)) == 3
         assert "2 frames in" in outcome.stderr
 
-    def test_two_cannot_share_it(self, invoke):
+    def test_two_outputs_cannot_share_standard_output(self, invoke):
         with pytest.raises(UsageError, match="--json, --coco: only one of them can write to standard output"):
             invoke("--json", "-", "--coco", "-", command=run.command)
 
-    def test_a_reader_that_has_had_enough_ends_a_run(self, model_files):
+    def test_closed_pipe_ends_a_run(self, model_files):
         command = [sys.executable, "-m", "edge_mrcnn", "run", "--model", str(model_files[".onnx"])]
         command += ["--source", "synthetic", "--json", "-"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -234,8 +234,8 @@ def test_corrected_predictions_are_trained_on(invoke, tmp_path, cli):
     assert (tmp_path / "train" / "last.pt").is_file()
 
 
-def test_tiles_are_looked_at_by_every_verb(invoke, model_files, folder, tmp_path):
-    """The toy model answers by the brightness of its input, so that each of its views finds the same three."""
+def test_every_verb_runs_on_tiles(invoke, model_files, folder, tmp_path):
+    """The toy model's detections depend on the brightness of its input alone, so every tile has the same three."""
     cv2.imwrite(str(folder / "0007.png"), np.full((128, 192, 3), (0, 0, 3), np.uint8))
     plain = invoke().output.splitlines()[0]
     tiled = invoke("--tile", 64).output.splitlines()[0]

@@ -65,7 +65,7 @@ def learn(student: Checkpoint, teacher: Teacher, config: TrainConfig = CONFIG) -
     )
 
 
-def test_student_that_is_its_teacher_has_nothing_to_learn(make: Callable, toy_config: ModelConfig) -> None:
+def test_student_equal_to_its_teacher_has_zero_loss(make: Callable, toy_config: ModelConfig) -> None:
     losses = learn(make(toy_config), Teacher(make(toy_config), make(toy_config)))
     assert sorted(losses) == [f"loss_distill_{name}" for name in ("boxes", "classes", "features", "masks")]
     for value in losses.values():
@@ -124,7 +124,7 @@ def test_weight_of_zero_leaves_a_loss_out(make: Callable, toy_config: ModelConfi
 class TestMaps:
     CONFIG = replace(CONFIG, distill_maps=2.0)
 
-    def test_same_maps_are_no_lesson(self, make: Callable, toy_config: ModelConfig) -> None:
+    def test_equal_maps_have_no_loss(self, make: Callable, toy_config: ModelConfig) -> None:
         losses = learn(make(toy_config), Teacher(make(toy_config), make(toy_config)), self.CONFIG)
         assert float(losses["loss_distill_maps"].detach()) == pytest.approx(0, abs=2e-5)
 
@@ -168,7 +168,7 @@ class TestLosses:
         assert float(mask_loss(student, teacher, torch.tensor([2]))) > 0.3
 
 
-def test_training_with_a_teacher_logs_what_it_taught(
+def test_training_with_a_teacher_logs_the_distillation_losses(
     make: Callable, toy_config: ModelConfig, toy_data: Path, tmp_path: Path
 ) -> None:
     config = TrainConfig(epochs=1, batch=2, workers=0, precision="32", optimizer="adamw")

@@ -53,7 +53,7 @@ def test_mixed_channels_are_unmixed(model, batches) -> None:
 
 
 def test_norms_hold_the_statistics_of_what_they_get(model, batches) -> None:
-    """So that training, which takes those of the batch, begins at the same function."""
+    """Training, which uses the statistics of the batch, then begins with the same outputs."""
     student = copy.deepcopy(model)
     student.backbone.body = TurnedBody(model.backbone.body)
     fit_laterals(student, model, batches)

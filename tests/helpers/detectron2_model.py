@@ -1,4 +1,4 @@
-"""Detectron2's Mask R-CNN in a few lines, for tests: its state dict with random weights, and what it answers.
+"""Detectron2's Mask R-CNN in a few lines, for tests: its state dict with random weights, and its detections.
 
 The inference is written from Detectron2's sources (modeling/backbone/resnet.py, fpn.py, proposal_generator/rpn.py,
 roi_heads/, poolers.py, box_regression.py) on plain functions, and knows nothing of our own modules.
@@ -132,7 +132,7 @@ def _fill(name: str, shape: tuple[int, ...]) -> Tensor:
 
 @torch.inference_mode()
 def infer(state: dict[str, Tensor], recipe: Recipe, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Detectron2's answer.
+    """Detectron2's detections.
 
     Args:
         state: Of `make_state`.

@@ -1,4 +1,4 @@
-"""Runs on the device: imports what one extra installs, types some commands, asks the models; writes what came.
+"""Runs on the device: imports the packages of one extra, runs commands and models, and writes the results.
 
 python device.py ANSWERS.npz 'JSON of {"modules": [...], "commands": [[...], ...], "models": [...]}' > outcome.json
 

@@ -66,7 +66,7 @@ def test_masks_among_photographs_are_counted(tmp_path, caplog):
     assert "few" not in caplog.text
 
 
-def test_copies_count_once(tmp_path, caplog):
+def test_copies_are_counted_once(tmp_path, caplog):
     picture = photograph()
     copies = [np.clip(picture.astype(int) + n % 2, 0, 255).astype(np.uint8) for n in range(60)]
     check_pictures(write(tmp_path, [*copies, photograph()]), limit=100, seed=0)
@@ -74,12 +74,12 @@ def test_copies_count_once(tmp_path, caplog):
     assert "2 images are too few" in caplog.text
 
 
-def test_one_picture_is_said_to_be_few(tmp_path, caplog):
+def test_one_picture_is_too_few(tmp_path, caplog):
     check_pictures(write(tmp_path, [photograph()]), limit=10, seed=0)
     assert "1 image is too few for calibration; use 100 to 300" in caplog.text
 
 
-def test_enough_photographs_pass_without_a_word(tmp_path, caplog):
+def test_enough_photographs_give_no_message(tmp_path, caplog):
     check_pictures(write(tmp_path, [photograph() for _ in range(40)]), limit=100, seed=0)
     assert not caplog.text
 

@@ -82,7 +82,7 @@ def test_frame_without_area_has_no_ring(frame):
     assert trace_masks(np.ones((1, 28, 28), np.float32), np.array([frame], np.float32), SIZE_HW) == [[]]
 
 
-def test_what_is_no_number_is_outside():
+def test_nan_counts_as_outside():
     mask = np.full((2, 28, 28), np.nan, np.float32)
     mask[1, 10:20, 10:20] = 1
     none, one = trace_masks(mask, np.repeat(FRAME, 2, axis=0), SIZE_HW)

@@ -154,13 +154,13 @@ class TestImages:
         assert abs(int(np.median(found)) - expected) <= 8
 
     @pytest.mark.parametrize("suffix", [".webp", ".png", ".tiff"])
-    def test_of_an_animation_the_first_picture_counts(self, tmp_path, suffix):
+    def test_first_picture_of_an_animation_is_read(self, tmp_path, suffix):
         pil = pytest.importorskip("PIL.Image")
         pictures = [pil.new("RGB", (24, 16), (value, 0, 0)) for value in (200, 100, 0)]
         pictures[0].save(tmp_path / f"moving{suffix}", save_all=True, append_images=pictures[1:])
         assert abs(int(runtimes.read_image(tmp_path / f"moving{suffix}")[8, 12, 0]) - 200) < 8
 
-    def test_kinds_that_are_not_read_are_named(self, tmp_path):
+    def test_unsupported_image_types_are_named(self, tmp_path):
         pil = pytest.importorskip("PIL.Image")
         pil.new("RGB", (24, 16)).save(tmp_path / "a.gif")
         with pytest.raises(ImageError, match="expected a PNG, JPEG, WebP, BMP or TIFF image"):

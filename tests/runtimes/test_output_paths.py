@@ -95,11 +95,11 @@ class TestExpectApart:
         with pytest.raises(UsageError, match="--coco .*this is also --json"):
             expect_apart([("--json", tmp_path / "x"), ("--coco", tmp_path / "." / "x")], [])
 
-    def test_others_pass(self, clip, tmp_path):
+    def test_different_outputs_are_accepted(self, clip, tmp_path):
         expect_apart([("--save", tmp_path / "out.mp4"), ("--json", tmp_path / "out.jsonl")], [clip, tmp_path])
 
 
-def test_names_never_meet():
+def test_equal_names_get_different_numbers():
     assert separate({"a": "door-1", "b": "door-1", "c": "Door-1", "d": "door-1-2"}) == {
         "a": "door-1", "b": "door-1-2", "c": "Door-1-3", "d": "door-1-2-2",
     }  # fmt: skip

@@ -81,7 +81,7 @@ def test_only_what_is_above_the_lowest_score_counts() -> None:
     assert compare(output(4), output(4), min_score=0.6).detections == 2
 
 
-def test_dead_rows_do_not_count() -> None:
+def test_unused_rows_do_not_count() -> None:
     padded = RawOutputs(*(np.concatenate([values, np.zeros_like(values[:2])]) for values in output()))
     assert compare(output(), padded).passes(EXACT)
 
@@ -95,7 +95,7 @@ def test_masks_that_were_not_kept_are_not_compared() -> None:
     assert not compare(shortened, output()._replace(masks=wrong)).passes(EXACT)
 
 
-def test_a_median_bears_with_one_outlier_and_the_largest_does_not() -> None:
+def test_median_tolerates_an_outlier_and_the_maximum_does_not() -> None:
     moved = output().boxes.copy()
     moved[0] += 2
     found = output()._replace(boxes=moved)

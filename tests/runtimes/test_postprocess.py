@@ -22,7 +22,7 @@ def test_pixels_are_bilinear_samples_of_the_mask():
     assert clear.mean() > 0.9
 
 
-def test_what_is_no_number_is_outside_of_the_pixels():
+def test_nan_counts_as_outside_the_mask():
     probs = np.full((4, 4), np.nan, np.float32)
     probs[:, 2:] = 1
     region = paste_mask(probs, np.array([0, 0, 8, 8], np.float32), (8, 8))

@@ -50,7 +50,7 @@ def test_glob_and_single_image(folder):
     assert [f.index for f in open_source(folder / "1.png")] == [0]
 
 
-def test_damaged_image_among_others_is_skipped_aloud(folder, caplog):
+def test_damaged_image_among_others_is_skipped_with_a_warning(folder, caplog):
     (folder / "1.png").write_bytes(b"broken")
     assert len(list(open_source(folder))) == 2
     assert "1.png" in caplog.text
@@ -146,7 +146,7 @@ class TestText:
         assert split_label(text) == (label, rest)
 
     @pytest.mark.parametrize("name", ["1#x.avi", "0=1.avi", "a ! b.avi", "clip#size=1x1.avi"])
-    def test_what_exists_is_a_file_whatever_it_looks_like(self, video, name, monkeypatch):
+    def test_existing_path_is_a_file_even_if_it_looks_like_a_url(self, video, name, monkeypatch):
         video.rename(video.with_name(name))
         monkeypatch.chdir(video.parent)
         (source,) = open_sources([name]).values()
@@ -215,7 +215,7 @@ class TestUrl:
             ("udp://:5000", "udp://:5000", "", None),
         ],
     )
-    def test_is_understood_as_people_type_it(self, url, understood, host, port):
+    def test_usual_spellings_of_an_address_are_understood(self, url, understood, host, port):
         address = parse_url(url)
         assert (address.url, address.host, address.port) == (understood, host, port)
 

@@ -122,7 +122,7 @@ class TestLive:
             next(iter(stream))
         assert [(s.state, s.error) for s in stream.status()] == [("failed", "scripted: lost")]
 
-    def test_patience_waits_for_a_source_that_is_not_there_yet(self):
+    def test_wait_option_waits_for_a_missing_source(self):
         stream = Stream(FakeRuntime(), ScriptedSource([0, 0, 5], reconnects=True), is_patient=True)
         with_frames = iter(stream)
         next(with_frames)

@@ -165,12 +165,12 @@ def test_a_source_need_not_shrink_for_it():
     assert model.takes_resized and not tile_model(model, 128).takes_resized
 
 
-def test_no_tiles_is_the_model_itself():
+def test_without_tiles_the_model_is_used_as_it_is():
     model = FakeRuntime(CARD, find_colors)
     assert tile_model(model, None) is model
 
 
-def test_of_a_large_object_the_view_in_the_whole_picture_stays():
+def test_large_object_keeps_its_detection_from_the_whole_picture():
     """A tile that contains the whole object can miss it, while others contain parts of it that look whole."""
     whole = FakeRuntime(CARD, find_colors).infer(scene(512, 512, (0, 200, 200, 264, 280)))
     found = look(scene(512, 512, (0, 200, 200, 264, 280)))

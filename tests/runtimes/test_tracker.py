@@ -199,7 +199,7 @@ class TestCounting:
             "gate": {"in": {"cat": 1}, "out": {"cat": 1}}
         }
 
-    def test_a_procession_counts_exactly(self):
+    def test_a_row_of_objects_is_counted_exactly(self):
         frames = []
         for index in range(400):
             starts = range(0, 400, 25)

@@ -98,7 +98,7 @@ def test_size_that_changes_on_the_way_is_kept(tmp_path):
     assert [frame.image.shape[:2] for frame in open_source(path)] == [(48, 64), (64, 48), (64, 96)]
 
 
-def test_heic_picture_is_refused_for_what_it_is(tmp_path):
+def test_heic_picture_is_refused_by_its_type(tmp_path):
     path = tmp_path / "photo.heic"
     path.write_bytes(struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(100))
     with pytest.raises(SourceError, match="HEIC images"):

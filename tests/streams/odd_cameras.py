@@ -1,4 +1,4 @@
-"""Cameras that keep to no standard, on 127.0.0.1, as their firmware was seen to be.
+"""Cameras on 127.0.0.1 that violate standards in ways seen in real firmware.
 
 `OddMjpeg` writes pictures over HTTP, `OddRtsp` an H.264 stream over RTSP with its packets inside the TCP connection
 (RFC 2326, section 10.12; RFC 6184). Each takes the name of an oddity.

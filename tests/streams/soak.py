@@ -1,4 +1,4 @@
-"""Hours in minutes: two sources, random faults by a seed; memory, descriptors and the accounts are watched.
+"""Soak test: two sources with random faults by a seed; memory, descriptors and frame counts are watched.
 
 python tests/streams/soak.py --minutes 30 --seed 1
 """

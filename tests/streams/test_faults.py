@@ -133,7 +133,7 @@ class TestRefusal:
         figure(", ".join(f"{code} {seconds:.1f} s" for code, seconds in times.items()))
         assert max(times.values()) <= pace.allow(6)
 
-    def test_encrypted_stream_of_a_camera_that_signs_itself(self, rtsp, tmp_path, figure):
+    def test_encrypted_stream_with_a_self_signed_certificate(self, rtsp, tmp_path, figure):
         """rtsps:// with a password; the same server by rtsp:// and with another password."""
         subject = ["-keyout", tmp_path / "key.pem", "-out", tmp_path / "own.pem", "-days", "1", "-subj", "/CN=camera"]
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject], check=True)

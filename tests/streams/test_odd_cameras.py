@@ -62,7 +62,7 @@ def test_rtsp_of_real_firmware_gives_pictures(name, camera, limit_s, pace, figur
     assert frames[0].image.shape == (HEIGHT, WIDTH, 3) and 60 < frames[0].image.mean() < 140
 
 
-def test_camera_that_wants_udp_gets_it_with_a_word(figure, caplog):
+def test_camera_that_rejects_tcp_gets_udp_with_a_message(figure, caplog):
     with caplog.at_level(logging.WARNING), OddRtsp(is_udp_only=True) as server:
         seconds, frames = first_frame_s(server.url)
     figure(f"first frame after {seconds:.1f} s, after {len(server.transports)} attempts")
