@@ -1,6 +1,6 @@
-"""COCO's compressed run-length encoding of masks: of all masks of a picture in one pass, and without a pixel of it.
+"""COCO's compressed run-length encoding of all masks of an image in one pass, computed without the pixels.
 
-The encoding counts the pixels down the columns of the image: so many outside of the mask, so many inside, and so on.
+The encoding goes down the columns of the image and counts pixels outside the mask, then inside, and so on.
 Source: cocoapi, common/maskApi.c.
 """
 
@@ -83,7 +83,7 @@ def _cancel_pairs(places: Array) -> Array:
 
 
 def _find_common(values: Array, wanted: Array) -> Array:
-    """Where values, in ascending order, are wanted ones, in ascending order."""
+    """Positions in the sorted `values` of those that are in the sorted `wanted`."""
     places = np.searchsorted(values, wanted)
     inner = places[places < len(values)]
     found: Array = inner[values[inner] == wanted[: len(inner)]]
@@ -91,7 +91,9 @@ def _find_common(values: Array, wanted: Array) -> Array:
 
 
 def _write_counts(lengths: Array, first: Array, last: Array) -> list[str]:
-    """COCO's text of run lengths: differences to the last but one, in 5-bit groups, low first, from character 48.
+    """COCO's text of run lengths: the difference of each to the last but one, in groups of 5 bits, the lowest first.
+
+    Each group is a character, from 48 on.
 
     Args:
         lengths: (R,) intp, the run lengths of all masks.
@@ -114,7 +116,7 @@ def _write_counts(lengths: Array, first: Array, last: Array) -> list[str]:
 
 
 def _write_groups(values: Array, sizes: Array, starts: Array) -> Array:
-    """Characters, uint8: numbers in so many groups each, the first of which stands at `starts`."""
+    """Characters, uint8, of numbers that take `sizes` groups of bits each, beginning at `starts`."""
     characters = np.empty(int(sizes.sum()), np.uint8)
     for group in range(int(sizes.max(initial=0))):
         rows = np.flatnonzero(sizes > group)

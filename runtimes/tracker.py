@@ -58,7 +58,7 @@ class TrackerConfig:
 
 
 class Extent:
-    """Where an object is along one axis, and where it goes: by an alpha-beta filter, in pixels and seconds."""
+    """Position and velocity of an object along one axis by an alpha-beta filter, in pixels and seconds."""
 
     def __init__(self, low: float, high: float) -> None:
         self._center = (low + high) / 2
@@ -66,12 +66,12 @@ class Extent:
         self._velocity = 0.0
 
     def predict(self, elapsed_s: float) -> tuple[float, float]:
-        """Both ends, so long after the last sighting."""
+        """Both ends, the given time after the last detection."""
         center, half = self._center + self._velocity * elapsed_s, self._size / 2
         return center - half, center + half
 
     def update(self, low: float, high: float, elapsed_s: float, velocity_gain: float) -> None:
-        """Take a new sighting, so long after the last one."""
+        """Update with a new detection, the given time after the last one."""
         predicted = self._center + self._velocity * elapsed_s
         residual = (low + high) / 2 - predicted
         self._velocity += velocity_gain * residual / elapsed_s

@@ -339,7 +339,7 @@ def infer(runtime: Runtime, frame: Frame) -> Detections:
 
 
 def common_input(runtimes: Sequence[Runtime]) -> tuple[int, int] | None:
-    """Height and width of the input of all models; None if one processes frames differently."""
+    """Height and width of the input of all models; None if one model prepares frames in its own way."""
     sizes = {runtime.card.input_size_hw if runtime.takes_resized else None for runtime in runtimes}
     return sizes.pop() if len(sizes) == 1 else None
 

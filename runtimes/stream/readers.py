@@ -1,7 +1,7 @@
 """One reader per source: a thread that takes frames as they come and opens a lost source again.
 
 All readers of a stream share one lock, a condition that is notified whenever anything changes; so a snapshot of all
-accounts is exact. What is said to happen "under the lock" needs it held by the caller.
+counts is exact. The caller of a method "under the lock" must hold the lock.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from runtimes.stream.stillness import Stillness
 AHEAD = 3
 """Frames of a file that are decoded ahead."""
 JOIN_S = 1.0
-"""Seconds that the end of a thread is waited for."""
+"""Timeout for the end of a thread, in seconds."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +43,9 @@ class Reader(ABC):
         self.is_alone = False
         """Whether the stream ends with it, so that its error is raised and need not be logged."""
         self.wants_picture: Callable[[], bool] = lambda: True
-        """Whether somebody may look at the picture of the next frame; called under the lock."""
+        """Whether any output may use the picture of the next frame; called under the lock."""
         self.stillness: Stillness | None = None
-        """Spares the model frames in which nothing moved; None where it sees all."""
+        """Detects frames in which nothing moved, which the model skips; None if it processes all."""
         self.error: Exception | None = None
         """Why the source failed for good."""
         self._changed = changed
@@ -126,7 +126,7 @@ class Reader(ABC):
         return STALL_S
 
     def prepare(self, delay_s: float = 0.0) -> None:  # noqa: B027  # only what is asked for frames has something to do
-        """See to it that a frame is there when the model is free, in so many seconds; under the lock."""
+        """Have a frame ready when the model is free, which is in the given number of seconds; under the lock."""
 
     @abstractmethod
     def take(self) -> Frame:
@@ -142,7 +142,7 @@ class Reader(ABC):
 
     @abstractmethod
     def _read_once(self) -> None:
-        """Read a fresh handle until it ends or we are told to stop.
+        """Open the source and read it until it ends or `stop` is called.
 
         Raises:
             SourceError: If it cannot be opened or is lost.
@@ -178,7 +178,7 @@ class Reader(ABC):
                 self._rest(error, chance)
 
     def _rest(self, error: SourceError, chance: random.Random) -> None:
-        """Say what is wrong and wait until the source is worth another try."""
+        """Log what is wrong and wait until the next attempt."""
         with self._changed:
             well = self.ledger.last_frame or self._start
             pause = pause_before_retry(time.monotonic() - well, error.code, chance=chance)

@@ -93,7 +93,7 @@ def take_raw(av: Any, scaler: Scaler, form: str, size_hw: tuple[int, int], image
 
 
 def check_device(path: str) -> None:
-    """Find out in words what OpenCV would keep to itself."""
+    """Raise an error that says why a device cannot be opened; OpenCV gives no reason."""
     try:
         if os.major(os.stat(path).st_rdev) != VIDEO_MAJOR:
             raise Trouble("no-device", f"it is a link to {os.path.basename(path)}, which is not a camera")
@@ -112,7 +112,7 @@ def check_device(path: str) -> None:
 
 
 def compare_mode(cv2: Any, capture: Any, plan: dict[str, Any]) -> str:
-    """What the camera gives instead of what was asked for, in words; "" if it does as told."""
+    """How the mode of the camera differs from the requested one, in words; "" if it does not."""
     given = []
     height, width = read_size(cv2, capture)
     if plan["size_hw"] and [height, width] != plan["size_hw"]:

@@ -1,7 +1,7 @@
-"""A frame that came, in whatever form it came: what is asked for is made of it, and nothing else.
+"""Frames in the form in which a camera or decoder gives them, and their conversions, which are made on request only.
 
-A model reads a small picture; the whole one is only needed where somebody looks. It leaves this process as its planes,
-which are half the bytes of RGB.
+A model reads a small picture. The whole picture is only needed if it is drawn or saved. It leaves this process as its
+planes, which have half the bytes of RGB.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Shot(ABC):
 
         Args:
             input_hw: Height and width of its input, in pixels.
-            is_alone: Whether the whole picture is not asked for besides.
+            is_alone: Whether only this picture is requested, and not the whole one as well.
 
         Returns:
             An "rgb24" without border; None if it cannot be made here.
@@ -90,7 +90,7 @@ class AvShot(Shot):
 
 
 def wrap_frame(frame: Any) -> Picture:
-    """The planes of a frame of PyAV, where they are."""
+    """The planes of a PyAV frame, without a copy."""
     planes = []
     for plane in frame.planes:
         stride = plane.line_size
@@ -185,7 +185,7 @@ class RawShot(Shot):
 
 
 class RgbShot(Shot):
-    """A (H, W, 3) uint8 array of RGB, without anything that could resize it."""
+    """A (H, W, 3) uint8 array of RGB, from a reader that cannot resize it."""
 
     def __init__(self, image: Any) -> None:
         self._image = image.copy()  # the camera overwrites its buffer with the next frame
@@ -202,6 +202,6 @@ class RgbShot(Shot):
 
 
 def wrap_array(image: Any, form: str) -> Picture:
-    """A (H, W, 3) uint8 array without gaps, where it is."""
+    """A (H, W, 3) uint8 array without gaps, without a copy."""
     height, width = image.shape[:2]
     return Picture((height, width), form, [Rows(memoryview(image).cast("B"), height, 3 * width)])
