@@ -140,7 +140,7 @@ def _check_operator(node: NodeProto, graph: _Graph) -> Iterator[str]:
     if node.domain not in ("", "ai.onnx"):
         yield f"operator of the domain {node.domain}"
     elif node.op_type not in OPERATORS:
-        yield f"not among the operators that TensorRT {VERSION} is known to take"
+        yield f"TensorRT {VERSION} does not support this operator"
     else:
         yield from _check_types(node, graph)
         for rule in RULES.get(node.op_type, ()):
@@ -179,7 +179,7 @@ def _rule_zero_point(node: NodeProto, graph: _Graph) -> Iterator[str]:
     has_zero_point = len(node.input) > 2 and bool(node.input[2])
     if not has_zero_point:
         if node.op_type == "QuantizeLinear" and _attribute(node, "output_dtype", 0) == 0:
-            yield "quantizes to UINT8, which is what it means without a zero point"
+            yield "it has no zero point and so quantizes to UINT8, expected INT8"
         return
     zero = graph.constant(node.input[2])
     kind = graph.type_of(node.input[2])
@@ -199,9 +199,9 @@ def _rule_window(node: NodeProto, graph: _Graph) -> Iterator[str]:
     if len(_attribute(node, "kernel_shape", [1, 1])) > 3:
         yield "expected a 2D or 3D window"
     if node.op_type.endswith("Pool") and set(_attribute(node, "dilations", [1])) != {1}:
-        yield "a pool cannot be dilated"
+        yield "dilated pooling is not supported"
     if node.op_type == "MaxPool" and len(node.output) > 1:
-        yield "indices of a pool are not supported"
+        yield "indices of pooling are not supported"
 
 
 def _rule_resize(node: NodeProto, graph: _Graph) -> Iterator[str]:
@@ -210,7 +210,7 @@ def _rule_resize(node: NodeProto, graph: _Graph) -> Iterator[str]:
     if _attribute(node, "antialias", 0):
         yield "antialiasing is not supported"
     if _attribute(node, "coordinate_transformation_mode", b"half_pixel") == b"tf_crop_and_resize":
-        yield "crops, which is not supported"
+        yield "cropping is not supported"
 
 
 def _rule_scatter(node: NodeProto, graph: _Graph) -> Iterator[str]:
