@@ -25,6 +25,7 @@ from mmdetection_model import VERSION_3, VERSIONS, mmdetection_record, mmdetecti
 
 from edge_mrcnn.export.graph import DeployGraph  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
+from edge_mrcnn.model.importers.mmdetection_file import MmdetectionSettings  # noqa: E402
 from edge_mrcnn.model.importers.origin import Origin  # noqa: E402
 from edge_mrcnn.model.mask_rcnn import apply_inference_settings  # noqa: E402
 from edge_mrcnn.reference import TorchRuntime, make_card  # noqa: E402
@@ -273,6 +274,12 @@ def make_foreign(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> Any
     return foreign
 
 
+def test_anchors_of_mmdetection_may_be_given_by_octaves() -> None:
+    anchors = {"octave_base_scale": 4, "scales_per_octave": 2}
+    settings = MmdetectionSettings(Path("a.pth"), {"model": {"rpn_head": {"anchor_generator": anchors}}})
+    assert settings.read()["anchor_sizes"][:4] == pytest.approx((16.0, 22.627417, 32.0, 45.254834))
+
+
 def test_classes_of_training_tools_in_a_file_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = "mmengine.logging.history_buffer"
     record = {"state_dict": mmdetection_state(Recipe()), "hub": make_foreign(monkeypatch, module, "HistoryBuffer")}
@@ -292,10 +299,13 @@ def test_classes_of_training_tools_in_a_file_are_left_out(tmp_path: Path, monkey
 def test_a_pickled_model_is_named(
     module: str, name: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.save({"epoch": 3, "model": make_foreign(monkeypatch, module, name)}, tmp_path / "best.pt")
+    record = {"epoch": 3, "model": make_foreign(monkeypatch, module, name)}
+    torch.save(record, tmp_path / "best.pt")
+    torch.save(record, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     monkeypatch.delitem(sys.modules, module)
-    with pytest.raises(ModelFileError, match=what):
-        load_checkpoint(tmp_path / "best.pt")
+    for path in (tmp_path / "best.pt", tmp_path / "old.pt"):
+        with pytest.raises(ModelFileError, match=what):
+            load_checkpoint(path)
 
 
 @pytest.mark.parametrize(

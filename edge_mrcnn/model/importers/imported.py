@@ -269,8 +269,13 @@ def base_config(name: str, depth: int) -> ModelConfig:
     )
 
 
-def check_anchors(path: Path, found: Imported) -> None:
+def check_anchors(path: Path, found: Imported, advice: str = "give the configuration of its training") -> None:
     """Check that the RPN scores as many anchors per position as the settings have.
+
+    Args:
+        path: Path of the file, for messages.
+        found: The model.
+        advice: What to do if it does not.
 
     Raises:
         ModelFileError: If it does not.
@@ -280,8 +285,7 @@ def check_anchors(path: Path, found: Imported) -> None:
     expected = sizes * len(found.config.anchor_ratios)
     if scored != expected:
         raise ModelFileError(
-            f"{path}: its RPN scores {scored} anchors per position, its settings have {expected}; give the "
-            "configuration of its training"
+            f"{path}: its RPN scores {scored} anchors per position, its settings have {expected}; {advice}"
         )
 
 
