@@ -11,6 +11,7 @@ import click
 from edge_mrcnn.cli.config_file import load_config
 from edge_mrcnn.cli.options import read_class_names
 from edge_mrcnn.model.importers.origin import Origin
+from runtimes.output_paths import free_path
 
 FOREIGN = (".yaml", ".yml", ".py")
 """Suffixes of the configurations of Detectron2 and MMDetection; any other file is TOML with options."""
@@ -79,7 +80,7 @@ def as_own_file(path: Path, folder: Path) -> Path:
         return path
     from edge_mrcnn.model.checkpoint import load_checkpoint, save_checkpoint
 
-    own = folder / f"{path.stem}-imported.pt"
+    own = free_path(folder / f"{path.stem}-imported.pt")
     save_checkpoint(own, load_checkpoint(path, origin))
     click.echo(f"wrote {own}, which needs neither --config nor --classes", err=True)
     return own

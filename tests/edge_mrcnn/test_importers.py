@@ -10,6 +10,7 @@ import pickle
 import sys
 import types
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -239,9 +240,17 @@ def test_old_files_say_their_anchors_and_pixel_statistics_themselves(tmp_path: P
     old = load_checkpoint(tmp_path / "old.pth")
     assert old.config.anchor_sizes == (20.0, 40.0, 80.0, 160.0, 320.0)
     assert old.config.anchor_ratios == (0.5, 1.0, 2.0)
-    stated = load_checkpoint(write_detectron2(tmp_path / "new", recipe))
-    name = "backbone.body.conv1.weight"
-    assert torch.allclose(old.model.state_dict()[name], stated.model.state_dict()[name])
+    stem = old.model.state_dict()["backbone.body.conv1.weight"]
+    assert torch.allclose(stem, state["backbone.bottom_up.stem.conv1.weight"])  # RGB, divided by ImageNet's deviation
+
+
+def test_report_converts_the_checkpoint_into_its_own_folder(cli: Callable, tmp_path: Path) -> None:
+    path = write_detectron2(tmp_path, Recipe())
+    (tmp_path / "model.onnx").write_bytes(b"")
+    asked = f"--config {tmp_path / 'config.yaml'} --models {tmp_path / 'model.onnx'} --data {tmp_path / 'none'}"
+    outcome = cli("report", "--reference", path, *asked.split(), "-o", tmp_path / "out")
+    assert outcome.code == 1 and "no such file" in outcome.err and "exists" not in outcome.err
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["model_final-imported.pt"]
 
 
 def test_weights_in_another_precision_are_computed_in_float32(tmp_path: Path) -> None:
