@@ -67,6 +67,13 @@ def given_origin() -> Origin:
     return Origin(config=meta.get(f"{KEY}.config"), classes=names, category_ids=ids)
 
 
+def origin_arguments(origin: Origin, weights: str, classes: str | None) -> list[str]:
+    """The options about an imported checkpoint, for the next command; `classes` is the value of --classes."""
+    arguments = ["--config", str(origin.config)] if origin.config else []
+    is_own = Path(weights).suffix == ".pt" and not origin.config  # it has its names
+    return [*arguments, "--classes", classes] if classes and not is_own else arguments
+
+
 def as_own_file(path: Path, folder: Path) -> Path:
     """Save an imported checkpoint in our own format, which every process can open without `--config` and `--classes`.
 

@@ -24,6 +24,7 @@ import yaml  # noqa: E402
 from detectron2_model import Recipe, infer, make_state  # noqa: E402
 from mmdetection_model import VERSION_3, VERSIONS, mmdetection_record, mmdetection_state  # noqa: E402
 
+from edge_mrcnn.cli.origin import origin_arguments  # noqa: E402
 from edge_mrcnn.export.graph import DeployGraph  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
 from edge_mrcnn.model.importers.mmdetection_file import MmdetectionSettings  # noqa: E402
@@ -244,13 +245,20 @@ def test_old_files_say_their_anchors_and_pixel_statistics_themselves(tmp_path: P
     assert torch.allclose(stem, state["backbone.bottom_up.stem.conv1.weight"])  # RGB, divided by ImageNet's deviation
 
 
-def test_report_converts_the_checkpoint_into_its_own_folder(cli: Callable, tmp_path: Path) -> None:
+def test_report_converts_the_checkpoint_into_its_own_folder(cli: Callable[..., Any], tmp_path: Path) -> None:
     path = write_detectron2(tmp_path, Recipe())
     (tmp_path / "model.onnx").write_bytes(b"")
     asked = f"--config {tmp_path / 'config.yaml'} --models {tmp_path / 'model.onnx'} --data {tmp_path / 'none'}"
     outcome = cli("report", "--reference", path, *asked.split(), "-o", tmp_path / "out")
     assert outcome.code == 1 and "no such file" in outcome.err and "exists" not in outcome.err
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["model_final-imported.pt"]
+
+
+def test_next_command_has_the_options_of_an_imported_checkpoint() -> None:
+    stated = Origin(config=Path("config.yaml"))
+    assert origin_arguments(stated, "model.pth", "n.txt") == ["--config", "config.yaml", "--classes", "n.txt"]
+    assert origin_arguments(Origin(), "model.pth", "n.txt") == ["--classes", "n.txt"]
+    assert origin_arguments(Origin(), "best.pt", "n.txt") == []
 
 
 def test_weights_in_another_precision_are_computed_in_float32(tmp_path: Path) -> None:
