@@ -34,6 +34,8 @@ PAGE = ROOT / "docs" / "evidence.md"
 MARKED = re.compile(r"<!-- recorded: ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
 SUMMARY = re.compile(r"<!-- summary: ([\w ,-]+) -->\n.*?<!-- end -->", re.DOTALL)
 METRICS = ("box", "mask")
+Change = tuple[float, float]
+"""Change of box and mask AP in points."""
 TARGETS = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "tflite": "TFLite"}
 
 
@@ -183,25 +185,38 @@ def report_table(rows: list[dict[str, Any]], label: str) -> list[str]:
 
 
 def int8_summary(names: list[str]) -> list[str]:
-    """The change of box and mask AP by INT8 in points on each data set of these records, and the mean of all."""
+    """The change of box and mask AP by INT8 in points on each data set of these records, and two means over all."""
     header = ("model and data", "pictures", "masks", *(f"{name}: box, mask" for name in TARGETS.values()))
-    changes: dict[str, list[tuple[float, float]]] = {target: [] for target in TARGETS}
+    changes: dict[str, list[Change]] = {target: [] for target in TARGETS}
+    pictures: list[int] = []
     body = []
     for name in names:
         record = json.loads((RESULTS / f"{name}.json").read_text())
         rows = {row["target"]: row for row in record["rows"] if row["precision"] == "int8"}
         for data in record["data"]:
-            cells = [f"{name}, {data['label']}", f"{data['images']}", f"{data['objects']}"]
+            pictures.append(data["images"])
             for target, own in changes.items():
                 own.append(change_of(rows[target]["scores"][data["label"]]))
-                cells.append("{:+.2f}, {:+.2f}".format(*own[-1]))
-            body.append(tuple(cells))
-    means = [[statistics.mean(values) for values in zip(*own, strict=True)] for own in changes.values()]
-    body.append(("mean", "", "", *("{:+.2f}, {:+.2f}".format(*mean) for mean in means)))
+            cells = [signed(own[-1]) for own in changes.values()]
+            body.append((f"{name}, {data['label']}", f"{data['images']}", f"{data['objects']}", *cells))
+    for title, weights in (("mean", None), ("mean, weighted by pictures", pictures)):
+        means = [signed(mean_change(own, weights)) for own in changes.values()]
+        body.append((title, "", "", *means))
     return Table(header, tuple(body), 1).markdown()
 
 
-def change_of(score: dict[str, Any]) -> tuple[float, float]:
+def mean_change(changes: list[Change], weights: list[int] | None) -> Change:
+    """The mean of box and of mask."""
+    box, mask = (statistics.fmean(values, weights) for values in zip(*changes, strict=True))
+    return box, mask
+
+
+def signed(change: Change) -> str:
+    """Such as "-0.16, +0.04"."""
+    return ", ".join(f"{value:+.2f}".replace("-0.00", "0.00").replace("+0.00", "0.00") for value in change)
+
+
+def change_of(score: dict[str, Any]) -> Change:
     """Change of box and mask AP in points; a loss is negative."""
     box, mask = (-100 * score[f"{metric}_drop"]["value"] for metric in METRICS)
     return box, mask
@@ -213,18 +228,25 @@ def as_drop(record: dict[str, Any] | None) -> Drop | None:
 
 
 def peers_table(record: dict[str, Any]) -> list[str]:
-    """Milliseconds until boxes, scores, labels and masks are there, and the ratio of the first model and the last."""
-    cases: dict[tuple[Any, ...], dict[str, float]] = {}
+    """Milliseconds until boxes, scores, labels and masks are there, the ratio of the first model and the last, and that
+    of the first model's network and its own backbone."""
+    cases: dict[tuple[Any, ...], dict[str, dict[str, float]]] = {}
+    backbones: dict[tuple[Any, ...], float] = {}
     for row in record["rows"]:
-        if not row["model"].endswith("backbone"):  # rows of a backbone alone have no detections
-            case = (row["runtime"], row["size"], row["objects"])
-            cases.setdefault(case, {})[row["model"]] = row["results"]
-    models = list(dict.fromkeys(model for times in cases.values() for model in times))
-    header = ("runtime", "px", "objects", *(f"{model}, ms" for model in models), f"{models[0]} / {models[-1]}")
+        runtime, size, objects = row["runtime"], row["size"], row["objects"]
+        if row["model"].endswith("backbone"):  # a row of a backbone alone has no detections
+            backbones[runtime, size] = row["network"]
+        else:
+            cases.setdefault((runtime, size, objects), {})[row["model"]] = row
+    first, *_, last = dict.fromkeys(model for rows in cases.values() for model in rows)
+    ratios = (f"{first} / {last}", "network / backbone")
+    header = ("runtime", "px", "objects", f"{first}, ms", f"{last}, ms", *ratios)
     body = []
-    for (runtime, size, objects), times in cases.items():
-        ratio = times[models[0]] / times[models[-1]]
-        body.append((runtime, f"{size}", f"{objects}", *(f"{times[model]:.1f}" for model in models), f"{ratio:.2f}"))
+    for (runtime, size, objects), rows in cases.items():
+        own, other = rows[first]["results"], rows[last]["results"]
+        share = rows[first]["network"] / backbones[runtime, size]
+        times = (f"{own:.1f}", f"{other:.1f}", f"{own / other:.2f}", f"{share:.1f}")
+        body.append((runtime, f"{size}", f"{objects}", *times))
     return Table(header, tuple(body), 1).markdown()
 
 

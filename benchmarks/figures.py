@@ -109,13 +109,23 @@ def changes() -> dict[str, dict[str, dict[str, list[float]]]]:
     return found
 
 
-def pruning() -> dict[str, list[float]]:
-    """GMAC and mask AP of each pruned model; a row may hold several seeds."""
-    points: dict[str, list[float]] = {"gmac": [], "mask": []}
-    for _, gmac, _, _, mask in read_table("pruning.md", "| model | GMAC | epochs | box AP"):
-        for value in numbers(mask):
-            points["gmac"].append(float(gmac))
-            points["mask"].append(value)
+def pruning() -> dict[str, list[list[float]]]:
+    """FP32 or runtime -> [GMAC, mask AP, low, high] of the garments model, unpruned and pruned.
+
+    The interval is that of the change against the unpruned FP32 model, which has none itself."""
+    points: dict[str, list[list[float]]] = {}
+    for name in ("garments", "garments-pruned"):
+        record = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        (data,) = (data["label"] for data in record["data"])
+        reference = 100 * record["rows"][0]["scores"][data]["mask"]
+        for row in record["rows"]:
+            drop = row["scores"][data]["mask_drop"]
+            series = "FP32" if row["precision"] == "fp32" else f"INT8, {RUNTIMES[RUNTIME_KEYS.index(row['target'])]}"
+            value = 100 * row["scores"][data]["mask"]
+            low, high = (reference - 100 * end for end in reversed(drop["interval"])) if drop else (value, value)
+            point = [row["macs"] / 1e9, value, low, high]
+            if point not in points.setdefault(series, []):
+                points[series].append(point)
     return points
 
 
@@ -171,18 +181,17 @@ def draw_changes(plt: Any, scheme: Scheme) -> Any:
 
 
 def draw_pruning(plt: Any, scheme: Scheme) -> Any:
-    points = pruning()
     figure, axes = plt.subplots(figsize=(6.0, 3.0))
-    axes.plot(points["gmac"], points["mask"], "o", color=COLOURS[0], markersize=6)
-    means = []
-    for gmac in sorted(set(points["gmac"])):
-        same = [mask for cost, mask in zip(points["gmac"], points["mask"], strict=True) if cost == gmac]
-        means.append((gmac, sum(same) / len(same)))
-    axes.plot(*zip(*means, strict=True), color=COLOURS[0], linewidth=1.2)
-    axes.set_xlim(0, max(points["gmac"]) * 1.05)
-    axes.set_ylim(min(points["mask"]) - 2, max(points["mask"]) + 1)
+    for index, (series, points) in enumerate(pruning().items()):
+        shift = 0.03 * (index - 1.5)  # side by side, so that intervals do not cover each other
+        gmac, mask, low, high = zip(*points, strict=True)
+        places = [value + shift for value in gmac]
+        axes.plot(places, mask, f"{MARKERS[index]}-", color=COLOURS[index], markersize=5, linewidth=0.8, label=series)
+        axes.vlines(places, low, high, color=COLOURS[index], linewidth=1.2)
+    axes.set_xlim(0, max(gmac) * 1.1)
     axes.set_xlabel("billions of multiply-accumulates (GMAC)")
     axes.set_ylabel("mask AP in points")
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
     return figure
 
 

@@ -12,7 +12,7 @@ import click
 from edge_mrcnn.cli.fields import SectionedCommand, given, setting_options, write_options
 from edge_mrcnn.cli.int8 import int8_options, search
 from edge_mrcnn.cli.options import comma_list, name_next, read_class_names
-from edge_mrcnn.cli.origin import given_origin, origin_arguments
+from edge_mrcnn.cli.origin import given_origin
 from edge_mrcnn.cli.outputs import choose_output, overwrite_option
 from edge_mrcnn.export.settings import ExportConfig
 from edge_mrcnn.measure.files import file_size
@@ -82,8 +82,7 @@ def command(
     write_options(record, ctx, used, "edge-mrcnn export --config export.toml")
     for file in files:
         click.echo(f"wrote {file} ({file_size(file) / 1e6:.1f} MB)")
-    said = origin_arguments(given_origin(), weights, classes)
-    name_next("report", "--reference", weights, *said, "--models", *files, "--data", data or "VAL.json")
+    name_next("report", "--reference", weights, "--models", *files, "--data", data or "VAL.json")
 
 
 def make_searcher(max_drop: float, data: str, limit: int | None) -> Callable[..., None]:

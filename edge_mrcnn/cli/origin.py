@@ -11,7 +11,6 @@ import click
 from edge_mrcnn.cli.config_file import load_config
 from edge_mrcnn.cli.options import read_class_names
 from edge_mrcnn.model.importers.origin import Origin
-from runtimes.output_paths import free_path
 
 FOREIGN = (".yaml", ".yml", ".py")
 """Suffixes of the configurations of Detectron2 and MMDetection; any other file is TOML with options."""
@@ -67,13 +66,6 @@ def given_origin() -> Origin:
     return Origin(config=meta.get(f"{KEY}.config"), classes=names, category_ids=ids)
 
 
-def origin_arguments(origin: Origin, weights: str, classes: str | None) -> list[str]:
-    """The options about an imported checkpoint, for the next command; `classes` is the value of --classes."""
-    arguments = ["--config", str(origin.config)] if origin.config else []
-    is_own = Path(weights).suffix == ".pt" and not origin.config  # it has its names
-    return [*arguments, "--classes", classes] if classes and not is_own else arguments
-
-
 def as_own_file(path: Path, folder: Path) -> Path:
     """Save an imported checkpoint in our own format, which every process can open without `--config` and `--classes`.
 
@@ -87,7 +79,7 @@ def as_own_file(path: Path, folder: Path) -> Path:
         return path
     from edge_mrcnn.model.checkpoint import load_checkpoint, save_checkpoint
 
-    own = free_path(folder / f"{path.stem}-imported.pt")
+    own = folder / f"{path.stem}-imported.pt"
     save_checkpoint(own, load_checkpoint(path, origin))
     click.echo(f"wrote {own}, which needs neither --config nor --classes", err=True)
     return own

@@ -101,9 +101,8 @@ def command(
     from edge_mrcnn.report.writing import write_report
 
     compared = [model_file(path) for path in split_paths((*models, *more))]
-    reference_path = checkpoint_file(reference)
-    output = choose_output(output, [reference_path, *compared, data], overwrite=overwrite)
-    paths = [as_own_file(reference_path, output), *compared]
+    paths = [as_own_file(checkpoint_file(reference), output), *compared]
+    output = choose_output(output, [*paths, data], overwrite=overwrite)
     data_sets = load_data_sets(data, extra)
     config = CompareConfig(title=name, limit=limit, max_drop=max_drop, measures_memory=memory)
     with ExitStack() as stack:

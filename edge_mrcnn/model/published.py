@@ -81,7 +81,7 @@ def import_torchvision(path: Path, record: Any) -> Imported | None:
     config, classes, category_ids = describe(state)
     weights = _without_epsilon(state) if _is_frozen(state) else state
     imported = Imported(config=config, state=weights, classes=classes, category_ids=category_ids)
-    check_anchors(path, imported, "only torchvision's own anchors are supported")
+    check_anchors(path, imported)
     notes = (f"the weights are taken from {where}",) if where not in ("", "model", "state_dict") else ()
     is_published = path.name in _published_files()
     return imported.noting(*notes) if is_published else imported.noting(*notes, ASSUMED)

@@ -10,7 +10,6 @@ import pickle
 import sys
 import types
 import zipfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,8 @@ import yaml  # noqa: E402
 from detectron2_model import Recipe, infer, make_state  # noqa: E402
 from mmdetection_model import VERSION_3, VERSIONS, mmdetection_record, mmdetection_state  # noqa: E402
 
-from edge_mrcnn.cli.origin import origin_arguments  # noqa: E402
 from edge_mrcnn.export.graph import DeployGraph  # noqa: E402
 from edge_mrcnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
-from edge_mrcnn.model.importers.mmdetection_file import MmdetectionSettings  # noqa: E402
 from edge_mrcnn.model.importers.origin import Origin  # noqa: E402
 from edge_mrcnn.model.mask_rcnn import apply_inference_settings  # noqa: E402
 from edge_mrcnn.reference import TorchRuntime, make_card  # noqa: E402
@@ -241,24 +238,9 @@ def test_old_files_say_their_anchors_and_pixel_statistics_themselves(tmp_path: P
     old = load_checkpoint(tmp_path / "old.pth")
     assert old.config.anchor_sizes == (20.0, 40.0, 80.0, 160.0, 320.0)
     assert old.config.anchor_ratios == (0.5, 1.0, 2.0)
-    stem = old.model.state_dict()["backbone.body.conv1.weight"]
-    assert torch.allclose(stem, state["backbone.bottom_up.stem.conv1.weight"])  # RGB, divided by ImageNet's deviation
-
-
-def test_report_converts_the_checkpoint_into_its_own_folder(cli: Callable[..., Any], tmp_path: Path) -> None:
-    path = write_detectron2(tmp_path, Recipe())
-    (tmp_path / "model.onnx").write_bytes(b"")
-    asked = f"--config {tmp_path / 'config.yaml'} --models {tmp_path / 'model.onnx'} --data {tmp_path / 'none'}"
-    outcome = cli("report", "--reference", path, *asked.split(), "-o", tmp_path / "out")
-    assert outcome.code == 1 and "no such file" in outcome.err and "exists" not in outcome.err
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["model_final-imported.pt"]
-
-
-def test_next_command_has_the_options_of_an_imported_checkpoint() -> None:
-    stated = Origin(config=Path("config.yaml"))
-    assert origin_arguments(stated, "model.pth", "n.txt") == ["--config", "config.yaml", "--classes", "n.txt"]
-    assert origin_arguments(Origin(), "model.pth", "n.txt") == ["--classes", "n.txt"]
-    assert origin_arguments(Origin(), "best.pt", "n.txt") == []
+    stated = load_checkpoint(write_detectron2(tmp_path / "new", recipe))
+    name = "backbone.body.conv1.weight"
+    assert torch.allclose(old.model.state_dict()[name], stated.model.state_dict()[name])
 
 
 def test_weights_in_another_precision_are_computed_in_float32(tmp_path: Path) -> None:
@@ -291,12 +273,6 @@ def make_foreign(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> Any
     return foreign
 
 
-def test_anchors_of_mmdetection_may_be_given_by_octaves() -> None:
-    anchors = {"octave_base_scale": 4, "scales_per_octave": 2}
-    settings = MmdetectionSettings(Path("a.pth"), {"model": {"rpn_head": {"anchor_generator": anchors}}})
-    assert settings.read()["anchor_sizes"][:4] == pytest.approx((16.0, 22.627417, 32.0, 45.254834))
-
-
 def test_classes_of_training_tools_in_a_file_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = "mmengine.logging.history_buffer"
     record = {"state_dict": mmdetection_state(Recipe()), "hub": make_foreign(monkeypatch, module, "HistoryBuffer")}
@@ -316,13 +292,10 @@ def test_classes_of_training_tools_in_a_file_are_left_out(tmp_path: Path, monkey
 def test_a_pickled_model_is_named(
     module: str, name: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = {"epoch": 3, "model": make_foreign(monkeypatch, module, name)}
-    torch.save(record, tmp_path / "best.pt")
-    torch.save(record, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    torch.save({"epoch": 3, "model": make_foreign(monkeypatch, module, name)}, tmp_path / "best.pt")
     monkeypatch.delitem(sys.modules, module)
-    for path in (tmp_path / "best.pt", tmp_path / "old.pt"):
-        with pytest.raises(ModelFileError, match=what):
-            load_checkpoint(path)
+    with pytest.raises(ModelFileError, match=what):
+        load_checkpoint(tmp_path / "best.pt")
 
 
 @pytest.mark.parametrize(

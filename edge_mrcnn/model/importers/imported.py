@@ -269,13 +269,8 @@ def base_config(name: str, depth: int) -> ModelConfig:
     )
 
 
-def check_anchors(path: Path, found: Imported, advice: str = "give the configuration of its training") -> None:
+def check_anchors(path: Path, found: Imported) -> None:
     """Check that the RPN scores as many anchors per position as the settings have.
-
-    Args:
-        path: Path of the file, for messages.
-        found: The model.
-        advice: What to do if it does not.
 
     Raises:
         ModelFileError: If it does not.
@@ -285,7 +280,8 @@ def check_anchors(path: Path, found: Imported, advice: str = "give the configura
     expected = sizes * len(found.config.anchor_ratios)
     if scored != expected:
         raise ModelFileError(
-            f"{path}: its RPN scores {scored} anchors per position, its settings have {expected}; {advice}"
+            f"{path}: its RPN scores {scored} anchors per position, its settings have {expected}; give the "
+            "configuration of its training"
         )
 
 

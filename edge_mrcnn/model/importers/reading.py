@@ -7,7 +7,6 @@ its class. Plain pickles, as in Detectron2's model zoo, may contain numpy arrays
 from __future__ import annotations
 
 import pickle
-import re
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict
@@ -73,35 +72,20 @@ def read_record(path: Path) -> Any:
 
 
 def _read_torch(path: Path) -> Any:
-    stand_ins = _stand_ins(path)
-    while True:
-        try:
-            with torch.serialization.safe_globals([*PLAIN, *stand_ins]):
-                return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises half a dozen types for a damaged file
-            name = _refused_class(error)
-            if name is None or name in {known for _, known in stand_ins}:
-                raise ModelFileError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
-            stand_ins.append(_stand_in(name))
+    try:
+        with torch.serialization.safe_globals([*PLAIN, *_stand_ins(path)]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for a damaged file
+        raise ModelFileError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
 
 
 def _stand_ins(path: Path) -> list[tuple[type[Unread], str]]:
-    """An `Unread` for each class that torch refuses, with the class's name; the format before 1.6 has no list."""
+    """An `Unread` for each class in a file that torch refuses, with the class's name."""
     if not zipfile.is_zipfile(path):
         return []
     named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     known = {f"{plain.__module__}.{plain.__qualname__}" for plain in PLAIN}
-    return [_stand_in(name) for name in named if name not in known]
-
-
-def _stand_in(name: str) -> tuple[type[Unread], str]:
-    return type("Unread", (Unread,), {"path": name}), name
-
-
-def _refused_class(error: Exception) -> str | None:
-    """The class at which torch stopped reading, None if that was not the reason."""
-    match = re.search(r"Unsupported global: GLOBAL (\S+) was not", str(error))
-    return match[1] if match else None
+    return [(type("Unread", (Unread,), {"path": name}), name) for name in named if name not in known]
 
 
 def _read_pickle(path: Path) -> Any:
