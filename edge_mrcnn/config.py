@@ -276,7 +276,7 @@ class TrainConfig:
     seed: Annotated[int, Range(0)] = 0
     """Random seed of initial weights, image order and augmentation."""
     eval_every: Annotated[int, Range(1)] = 1
-    """Evaluate on the validation split every so many epochs."""
+    """Interval of evaluations on the validation split, in epochs."""
     eval_limit: Annotated[int, Range(1)] = 500
     """Maximum number of validation images for evaluations during training."""
     patience: Annotated[int, Range(0)] = 0

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 @click.option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),
-    help="Repeat rounds for so many seconds instead, at least two rounds.",
+    help="Repeat rounds for this many seconds instead, but at least two rounds.",
 )
 @click.option(
     "--sustained",
     type=click.FloatRange(0),
     default=0.0,
-    help="Afterwards run the fastest candidate for so many minutes without a pause.",
+    help="Afterwards run the fastest candidate for this many minutes without a pause.",
 )
 @click.option(
     "--camera-fps",

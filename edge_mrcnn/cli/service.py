@@ -47,7 +47,7 @@ def command() -> None:
 @click.option("--force", is_flag=True, help="Replace an existing service of this name.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def install(name: str, is_system: bool, user: str | None, force: bool, arguments: tuple[str, ...]) -> None:
-    """Write the systemd unit of a camera, and a configuration file with its options. They follow a `--`.
+    """Write the systemd unit of a camera, and a configuration file. The options of `run` follow a `--`:
 
     edge-mrcnn service install --name cam1 -- run --model best-int8.xml --source 0
     """

@@ -28,7 +28,7 @@ class RecordingSettings:
         low=0,
     )
     split: float | None = option(
-        None, "Start a new video file of --save every so many minutes.",
+        None, "Start a new video file of --save whenever this many minutes have passed.",
         kind="number", low=0, is_above=True, metavar="MINUTES",
     )  # fmt: skip
     keep: float | None = option(
