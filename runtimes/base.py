@@ -449,7 +449,7 @@ def check_graph(path: object, card: ModelCard, input_shape: tuple[object, ...], 
     expected = (card.batch, *card.input_size_hw, 3)
     if tuple(input_shape) != expected:
         raise ModelFileError(
-            f"{path}: the model card says input {expected}, the graph as {tuple(input_shape)}; export it again"
+            f"{path}: the model card says input {expected}, the graph has {tuple(input_shape)}; export it again"
         )
     missing = set(output_names(card)) - outputs
     if missing:

@@ -37,5 +37,5 @@ def _private_folder() -> Path:
     found = folder.lstat()
     # Any user can create a folder of this name first, and put files into it that we would trust.
     if found.st_uid != os.getuid() or found.st_mode & 0o077 or folder.is_symlink():
-        raise UnavailableError(f"{folder}: other users can write to this folder; set HOME to a folder of this user")
+        raise UnavailableError(f"{folder}: other users have access to this folder; set HOME to a folder of this user")
     return folder
