@@ -316,6 +316,19 @@ def test_other_weights_are_named(names: tuple[str, ...], what: str, tmp_path: Pa
         load_checkpoint(tmp_path / "other.pth")
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "a pointer of Git LFS.*git lfs pull"),
+        ("<!DOCTYPE html><html>", "a web page.*download it again"),
+    ],
+)
+def test_failed_download_is_named(content: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / "model.pth").write_text(content)
+    with pytest.raises(ModelFileError, match=what):
+        load_checkpoint(tmp_path / "model.pth")
+
+
 def test_files_of_keras_and_torchscript_are_named(tmp_path: Path) -> None:
     (tmp_path / "mask_rcnn_coco.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + 64 * b"." + b"mrcnn_mask_conv1")
     with pytest.raises(ModelFileError, match=r"Matterport.*edge-mrcnn train --data DIR"):

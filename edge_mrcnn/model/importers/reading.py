@@ -22,6 +22,13 @@ HDF5 = b"\x89HDF"
 LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 """Signature of `torch.save` before 1.6: a pickled number."""
 
+TEXTS = {
+    b"version https:": "a pointer of Git LFS in place of the file; fetch it with git lfs pull",
+    b"<!doctype": "a web page in place of the file; download it again",
+    b"<html": "a web page in place of the file; download it again",
+}
+"""First bytes, in lower case, of what a failed download leaves -> description."""
+
 NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
 """Modules of numpy's pickle functions, by version."""
 PICKLED = {
@@ -63,6 +70,9 @@ def read_record(path: Path) -> Any:
         start = file.read(len(LEGACY_TORCH))
     if start.startswith(HDF5):
         raise ModelFileError(f"{path}: {_describe_keras(path)}")
+    for signature, what in TEXTS.items():
+        if start.lower().startswith(signature):
+            raise ModelFileError(f"{path}: {what}")
     if zipfile.is_zipfile(path):
         _refuse_other_archives(path)
         return _read_torch(path)
