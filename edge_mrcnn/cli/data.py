@@ -71,7 +71,7 @@ def check(
     click.echo("\n".join(to_lines(checked)))
     _write_pages(checked, output, markdown=markdown, as_json=as_json)
     if fix is not None:
-        _write_fixed(checked.records, fix)
+        data, val = _write_fixed(checked.records, fix)
     errors = checked.count("error")
     if errors:
         raise GateError(verdict(checked))
@@ -92,14 +92,18 @@ def _write_pages(checked: DataCheck, output: Path, *, markdown: bool, as_json: b
     click.echo(f"wrote {', '.join(str(output / name) for name in pages)}")
 
 
-def _write_fixed(splits: Sequence[Records], path: Path) -> None:
-    """One split under the name that was given, several with their names behind it."""
+def _write_fixed(splits: Sequence[Records], path: Path) -> tuple[str, str | None]:
+    """One split under the name that was given, several with their names behind it; returns what --data and --val
+    then are."""
     from edge_mrcnn.data.writing import fix
 
+    files = []
     for records in splits:
         own = path if len(splits) == 1 else path.with_name(f"{path.stem}_{records.split}{path.suffix}")
         written = fix(records, own)
         click.echo(f"wrote {own} ({written.objects} objects; {written.removed} that cannot be used are not in it)")
+        files.append(str(own))
+    return files[0], files[1] if len(files) > 1 else None
 
 
 @command.command()

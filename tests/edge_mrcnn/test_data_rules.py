@@ -390,6 +390,11 @@ class TestFix:
         assert all(image.path.is_file() for image in data.images) and data.categories == {1: "cup"}
         assert check_data(fixed).count("error") == check_data(fixed).count("warning") == 0
 
+    def test_training_on_the_fixed_file_is_suggested(self, cli: Callable, folder: Folder) -> None:
+        fixed = folder.path / "fixed.json"
+        outcome = cli("data", "check", folder.write(), "--fix", fixed, "-o", folder.path / "page")
+        assert outcome.code == 0 and f"next: edge-mrcnn train --data {fixed}\n" in outcome.out
+
     def test_existing_file_is_not_overwritten(self, cli: Callable, folder: Folder) -> None:
         file = folder.write()
         before = file.read_bytes()
