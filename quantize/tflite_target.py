@@ -56,7 +56,7 @@ class TfliteQuantizer(Quantizer):
             ModelFileError: If the model is damaged or was not made by edge-mrcnn.
         """
         super().__init__(model.card, calibration, config)
-        self._flatbuffer = strip_notes(model.path.read_bytes())
+        self._flatbuffer = flatten_biases(strip_notes(model.path.read_bytes()))
         self._stem = stem = find_stem(self._flatbuffer)
         self._early = [tensor_pattern(layer) for layer in self.card.float_layers]
         self._also_float = reasons_without_kernel(self._flatbuffer)
@@ -92,6 +92,23 @@ class TfliteQuantizer(Quantizer):
         output.write_bytes(shorten_names(restored))
         said = provenance(self.calibration, self.config, keep_float, self._also_float)
         ModelFile(output).write_card(self.card.updated(precision="int8", calibration=said))
+
+
+def flatten_biases(flatbuffer: bytes) -> bytes:
+    """A float model whose fully connected layers have biases of one dimension.
+
+    The converter turns an addition behind a product into a bias of shape (1, 1, 1, C). ai-edge-quantizer then assigns
+    the C scales to the first dimension, and LiteRT refuses the file.
+    """
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            if _kind_of(model, operator) != _CODE.FULLY_CONNECTED or len(operator.inputs) < 3 or operator.inputs[2] < 0:
+                continue
+            bias = graph.tensors[operator.inputs[2]]
+            bias.shape = np.array([np.prod(bias.shape)], np.int32)
+            bias.shapeSignature = None
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from runtimes.errors import DataError, ModelFileError, UsageError
 
 pytest.importorskip("ai_edge_quantizer", reason="pip install 'edge-mrcnn[export]'")
 
-from quantize.tflite_target import mask_inputs, outputs_by_block, shorten_names  # noqa: E402
+from quantize.tflite_target import flatten_biases, mask_inputs, outputs_by_block, shorten_names  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,36 @@ def test_the_upsampling_of_masks_is_quantized(small_tflite) -> None:
     from runtimes.formats.tflite_format import strip_notes
 
     assert outputs_by_block(strip_notes(small_tflite.path.read_bytes()))["mask_head.conv5_mask"]
+
+
+def test_biases_of_four_dimensions_become_flat(small_tflite) -> None:
+    """LiteRT refuses an INT8 file whose bias has its channels in the last of four dimensions."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    from runtimes.formats.tflite_format import strip_notes
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(strip_notes(small_tflite.path.read_bytes())))
+    biases = fully_connected_biases(model)
+    expected = [tuple(bias.shape) for bias in biases]
+    for bias in biases:
+        bias.shape = [1, 1, 1, *bias.shape]
+    flattened = flatten_biases(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    found = fully_connected_biases(flatbuffer_utils.read_model_from_bytearray(bytearray(flattened)))
+    assert [tuple(bias.shape) for bias in found] == expected
+    assert expected
+
+
+def fully_connected_biases(model: Any) -> list[Any]:
+    """The bias tensors of a model's fully connected layers."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    found = []
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            kind = model.operatorCodes[operator.opcodeIndex].builtinCode
+            if kind == BuiltinOperator.FULLY_CONNECTED and operator.inputs[2] >= 0:
+                found.append(graph.tensors[operator.inputs[2]])
+    return found
 
 
 def test_signatures_give_the_maps_that_the_mask_takes(small_tflite, int8_file: Path) -> None:
