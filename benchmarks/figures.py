@@ -129,6 +129,18 @@ def pruning() -> dict[str, list[list[float]]]:
     return points
 
 
+def accuracy() -> dict[str, list[list[float]]]:
+    """Model -> [ms, mask AP] on each runtime: time to results with 5 objects, AP after the same short training."""
+    record = json.loads((RESULTS / "accuracy.json").read_text(encoding="utf-8"))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in record["lines"][2:]]
+    times = peers()
+    points: dict[str, list[list[float]]] = {}
+    for model, runtime, size, _, mask, _ in rows:
+        ms = times[int(size)][model][RUNTIME_KEYS.index(runtime)]
+        points.setdefault(model, []).append([ms, float(mask)])
+    return points
+
+
 def growth() -> dict[str, dict[str, list[list[float]]]]:
     """What grows -> runtime -> [its value, ms] of each point."""
     panels: dict[str, dict[str, list[list[float]]]] = {}
@@ -195,6 +207,20 @@ def draw_pruning(plt: Any, scheme: Scheme) -> Any:
     return figure
 
 
+def draw_accuracy(plt: Any, scheme: Scheme) -> Any:
+    figure, axes = plt.subplots(figsize=(6.0, 3.0))
+    for number, (model, points) in enumerate(accuracy().items()):
+        for index, (ms, mask) in enumerate(points):
+            label = f"{model}, {RUNTIMES[index]}"
+            axes.plot(ms, mask, MARKERS[index], color=COLOURS[number * 3], markersize=6, label=label)
+    axes.set_xlim(0)
+    axes.set_ylim(0)
+    axes.set_xlabel("ms from a 1080p frame to masks")
+    axes.set_ylabel("mask AP in points")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return figure
+
+
 def draw_growth(plt: Any, scheme: Scheme) -> Any:
     panels = growth()
     figure, all_axes = plt.subplots(1, len(panels), figsize=(7.2, 2.8), sharey=True)
@@ -221,6 +247,7 @@ FIGURES = {
     "peers": Figure(peers, draw_peers),
     "int8": Figure(changes, draw_changes),
     "pruning": Figure(pruning, draw_pruning),
+    "accuracy": Figure(accuracy, draw_accuracy),
     "growth": Figure(growth, draw_growth),
 }
 
