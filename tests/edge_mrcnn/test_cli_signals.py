@@ -25,11 +25,18 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(*arguments, **options):
+    """Run a command in the background. It hears SIGHUP even if the tests run under nohup, which ignores it."""
     command = [sys.executable, "-m", "edge_mrcnn", *map(os.fsencode, map(str, arguments))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
     return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
-    )
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        preexec_fn=hear_hangup, **options,
+    )  # fmt: skip
+
+
+def hear_hangup():
+    """Restore the default action of SIGHUP in a child process."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class TestSignals:
