@@ -28,10 +28,10 @@ def start(*arguments, **options):
     """Run a command in the background. It hears SIGHUP even if the tests run under nohup, which ignores it."""
     command = [sys.executable, "-m", "edge_mrcnn", *map(os.fsencode, map(str, arguments))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+    options = {"preexec_fn": hear_hangup, **options}
     return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        preexec_fn=hear_hangup, **options,
-    )  # fmt: skip
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
+    )
 
 
 def hear_hangup():
