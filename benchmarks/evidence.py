@@ -89,17 +89,7 @@ def shorten_row(row: dict[str, Any], labels: list[str]) -> dict[str, Any]:
 @click.option("--command", required=True, help="What was typed.")
 def keep_peers(source: Path, name: str, command: str) -> None:
     """Keep what `benchmarks/peers.py` wrote on this machine."""
-    changed = datetime.datetime.fromtimestamp(source.stat().st_mtime)
-    kept = {
-        "kind": "peers",
-        "command": command,
-        "date": f"{changed:%Y-%m-%d}",
-        "version": __version__,
-        "machine": describe_device(),
-        "packages": describe_packages(),
-        **json.loads(source.read_text()),
-    }
-    write(name, kept)
+    write(name, {**describe_run("peers", command, source), **json.loads(source.read_text())})
 
 
 @main.command("table")
@@ -108,17 +98,21 @@ def keep_peers(source: Path, name: str, command: str) -> None:
 @click.option("--command", required=True, help="What was typed.")
 def keep_table(source: Path, name: str, command: str) -> None:
     """Keep the Markdown tables that a benchmark wrote on this machine."""
+    lines = source.read_text(encoding="utf-8").strip().splitlines()
+    write(name, {**describe_run("table", command, source), "lines": lines})
+
+
+def describe_run(kind: str, command: str, source: Path) -> dict[str, Any]:
+    """What was run, on which day and machine, with which packages; the day is that of the source file."""
     changed = datetime.datetime.fromtimestamp(source.stat().st_mtime)
-    kept = {
-        "kind": "table",
+    return {
+        "kind": kind,
         "command": command,
         "date": f"{changed:%Y-%m-%d}",
         "version": __version__,
         "machine": describe_device(),
         "packages": describe_packages(),
-        "lines": source.read_text(encoding="utf-8").strip().splitlines(),
     }
-    write(name, kept)
 
 
 def write(name: str, kept: dict[str, Any]) -> None:
